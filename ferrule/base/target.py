@@ -1,0 +1,192 @@
+"""The machine that code is generated for: its lanes, registers, features and caches.
+
+    target = name: avx512 | avx2 | generic
+
+`avx512` needs AVX-512 F, BW, DQ and VL; `avx2` needs AVX2 and FMA; `generic` is what every CPU of
+the architecture has (SSE2 on x86-64, the baseline of the process's triple elsewhere) with 16-byte
+vectors. `host` finds the best that this machine runs; `named` forces one, which may be one that
+this machine cannot run: code can be generated for it all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+from ferrule.base import config
+from ferrule.base.errors import InputError
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU. Sizes are in bytes. `features` is LLVM's attribute string.
+
+    `registers` counts vector registers; `has_masks` says that masked loads and stores of 32- and
+    64-bit elements are cheap; `has_f16c` that f16 converts in hardware; `has_roundss` that floor,
+    ceil, trunc and round to even are instructions. `l3` is the last level's size, shared by
+    `cores`.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bytes: int
+    registers: int
+    has_fma: bool
+    has_masks: bool
+    has_f16c: bool
+    has_roundss: bool
+    l1: int
+    l2: int
+    l3: int
+    cores: int
+
+    @property
+    def key(self) -> str:
+        """Text that differs whenever generated code may differ, for a cache key."""
+        return f"{self.name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
+
+    def lanes(self, size: int) -> int:
+        """How many elements of `size` bytes one vector register holds, at least 1."""
+        return max(1, self.vector_bytes // size)
+
+
+NAMES = ("avx512", "avx2", "generic")
+_AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
+_AVX2 = ("avx2", "fma")
+_X86 = ("x86_64", "amd64")
+_ARM = ("aarch64", "arm64")
+
+
+@cache
+def host() -> Target:
+    """The machine that this process runs on."""
+    features = _host_features()
+    if all(features.get(f) for f in _AVX512):
+        return named("avx512")
+    return named("avx2" if all(features.get(f) for f in _AVX2) else "generic")
+
+
+def supports(name: str) -> bool:
+    """Whether this machine can run code for the target called `name`."""
+    needed = {"avx512": _AVX512, "avx2": _AVX2, "generic": ()}.get(name)
+    return needed is not None and all(_host_features().get(f) for f in needed)
+
+
+def current() -> Target:
+    """The target of the setting `target` (FERRULE_TARGET)."""
+    name = config.get("target")
+    return host() if name == "host" else named(name)
+
+
+@cache
+def named(name: str) -> Target:
+    """The target called `name`, with this machine's caches and cores. Raises InputError for other
+    names.
+    """
+    if name not in NAMES:
+        raise InputError(f"no target is called {name!r}; expected host, {', '.join(NAMES)}")
+    triple = _triple()
+    machine = triple.split("-")[0]
+    base = _baseline(triple, machine)
+    if name == "generic":
+        return base
+    if machine not in _X86:
+        raise InputError(
+            f"target {name} is an instruction set of x86-64, and this machine is {triple}; "
+            "use generic or host"
+        )
+    wide = name == "avx512"
+    cpu, features = _cpu_with(_AVX512 if wide else _AVX2, "x86-64-v4" if wide else "x86-64-v3")
+    # Without the first LLVM would make 256-bit code; with a feature it drops all that imply it.
+    features += ",-prefer-256-bit" if wide else ",-avx512f"
+    return replace(
+        base, name=name, cpu=cpu, features=features.lstrip(","), vector_bytes=64 if wide else 32,
+        registers=32 if wide else 16, has_fma=True, has_masks=True, has_roundss=True,
+        has_f16c="-f16c" not in features,
+    )  # fmt: skip
+
+
+def _baseline(triple: str, machine: str) -> Target:
+    """What every CPU of this architecture has: SSE2 on x86-64, NEON on AArch64."""
+    l1, l2, l3 = _caches()
+    is_arm = machine in _ARM
+    return Target(
+        name="generic",
+        triple=triple,
+        cpu="x86-64" if machine in _X86 else "generic" if is_arm else "",
+        features="",
+        vector_bytes=16,
+        registers=32 if is_arm else 16,
+        has_fma=is_arm,
+        has_masks=False,
+        has_f16c=is_arm,
+        has_roundss=is_arm,
+        l1=l1,
+        l2=l2,
+        l3=l3,
+        cores=_cores(),
+    )
+
+
+def _cpu_with(needed: tuple[str, ...], fallback: str) -> tuple[str, str]:
+    """The host's CPU name and features where it has all of `needed`, else the level of the x86-64
+    ABI that has them.
+    """
+    features = _host_features()
+    if not all(features.get(f) for f in needed):
+        return fallback, ""
+    import llvmlite.binding as llvm
+
+    text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
+    return llvm.get_host_cpu_name(), text
+
+
+@cache
+def _host_features() -> dict[str, bool]:
+    import llvmlite.binding as llvm
+
+    try:
+        return dict(llvm.get_host_cpu_features())
+    except RuntimeError:  # LLVM cannot tell on this architecture
+        return {}
+
+
+def _triple() -> str:
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_process_triple())
+
+
+def _cores() -> int:
+    """How many CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _caches() -> tuple[int, int, int]:
+    """The sizes of L1 data, L2 and L3 in bytes, from the kernel's description of CPU 0, else common
+    ones.
+    """
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
+    for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
+        try:
+            level = int((index / "level").read_text())
+            kind = (index / "type").read_text().strip()
+            size = _bytes((index / "size").read_text().strip())
+        except (OSError, ValueError):
+            continue
+        if kind != "Instruction" and level in sizes and size > 0:
+            sizes[level] = size
+    return sizes[1], sizes[2], sizes[3]
+
+
+def _bytes(text: str) -> int:
+    """Bytes of the kernel's notation: "32K", "16M"."""
+    unit = {"K": 10, "M": 20, "G": 30}.get(text[-1:].upper())
+    return int(text) if unit is None else int(text[:-1]) << unit

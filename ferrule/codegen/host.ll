@@ -1,0 +1,95 @@
+; What every entry uses. host.py adds the kernels' declarations and the functions of one program.
+
+declare void @ferrule_parallel(ptr, ptr, i64, i64)
+declare ptr @aligned_alloc(i64, i64)
+declare void @free(ptr)
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+
+; Runs kernel(ctx, 0..n) on at most `wanted` of `threads` threads.
+define internal void @ferrule.launch(ptr %kernel, ptr %ctx, i64 %n, i64 %wanted,
+                                      i64 %threads) noinline {
+  %empty = icmp sle i64 %n, 0
+  br i1 %empty, label %end, label %some
+some:
+  %count = call i64 @llvm.smin.i64(i64 %wanted, i64 %threads)
+  %serial = icmp sle i64 %count, 1
+  br i1 %serial, label %one, label %many
+one:
+  call void %kernel(ptr %ctx, i64 0, i64 %n, i64 0)
+  br label %end
+many:
+  call void @ferrule_parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %count)
+  br label %end
+end:
+  ret void
+}
+
+; Runs the part of several kernels that the units lo..hi stand for. The table holds the number of
+; kernels, and then for each: the kernel, its ctx, its grid's extent, its first unit, its units.
+define internal void @ferrule.dispatch(ptr %table, i64 %lo, i64 %hi, i64 %tid) {
+entry:
+  %rows = load i64, ptr %table
+  br label %next
+next:
+  %k = phi i64 [ 0, %entry ], [ %k1, %done ]
+  %over = icmp eq i64 %k, %rows
+  br i1 %over, label %end, label %row
+row:
+  %skip = mul i64 %k, 40
+  %at = add i64 %skip, 8
+  %p.kernel = getelementptr i8, ptr %table, i64 %at
+  %p.ctx = getelementptr i8, ptr %p.kernel, i64 8
+  %p.n = getelementptr i8, ptr %p.kernel, i64 16
+  %p.first = getelementptr i8, ptr %p.kernel, i64 24
+  %p.units = getelementptr i8, ptr %p.kernel, i64 32
+  %first = load i64, ptr %p.first
+  %units = load i64, ptr %p.units
+  %last = add i64 %first, %units
+  %a0 = call i64 @llvm.smax.i64(i64 %lo, i64 %first)
+  %b0 = call i64 @llvm.smin.i64(i64 %hi, i64 %last)
+  %some = icmp slt i64 %a0, %b0
+  br i1 %some, label %split, label %done
+split:
+  %n = load i64, ptr %p.n
+  %a1 = sub i64 %a0, %first
+  %b1 = sub i64 %b0, %first
+  %a2 = mul i64 %a1, %n
+  %b2 = mul i64 %b1, %n
+  %a = udiv i64 %a2, %units
+  %b = udiv i64 %b2, %units
+  %points = icmp slt i64 %a, %b
+  br i1 %points, label %run, label %done
+run:
+  %kernel = load ptr, ptr %p.kernel
+  %ctx = load ptr, ptr %p.ctx
+  call void %kernel(ptr %ctx, i64 %a, i64 %b, i64 %tid)
+  br label %done
+done:
+  %k1 = add i64 %k, 1
+  br label %next
+end:
+  ret void
+}
+
+; Division that rounds towards minus infinity. By zero it gives some value, and never traps.
+define internal i64 @ferrule.floordiv(i64 %a, i64 %b) alwaysinline {
+  %zero = icmp eq i64 %b, 0
+  %d = select i1 %zero, i64 1, i64 %b
+  %q = sdiv i64 %a, %d
+  %r = srem i64 %a, %d
+  %inexact = icmp ne i64 %r, 0
+  %signs = xor i64 %r, %d
+  %differ = icmp slt i64 %signs, 0
+  %down = and i1 %inexact, %differ
+  %less = sext i1 %down to i64
+  %out = add i64 %q, %less
+  ret i64 %out
+}
+
+define internal i64 @ferrule.floormod(i64 %a, i64 %b) alwaysinline {
+  %q = call i64 @ferrule.floordiv(i64 %a, i64 %b)
+  %m = mul i64 %q, %b
+  %out = sub i64 %a, %m
+  ret i64 %out
+}

@@ -1,0 +1,1 @@
+"""Passes over Graph and System: simplification, layout, fusion into kernels."""

@@ -1,0 +1,168 @@
+"""Inline: substitute pointwise stages into their consumers, where that costs less than storing them.
+
+Stages are visited in order, producers first. A stage's own loads are replaced first; then the stage itself is kept or
+inlined, by the rules of `_verdict`, each of which gives its reason. Views (a load with an index map) are always inlined: below
+Graph there are no views. What depends on parameters alone is not inlined into what does not: it is computed once.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
+from ferrule.ir.contraction import contraction, simplify_stage
+from ferrule.ir.cost import flops
+from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
+from ferrule.ir.size import estimate
+
+CHEAP_FLOPS = 12        # work that may be done again in each of a few consumers
+FREE_FLOPS = 4          # work that may be done again in every iteration of a contraction or window
+MANY_CONSUMERS = 4
+
+
+@dataclass(frozen=True)
+class Inlined:
+    """What inlining leaves: the stages to run, those of them that depend on parameters alone, and why."""
+
+    stages: tuple[Stage, ...]
+    constant: frozenset[Buf]
+    reasons: tuple[str, ...]
+
+
+def inline(system: System) -> Inlined:
+    """Decide for each pointwise stage of `system` and substitute."""
+    return _Inliner(system).run()
+
+
+class _Inliner:
+    def __init__(self, system: System):
+        self.system = system
+        self.outputs = set(system.outputs)
+        self.constant: set[Buf] = set(system.params)
+        self.values: dict[Buf, tuple[tuple[Expr, ...], Expr]] = {}  # target index and value
+        self.contracted: set[Buf] = set()
+        self.users: dict[Buf, list[Stage]] = {}
+        for st in system.stages:
+            for b in st.reads:
+                self.users.setdefault(b, []).append(st)
+        for st in system.stages:
+            if self._is_constant(st):
+                self.constant |= set(st.writes)
+        self.updated = {b for st in system.stages if st.update for b in st.writes}
+
+    def run(self) -> Inlined:
+        kept: list[Stage] = []
+        reasons: list[str] = []
+        for original in _alive(self.system):
+            st = simplify_stage(self._expand(drop_unit_axes(original)))
+            buf = st.targets[0][0]
+            inlined, reason = self._verdict(st, buf)
+            if inlined:
+                self.values[buf] = (st.targets[0][1], st.compute.values[0])
+                self._alias_users(st, buf)
+                if self._reads_contraction(st):
+                    self.contracted.add(buf)
+            if not inlined or buf in self.outputs:
+                kept.append(st)
+                if contraction(st) is not None:
+                    self.contracted.add(buf)
+            if reason:
+                reasons.append(f"{buf.name}: {reason}")
+        needed = _needed(kept, self.outputs)
+        return Inlined(tuple(needed), frozenset(self.constant), tuple(reasons))
+
+    def _expand(self, st: Stage) -> Stage:
+        """`st` with loads of inlined buffers replaced by their values."""
+
+        def visit(node: Expr) -> Expr | None:
+            if node.op == "load" and node.attr in self.values:
+                idx, value = self.values[node.attr]
+                return substitute(value, {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const})
+            return None
+
+        return map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in self.values for ld in loads(e)) else e)
+
+    def _is_constant(self, st: Stage) -> bool:
+        reads = st.reads
+        dynamic = any(not a.extent.is_const for a in st.compute.all_axes)
+        return bool(reads) and not dynamic and all(b in self.constant for b in reads)
+
+    def _reads_contraction(self, st: Stage) -> bool:
+        return any(b in self.contracted for b in st.reads)
+
+    def _alias_users(self, st: Stage, buf: Buf) -> None:
+        """The users of an inlined stage now read what it read."""
+        for b in st.reads:
+            users = self.users.setdefault(b, [])
+            users[:] = [u for u in users if buf not in u.writes]
+            users.extend(u for u in self.users.get(buf, ()) if u not in users)
+
+    def _verdict(self, st: Stage, buf: Buf) -> tuple[bool, str]:
+        """(inline it, the reason for a decision that somebody may ask about)."""
+        if not inlinable(st) or buf in self.updated:
+            return False, ""
+        value = st.compute.values[0]
+        users = self.users.get(buf, [])
+        work, sources = flops(value), loads(value)
+        if value.op == "load" and not any(i.op == "load" for a in value.args for i in loads(a)):
+            return True, ""
+        if not sources and work <= CHEAP_FLOPS:
+            return True, ""
+        if buf in self.constant:
+            if users and all(self._is_constant(u) for u in users) and len(users) == 1:
+                return True, ""
+            return False, "kept: depends on parameters alone, computed once"
+        if buf in self.outputs:
+            return False, ""
+        if any(contraction(u) is not None or _window(u, buf) for u in users):
+            if work <= 1 and len(sources) == 1 and value.op == "cast":
+                return True, "inlined: a cast of one operand"
+            return False, "kept: each element is read many times by its consumer"
+        if self._reads_contraction(st):
+            alone = len(users) == 1 and inlinable(users[0])
+            return alone, "" if alone else "kept: epilogue of a contraction, read by more than one stage"
+        if len(users) == 1:
+            return True, "inlined: one consumer"
+        if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
+            return True, f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times"
+        return False, f"kept: {work} flops, {len(users)} consumers"
+
+
+def inlinable(st: Stage) -> bool:
+    """A stage whose value can stand in place of a load of its target."""
+    return st.is_pointwise and st.compute.where is None and len(st.targets) == 1
+
+
+def _window(st: Stage, buf: Buf) -> bool:
+    """Whether a folding stage reads elements of `buf` several times: its points outnumber the elements."""
+    if not st.is_reduction:
+        return False
+    points = 1
+    for a in st.compute.all_axes:
+        points *= estimate(a.extent)
+    return points > 1.5 * max(1, estimate(buf.size))
+
+
+def _alive(system: System) -> list[Stage]:
+    return _needed(list(system.stages), set(system.outputs))
+
+
+def _needed(stages: list[Stage], outputs: set[Buf]) -> list[Stage]:
+    """Dead stages removed; order kept."""
+    wanted = set(outputs)
+    out: list[Stage] = []
+    for st in reversed(stages):
+        if any(b in wanted for b in st.writes):
+            wanted |= set(st.reads)
+            out.append(st)
+    return out[::-1]
+
+
+def drop_unit_axes(st: Stage) -> Stage:
+    """`st` without space axes of extent one: they become 0."""
+    unit = [a for a in st.compute.axes if a.extent.is_const and a.extent.attr == 1]
+    if not unit:
+        return st
+    c = st.compute
+    axes = tuple(a for a in c.axes if a not in unit)
+    lean = Stage(st.name, st.targets, Compute(axes, c.values, c.fold, c.where), st.combine, st.when, st.update)
+    return substitute_stage(lean, dict.fromkeys(unit, ZERO))

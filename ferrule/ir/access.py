@@ -1,0 +1,30 @@
+"""Access: where a load or a store goes in memory, and how that moves with an axis."""
+from __future__ import annotations
+
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import ZERO, Buf, Expr, Space, loads
+from ferrule.ir.simplify import coefficient, simplify
+
+
+def offset(buf: Buf, idx: tuple[Expr, ...]) -> Expr:
+    """Distance in elements from the start of `buf`, in normal form."""
+    out = ZERO
+    for i, s in zip(idx, buf.strides, strict=True):
+        out = out + i * s
+    return simplify(out)
+
+
+def stride(buf: Buf, idx: tuple[Expr, ...], axis: Expr) -> Expr | None:
+    """How far one step of `axis` moves, in elements; None where that is not the same everywhere."""
+    if not any(axis in i.axes for i in idx):
+        return ZERO
+    return coefficient(offset(buf, idx), axis)
+
+
+def accesses(st: Stage, everywhere: bool = False) -> list[tuple[Buf, tuple[Expr, ...]]]:
+    """The distinct places in memory that a stage reads and writes; scratch too where `everywhere`."""
+    found = {(b, idx): None for b, idx in st.targets}
+    for e in st.exprs():
+        for ld in loads(e):
+            found[ld.attr, ld.args] = None
+    return [(b, i) for b, i in found if everywhere or b.space in (Space.GLOBAL, Space.LAUNCH)]

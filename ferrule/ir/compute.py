@@ -1,0 +1,184 @@
+"""Compute: index notation. What each buffer holds, as equations over axes.
+
+    monoid  = name, identity[n], combine[n] over arg 0..2n-1          n values folded together (argmax has two)
+    fold    = reduce[axis..] by monoid [init value..]
+            | scan[axis] by monoid [init value..] [exclusive] [reverse]
+    compute = [axis..] value[n] [fold] [where guard]
+    stage   = (buf[idx..])[n] = compute [combine monoid] [when expr]
+    system  = name (inputs) (params) stage.. (outputs) (dims)
+
+Meaning:
+- A compute's points are the product of its axes; with a reduce each point folds `values` over the reduce axes in
+  any order, starting from the identity or from `init` (an expression over the axes). Points, of the reduce axes
+  too, where `where` is false are skipped.
+- A scan folds along one further axis, in order; its result has that axis, and the target is indexed by it.
+- A stage evaluates all its values before it writes any (it reads before it writes). `idx` is injective over the axes
+  unless there is a `combine`: then values are folded into what the target holds (scatter). A scatter without
+  monoid keeps the last in axis order. Points where `when` is false write nothing.
+- A system runs its stages in order. A buffer is defined by one stage, except that stages with `combine`
+  (or with `update`) rewrite parts of a buffer that is already defined.
+
+"Pointwise", "reduction" and "contraction" are predicates derived from a stage, below, never labels on an operator.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from ferrule.ir.expr import Buf, Expr, dims, loads, substitute
+
+Target = tuple[Buf, tuple[Expr, ...]]
+
+
+@dataclass(frozen=True)
+class Monoid:
+    """An associative operation on tuples of n values; `combine` is written over arg(0..2n-1)."""
+
+    name: str
+    identity: tuple[Expr, ...]
+    combine: tuple[Expr, ...]
+    commutative: bool = True
+    idempotent: bool = False
+
+    @property
+    def arity(self) -> int:
+        return len(self.identity)
+
+
+@dataclass(frozen=True)
+class Reduce:
+    """Fold over `axes`, starting from `init` (else the identity)."""
+
+    axes: tuple[Expr, ...]
+    monoid: Monoid
+    init: tuple[Expr, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Scan:
+    """Running fold along `axis`; `exclusive` leaves out the point itself, `reverse` starts at the end."""
+
+    axis: Expr
+    monoid: Monoid
+    init: tuple[Expr, ...] | None = None
+    exclusive: bool = False
+    reverse: bool = False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """`values` at each point of `axes`, folded where there is a fold."""
+
+    axes: tuple[Expr, ...]
+    values: tuple[Expr, ...]
+    fold: Reduce | Scan | None = None
+    where: Expr | None = None
+
+    @property
+    def reduce_axes(self) -> tuple[Expr, ...]:
+        return self.fold.axes if isinstance(self.fold, Reduce) else ()
+
+    @property
+    def all_axes(self) -> tuple[Expr, ...]:
+        """Every axis a point has, the folded ones last."""
+        if isinstance(self.fold, Scan):
+            return (*self.axes, self.fold.axis)
+        return self.axes + self.reduce_axes
+
+    def exprs(self) -> Iterator[Expr]:
+        """Each expression of the compute: values, init, guard."""
+        yield from self.values
+        if self.fold is not None and self.fold.init is not None:
+            yield from self.fold.init
+        if self.where is not None:
+            yield self.where
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One equation. `update` marks a write into a buffer that an earlier stage defined."""
+
+    name: str
+    targets: tuple[Target, ...]
+    compute: Compute
+    combine: Monoid | None = None
+    when: Expr | None = None
+    update: bool = field(default=False)
+
+    def exprs(self) -> Iterator[Expr]:
+        """Each expression of the stage: those of the compute, the target indices, the condition."""
+        yield from self.compute.exprs()
+        for _, idx in self.targets:
+            yield from idx
+        if self.when is not None:
+            yield self.when
+
+    @property
+    def writes(self) -> tuple[Buf, ...]:
+        return tuple(dict.fromkeys(b for b, _ in self.targets))
+
+    @property
+    def reads(self) -> tuple[Buf, ...]:
+        return tuple(dict.fromkeys(ld.attr for e in self.exprs() for ld in loads(e)))
+
+    @property
+    def is_pointwise(self) -> bool:
+        """No fold, and each target is written at the bare axes in order (and at constants)."""
+        c = self.compute
+        return c.fold is None and self.combine is None and not self.update and self.when is None and all(
+            tuple(i for i in idx if not i.is_const) == c.axes for _, idx in self.targets)
+
+    @property
+    def is_reduction(self) -> bool:
+        return isinstance(self.compute.fold, Reduce)
+
+
+@dataclass(frozen=True)
+class System:
+    """A whole program as equations. `params` are inputs whose values are known before the first run (weights)."""
+
+    name: str
+    inputs: tuple[Buf, ...]
+    params: tuple[Buf, ...]
+    stages: tuple[Stage, ...]
+    outputs: tuple[Buf, ...]
+
+    @property
+    def dims(self) -> tuple[Expr, ...]:
+        """The symbolic dims in order of name."""
+        found = {d for b in (*self.inputs, *self.params, *self.outputs) for s in b.shape for d in dims(s)}
+        for st in self.stages:
+            for e in st.exprs():
+                found |= dims(e)
+            for a in st.compute.all_axes:
+                found |= dims(a.extent)
+        return tuple(sorted(found, key=lambda d: d.name))
+
+
+def map_stage(st: Stage, fn: Callable[[Expr], Expr], axis: Callable[[Expr], Expr] = lambda a: a) -> Stage:
+    """`st` with `fn` applied to every expression and `axis` to every bound axis."""
+
+    def each(values: tuple[Expr, ...] | None) -> tuple[Expr, ...] | None:
+        return None if values is None else tuple(fn(v) for v in values)
+
+    c, fold = st.compute, st.compute.fold
+    if isinstance(fold, Reduce):
+        fold = replace(fold, axes=tuple(axis(a) for a in fold.axes), init=each(fold.init))
+    elif isinstance(fold, Scan):
+        fold = replace(fold, axis=axis(fold.axis), init=each(fold.init))
+    compute = Compute(tuple(axis(a) for a in c.axes), tuple(fn(v) for v in c.values), fold,
+                      None if c.where is None else fn(c.where))
+    targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in st.targets)
+    return replace(st, targets=targets, compute=compute, when=None if st.when is None else fn(st.when))
+
+
+def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
+    """`st` with leaves replaced; a bound axis may only be renamed."""
+
+    def rename(a: Expr) -> Expr:
+        new = mapping.get(a, a)
+        if new.op != "axis":
+            raise ValueError(f"axis {a.name} is bound in {st.name} and cannot become {new}")
+        return new
+
+    return map_stage(st, lambda e: substitute(e, mapping), rename)

@@ -1,0 +1,112 @@
+"""Contraction: which stages are products summed over shared axes, and the role of each axis.
+
+A stage contracts when it sums a product of two factors over axes that both have. Its other axes fall into batch (in both
+factors), m (in the left one alone) and n (in the right one alone), whatever operator it came from: a matrix product, an
+einsum, a convolution (the left factor's index is then a sum of an output and a kernel axis).
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ferrule.ir.compute import Compute, Reduce, Stage, substitute_stage
+from ferrule.ir.expr import Buf, Expr, axis, loads, walk
+from ferrule.ir.simplify import equal, simplify
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The factors of a contraction and its axes by role. `n` is the side that lanes run along."""
+
+    left: Expr
+    right: Expr
+    batch: tuple[Expr, ...]
+    m: tuple[Expr, ...]
+    n: tuple[Expr, ...]
+    k: tuple[Expr, ...]
+
+    def swapped(self) -> Roles:
+        return Roles(self.right, self.left, self.batch, self.n, self.m, self.k)
+
+
+def contraction(st: Stage) -> Roles | None:
+    """The roles of a contracting stage, None for any other. The left factor is the one with the m axes."""
+    c = st.compute
+    if not isinstance(c.fold, Reduce) or c.fold.monoid.name != "sum" or len(c.values) != 1 or c.fold.init is not None:
+        return None
+    value = c.values[0]
+    if value.op != "mul" or value.dtype.kind != "f":
+        return None
+    left, right = value.args
+    if not loads(left) or not loads(right):
+        return None
+    k = c.fold.axes
+    if not any(a in left.axes and a in right.axes for a in k):
+        return None
+    batch = tuple(a for a in c.axes if a in left.axes and a in right.axes)
+    m = tuple(a for a in c.axes if a in left.axes and a not in right.axes)
+    n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
+    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n):
+        return None
+    return Roles(left, right, batch, m, n, k)
+
+
+def operand_bufs(e: Expr) -> tuple[Buf, ...]:
+    """The buffers a factor reads."""
+    return tuple(dict.fromkeys(ld.attr for ld in loads(e)))
+
+
+def untangle(st: Stage) -> Stage:
+    """Split each axis a that is indexed as a // c and a % c, with c dividing its extent, into a pair of axes.
+
+    A flattened dimension (heads times head size, groups times channels) becomes two axes that every index is linear in.
+    """
+    for _ in range(8):
+        found = _tangled(st)
+        if found is None:
+            return st
+        a, c = found
+        st = split_axis(st, a, c)
+    return st
+
+
+def _tangled(st: Stage) -> tuple[Expr, Expr] | None:
+    bound = set(st.compute.axes) | set(st.compute.reduce_axes)
+    for e in st.exprs():
+        for node in walk(e):
+            if node.op in ("floordiv", "mod") and node.args[0] in bound:
+                a, c = node.args
+                if not equal(c, a.extent) and equal((a.extent // c) * c, a.extent):
+                    return a, c
+    return None
+
+
+def split_axis(st: Stage, a: Expr, inner: Expr) -> Stage:
+    """`st` with the axis `a` replaced by an outer axis and an inner one of extent `inner`, which divides a's."""
+    outer = axis(a.name + "o", simplify(a.extent // inner))
+    low = axis(a.name + "i", inner)
+    c = st.compute
+
+    def expand(axes: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        return tuple(y for x in axes for y in ((outer, low) if x is a else (x,)))
+
+    fold = replace(c.fold, axes=expand(c.fold.axes)) if isinstance(c.fold, Reduce) else c.fold
+    widened = replace(st, compute=Compute(expand(c.axes), c.values, fold, c.where))
+    new = substitute_stage(widened, {a: outer * inner + low})
+    return simplify_stage(new)
+
+
+def simplify_stage(st: Stage) -> Stage:
+    """`st` with each expression in normal form."""
+    c = st.compute
+    fold = c.fold
+    if fold is not None and fold.init is not None:
+        fold = replace(fold, init=tuple(simplify(v) for v in fold.init))
+    where = None if c.where is None else simplify(c.where)
+    compute = Compute(c.axes, tuple(simplify(v) for v in c.values), fold,
+                      None if where is not None and where.is_const and where.attr else where)
+    targets = tuple((b, tuple(simplify(i) for i in idx)) for b, idx in st.targets)
+    when = None if st.when is None else simplify(st.when)
+    return replace(st, targets=targets, compute=compute,
+                   when=None if when is not None and when.is_const and when.attr else when)
+
+

@@ -1,0 +1,69 @@
+"""Cost: work in floating-point operations and an estimate of time, for decisions alone."""
+from __future__ import annotations
+
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import ONE, Expr, Space, const, loads
+from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.simplify import simplify
+
+FLOPS: dict[str, int] = {
+    **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "min", "max", "eq", "ne", "lt", "le", "select", "cast", "and",
+                     "or", "xor", "not", "shl", "shr", "fma", "floor", "ceil", "trunc", "round", "copysign"), 1),
+    **dict.fromkeys(("div", "sqrt", "sign", "isnan", "isinf"), 4), "rsqrt": 8, "rem": 8, "hypot": 8, "nextafter": 8,
+    **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
+    **dict.fromkeys(("exp", "exp2", "log", "log2", "log10", "sigmoid"), 16),
+    **dict.fromkeys(("expm1", "log1p", "tanh", "erf", "sinh", "cosh", "sin", "cos", "tan", "atan"), 24),
+    **dict.fromkeys(("asin", "acos", "asinh", "acosh", "atanh", "erfc", "erfinv", "atan2"), 32),
+    **dict.fromkeys(("pow", "lgamma", "digamma"), 48),
+}
+
+
+def flops(e: Expr) -> int:
+    """Operations to evaluate `e` once: those of its distinct nodes, index arithmetic and what loads do left out."""
+    found = e.memo.get("flops")
+    if found is None:
+        found = e.memo["flops"] = _flops(e, set())
+    return found
+
+
+def _flops(e: Expr, seen: set[Expr]) -> int:
+    total, stack = 0, [e]
+    while stack:
+        node = stack.pop()
+        if node in seen or node.op in ("load", "axis", "dim", "const"):
+            continue
+        seen.add(node)
+        if not (node.op in ("eq", "ne", "lt", "le") and not loads(node)):
+            total += FLOPS.get(node.op, 1)
+        stack.extend(node.args)
+    return total
+
+
+PS_PER_FLOP = 60        # one lane's operation, at eight lanes
+PS_PER_BYTE = 80        # moving a byte from memory
+
+
+def kernel_ns(kernel: Kernel) -> Expr:
+    """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims."""
+    grid = ONE
+    for a in kernel.grid:
+        grid = grid * a.extent
+    total = const(0)
+    for st in stages(kernel.body):
+        total = total + _stage_ps(st) * grid
+    return simplify(total // 1000 + 1)
+
+
+def _stage_ps(st: Stage) -> Expr:
+    points = ONE
+    for a in st.compute.all_axes:
+        points = points * a.extent
+    work = sum(flops(v) for v in st.compute.values) + (1 if st.is_reduction else 0)
+    moved = sum(b.dtype.size for b in (*st.reads, *st.writes) if b.space is Space.GLOBAL)
+    return points * (work * PS_PER_FLOP + (moved * PS_PER_BYTE if not _reuses(st) else moved))
+
+
+def _reuses(st: Stage) -> bool:
+    """Whether each element is read many times, as in a contraction."""
+    own = set(st.compute.all_axes)
+    return st.is_reduction and any(own - ld.axes for v in st.compute.values for ld in loads(v))

@@ -1,0 +1,589 @@
+"""Expr: the one scalar language, for dims, indices, bodies, bounds and guards.
+
+    expr  = const                      a literal of some dtype
+          | dim                        a symbolic size: an i64 >= 0, with facts (range, divisor)
+          | axis                       an iteration variable, 0 <= axis < extent
+          | arg(i)                     the i-th operand of a monoid's combine
+          | load(buf, idx..)           one element of a buffer
+          | select(c, a, b)            a where c holds, else b
+          | cast(x) | bitcast(x)       to the node's dtype
+          | bounded(i, n)              i, which must lie in [0, n): else the program reports an error
+          | op(x..)                    arithmetic, comparison, logic, mathematics: the table OPS
+
+Meaning (every interpreter and back end obeys it):
+- Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and `rem` towards
+  zero; integer division by zero gives an unspecified value and never a trap. Shifts by the width or more give 0
+  (or the sign). Dims, axes and indices are i64 and do not overflow.
+- Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are storage types:
+  they may be loaded, selected and cast, and arithmetic happens in f32. A cast from float to integer truncates;
+  out of range it gives an unspecified value of the target type. A cast to bool is `x != 0`.
+- `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are strict.
+- `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then fails.
+
+Nodes are hash-consed: equal expressions are the same object, so `is` and the default hash are structural equality,
+and any pure function of an expression can be memoised in the node's own `memo`.
+"""
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from ferrule.base.dtype import DType, boolean, f32, i64
+
+COMPARISONS = frozenset({"eq", "ne", "lt", "le"})
+LOGIC = frozenset({"and", "or", "xor", "not"})  # on bool or, bitwise, on integers
+PREDICATES = frozenset({"isnan", "isinf"})
+BINARY = frozenset({
+    "add", "sub", "mul", "div", "floordiv", "mod", "truncdiv", "rem", "min", "max", "pow", "atan2", "copysign",
+    "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "nextafter", "hypot",
+})
+UNARY = frozenset({
+    "neg", "abs", "not", "sign", "floor", "ceil", "trunc", "round", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log",
+    "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
+    "atanh", "erf", "erfc", "erfinv", "sigmoid", "lgamma", "digamma", "isnan", "isinf",
+})
+TERNARY = frozenset({"fma"})
+OPS: dict[str, int] = {**dict.fromkeys(BINARY, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(TERNARY, 3)}
+LEAVES = frozenset({"const", "dim", "axis", "arg"})
+
+
+class Expr:
+    """One hash-consed node. Build nodes with the functions below, never directly."""
+
+    __slots__ = ("op", "args", "attr", "dtype", "axes", "memo", "__weakref__")
+    op: str
+    args: tuple[Expr, ...]
+    attr: Any
+    dtype: DType
+    axes: frozenset[Expr]
+    memo: dict[Any, Any]
+
+    def __repr__(self) -> str:
+        return show(self)
+
+    def __reduce__(self) -> Any:
+        return (_rebuild, (self.op, self.args, self.attr, self.dtype))
+
+    def __add__(self, other: Expr | int | float) -> Expr:
+        return add(self, like(other, self))
+
+    def __radd__(self, other: int | float) -> Expr:
+        return add(like(other, self), self)
+
+    def __sub__(self, other: Expr | int | float) -> Expr:
+        return sub(self, like(other, self))
+
+    def __rsub__(self, other: int | float) -> Expr:
+        return sub(like(other, self), self)
+
+    def __mul__(self, other: Expr | int | float) -> Expr:
+        return mul(self, like(other, self))
+
+    def __rmul__(self, other: int | float) -> Expr:
+        return mul(like(other, self), self)
+
+    def __truediv__(self, other: Expr | int | float) -> Expr:
+        return call("div", self, like(other, self))
+
+    def __rtruediv__(self, other: int | float) -> Expr:
+        return call("div", like(other, self), self)
+
+    def __floordiv__(self, other: Expr | int) -> Expr:
+        return floordiv(self, like(other, self))
+
+    def __mod__(self, other: Expr | int) -> Expr:
+        return mod(self, like(other, self))
+
+    def __neg__(self) -> Expr:
+        return call("neg", self)
+
+    @property
+    def is_const(self) -> bool:
+        return self.op == "const"
+
+    @property
+    def name(self) -> str:
+        """The name of an axis or dim."""
+        assert self.op in ("axis", "dim"), self.op
+        return str(self.attr if self.op == "axis" else self.attr.name)
+
+    @property
+    def extent(self) -> Expr:
+        """An axis's number of points (i64)."""
+        assert self.op == "axis"
+        return self.args[0]
+
+    @property
+    def value(self) -> Any:
+        """A constant's Python value."""
+        assert self.op == "const", self.op
+        return self.attr
+
+
+@dataclass(frozen=True)
+class DimFacts:
+    """What is known of a symbolic size: `lo <= dim <= hi`, a multiple of `multiple`."""
+
+    name: str
+    lo: int = 0
+    hi: int | None = None
+    multiple: int = 1
+
+
+class Space(Enum):
+    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread, REG in registers."""
+
+    GLOBAL = "global"
+    LAUNCH = "launch"
+    SCRATCH = "scratch"
+    REG = "reg"
+
+
+@dataclass(frozen=True)
+class Buf:
+    """A named array. `layout` lists the dimensions from outermost to innermost in memory (None: as in `shape`)."""
+
+    name: str
+    shape: tuple[Expr, ...]
+    dtype: DType
+    space: Space = Space.GLOBAL
+    layout: tuple[int, ...] | None = field(default=None)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def __getitem__(self, idx: Any) -> Expr:
+        return load(self, *(idx if isinstance(idx, tuple) else (idx,)))
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        return self.layout if self.layout is not None else tuple(range(len(self.shape)))
+
+    @property
+    def strides(self) -> tuple[Expr, ...]:
+        """Distance in elements between neighbours along each dimension."""
+        out: list[Expr] = [ONE] * len(self.shape)
+        step = ONE
+        for d in reversed(self.order):
+            out[d] = step
+            step = mul(step, self.shape[d])
+        return tuple(out)
+
+    @property
+    def size(self) -> Expr:
+        """Number of elements."""
+        return product(self.shape)
+
+
+_table: weakref.WeakValueDictionary[Any, Expr] = weakref.WeakValueDictionary()
+_lock = threading.Lock()
+_NO_AXES: frozenset[Expr] = frozenset()
+
+
+def _intern(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType, key: Any = None) -> Expr:
+    table_key = (op, args, attr if key is None else key, dtype)
+    node = _table.get(table_key)
+    if node is not None:
+        return node
+    node = Expr()
+    node.op, node.args, node.attr, node.dtype, node.memo = op, args, attr, dtype, {}
+    if op == "axis":
+        node.axes = frozenset((node,))
+    else:
+        axes = _NO_AXES
+        for a in args:
+            if a.axes and a.axes is not axes:
+                axes = axes | a.axes if axes else a.axes
+        node.axes = axes
+    with _lock:
+        return _table.setdefault(table_key, node)
+
+
+def _rebuild(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr:
+    return const(attr, dtype) if op == "const" else _intern(op, args, attr, dtype)
+
+
+# ---- leaves -----------------------------------------------------------------------------------------------------
+
+
+def const(value: Any, dtype: DType = i64) -> Expr:
+    """A literal, rounded or wrapped to `dtype`."""
+    if dtype.kind == "f":
+        value = float(value)
+        if dtype.name == "f32" or dtype.name == "f16":
+            with np.errstate(over="ignore"):
+                value = float(dtype.numpy.type(value))
+        return _intern("const", (), value, dtype, value.hex() if value == value else "nan")
+    if dtype.kind == "b":
+        return _intern("const", (), bool(value), dtype, bool(value))
+    value = int(value)
+    span = 1 << dtype.bits
+    value &= span - 1
+    if dtype.kind == "i" and value >= span >> 1:
+        value -= span
+    return _intern("const", (), value, dtype)
+
+
+ZERO, ONE = const(0), const(1)
+TRUE, FALSE = const(True, boolean), const(False, boolean)
+
+
+def dim(name: str, lo: int = 0, hi: int | None = None, multiple: int = 1) -> Expr:
+    """A symbolic size with its facts."""
+    return _intern("dim", (), DimFacts(name, lo, hi, multiple), i64)
+
+
+def axis(name: str, extent: Expr | int) -> Expr:
+    """An iteration variable: 0 <= axis < extent. Names are unique within a kernel."""
+    return _intern("axis", (extent if isinstance(extent, Expr) else const(extent),), name, i64)
+
+
+def arg(index: int, dtype: DType) -> Expr:
+    """Operand `index` of a monoid's combine: 0..n-1 the accumulated tuple, n..2n-1 the new one."""
+    return _intern("arg", (), index, dtype)
+
+
+# ---- inner nodes ------------------------------------------------------------------------------------------------
+
+
+def like(value: Expr | int | float | bool, other: Expr) -> Expr:
+    """`value` as an Expr; a Python number takes the dtype of `other`."""
+    return value if isinstance(value, Expr) else const(value, other.dtype)
+
+
+def as_index(value: Expr | int) -> Expr:
+    return value if isinstance(value, Expr) else const(value)
+
+
+def load(buf: Buf, *idx: Expr | int) -> Expr:
+    """Element `idx` of `buf`."""
+    if len(idx) != len(buf.shape):
+        raise ValueError(f"load of {buf.name} takes {len(buf.shape)} indices, got {len(idx)}")
+    return _intern("load", tuple(as_index(i) for i in idx), buf, buf.dtype)
+
+
+def select(c: Expr, a: Expr, b: Expr) -> Expr:
+    """`a` where the bool `c` holds, else `b`; lazy in its loads."""
+    if c.op == "const":
+        return a if c.attr else b
+    if a is b:
+        return a
+    if a.dtype is not b.dtype and a.dtype != b.dtype:
+        raise TypeError(f"select of {a.dtype.name} and {b.dtype.name}")
+    return _intern("select", (c, a, b), None, a.dtype)
+
+
+def cast(x: Expr, dtype: DType) -> Expr:
+    """`x` converted to `dtype`."""
+    if x.dtype == dtype:
+        return x
+    if x.op == "const" and not (x.dtype.kind == "f" and dtype.kind in "iu"):
+        return const(x.attr, dtype) if dtype.name != "bf16" else _intern("cast", (x,), None, dtype)
+    return _intern("cast", (x,), None, dtype)
+
+
+def bitcast(x: Expr, dtype: DType) -> Expr:
+    """The bits of `x` read as `dtype` of the same width."""
+    if x.dtype == dtype:
+        return x
+    if x.dtype.bits != dtype.bits:
+        raise TypeError(f"bitcast of {x.dtype.name} to {dtype.name}: widths differ")
+    return _intern("bitcast", (x,), None, dtype)
+
+
+def bounded(index: Expr, extent: Expr | int) -> Expr:
+    """`index`, promised to lie in [0, extent); the run fails with an index error where it does not."""
+    n = as_index(extent)
+    if index.op == "const" and n.op == "const" and 0 <= index.attr < n.attr:
+        return index
+    return _intern("bounded", (index, n), None, i64)
+
+
+def call(op: str, *args: Expr) -> Expr:
+    """`op` of OPS applied to `args`, which agree in dtype; the result's dtype follows from the operator."""
+    if OPS.get(op) != len(args):
+        raise ValueError(f"{op} is no operator of {len(args)} arguments")
+    dtype = args[0].dtype
+    for a in args[1:]:
+        if a.dtype != dtype:
+            raise TypeError(f"{op} of {', '.join(x.dtype.name for x in args)}: dtypes must agree")
+    if op in COMPARISONS or op in PREDICATES:
+        dtype = boolean
+    elif dtype == i64 and len(args) == 2:
+        short = _FOLD_INDEX.get(op)
+        if short is not None:
+            return short(*args)
+    return _intern(op, args, None, dtype)
+
+
+def _raw(op: str, a: Expr, b: Expr) -> Expr:
+    return _intern(op, (a, b), None, a.dtype)
+
+
+def add(a: Expr, b: Expr) -> Expr:
+    if a.dtype != b.dtype:
+        raise TypeError(f"add of {a.dtype.name} and {b.dtype.name}")
+    if a.dtype.kind in "iu":
+        if a.op == "const" and b.op == "const":
+            return const(a.attr + b.attr, a.dtype)
+        if a.op == "const" and a.attr == 0:
+            return b
+        if b.op == "const" and b.attr == 0:
+            return a
+    return _raw("add", a, b)
+
+
+def sub(a: Expr, b: Expr) -> Expr:
+    if a.dtype != b.dtype:
+        raise TypeError(f"sub of {a.dtype.name} and {b.dtype.name}")
+    if a.dtype.kind in "iu":
+        if a.op == "const" and b.op == "const":
+            return const(a.attr - b.attr, a.dtype)
+        if b.op == "const" and b.attr == 0:
+            return a
+        if a is b:
+            return const(0, a.dtype)
+    return _raw("sub", a, b)
+
+
+def mul(a: Expr, b: Expr) -> Expr:
+    if a.dtype != b.dtype:
+        raise TypeError(f"mul of {a.dtype.name} and {b.dtype.name}")
+    if a.op == "const":
+        a, b = b, a
+    if b.op == "const":
+        if a.op == "const" and a.dtype.kind in "iu":
+            return const(a.attr * b.attr, a.dtype)
+        if b.attr == 1 and a.dtype.kind != "b":
+            return a
+        if b.attr == 0 and a.dtype.kind in "iu":
+            return b
+    return _raw("mul", a, b)
+
+
+def floordiv(a: Expr, b: Expr) -> Expr:
+    if b.op == "const" and b.attr != 0 and a.dtype.kind in "iu":
+        if a.op == "const":
+            return const(a.attr // b.attr, a.dtype)
+        if b.attr == 1:
+            return a
+    return _raw("floordiv", a, b)
+
+
+def mod(a: Expr, b: Expr) -> Expr:
+    if b.op == "const" and b.attr != 0 and a.dtype.kind in "iu":
+        if a.op == "const":
+            return const(a.attr % b.attr, a.dtype)
+        if b.attr == 1:
+            return const(0, a.dtype)
+    return _raw("mod", a, b)
+
+
+def _extremum(op: str, pick: Callable[[int, int], int]) -> Callable[[Expr, Expr], Expr]:
+    def build(a: Expr, b: Expr) -> Expr:
+        if a is b:
+            return a
+        if a.op == "const" and b.op == "const":
+            return const(pick(a.attr, b.attr), a.dtype)
+        return _raw(op, a, b)
+
+    return build
+
+
+minimum, maximum = _extremum("min", min), _extremum("max", max)
+_FOLD_INDEX: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "add": add, "sub": sub, "mul": mul, "floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum,
+}
+
+
+def compare(op: str, a: Expr, b: Expr) -> Expr:
+    """A bool; `gt` and `ge` are accepted and turned round."""
+    if op in ("gt", "ge"):
+        op, a, b = ("lt" if op == "gt" else "le"), b, a
+    if a.op == "const" and b.op == "const":
+        x, y = a.attr, b.attr
+        return const({"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y}[op], boolean)
+    return call(op, a, b)
+
+
+def lt(a: Expr, b: Expr | int) -> Expr:
+    return compare("lt", a, like(b, a))
+
+
+def le(a: Expr, b: Expr | int) -> Expr:
+    return compare("le", a, like(b, a))
+
+
+def eq(a: Expr, b: Expr | int) -> Expr:
+    return compare("eq", a, like(b, a))
+
+
+def both(*conditions: Expr) -> Expr:
+    """The conjunction of bools; TRUE when there are none."""
+    out = TRUE
+    for c in conditions:
+        if out is TRUE or c is FALSE:
+            out = c
+        elif c is not TRUE and out is not FALSE and c is not out:
+            out = call("and", out, c)
+    return out
+
+
+def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
+    """The terms of a conjunction, from left to right."""
+    if c is None or c is TRUE:
+        return ()
+    if c.op == "and" and c.dtype == boolean:
+        return conjuncts(c.args[0]) + conjuncts(c.args[1])
+    return (c,)
+
+
+def product(factors: tuple[Expr, ...] | list[Expr]) -> Expr:
+    out = ONE
+    for f in factors:
+        out = mul(out, f)
+    return out
+
+
+def ceildiv(a: Expr, b: Expr | int) -> Expr:
+    b = as_index(b)
+    return floordiv(add(a, sub(b, ONE)), b)
+
+
+def fconst(value: float, dtype: DType = f32) -> Expr:
+    return const(value, dtype)
+
+
+# ---- walking and rewriting ----------------------------------------------------------------------------------------
+
+
+def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
+    """`e` with other arguments, folded by the constructors."""
+    op = e.op
+    if op == "load":
+        return _intern("load", args, e.attr, e.dtype)
+    if op in OPS:
+        return compare(op, *args) if op in COMPARISONS else call(op, *args)
+    if op == "select":
+        return select(*args)
+    if op == "cast":
+        return cast(args[0], e.dtype)
+    if op == "bounded":
+        return bounded(*args)
+    if op == "bitcast":
+        return bitcast(args[0], e.dtype)
+    return _intern(op, args, e.attr, e.dtype)
+
+
+def walk(e: Expr) -> Iterator[Expr]:
+    """Each distinct node of `e`, arguments before users."""
+    seen: set[Expr] = set()
+    stack: list[tuple[Expr, bool]] = [(e, False)]
+    while stack:
+        node, done = stack.pop()
+        if done:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+
+
+def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
+    """`e` rebuilt bottom-up; `fn` gets each rebuilt node and returns its replacement, or None to keep it."""
+    done: dict[Expr, Expr] = {}
+    for node in walk(e):
+        args = tuple(done[a] for a in node.args)
+        new = node if args == node.args else rebuild(node, args)
+        done[node] = fn(new) or new
+    return done[e]
+
+
+def substitute(e: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
+    """`e` with axes (or other leaves) replaced. When all keys are axes, subtrees without them are shared untouched."""
+    if not mapping:
+        return e
+    keys = frozenset(mapping)
+    only_axes = all(k.op == "axis" for k in keys)
+    done: dict[Expr, Expr] = {}
+
+    def visit(node: Expr) -> Expr:
+        if only_axes and (not node.axes or node.axes.isdisjoint(keys)):
+            return node
+        out = mapping.get(node) or done.get(node)
+        if out is None:
+            if not node.args or node.op == "axis":
+                return node
+            args = tuple(visit(a) for a in node.args)
+            out = node if args == node.args else rebuild(node, args)
+            done[node] = out
+        return out
+
+    return visit(e)
+
+
+def loads(e: Expr) -> tuple[Expr, ...]:
+    """The distinct loads in `e`, inner ones before the loads that index with them."""
+    found = e.memo.get("loads")
+    if found is None:
+        found = e.memo["loads"] = tuple(n for n in walk(e) if n.op == "load")
+    return found
+
+
+def dims(e: Expr) -> frozenset[Expr]:
+    """The symbolic dims `e` mentions, those in axis extents and buffer shapes included."""
+    found = e.memo.get("dims")
+    if found is None:
+        parts: set[Expr] = set()
+        for n in walk(e):
+            if n.op == "dim":
+                parts.add(n)
+            elif n.op == "load":
+                parts.update(d for s in n.attr.shape for d in dims(s))
+        found = e.memo["dims"] = frozenset(parts)
+    return found
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+_INFIX = {
+    "mul": (7, "*"), "div": (7, "/"), "floordiv": (7, "//"), "mod": (7, "%"), "add": (6, "+"), "sub": (6, "-"),
+    "shl": (5, "<<"), "shr": (5, ">>"), "lt": (4, "<"), "le": (4, "<="), "eq": (4, "=="), "ne": (4, "!="),
+    "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
+}
+
+
+def show_const(value: Any, dtype: DType) -> str:
+    if dtype.kind == "b":
+        return "true" if value else "false"
+    if dtype.kind == "f":
+        body = repr(value) if value == value and abs(value) != float("inf") else str(value)
+        return body if dtype == f32 else f"{body}:{dtype.name}"
+    return str(value) if dtype == i64 else f"{value}:{dtype.name}"
+
+
+def show(e: Expr, level: int = 0) -> str:
+    """`e` as text, which `ferrule.ir.text` parses back; only needed parentheses are written."""
+    op = e.op
+    if op == "const":
+        text = show_const(e.attr, e.dtype)
+        return f"({text})" if text.startswith("-") and level > 0 else text
+    if op in ("dim", "axis"):
+        return e.name
+    if op == "arg":
+        return f"${e.attr}"
+    if op == "load":
+        return f"{e.attr.name}[{', '.join(show(a) for a in e.args)}]"
+    if op in ("cast", "bitcast"):
+        return f"{op}<{e.dtype.name}>({show(e.args[0])})"
+    if op in _INFIX:
+        rank, symbol = _INFIX[op]
+        text = f"{show(e.args[0], rank)} {symbol} {show(e.args[1], rank + 1)}"
+        return f"({text})" if rank < level else text
+    return f"{op}({', '.join(show(a) for a in e.args)})"

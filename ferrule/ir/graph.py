@@ -1,0 +1,199 @@
+"""Graph: tensor operators in SSA form.
+
+    type   = dtype[dim, ..]                                   dims are Exprs, so they may be symbolic
+    node   = %out:type.. = op(%in..) {attr = value..} [at location]
+    graph  = name (%input:type..) (%param:type..) { node.. return %out.. }
+
+Operators are named and defined as in the StableHLO specification where it has them; composites that are worth keeping
+whole (softmax, layer_norm, attention, ..) carry a definition of their own. Everything about an operator stands in one
+`OpDef`: the type rule, the NumPy meaning, and the Compute it lowers to. `params` are inputs whose values are known
+before the first run.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ferrule.base.dtype import DType
+from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import Buf, Expr, as_index, axis
+from ferrule.ir.simplify import simplify
+
+Shape = tuple[Expr, ...]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """A shape of i64 Exprs and a dtype."""
+
+    shape: Shape
+    dtype: DType
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype.name}[{', '.join(map(str, self.shape))}]"
+
+
+def tensor(shape: Iterable[Expr | int], dtype: DType) -> TensorType:
+    """A TensorType from ints and Exprs, simplified."""
+    return TensorType(tuple(simplify(as_index(s)) for s in shape), dtype)
+
+
+@dataclass(frozen=True)
+class Value:
+    """An SSA value: a name, unique in its graph, and a type."""
+
+    name: str
+    type: TensorType
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def rank(self) -> int:
+        return len(self.type.shape)
+
+
+Attrs = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operator application. Attribute values are hashable: numbers, strings, dtypes, Exprs, and tuples of these."""
+
+    op: str
+    inputs: tuple[Value, ...]
+    outputs: tuple[Value, ...]
+    attrs: tuple[tuple[str, Any], ...] = ()
+    location: str = field(default="", compare=False)
+
+    @property
+    def attributes(self) -> Attrs:
+        return dict(self.attrs)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole program of tensor operators, nodes in topological order."""
+
+    name: str
+    inputs: tuple[Value, ...]
+    params: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[Value, ...]
+
+
+class ComputeContext:
+    """Hands out names while operators lower to stages: axes and intermediate buffers unique in the system."""
+
+    def __init__(self) -> None:
+        self._next = 0
+        self._names: set[str] = set()
+
+    def fresh(self, stem: str) -> str:
+        self._next += 1
+        return f"{stem}{self._next}"
+
+    def axes(self, shape: Iterable[Expr], stem: str = "i") -> tuple[Expr, ...]:
+        """One new axis for each extent."""
+        return tuple(axis(self.fresh(stem), s) for s in shape)
+
+    def buf(self, stem: str, shape: Iterable[Expr], dtype: DType) -> Buf:
+        """A new intermediate buffer."""
+        return Buf(self.fresh(stem + "_"), tuple(shape), dtype)
+
+
+InferRule = Callable[..., "TensorType | tuple[TensorType, ...]"]
+MeaningRule = Callable[..., Any]
+ComputeRule = Callable[[ComputeContext, tuple[Buf, ...], tuple[Buf, ...], Attrs], "list[Stage]"]
+
+
+@dataclass(frozen=True)
+class OpDef:
+    """All there is to know about one operator.
+
+    infer(types, attrs) -> the result types; raises CompileError (shapes or dtypes that do not fit).
+    meaning(arrays, attrs) -> the result arrays: the definition, in NumPy (sizes in `attrs` are ints by then).
+    compute(ctx, inputs, outputs, attrs) -> the stages that define `outputs` from `inputs`.
+    """
+
+    name: str
+    infer: InferRule
+    meaning: MeaningRule
+    compute: ComputeRule
+    variadic: bool = False
+    doc: str = ""
+
+
+OPDEFS: dict[str, OpDef] = {}
+
+
+def opdef(name: str) -> OpDef:
+    """The operator called `name`; UnsupportedError if there is none."""
+    found = OPDEFS.get(name)
+    if found is None:
+        raise UnsupportedError(f"there is no operator named {name!r}; ferrule.ops defines {len(OPDEFS)} operators")
+    return found
+
+
+class GraphBuilder:
+    """Builds a Graph node by node; the only mutable thing here, alive while a frontend runs."""
+
+    def __init__(self, name: str = "main"):
+        self.name = name
+        self.inputs: list[Value] = []
+        self.params: list[Value] = []
+        self.nodes: list[Node] = []
+        self.location = ""
+        self._count = 0
+        self._seen: dict[Any, tuple[Value, ...]] = {}
+
+    def input(self, type: TensorType, name: str | None = None) -> Value:
+        """A new graph input, given on every call."""
+        v = Value(name or f"x{len(self.inputs)}", type)
+        self.inputs.append(v)
+        return v
+
+    def param(self, type: TensorType, name: str | None = None) -> Value:
+        """A new graph input whose value is known before the first call."""
+        v = Value(name or f"w{len(self.params)}", type)
+        self.params.append(v)
+        return v
+
+    def emit(self, op: str, *inputs: Value, **attrs: Any) -> Any:
+        """Append `op` and return its value (a tuple of values if it has several). Equal nodes are emitted once."""
+        definition = opdef(op)
+        items = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
+        key = (op, inputs, tuple((k, type(v), v) for k, v in items))
+        outputs = self._seen.get(key)
+        if outputs is None:
+            try:
+                types = definition.infer(tuple(v.type for v in inputs), dict(items))
+            except FerruleError:
+                raise
+            except (TypeError, ValueError, IndexError, KeyError) as error:
+                shown = ", ".join(str(v.type) for v in inputs)
+                raise CompileError(f"{op}({shown}) with {dict(items)}: {error}{self._where()}") from error
+            several = types if isinstance(types, tuple) else (types,)
+            outputs = tuple(Value(f"v{self._count + i}", t) for i, t in enumerate(several))
+            self._count += len(outputs)
+            self.nodes.append(Node(op, inputs, outputs, items, self.location))
+            self._seen[key] = outputs
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def build(self, outputs: Iterable[Value]) -> Graph:
+        """The finished graph."""
+        return Graph(self.name, tuple(self.inputs), tuple(self.params), tuple(self.nodes), tuple(outputs))
+
+    def _where(self) -> str:
+        return f" (at {self.location})" if self.location else ""

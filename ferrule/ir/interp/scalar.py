@@ -1,0 +1,169 @@
+"""Scalar arithmetic: what each operator of `ferrule.ir.expr.OPS` does to arrays of one dtype.
+
+Values are *real*: bf16 is held as the f32 of the same value, every other dtype as itself. f16 and bf16 compute in f32 and
+round; transcendental functions of f32 are computed in f64 and rounded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrule.base.dtype import DType, bf16, boolean, f32, from_storage, to_storage
+from ferrule.base.errors import UnsupportedError
+from ferrule.ir.expr import COMPARISONS, PREDICATES
+from ferrule.ir.interp import special
+
+Array = NDArray[Any]
+Rule = Callable[..., Any]
+
+
+def held(dtype: DType) -> np.dtype[Any]:
+    """The NumPy dtype that holds real values of `dtype`: f32 for bf16."""
+    return np.dtype(np.float32) if dtype == bf16 else dtype.numpy
+
+
+def rounded(values: Any, dtype: DType) -> Array:
+    """Float values as real values of the float `dtype`."""
+    if dtype == bf16:
+        return from_storage(to_storage(np.asarray(values, np.float32), dtype), dtype)
+    return np.asarray(values).astype(dtype.numpy, copy=False)
+
+
+def convert(x: Array, source: DType, to: DType) -> Array:
+    """`cast`: real values of `source` as real values of `to`."""
+    if source == to:
+        return x
+    if to.is_bool:
+        return np.asarray(x != 0)
+    if to.is_float and to.bits == 16 and not (source.name == "f64" and to.name == "f16"):
+        return rounded(np.asarray(x).astype(np.float32), to)
+    if source.is_float and not to.is_float:
+        return np.trunc(np.asarray(x, np.float64)).astype(held(to))
+    return np.asarray(x).astype(held(to))
+
+
+def reinterpret(x: Array, source: DType, to: DType) -> Array:
+    """`bitcast`: the bits of `x` as `to`, of the same width."""
+    stored = np.ascontiguousarray(to_storage(x, source)).reshape(np.shape(x))
+    return from_storage(stored.view(to.numpy), to)
+
+
+def apply(op: str, dtype: DType, args: list[Array]) -> Array:
+    """`op` of real values whose dtype is `dtype`. Raises UnsupportedError where it has no meaning."""
+    if dtype.is_float and dtype.bits == 16:
+        wide = apply(op, f32, [np.asarray(a, np.float32) for a in args])
+        return wide if wide.dtype == np.bool_ else rounded(wide, dtype)
+    rules = _FLOAT if dtype.is_float else _BOOL if dtype.is_bool else _INT
+    rule = rules.get(op)
+    if rule is None:
+        raise UnsupportedError(f"{op} has no meaning on {dtype.name}")
+    result = boolean if op in COMPARISONS or op in PREDICATES else dtype
+    if dtype == f32 and op in _WIDE:
+        args = [np.asarray(a, np.float64) for a in args]
+    with np.errstate(all="ignore"):
+        return np.asarray(rule(*args)).astype(held(result), copy=False)
+
+
+# ---- floats -------------------------------------------------------------------------------------
+
+
+def _sign(x: Array) -> Any:
+    return np.where(x > 0, x.dtype.type(1), np.where(x < 0, x.dtype.type(-1), x))
+
+
+def _floored_rest(x: Array, y: Array) -> Any:
+    rest = np.fmod(x, y)
+    return np.where((rest != 0) & ((rest < 0) != (y < 0)), rest + y, rest)
+
+
+def _sigmoid(x: Array) -> Any:
+    return 1 / (1 + np.exp(-x))
+
+
+_COMPARE: dict[str, Rule] = {
+    "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
+}  # fmt: skip
+
+_MATH: dict[str, Rule] = {
+    "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot, "sqrt": np.sqrt, "exp": np.exp,
+    "rsqrt": lambda x: 1 / np.sqrt(x), "exp2": np.exp2, "expm1": np.expm1, "log": np.log,
+    "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sin": np.sin, "cos": np.cos,
+    "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
+    "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh,
+    "atanh": np.arctanh, "erf": special.erf, "erfc": special.erfc, "erfinv": special.erfinv,
+    "sigmoid": _sigmoid, "lgamma": special.lgamma, "digamma": special.digamma,
+    "fma": lambda x, y, z: x * y + z,
+}  # fmt: skip
+_WIDE = frozenset(_MATH)
+
+_FLOAT: dict[str, Rule] = {
+    **_COMPARE, **_MATH,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide,
+    "floordiv": lambda x, y: np.floor(x / y), "truncdiv": lambda x, y: np.trunc(x / y),
+    "mod": _floored_rest, "rem": np.fmod, "min": np.minimum, "max": np.maximum,
+    "copysign": np.copysign, "nextafter": np.nextafter, "neg": np.negative, "abs": np.abs,
+    "sign": _sign, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.rint,
+    "isnan": np.isnan, "isinf": np.isinf,
+}  # fmt: skip
+
+
+# ---- integers -----------------------------------------------------------------------------------
+
+
+def _truncdiv(x: Array, y: Array) -> Any:
+    down = np.floor_divide(x, y)
+    rest = x - y * down
+    return down + ((rest != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
+
+
+def _shift_left(x: Array, by: Array) -> Any:
+    bits = x.dtype.itemsize * 8
+    inside = (by >= 0) & (by < bits)
+    return np.where(inside, np.left_shift(x, np.where(inside, by, 0)), 0)
+
+
+def _shift_right(x: Array, by: Array) -> Any:
+    bits = x.dtype.itemsize * 8
+    inside = (by >= 0) & (by < bits)
+    emptied = np.where(x < 0, x.dtype.type(0) - x.dtype.type(1), x.dtype.type(0))
+    return np.where(inside, np.right_shift(x, np.where(inside, by, 0)), emptied)
+
+
+def _power(x: Array, y: Array) -> Any:
+    """Wraps; a negative exponent gives 0 unless x is 1 or -1."""
+    if x.dtype.kind == "u":
+        return np.power(x, y)
+    odd = np.power(x, y & 1)
+    inverse = np.where((x == 1) | (x == -1), odd, 0)
+    return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0)))
+
+
+def _same(x: Array) -> Array:
+    return x
+
+
+def _never(x: Array) -> Array:
+    return np.zeros(np.shape(x), np.bool_)
+
+
+_INT: dict[str, Rule] = {
+    **_COMPARE,
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _truncdiv,
+    "truncdiv": _truncdiv, "rem": np.fmod, "floordiv": np.floor_divide, "mod": np.mod,
+    "min": np.minimum, "max": np.maximum, "pow": _power, "and": np.bitwise_and,
+    "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "shl": _shift_left,
+    "shr": _shift_right, "neg": np.negative, "abs": np.abs, "sign": np.sign, "floor": _same,
+    "ceil": _same, "trunc": _same, "round": _same, "isnan": _never, "isinf": _never,
+    "fma": lambda x, y, z: x * y + z,
+}  # fmt: skip
+
+_BOOL: dict[str, Rule] = {
+    **_COMPARE,
+    "add": np.logical_or, "mul": np.logical_and, "sub": np.logical_xor, "min": np.logical_and,
+    "max": np.logical_or, "and": np.logical_and, "or": np.logical_or, "xor": np.logical_xor,
+    "not": np.logical_not, "abs": _same, "isnan": _never, "isinf": _never,
+}  # fmt: skip

@@ -1,0 +1,142 @@
+"""Kernel: what runs for one launch.
+
+    item   = stage | scope
+    scope  = for axis { item.. } with scratch..        a serial loop, and the life of its scratch
+    kernel = name, grid axis.., item.., scratch..       grid points independent, in any order; no barrier inside
+    launch = { kernel.. } ; { kernel.. } ; ..           kernels side by side; a barrier at ';'
+
+Meaning:
+- Every grid axis and every enclosing scope's axis is free in the items below it. Items run in order.
+- Scratch (Space.SCRATCH, Space.REG) belongs to the kernel (one grid point) or scope (one iteration) that declares it and
+  is undefined on entry: the interpreter poisons it.
+- Two grid points never write the same element of a GLOBAL buffer; so each grid axis is in the index of every global store,
+  or is pinned by the stage's `when`.
+- A point whose `where` is false is skipped. `relaxed` says that a guard was dropped on a private target because every
+  consumer carries it and the loads are safe.
+- `kinds` annotate axes for the Loop level (UNROLL, LANES; SERIAL when absent; grid axes are PARALLEL). They do not change the
+  meaning. At most one LANES axis is open at any point, its extent is a constant, and REG buffers are indexed by
+  UNROLL and LANES axes alone.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from ferrule.ir.compute import Stage, substitute_stage
+from ferrule.ir.expr import Buf, Expr, Space, dims
+
+
+class Kind(Enum):
+    """How the Loop level runs an axis."""
+
+    PARALLEL = "parallel"
+    SERIAL = "serial"
+    UNROLL = "unroll"
+    LANES = "lanes"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """`for axis { body }`, with the scratch that lives for one iteration."""
+
+    axis: Expr
+    body: tuple[Item, ...]
+    scratch: tuple[Buf, ...] = ()
+
+
+Item = Stage | Scope
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launchable kernel; `kinds` maps axis names to how they run."""
+
+    name: str
+    grid: tuple[Expr, ...]
+    body: tuple[Item, ...]
+    scratch: tuple[Buf, ...] = ()
+    kinds: tuple[tuple[str, Kind], ...] = ()
+
+    def kind(self, axis: Expr) -> Kind:
+        return dict(self.kinds).get(axis.name, Kind.SERIAL)
+
+    def with_kinds(self, **kinds: Kind) -> Kernel:
+        return replace(self, kinds=tuple(sorted({**dict(self.kinds), **kinds}.items(), key=lambda k: k[0])))
+
+    @property
+    def globals(self) -> tuple[Buf, ...]:
+        """The buffers of the program it touches, written ones first, in order of use."""
+        written = [b for st in stages(self.body) for b in st.writes if b.space in (Space.GLOBAL, Space.LAUNCH)]
+        read = [b for st in stages(self.body) for b in st.reads if b.space in (Space.GLOBAL, Space.LAUNCH)]
+        return tuple(dict.fromkeys(written + read))
+
+    @property
+    def written(self) -> tuple[Buf, ...]:
+        return tuple(dict.fromkeys(b for st in stages(self.body) for b in st.writes
+                                   if b.space in (Space.GLOBAL, Space.LAUNCH)))
+
+    @property
+    def dims(self) -> tuple[Expr, ...]:
+        """Symbolic dims it needs at run time, in order of name."""
+        found: set[Expr] = set()
+        for a in self.grid:
+            found |= dims(a.extent)
+        for b in (*self.scratch, *self.globals):
+            for s in b.shape:
+                found |= dims(s)
+        for item, _ in walk_items(self.body):
+            if isinstance(item, Scope):
+                found |= dims(item.axis.extent)
+                continue
+            for e in item.exprs():
+                found |= dims(e)
+            for a in item.compute.all_axes:
+                found |= dims(a.extent)
+        return tuple(sorted(found, key=lambda d: d.name))
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Phases of kernels with a barrier between; `scratch` (Space.LAUNCH) lives for the launch."""
+
+    name: str
+    phases: tuple[tuple[Kernel, ...], ...]
+    scratch: tuple[Buf, ...] = ()
+
+
+def walk_items(body: tuple[Item, ...], path: tuple[Scope, ...] = ()) -> Iterator[tuple[Item, tuple[Scope, ...]]]:
+    """Each item in order with the scopes around it; a scope comes before what is in it."""
+    for item in body:
+        yield item, path
+        if isinstance(item, Scope):
+            yield from walk_items(item.body, (*path, item))
+
+
+def stages(body: tuple[Item, ...]) -> Iterator[Stage]:
+    """Each stage in order."""
+    for item, _ in walk_items(body):
+        if isinstance(item, Stage):
+            yield item
+
+
+def map_items(body: tuple[Item, ...], fn: Callable[[Item], tuple[Item, ...]]) -> tuple[Item, ...]:
+    """`body` with `fn` applied to each item bottom-up; `fn` returns what takes the item's place."""
+    out: list[Item] = []
+    for item in body:
+        if isinstance(item, Scope):
+            item = replace(item, body=map_items(item.body, fn))
+        out.extend(fn(item))
+    return tuple(out)
+
+
+def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple[Item, ...]:
+    """`body` with leaves replaced; scope axes may only be renamed."""
+    out: list[Item] = []
+    for item in body:
+        if isinstance(item, Scope):
+            new = mapping.get(item.axis, item.axis)
+            out.append(replace(item, axis=new, body=substitute_items(item.body, mapping)))
+        else:
+            out.append(substitute_stage(item, mapping))
+    return tuple(out)

@@ -1,0 +1,116 @@
+"""Loop: scheduled loops, the level that machine code is emitted from.
+
+    stmt     = for axis in lo..hi kind { stmt.. }
+             | alloc buf                                     a SCRATCH or REG buffer, alive to the end of the block
+             | store (buf[idx..])[n] = value[n] [by monoid]  all values are evaluated, then written or combined
+             | if cond { stmt.. } [else { stmt.. }]
+             | prefetch buf[idx..]
+    function = name (buf.. dim..) grid axis.. { stmt.. }
+
+Meaning:
+- The grid is the product of its axes, the last one fastest; a call runs a contiguous range of its points. All other axes
+  are bound by exactly one `for` around their use. `hi` is exclusive; UNROLL and LANES loops have constant bounds.
+- Under a LANES loop every expression that mentions its axis is a vector with one element a lane; an `if` on such a
+  condition is a mask. A store by a monoid under LANES to a place that does not depend on the lane folds the lanes
+  (the horizontal reduction). UNROLL iterations run in order and are emitted one after another.
+- A REG buffer is indexed by constants, UNROLL and LANES axes alone and is kept in registers.
+- A buffer read here and written nowhere in the function is constant for the call; no two buffers of the argument list
+  overlap in memory.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ferrule.ir.compute import Monoid, Target
+from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.kernel import Kind
+
+
+@dataclass(frozen=True)
+class For:
+    """`for axis in lo..hi`."""
+
+    axis: Expr
+    lo: Expr
+    hi: Expr
+    kind: Kind
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True)
+class Alloc:
+    """Brings a SCRATCH or REG buffer to life until the end of the enclosing block."""
+
+    buf: Buf
+
+
+@dataclass(frozen=True)
+class Store:
+    """Writes `values` to `targets`, or combines them with what is there."""
+
+    targets: tuple[Target, ...]
+    values: tuple[Expr, ...]
+    monoid: Monoid | None = None
+
+
+@dataclass(frozen=True)
+class If:
+    """`body` where `cond` holds, else `orelse`."""
+
+    cond: Expr
+    body: tuple[Stmt, ...]
+    orelse: tuple[Stmt, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prefetch:
+    """A hint that `buf[idx]` will be read soon."""
+
+    buf: Buf
+    idx: tuple[Expr, ...]
+
+
+Stmt = For | Alloc | Store | If | Prefetch
+
+
+@dataclass(frozen=True)
+class Function:
+    """One kernel as loops. `bufs` are its GLOBAL and LAUNCH buffers (the `written` first ones are stored to), `dims`
+    its symbolic sizes, in the order in which callers pass them."""
+
+    name: str
+    bufs: tuple[Buf, ...]
+    written: int
+    dims: tuple[Expr, ...]
+    grid: tuple[Expr, ...]
+    body: tuple[Stmt, ...]
+
+
+def walk_stmts(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
+    """Each statement in order, outer ones first."""
+    for s in body:
+        yield s
+        if isinstance(s, For):
+            yield from walk_stmts(s.body)
+        elif isinstance(s, If):
+            yield from walk_stmts(s.body)
+            yield from walk_stmts(s.orelse)
+
+
+def map_stmts(body: tuple[Stmt, ...], fn: Callable[[Expr], Expr]) -> tuple[Stmt, ...]:
+    """`body` with `fn` applied to each value, index, condition and bound."""
+    out: list[Stmt] = []
+    for s in body:
+        if isinstance(s, For):
+            out.append(For(s.axis, fn(s.lo), fn(s.hi), s.kind, map_stmts(s.body, fn)))
+        elif isinstance(s, If):
+            out.append(If(fn(s.cond), map_stmts(s.body, fn), map_stmts(s.orelse, fn)))
+        elif isinstance(s, Store):
+            targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
+            out.append(Store(targets, tuple(fn(v) for v in s.values), s.monoid))
+        elif isinstance(s, Prefetch):
+            out.append(Prefetch(s.buf, tuple(fn(i) for i in s.idx)))
+        else:
+            out.append(s)
+    return tuple(out)

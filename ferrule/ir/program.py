@@ -1,0 +1,90 @@
+"""Program: buffers with lifetimes, launches, guarded variants; what one native entry runs.
+
+    program  = name (inputs) (params) (outputs) (dims) consts buf.. temps buf@offset.. prepare { step.. } main { step.. }
+    step     = run phase.. | extern | variants
+    phase    = call..                                   kernels side by side; a barrier follows
+    call     = function(buf.. ) grid                    actual buffers for the function's formal ones
+    variants = when guard { step.. } .. else { step.. }
+
+Meaning:
+- `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed weights, folded constants).
+  `main` runs on each call and may read inputs, params, consts and temps.
+- A temp lives in the arena at `offset` bytes (an Expr over dims, a multiple of 64) for the steps in which it is used; temps
+  whose lifetimes overlap do not overlap in memory. Consts have constant offsets in an arena of their own.
+- Kernels of one phase are independent; a phase starts when all of the one before it has ended.
+- `variants` runs the first branch whose guard over dims holds.
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.loop import Function
+
+
+@dataclass(frozen=True)
+class Call:
+    """One kernel of a phase. `function` names an entry of Program.functions; `args` are in the order of its bufs.
+    `cost` is the estimated time of the whole grid in ns (an i64 Expr over dims): it decides the number of threads."""
+
+    function: str
+    args: tuple[Buf, ...]
+    cost: Expr
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A launch: phases of calls with a barrier after each."""
+
+    name: str
+    phases: tuple[tuple[Call, ...], ...]
+
+
+@dataclass(frozen=True)
+class Variants:
+    """The first branch whose guard holds; the last one's guard is TRUE."""
+
+    branches: tuple[tuple[Expr, tuple[Step, ...]], ...]
+
+
+Step = Run | Variants
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A buffer and its offset in bytes in its arena."""
+
+    buf: Buf
+    offset: Expr
+
+
+@dataclass(frozen=True)
+class Program:
+    """The whole compiled model above machine code."""
+
+    name: str
+    inputs: tuple[Buf, ...]
+    params: tuple[Buf, ...]
+    outputs: tuple[Buf, ...]
+    dims: tuple[Expr, ...]
+    functions: tuple[Function, ...]
+    consts: tuple[Placed, ...]
+    const_bytes: Expr
+    temps: tuple[Placed, ...]
+    arena_bytes: Expr
+    scratch_bytes: Expr
+    prepare: tuple[Step, ...]
+    main: tuple[Step, ...]
+    explain: tuple[str, ...] = field(default=())
+
+
+def walk_runs(steps: tuple[Step, ...]) -> Iterator[Run]:
+    """Each run in order, those of every variant."""
+    for s in steps:
+        if isinstance(s, Run):
+            yield s
+        else:
+            for _, body in s.branches:
+                yield from walk_runs(body)

@@ -1,0 +1,111 @@
+"""Loops: a scheduled Kernel as a Function of loops.
+
+Mechanical: the order of a stage's loops follows from the kinds (SERIAL outside, then UNROLL, then LANES), a reduction gets an
+accumulator in registers over its UNROLL and LANES axes, and each conjunct of a guard stands just inside the loop of its
+innermost axis, so that a guard on a lane becomes a mask and any other a branch around as much as possible.
+"""
+from __future__ import annotations
+
+from ferrule.ir.compute import Reduce, Scan, Stage, Target
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, conjuncts, load, substitute
+from ferrule.ir.kernel import Item, Kernel, Kind, Scope
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+
+_ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
+
+
+def lower_kernel(kernel: Kernel, name: str | None = None) -> Function:
+    """`kernel` as a Function whose buffers are its globals, written ones first."""
+    body = _Lowering(kernel).block(kernel.scratch, kernel.body)
+    return Function(name or kernel.name, kernel.globals, len(kernel.written), kernel.dims, kernel.grid, body)
+
+
+class _Lowering:
+    def __init__(self, kernel: Kernel):
+        self.kinds = dict(kernel.kinds)
+        self._next = 0
+
+    def kind(self, a: Expr) -> Kind:
+        return self.kinds.get(a.name, Kind.SERIAL)
+
+    def block(self, scratch: tuple[Buf, ...], items: tuple[Item, ...]) -> tuple[Stmt, ...]:
+        out: list[Stmt] = [Alloc(b) for b in scratch]
+        for item in items:
+            if isinstance(item, Scope):
+                out.append(For(item.axis, ZERO, item.axis.extent, self.kind(item.axis),
+                               self.block(item.scratch, item.body)))
+            else:
+                out += self.stage(item)
+        return tuple(out)
+
+    def stage(self, st: Stage) -> tuple[Stmt, ...]:
+        fold = st.compute.fold
+        if isinstance(fold, Reduce):
+            return self.reduce(st, fold)
+        if isinstance(fold, Scan):
+            return self.scan(st, fold)
+        store = Store(st.targets, st.compute.values, st.combine)
+        return self.nest(st.compute.axes, both(*conjuncts(st.when), *conjuncts(st.compute.where)), (store,))
+
+    def nest(self, axes: tuple[Expr, ...], guard: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        """Loops over `axes` around `body`, each conjunct of `guard` as far out as it can stand."""
+        ordered = sorted(axes, key=lambda a: _ORDER[self.kind(a)])
+        waiting = list(conjuncts(guard))
+        levels: list[list[Expr]] = []
+        for depth in range(len(ordered), -1, -1):
+            inner = frozenset(ordered[depth - 1:depth])
+            levels.append([c for c in waiting if depth == 0 or c.axes & inner])
+            waiting = [c for c in waiting if c not in levels[-1]]
+        for depth, here in zip(range(len(ordered), -1, -1), levels, strict=True):
+            if here:
+                body = (If(both(*here), body),)
+            if depth:
+                a = ordered[depth - 1]
+                body = (For(a, ZERO, a.extent, self.kind(a), body),)
+        return body
+
+    def reduce(self, st: Stage, fold: Reduce) -> tuple[Stmt, ...]:
+        axes = st.compute.axes
+        serial = tuple(a for a in axes if self.kind(a) is Kind.SERIAL)
+        wide = tuple(a for a in axes if self.kind(a) is not Kind.SERIAL)
+        accumulators = self.accumulators(st, wide)
+        places = tuple((b, wide) for b in accumulators)
+        start = fold.init or fold.monoid.identity
+        update = Store(places, st.compute.values, fold.monoid)
+        steps = tuple(a for a in fold.axes if self.kind(a) is Kind.SERIAL)
+        rest = tuple(a for a in fold.axes if self.kind(a) is not Kind.SERIAL)
+        guards = conjuncts(st.compute.where)
+        outer = [g for g in guards if not g.axes & frozenset((*wide, *rest))]
+        inner = [g for g in guards if g not in outer]
+        final = Store(st.targets, tuple(load(b, *wide) for b in accumulators), st.combine)
+        body = (
+            *(Alloc(b) for b in accumulators),
+            *self.nest(wide, both(), (Store(places, start),)),
+            *self.nest(steps, both(*outer), self.nest((*wide, *rest), both(*inner), (update,))),
+            *self.nest(wide, both(*conjuncts(st.when)), (final,)),
+        )
+        return self.nest(serial, both(), body)
+
+    def accumulators(self, st: Stage, wide: tuple[Expr, ...]) -> tuple[Buf, ...]:
+        """One register buffer for each value, over the UNROLL and LANES axes of the result."""
+        self._next += 1
+        fold = st.compute.fold
+        assert fold is not None
+        return tuple(Buf(f"acc{self._next}_{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
+                     for i, x in enumerate(fold.monoid.identity))
+
+    def scan(self, st: Stage, fold: Scan) -> tuple[Stmt, ...]:
+        accumulators = self.accumulators(st, ())
+        places: tuple[Target, ...] = tuple((b, ()) for b in accumulators)
+        carried = tuple(load(b) for b in accumulators)
+        a = fold.axis
+        here = {a: a.extent - ONE - a} if fold.reverse else {}
+        update = Store(places, tuple(substitute(v, here) for v in st.compute.values), fold.monoid)
+        targets = tuple((b, tuple(substitute(i, here) for i in idx)) for b, idx in st.targets)
+        keep = Store(targets, carried, st.combine)
+        step = (keep, update) if fold.exclusive else (update, keep)
+        start = Store(places, fold.init or fold.monoid.identity)
+        body = (*(Alloc(b) for b in accumulators), start, For(a, ZERO, a.extent, Kind.SERIAL, step))
+        return self.nest(st.compute.axes, both(*conjuncts(st.when)), body)
+
+

@@ -1,0 +1,220 @@
+"""A compiled program in memory: linked, bound to its parameters, run on addresses.
+
+    executable = load(compiled)
+    executable.bind([(address, keepalive), ...])        # one pair a param; runs `prepare` once
+    executable.run([x_address], [y_address], (n, m))    # inputs, outputs, dims
+
+`run` checks nothing: whoever calls it has checked ranks, sizes and dtypes (see arrays). It may be
+called from many threads at once: each call takes a state (argument block and arena) from a list, or
+makes one, and puts it back; the list's own operations are atomic. A state's arena is kept between
+calls and grows when dims ask for more, so that a call touches no fresh pages.
+
+The calling cost is one `Struct.pack_into` for the slots before the params, one for those after, and
+one foreign call with one pointer, which releases the GIL.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import struct
+from collections.abc import Sequence
+from typing import Any
+
+from ferrule.base.compiled import ALIGNMENT, SLOT_ARENA, SLOT_CONST, SLOT_FIRST, Compiled
+from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
+from ferrule.base.target import supports
+from ferrule.runtime import pool
+
+_HUGE = 4 << 20
+_SLOT = 8
+_FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
+
+
+class Arena:
+    """Zeroed memory, aligned to 64 bytes, freed when nothing refers to it."""
+
+    __slots__ = ("_memory", "address", "size")
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._memory = mmap.mmap(-1, max(size, ALIGNMENT))
+        if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+            self._memory.madvise(mmap.MADV_HUGEPAGE)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+
+
+class _State:
+    """What one call owns while it runs: the argument block, its arena, and the dims it is for."""
+
+    __slots__ = ("address", "arena", "args", "dims", "threads")
+
+    def __init__(self, slots: int) -> None:
+        self.args = bytearray(slots * _SLOT)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
+        self.arena: Arena | None = None
+        self.dims: tuple[int, ...] | None = None
+        self.threads = 0
+
+    def set(self, slot: int, values: Sequence[int]) -> None:
+        struct.pack_into(f"={len(values)}q", self.args, slot * _SLOT, *values)
+
+
+class _Binding:
+    """Parameters, the constants prepared from them, and the states of calls that use them."""
+
+    __slots__ = ("arena", "keepalive", "params", "states")
+
+    def __init__(self, params: Sequence[tuple[int, Any]], const_bytes: int) -> None:
+        self.params = tuple(address for address, _ in params)
+        self.keepalive = tuple(owner for _, owner in params)
+        self.arena = Arena(const_bytes)
+        self.states: list[_State] = []
+
+
+class Executable:
+    """A program that can run. Made by `load`."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        self._code = _Code(compiled)
+        self._entry = self._code.function(compiled.entry, ctypes.c_int32)
+        self._prepare = self._code.function(compiled.prepare, ctypes.c_int32)
+        self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
+        inputs, params = len(compiled.inputs), len(compiled.params)
+        outputs, dims = len(compiled.outputs), len(compiled.dims)
+        self._pack_head = struct.Struct(f"={inputs}q").pack_into
+        self._pack_tail = struct.Struct(f"={outputs + dims}q").pack_into
+        self._params_slot = SLOT_FIRST + inputs
+        self._head = SLOT_FIRST * _SLOT
+        self._tail = (self._params_slot + params) * _SLOT
+        self._dims_slot = self._params_slot + params + outputs
+        self._binding: _Binding | None = None
+        if not params:
+            self.bind(())
+
+    def bind(self, params: Sequence[tuple[int, Any]]) -> None:
+        """Gives the parameters, each as its address and whatever keeps that memory alive.
+
+        Allocates the const arena and fills it once with what the program derives from them, such as
+        packed weights. A later call rebinds; runs that are under way end with what they began with.
+        Raises InputError for a wrong number of parameters, RunError where `prepare` fails.
+        """
+        compiled = self.compiled
+        if len(params) != len(compiled.params):
+            raise InputError(
+                f"{compiled.name} has {len(compiled.params)} parameters, and bind was given "
+                f"{len(params)}"
+            )
+        binding = _Binding(params, compiled.const_bytes)
+        state = self._state(binding)
+        state.set(1, [pool.get_num_threads()])
+        code = self._prepare(state.address)
+        if code:
+            self._fail(code)
+        binding.states.append(state)
+        self._binding = binding
+
+    def run(
+        self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()
+    ) -> None:
+        """Runs the program on the memory at these addresses, with these values of its dims.
+
+        The memory must stay alive and hold tensors of the descriptor's shapes. Raises what the
+        program reports: RunIndexError for an index out of bounds, RunError for anything else.
+        """
+        binding = self._binding
+        if binding is None:
+            raise InputError(f"{self.compiled.name} has parameters: bind them before the first run")
+        try:
+            state = binding.states.pop()
+        except IndexError:
+            state = self._state(binding)
+        args = state.args
+        self._pack_head(args, self._head, *inputs)
+        self._pack_tail(args, self._tail, *outputs, *dims)
+        threads = pool.get_num_threads()
+        if state.dims != dims or state.threads != threads:
+            self._resize(state, dims, threads)
+        code = self._entry(state.address)
+        binding.states.append(state)
+        if code:
+            self._fail(code)
+
+    def arena_bytes(self, dims: tuple[int, ...] = ()) -> int:
+        """Bytes of scratch that one run with these dims needs, at the present number of threads."""
+        state = _State(self.compiled.slots)
+        state.set(1, [pool.get_num_threads()])
+        state.set(self._dims_slot, dims)
+        return int(self._arena_bytes(state.address))
+
+    def _state(self, binding: _Binding) -> _State:
+        state = _State(self.compiled.slots)
+        state.set(SLOT_CONST, [binding.arena.address])
+        state.set(self._params_slot, binding.params)
+        return state
+
+    def _resize(self, state: _State, dims: tuple[int, ...], threads: int) -> None:
+        """Makes the arena of `state` large enough for a run with these dims and threads."""
+        state.set(1, [threads])
+        needed = self._arena_bytes(state.address)
+        if needed < 0:
+            raise RunError(
+                f"{self.compiled.name}: no sizes can be computed for dims "
+                f"{dict(zip(self.compiled.dim_names, dims))}"
+            )
+        if state.arena is None or state.arena.size < needed:
+            state.arena = None  # freed before its successor is made
+            state.arena = Arena(needed)
+            state.set(SLOT_ARENA, [state.arena.address])
+        state.dims, state.threads = dims, threads
+
+    def _fail(self, code: int) -> None:
+        """Raises the error that a non-zero return stands for."""
+        name, errors = self.compiled.name, self.compiled.errors
+        if not 1 <= code <= len(errors):
+            raise RunError(f"{name} failed with code {code}, which it has no message for")
+        text = errors[code - 1]
+        kind = RunIndexError if text.lower().startswith("index") else RunError
+        raise kind(f"{name}: {text}")
+
+
+def load(compiled: Compiled) -> Executable:
+    """Links a compiled program into this process. The code is freed with the Executable.
+
+    A program without params can run at once; others need `bind`. Raises CompileError where the
+    object code is not for this machine or lacks one of the three functions.
+    """
+    needed = compiled.meta.get("target", "generic")
+    if not supports(needed):
+        raise CompileError(
+            f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it here, "
+            "or compile it for the target generic"
+        )
+    return Executable(compiled)
+
+
+class _Code:
+    """Object code linked into this process, and the buffer that the engine refers to."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        import llvmlite.binding as llvm
+
+        pool.install()
+        code = compiled.object_code
+        # LLVM ends the process for code it cannot read and for a missing symbol, so look first.
+        if not code.startswith(_FORMATS):
+            raise CompileError(f"{compiled.name}: its object code is no object file")
+        for symbol in (compiled.entry, compiled.arena_bytes, compiled.prepare):
+            if symbol.encode() not in code:
+                raise CompileError(f"{compiled.name}: its object code has no function {symbol}")
+        self._object = llvm.ObjectFileRef.from_data(code)
+        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        self._engine.add_object_file(self._object)
+        self._engine.finalize_object()
+
+    def function(self, symbol: str, result: Any) -> Any:
+        """The exported function `symbol` of one pointer, as a foreign function."""
+        address = self._engine.get_function_address(symbol)
+        return ctypes.CFUNCTYPE(result, ctypes.c_void_p)(address)

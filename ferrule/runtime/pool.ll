@@ -1,0 +1,261 @@
+; The thread pool: fork and join over a range, on pthreads and futexes.
+;
+;   void ferrule_parallel(void (*fn)(void *ctx, i64 lo, i64 hi, i64 tid), void *ctx,
+;                         i64 n, i64 threads)
+;
+; splits [0, n) into min(n, threads, 64) contiguous ranges whose lengths differ by at most one. The
+; caller runs range 0 as tid 0, worker w runs range w as tid w; the call returns when all are done.
+;
+; A worker has a slot of its own: a generation counter, on which it spins and then sleeps, and a
+; mark that it sleeps. The caller writes the job, then raises the counters of the workers it wants
+; and wakes the sleepers. Only those workers read the job, and the caller waits for all of them, so
+; the job is never read while it is written. A side that goes to sleep sets its mark first and looks
+; again after; the other changes the counter first and then looks at the mark, all sequentially
+; consistent: so no wake-up is lost. The last worker to end wakes a caller that sleeps.
+;
+; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
+; again) runs its whole range itself, as tid 0. If a thread cannot be made, the range is split among
+; those that there are.
+;
+; pool.py fills in @PAUSE@ and @FUTEX@ (the number of the system call).
+
+%Slot = type { i32, i32, [56 x i8] }           ; generation, asleep, and the rest of a cache line
+
+@slots = internal global [64 x %Slot] zeroinitializer, align 64
+@workers = internal global i64 0, align 64     ; how many exist; worker w has slot w, from 1
+@busy = internal global i32 0, align 64
+@job_fn = internal global ptr null, align 64
+@job_ctx = internal global ptr null
+@job_n = internal global i64 0
+@job_threads = internal global i64 0
+@pending = internal global i32 0, align 64                   ; workers that have not ended the job
+@caller_asleep = internal global i32 0, align 64
+
+declare i32 @pthread_create(ptr, ptr, ptr, ptr)
+declare i32 @pthread_detach(i64)
+declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i64 @syscall(i64, ...)
+@PAUSE_DECLARATION@
+
+; Sleeps until *word is woken, or returns at once where it no longer holds `value`.
+define internal void @futex_wait(ptr %word, i32 %value) noinline {
+  call i64 (i64, ...) @syscall(i64 @FUTEX@, ptr %word, i32 128, i32 %value, ptr null, ptr null,
+                               i32 0)
+  ret void
+}
+
+define internal void @futex_wake(ptr %word) noinline {
+  call i64 (i64, ...) @syscall(i64 @FUTEX@, ptr %word, i32 129, i32 1, ptr null, ptr null,
+                               i32 0)
+  ret void
+}
+
+; Runs range `tid` of the job: [tid * n / threads, (tid + 1) * n / threads), free of overflow.
+define internal void @run_range(i64 %tid) {
+  %fn = load ptr, ptr @job_fn
+  %ctx = load ptr, ptr @job_ctx
+  %n = load i64, ptr @job_n
+  %threads = load i64, ptr @job_threads
+  %each = udiv i64 %n, %threads
+  %rest = urem i64 %n, %threads
+  %before = call i64 @llvm.umin.i64(i64 %tid, i64 %rest)
+  %base = mul i64 %tid, %each
+  %lo = add i64 %base, %before
+  %longer = icmp ult i64 %tid, %rest
+  %extra = zext i1 %longer to i64
+  %length = add i64 %each, %extra
+  %hi = add i64 %lo, %length
+  call void %fn(ptr %ctx, i64 %lo, i64 %hi, i64 %tid)
+  ret void
+}
+
+declare i64 @llvm.umin.i64(i64, i64)
+
+define internal ptr @worker(ptr %arg) {
+entry:
+  %tid = ptrtoint ptr %arg to i64
+  %slot = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %tid
+  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 1
+  br label %wait
+
+wait:                                                        ; spin for the next generation
+  %seen = phi i32 [ 0, %entry ], [ %now, %done ]
+  br label %spin
+spin:
+  %turn = phi i32 [ 0, %wait ], [ %next_turn, %spin_more ]
+  %spun = load atomic i32, ptr %slot acquire, align 4
+  %news = icmp ne i32 %spun, %seen
+  br i1 %news, label %work, label %spin_more
+spin_more:
+  @PAUSE@
+  %next_turn = add i32 %turn, 1
+  %tired = icmp uge i32 %next_turn, 2000
+  br i1 %tired, label %park, label %spin
+
+park:                                                        ; say so, look once more, then sleep
+  store atomic i32 1, ptr %asleep seq_cst, align 4
+  br label %sleep
+sleep:
+  %woken = load atomic i32, ptr %slot seq_cst, align 4
+  %awake = icmp ne i32 %woken, %seen
+  br i1 %awake, label %rise, label %nap
+nap:
+  call void @futex_wait(ptr %slot, i32 %seen)
+  br label %sleep
+rise:
+  store atomic i32 0, ptr %asleep seq_cst, align 4
+  br label %work
+
+work:
+  %now = phi i32 [ %spun, %spin ], [ %woken, %rise ]
+  call void @run_range(i64 %tid)
+  %left = atomicrmw sub ptr @pending, i32 1 seq_cst
+  %last = icmp eq i32 %left, 1
+  br i1 %last, label %tell, label %done
+tell:
+  %waits = load atomic i32, ptr @caller_asleep seq_cst, align 4
+  %is_asleep = icmp ne i32 %waits, 0
+  br i1 %is_asleep, label %wake, label %done
+wake:
+  call void @futex_wake(ptr @pending)
+  br label %done
+done:
+  br label %wait
+}
+
+; Makes workers until `wanted` exist or one cannot be made; gives how many there are. They block all
+; signals, which the program's own threads are to receive.
+define internal i64 @grow(i64 %wanted) noinline {
+entry:
+  %thread = alloca i64
+  %all = alloca [128 x i8], align 8
+  %old = alloca [128 x i8], align 8
+  call void @llvm.memset.p0.i64(ptr %all, i8 -1, i64 128, i1 false)
+  %masked = call i32 @pthread_sigmask(i32 2, ptr %all, ptr %old)
+  br label %check
+check:
+  %have = load i64, ptr @workers
+  %enough = icmp uge i64 %have, %wanted
+  br i1 %enough, label %end, label %make
+make:
+  %tid = add i64 %have, 1
+  %arg = inttoptr i64 %tid to ptr
+  %code = call i32 @pthread_create(ptr %thread, ptr null, ptr @worker, ptr %arg)
+  %made = icmp eq i32 %code, 0
+  br i1 %made, label %count, label %end
+count:
+  %id = load i64, ptr %thread
+  call i32 @pthread_detach(i64 %id)
+  store i64 %tid, ptr @workers
+  br label %check
+end:
+  call i32 @pthread_sigmask(i32 2, ptr %old, ptr null)
+  %total = load i64, ptr @workers
+  ret i64 %total
+}
+
+declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
+
+define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads) {
+entry:
+  %empty = icmp sle i64 %n, 0
+  br i1 %empty, label %return, label %sized
+sized:
+  %capped = call i64 @llvm.smin.i64(i64 %threads, i64 64)
+  %wanted = call i64 @llvm.smin.i64(i64 %capped, i64 %n)
+  %several = icmp sgt i64 %wanted, 1
+  br i1 %several, label %claim, label %serial
+claim:
+  %claimed = cmpxchg ptr @busy, i32 0, i32 1 acquire monotonic
+  %is_mine = extractvalue { i32, i1 } %claimed, 1
+  br i1 %is_mine, label %mine, label %serial
+serial:
+  call void %fn(ptr %ctx, i64 0, i64 %n, i64 0)
+  br label %return
+
+mine:
+  %helpers = sub i64 %wanted, 1
+  %existing = load i64, ptr @workers
+  %short = icmp ult i64 %existing, %helpers
+  br i1 %short, label %hire, label %fork
+hire:
+  %hired = call i64 @grow(i64 %helpers)
+  br label %fork
+fork:
+  %available = phi i64 [ %existing, %mine ], [ %hired, %hire ]
+  %count = call i64 @llvm.umin.i64(i64 %available, i64 %helpers)
+  %ranges = add i64 %count, 1
+  store ptr %fn, ptr @job_fn
+  store ptr %ctx, ptr @job_ctx
+  store i64 %n, ptr @job_n
+  store i64 %ranges, ptr @job_threads
+  %count32 = trunc i64 %count to i32
+  store atomic i32 %count32, ptr @pending seq_cst, align 4
+  %none = icmp eq i64 %count, 0
+  br i1 %none, label %own, label %call_up
+call_up:
+  %w = phi i64 [ 1, %fork ], [ %next_w, %called ]
+  %slot = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %w
+  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 1
+  %raised = atomicrmw add ptr %slot, i32 1 seq_cst
+  %sleeps = load atomic i32, ptr %asleep seq_cst, align 4
+  %is_asleep = icmp ne i32 %sleeps, 0
+  br i1 %is_asleep, label %wake, label %called
+wake:
+  call void @futex_wake(ptr %slot)
+  br label %called
+called:
+  %next_w = add i64 %w, 1
+  %is_more = icmp ule i64 %next_w, %count
+  br i1 %is_more, label %call_up, label %own
+
+own:
+  call void @run_range(i64 0)
+  br label %spin
+spin:                                                        ; join: spin, then sleep
+  %turn = phi i32 [ 0, %own ], [ %next_turn, %spin_more ]
+  %left = load atomic i32, ptr @pending seq_cst, align 4
+  %over = icmp eq i32 %left, 0
+  br i1 %over, label %release, label %spin_more
+spin_more:
+  @PAUSE@
+  %next_turn = add i32 %turn, 1
+  %tired = icmp uge i32 %next_turn, 20000
+  br i1 %tired, label %park, label %spin
+park:
+  store atomic i32 1, ptr @caller_asleep seq_cst, align 4
+  br label %sleep
+sleep:
+  %still = load atomic i32, ptr @pending seq_cst, align 4
+  %ended = icmp eq i32 %still, 0
+  br i1 %ended, label %rise, label %nap
+nap:
+  call void @futex_wait(ptr @pending, i32 %still)
+  br label %sleep
+rise:
+  store atomic i32 0, ptr @caller_asleep seq_cst, align 4
+  br label %release
+release:
+  store atomic i32 0, ptr @busy release, align 4
+  br label %return
+return:
+  ret void
+}
+
+declare i64 @llvm.smin.i64(i64, i64)
+
+; How many workers there are.
+define i64 @ferrule_pool_workers() {
+  %count = load i64, ptr @workers
+  ret i64 %count
+}
+
+; For the child of a fork, which has the memory of its parent's workers but not their threads.
+define void @ferrule_pool_reset() {
+  call void @llvm.memset.p0.i64(ptr @slots, i8 0, i64 4096, i1 false)
+  store i64 0, ptr @workers
+  store i32 0, ptr @pending
+  store i32 0, ptr @caller_asleep
+  store atomic i32 0, ptr @busy seq_cst, align 4
+  ret void
+}

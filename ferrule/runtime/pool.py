@@ -1,0 +1,161 @@
+"""The thread pool that compiled programs call: `ferrule_parallel`, in LLVM IR.
+
+The pool (pool.ll) is compiled once a process, when the first program is loaded, and registered
+under its name, so that the object code of every program links to it. Workers are made when a call
+first wants them, spin for some tens of microseconds after a job and then sleep without using a CPU.
+After a fork the child starts with no workers and makes its own.
+
+It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the calling thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from ferrule.base import config
+from ferrule.base.errors import InputError
+
+MAX_THREADS = 64
+SYMBOL = "ferrule_parallel"
+
+_SERIAL = """
+define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads) {
+  %empty = icmp sle i64 %n, 0
+  br i1 %empty, label %end, label %run
+run:
+  call void %fn(ptr %ctx, i64 0, i64 %n, i64 0)
+  br label %end
+end:
+  ret void
+}
+define i64 @ferrule_pool_workers() {
+  ret i64 0
+}
+define void @ferrule_pool_reset() {
+  ret void
+}
+"""
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """What pool.ll needs to know of an architecture."""
+
+    pause: str
+    declaration: str
+    futex: int
+
+
+_MACHINES = {
+    "x86_64": _Machine(
+        "call void @llvm.x86.sse2.pause()", "declare void @llvm.x86.sse2.pause()", futex=202
+    ),
+    "aarch64": _Machine(
+        "call void @llvm.aarch64.hint(i32 1)", "declare void @llvm.aarch64.hint(i32)", futex=98
+    ),
+    "riscv64": _Machine("fence seq_cst", "", futex=98),
+}
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The compiled pool: addresses of its functions, and the two that Python calls."""
+
+    address: int
+    workers: Any
+    reset: Any
+
+
+_lock = threading.Lock()
+_pool: Pool | None = None
+_threads: int | None = None
+_default: int | None = None
+
+
+def install() -> Pool:
+    """The pool of this process, compiled at the first call; programs loaded after it link to it."""
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = _compile()
+        return _pool
+
+
+def set_num_threads(count: int | None) -> None:
+    """Sets how many threads programs use from now on, 1 to 64; None goes back to the default.
+
+    The default is the setting `num_threads` (FERRULE_NUM_THREADS), else OMP_NUM_THREADS, else the
+    number of CPUs that this process may run on. `config.override(num_threads=..)` goes before both.
+    """
+    global _threads, _default
+    if count is not None and (type(count) is not int or not 1 <= count <= MAX_THREADS):
+        raise InputError(f"threads must be an integer from 1 to {MAX_THREADS}, not {count!r}")
+    _threads = count
+    _default = None
+
+
+def get_num_threads() -> int:
+    """How many threads a program that is run now uses."""
+    global _default
+    chosen = config.overridden("num_threads")
+    if chosen is not None:
+        return int(chosen)
+    if _threads is not None:
+        return _threads
+    if _default is None:
+        _default = default_threads()
+    return _default
+
+
+def default_threads() -> int:
+    """The number of threads that the environment asks for, else one for each usable CPU."""
+    setting = config.get("num_threads")
+    if setting is not None:
+        return int(setting)
+    omp = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if omp.isdecimal() and int(omp) > 0:
+        return min(int(omp), MAX_THREADS)
+    affinity = getattr(os, "sched_getaffinity", None)
+    usable = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return min(usable, MAX_THREADS)
+
+
+def ir_text(triple: str) -> str:
+    """The pool as LLVM IR for `triple`: threads on Linux, a plain call elsewhere."""
+    machine = _MACHINES.get(triple.split("-")[0])
+    if machine is None or "linux" not in triple:
+        return _SERIAL
+    text = resources.files(__package__).joinpath("pool.ll").read_text(encoding="utf-8")
+    text = text.replace("@PAUSE_DECLARATION@", machine.declaration)
+    return text.replace("@PAUSE@", machine.pause).replace("@FUTEX@", str(machine.futex))
+
+
+def _compile() -> Pool:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module = llvm.parse_assembly(ir_text(llvm.get_process_triple()))
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    addresses = [
+        engine.get_function_address(name)
+        for name in (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset")
+    ]
+    engine.detach()  # never freed: workers run this code until the process ends
+    llvm.add_symbol(SYMBOL, addresses[0])
+    pool = Pool(
+        addresses[0],
+        ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
+        ctypes.CFUNCTYPE(None)(addresses[2]),
+    )
+    if hasattr(os, "register_at_fork") and sys.platform == "linux":
+        os.register_at_fork(after_in_child=pool.reset)
+    return pool

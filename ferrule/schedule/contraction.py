@@ -1,0 +1,384 @@
+"""Contraction: the schedule of products, convolutions and attention.
+
+    for (batch, n_o, m_o):                              the grid; m fastest, so that a panel of B stays in cache
+        acc[r, u, l] = 0                                MR x NR accumulators in registers
+        for k: acc[r, u, l] += A[m_o*MR + r, k] * B[n_o, k, u*W + l]
+        out[..] = epilogue(acc[r, u, l])                guarded at the edges
+
+The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into panels of NR columns,
+[batch, n_o, k.., NR], which for parameters happens once. A is read in place, one element at a time, so its layout and
+index map do not matter to the vector code: a convolution's window is just an index, and its padding a select of a row's
+address. Rows past the edge repeat the last one (the guard is relaxed: loads are clamped, stores are not done).
+
+A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by panels: the grid keeps
+the batch and m tiles, the first contraction writes MR rows to scratch, the others follow on these rows.
+The block (MR, NR) follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), as BLIS
+names it: as many accumulators as registers allow beside one vector of B a column and one broadcast of A.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ferrule.base.target import Target
+from ferrule.ir.access import stride
+from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
+from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
+from ferrule.ir.expr import (
+    ONE, Buf, Expr, Space, axis, both, call, conjuncts, const, fconst, load, loads, lt, product, rewrite,
+    select, substitute,
+)  # fmt: skip
+from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.simplify import prove, simplify
+from ferrule.ir.size import estimate
+from ferrule.schedule.rows import schedule_rows
+
+UNROLL_K = 4
+
+
+@dataclass(frozen=True)
+class RegisterBlock:
+    """Rows of A by vectors of B that one tile accumulates."""
+
+    rows: int
+    vectors: int
+
+
+def register_block(m: Expr, n: Expr, width: int, target: Target) -> RegisterBlock:
+    """The block for an m x n product: the largest that fits the registers, less where m or n is smaller."""
+    if target.registers >= 32:
+        choices = ((14, 2), (9, 3), (7, 4), (4, 6), (2, 8), (1, 8))
+    elif target.has_fma:
+        choices = ((6, 2), (4, 3), (3, 4), (2, 5), (1, 8))
+    else:
+        choices = ((4, 2), (3, 3), (2, 4), (1, 8))
+    rows, columns = estimate(m), estimate(n)
+    if not m.is_const:
+        rows = max(rows, choices[0][0])
+    if not n.is_const:
+        columns = max(columns, width * 2)
+
+    def waste(c: tuple[int, int]) -> float:
+        r, v = c
+        tiles = -(-rows // r) * -(-columns // (v * width))
+        return tiles * (r * v + 0.15 * (r + v * 2) + 1.5)
+
+    rows_, vectors = min(choices, key=waste)
+    if n.is_const:
+        vectors = min(vectors, -(-n.attr // width))
+    return RegisterBlock(rows_, vectors)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A kernel that packs an operand into panels: `kernel` fills `buf`; for parameters it runs once."""
+
+    buf: Buf
+    kernel: Kernel
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """A scheduled kernel and the packings that must run before it."""
+
+    kernel: Kernel
+    packings: tuple[Packing, ...] = ()
+
+
+def schedulable(kernel: Kernel, target: Target) -> bool:
+    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in plain ways."""
+    body = list(stages(kernel.body))
+    roles = roles_in(kernel, body[0])
+    if roles is None or any(st.combine or st.update for st in body):
+        return False
+    roles = oriented(kernel, body[0], roles, frozenset())
+    if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
+        return False
+    width = target.vector_bytes // body[0].compute.values[0].dtype.size
+    return estimate(product([a.extent for a in roles.n])) * 2 >= width
+
+
+def schedule_contraction(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Scheduled:
+    """Tiles, packed panels and epilogues for a kernel that starts with a contraction.
+
+    `constant` are the kernel's buffers whose values are known before the first run.
+    """
+    return _Builder(kernel, target, constant).build()
+
+
+def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
+    """The roles of a stage of `kernel`, the grid axes that it mentions counted among its axes."""
+    if not isinstance(st.compute.fold, Reduce):
+        return None
+    mentioned = frozenset().union(*(v.axes for v in st.compute.values))
+    grid = tuple(g for g in kernel.grid if g in mentioned)
+    return contraction(replace(st, compute=replace(st.compute, axes=(*grid, *st.compute.axes))))
+
+
+def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
+    """The roles with the better side along the lanes: packed once, of unit stride in the result, readable in place."""
+    local = set(st.compute.axes)
+
+    def rating(r: Roles) -> int:
+        if not r.n or (set(r.m) & local):
+            return -9
+        n = r.n[-1]
+        last = list(stages(kernel.body))[-1] if not local else st
+        points = 4 if set(operand_bufs(r.right)) <= constant and constant else 0
+        buf, idx = last.targets[0]
+        points += 3 if stride(buf, idx, n) is ONE else 0
+        return points + (2 if _in_place(r.right, r.n) else 0)
+
+    return max((roles, roles.swapped()), key=rating)
+
+
+def _in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
+    """Whether vectors along the one n axis can be read where they lie."""
+    return len(n) == 1 and all(stride(ld.attr, ld.args, n[0]) is ONE for ld in loads(e) if n[0] in ld.axes)
+
+
+def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
+    """Each of `axes` as an expression of the index into their product."""
+    out: dict[Expr, Expr] = {}
+    inner = ONE
+    for i, a in enumerate(reversed(axes)):
+        q = simplify(index // inner)
+        out[a] = q if i == len(axes) - 1 else simplify(q % a.extent)
+        inner = simplify(inner * a.extent)
+    return out
+
+
+@dataclass
+class _Rows:
+    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, and the guard."""
+
+    axis: Expr
+    clamped: dict[Expr, Expr]
+    exact: dict[Expr, Expr]
+    guard: Expr
+
+
+@dataclass
+class _Builder:
+    kernel: Kernel
+    target: Target
+    constant: frozenset[Buf]
+    scratch: list[Buf] = field(default_factory=list)
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    packings: list[Packing] = field(default_factory=list)
+
+    def build(self) -> Scheduled:
+        body = list(stages(self.kernel.body))
+        first = roles_in(self.kernel, body[0])
+        assert first is not None
+        roles = oriented(self.kernel, body[0], first, self.constant)
+        self.width = self.target.vector_bytes // body[0].compute.values[0].dtype.size
+        m, n = (simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n))
+        block = register_block(m, n, self.width, self.target)
+        outer = axis("mo", simplify((m + (block.rows - 1)) // block.rows))
+        rows = self._rows(roles, outer, m, block.rows)
+        panel = [a for a in roles.n if a not in self.kernel.grid]
+        if panel:
+            items = self._panel(body, rows, block)
+            grid = (*roles.batch, outer)
+        else:
+            columns = axis("no", simplify((n + (block.vectors * self.width - 1)) // (block.vectors * self.width)))
+            items = self._tile(body[0], body[1:], roles, rows, block, columns)
+            grid = (*roles.batch, columns, outer)
+        used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
+        scratch = tuple(b for b in self.scratch if b in used)
+        kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
+        return Scheduled(kernel, tuple(self.packings))
+
+    def _rows(self, roles: Roles, outer: Expr, m: Expr, count: int) -> _Rows:
+        r = axis("r", count)
+        self.kinds["r"] = Kind.UNROLL
+        index = simplify(outer * count + r)
+        inside = lt(index, m)
+        if prove(inside):
+            exact = flat(roles.m, index)
+            return _Rows(r, exact, exact, both())
+        clamped = simplify(call("min", index, m - 1))
+        return _Rows(r, flat(roles.m, clamped), flat(roles.m, index), inside)
+
+    # ---- one contraction --------------------------------------------------------------------------------------------
+
+    def _tile(self, st: Stage, epilogue: list[Stage], roles: Roles, rows: _Rows, block: RegisterBlock,
+              columns: Expr) -> tuple[Item, ...]:
+        """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of n."""
+        tag = str(len(self.scratch))
+        lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
+        self.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
+        wide = (rows.axis, units, lanes)
+        value = st.compute.values[0]
+        acc = Buf("acc" + tag, tuple(a.extent for a in wide), value.dtype, Space.REG)
+        self.scratch.append(acc)
+        within = simplify(units * self.width + lanes)
+        n = simplify(columns * (block.vectors * self.width) + within)
+        extent = simplify(product([a.extent for a in roles.n]))
+        inside = lt(n, extent)
+        k = self._k_order(roles)
+        left, where = self._left(st, roles, rows)
+        right = self._right(roles, k, block.vectors * self.width, columns, within, n, inside)
+        zero = fconst(0.0, value.dtype)
+        start = Stage(st.name + "_start", ((acc, wide),), Compute(wide, (zero,)))
+        update = Stage(st.name, ((acc, wide),), Compute(wide, (call("mul", left, right),)), _sum_of(st),
+                       where, update=True)
+        body: tuple[Item, ...] = (update,)
+        for a in reversed(k):
+            body = (Scope(a, body),)
+        return (start, *body, *self._write(st, epilogue, rows, flat(roles.n, n), wide, acc, inside))
+
+    def _left(self, st: Stage, roles: Roles, rows: _Rows) -> tuple[Expr, Expr | None]:
+        """The left factor for a row of the tile, zero where its guard is false; a guard that n is in stays a guard."""
+        mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
+        other = [c for c in conjuncts(st.compute.where) if c not in mine]
+        left = simplify(substitute(roles.left, rows.clamped))
+        guard = simplify(substitute(both(*mine), rows.clamped))
+        if guard is not both():
+            left = select(guard, left, fconst(0.0, left.dtype))
+        return left, (both(*(substitute(c, rows.clamped) for c in other)) if other else None)
+
+    def _right(self, roles: Roles, k: tuple[Expr, ...], width: int, columns: Expr, within: Expr, n: Expr,
+               inside: Expr) -> Expr:
+        """The right factor along the lanes: where it lies, or from its packed panel."""
+        divisible = prove(inside)
+        bufs = operand_bufs(roles.right)
+        once = bool(bufs) and set(bufs) <= self.constant
+        if not once and _in_place(roles.right, roles.n):
+            value = simplify(substitute(roles.right, {roles.n[0]: n}))
+            return value if divisible else select(inside, value, fconst(0.0, value.dtype))
+        batch = tuple(b for b in roles.batch if b in roles.right.axes)
+        names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
+        panel, lane = axis("pn", columns.extent), axis("pl", width)
+        source = simplify(substitute(roles.right, names | flat(roles.n, simplify(panel * width + lane))))
+        if not divisible:
+            extent = simplify(product([a.extent for a in roles.n]))
+            source = select(lt(simplify(panel * width + lane), extent), source, fconst(0.0, source.dtype))
+        axes = (*(names[b] for b in batch), panel, *(names[a] for a in k), lane)
+        packed = Buf(f"pack{len(self.packings)}", tuple(a.extent for a in axes), source.dtype)
+        stage = Stage("pack", ((packed, axes),), Compute(axes, (source,)))
+        stage = replace(stage, compute=replace(stage.compute, axes=()))
+        kernel = schedule_rows(Kernel("pack", axes, (stage,)), self.target)
+        self.packings.append(Packing(packed, kernel, once and all(a.extent.is_const for a in axes)))
+        return load(packed, *batch, columns, *k, within)
+
+    def _k_order(self, roles: Roles) -> tuple[Expr, ...]:
+        """The folded axes, the one with the smallest step in the left factor last."""
+        def step(a: Expr) -> int:
+            steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.left) if a in ld.axes]
+            return max((1 << 40 if s is None else estimate(s) for s in steps), default=0)
+
+        return tuple(sorted(roles.k, key=step, reverse=True))
+
+    def _write(self, st: Stage, epilogue: list[Stage], rows: _Rows, columns: dict[Expr, Expr],
+               wide: tuple[Expr, ...], acc: Buf, inside: Expr) -> list[Item]:
+        """The stages that consume the tile, at its points, reading the accumulators.
+
+        Results in scratch are written for the rows past the edge too, which repeat the last one.
+        """
+        known: dict[Buf, Expr] = {st.targets[0][0]: load(acc, *wide)}
+        out: list[Item] = []
+
+        def visit(node: Expr) -> Expr | None:
+            return known.get(node.attr) if node.op == "load" else None
+
+        whole = replace(st, compute=Compute((), (known[st.targets[0][0]],)))
+        last = epilogue[-1] if epilogue else whole
+        for s in (whole, *epilogue):
+            outside = s.targets[0][0].space in (Space.GLOBAL, Space.LAUNCH)
+            place = (rows.exact if outside else rows.clamped) | columns
+            moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
+            value = moved.compute.values[0] if s is whole else simplify(rewrite(moved.compute.values[0], visit))
+            if s is last or outside:
+                guards = (rows.guard, inside) if outside else (inside,)
+                when = both(*guards, *conjuncts(moved.when))
+                out.append(simplify_stage(Stage(s.name, moved.targets, Compute(wide, (value,)), moved.combine,
+                                                None if when.is_const else when)))
+            known[s.targets[0][0]] = value
+        return out
+
+    # ---- panels of rows ---------------------------------------------------------------------------------------------
+
+    def _panel(self, body: list[Stage], rows: _Rows, block: RegisterBlock) -> tuple[Item, ...]:
+        """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one row after another."""
+        wider = {b: replace(b, shape=(rows.axis.extent, *b.shape)) for b in self.kernel.scratch}
+        self.scratch += wider.values()
+        items: list[Item] = []
+        i = 0
+        while i < len(body):
+            st = body[i]
+            if roles_in(self.kernel, st) is None:
+                run = [st]
+                while i + len(run) < len(body) and roles_in(self.kernel, body[i + len(run)]) is None:
+                    run.append(body[i + len(run)])
+                items += self._row_stages([_widen(s, wider, rows.axis) for s in run], rows)
+                i += len(run)
+                continue
+            follow = self._epilogue_of(body, i)
+            items += self._product(_widen(st, wider, rows.axis), [_widen(s, wider, rows.axis) for s in follow], rows, block)
+            i += 1 + len(follow)
+        return tuple(items)
+
+    def _epilogue_of(self, body: list[Stage], i: int) -> list[Stage]:
+        """The pointwise stages right behind contraction `i` that consume it element by element, and nobody else does."""
+        out: list[Stage] = []
+        value = body[i].targets[0][0]
+        for j in range(i + 1, len(body)):
+            st = body[j]
+            users = [s for s in body if value in s.reads]
+            if not _elementwise(st, value) or users != [st] or value.space is not Space.SCRATCH:
+                break
+            out.append(st)
+            value = st.targets[0][0]
+        return out
+
+    def _product(self, st: Stage, follow: list[Stage], rows: _Rows, block: RegisterBlock) -> list[Item]:
+        roles = contraction(st)
+        assert roles is not None
+        if not roles.n:
+            roles = roles.swapped()
+        free = [g for g in self.kernel.grid if g not in rows.exact and g in roles.right.axes]
+        roles = replace(roles, batch=tuple(free), m=())
+        n = simplify(product([a.extent for a in roles.n]))
+        vectors = block.vectors if not n.is_const else max(1, min(block.vectors, -(-n.attr // self.width)))
+        block = RegisterBlock(block.rows, vectors)
+        columns = axis(f"no{len(self.scratch)}", simplify((n + (vectors * self.width - 1)) // (vectors * self.width)))
+        names = dict(zip([a for s in follow for a in s.compute.axes], st.compute.axes * len(follow), strict=True))
+        follow = [substitute_stage(s, {a: names[a] for a in s.compute.axes}) for s in follow]
+        return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
+
+    def _row_stages(self, run: list[Stage], rows: _Rows) -> list[Item]:
+        """Stages over whole rows, one row of the panel after another."""
+        serial = axis(f"row{len(self.scratch)}", rows.axis.extent)
+        here = {rows.axis: serial}
+        place = {a: substitute(e, here) for a, e in rows.clamped.items()}
+        moved = tuple(simplify_stage(substitute_stage(substitute_stage(s, here), place)) for s in run)
+        private = tuple(dict.fromkeys(b for s in moved for b in s.writes))
+        kernel = schedule_rows(Kernel("rows", (), moved, private), self.target, prefix=serial.name)
+        self.scratch += [b for b in kernel.scratch if b not in private]
+        self.kinds |= dict(kernel.kinds)
+        return [Scope(serial, kernel.body)]
+
+
+def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
+    """`st` with the kernel's scratch indexed by the row of the panel first."""
+    def visit(node: Expr) -> Expr | None:
+        if node.op == "load" and node.attr in wider:
+            return load(wider[node.attr], row, *node.args)
+        return None
+
+    moved = map_stage(st, lambda e: rewrite(e, visit))
+    return replace(moved, targets=tuple((wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets))
+
+
+def _elementwise(st: Stage, buf: Buf) -> bool:
+    """Whether a stage reads `buf` only at its own point."""
+    plain = st.compute.fold is None and st.combine is None and not st.update and st.compute.where is None
+    return plain and all(ld.args == st.compute.axes for e in st.exprs() for ld in loads(e) if ld.attr == buf)
+
+
+def _sum_of(st: Stage) -> Monoid:
+    fold = st.compute.fold
+    assert isinstance(fold, Reduce)
+    return fold.monoid

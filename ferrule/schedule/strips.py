@@ -1,0 +1,250 @@
+"""Strips: run stages that share their loops as one nest of vectors.
+
+The lane axis of a bundle of stages is cut into blocks of `unroll` vectors of `width` lanes and a rest, which is done under a mask
+where the target has masks, else element by element. A reduction gets an accumulator for each lane of a block (when the lane axis
+is folded) or for each result (when it isn't), in registers:
+
+    for j_o { acc[u, l] (+)= x[j_o*T + u*W + l] }        the sink and rfactor steps of a schedule, in one
+    for j_t { acc[0, l] (+)= x[..] where j < N }
+    s = sum[l] sum[u] acc[u, l]
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ferrule.ir.compute import Compute, Reduce, Scan, Stage, substitute_stage
+from ferrule.ir.contraction import simplify_stage
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, both, load, lt, substitute
+from ferrule.ir.kernel import Item, Kind, Scope
+from ferrule.ir.simplify import simplify
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Lanes of a vector, vectors in a block, and whether a rest may be done under a mask."""
+
+    width: int
+    unroll: int
+    masked: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """One way through the lane axis: the element's index, the axes that are wide in it, and a guard."""
+
+    index: Expr
+    wide: tuple[Expr, ...]
+    guard: Expr | None = None
+    scalar: bool = False
+
+
+@dataclass
+class Strips:
+    """The nest of a bundle: its items, the registers it declares and the kinds of its axes."""
+
+    items: tuple[Item, ...] = ()
+    registers: list[Buf] = field(default_factory=list)
+    kinds: dict[str, Kind] = field(default_factory=dict)
+
+
+def strips(bundle: list[Stage], lane: Expr, shape: Shape, prefix: str) -> Strips:
+    """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest."""
+    return _Nest(bundle, lane, shape, prefix).build()
+
+
+def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
+    """The common loops of a bundle from outside in: spaces, the lane block, folded axes; a folded lane goes last."""
+    order: list[Expr] = []
+    for st in bundle:
+        for a in st.compute.axes:
+            if a not in order and a is not lane:
+                order.append(a)
+    folded = [a for st in bundle for a in st.compute.reduce_axes if a is not lane]
+    spaces = [a for a in order if a not in folded]
+    lane_folded = any(lane in st.compute.reduce_axes for st in bundle)
+    tail = list(dict.fromkeys(folded))
+    return [*spaces, *tail, lane] if lane_folded or not tail else [*spaces, lane, *tail]
+
+
+class _Nest:
+    def __init__(self, bundle: list[Stage], lane: Expr, shape: Shape, prefix: str):
+        self.bundle, self.lane, self.shape, self.prefix = bundle, lane, shape, prefix
+        self.loops = serial_order(bundle, lane)
+        self.out = Strips()
+        self.main, self.tail = self._blocks()
+        self.accumulators: dict[int, tuple[Buf, ...]] = {}
+        self.rests: dict[int, tuple[Buf, ...]] = {}
+
+    def build(self) -> Strips:
+        self.out.items = self._level(0, None)
+        return self.out
+
+    # -- the lane axis --
+
+    def _blocks(self) -> tuple[tuple[Expr, Block] | None, tuple[Expr, Block] | None]:
+        """(scope axis, block) for the full blocks and for the rest; None where there are none."""
+        n, w, p = self.lane.extent, self.shape.width, self.prefix
+        unroll = self.shape.unroll
+        if n.is_const:
+            unroll = max([u for u in (8, 6, 5, 4, 3, 2, 1) if u <= unroll and n.attr % (u * w) == 0],
+                         default=max(1, min(unroll, n.attr // w)))
+        lanes, units = axis(p + "l", w), axis(p + "u", unroll)
+        self.out.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
+        step = unroll * w
+        blocks = simplify(n // step)
+        main = None
+        if not (blocks.is_const and blocks.attr == 0):
+            outer = _counter(p + "o", blocks)
+            main = outer, Block(outer * step + units * w + lanes, (units, lanes))
+        done = simplify(blocks * step)
+        left = simplify(n - done)
+        if left.is_const and left.attr == 0:
+            return main, None
+        whole = simplify(left % w)
+        if whole.is_const and whole.attr == 0:
+            rest = _counter(p + "t", simplify(left // w))
+            return main, (rest, Block(done + rest * w + lanes, (lanes,)))
+        if self.shape.masked:
+            rest = _counter(p + "t", simplify((left + (w - 1)) // w))
+            index = done + rest * w + lanes
+            return main, (rest, Block(index, (lanes,), lt(index, n)))
+        rest = axis(p + "t", left)
+        return main, (rest, Block(done + rest, (), scalar=True))
+
+    # -- the nest --
+
+    def _level(self, depth: int, block: Block | None) -> tuple[Item, ...]:
+        folding = [i for i, st in enumerate(self.bundle) if st.is_reduction and self._depth(st) == depth]
+        before = [s for i in folding for s in self._start(i, block)]
+        if depth == len(self.loops):
+            body = tuple(self._update(i, block) for i in range(len(self.bundle)))
+        elif self.loops[depth] is self.lane:
+            body = ()
+            for way in (self.main, self.tail):
+                if way is not None:
+                    body += self._scope(way[0], self._level(depth + 1, way[1]))
+        else:
+            body = (Scope(self.loops[depth], self._level(depth + 1, block)),)
+        after = [s for i in folding for s in self._finish(i, block)]
+        return (*before, *body, *after)
+
+    def _scope(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
+        return (Scope(a, body),) if a.op == "axis" else body
+
+    def _depth(self, st: Stage) -> int:
+        """How many of the loops are outside the accumulator of `st`."""
+        return next(i for i, a in enumerate(self.loops) if a in st.compute.reduce_axes)
+
+    def _folds_lane(self, st: Stage) -> bool:
+        return self.lane in st.compute.reduce_axes
+
+    def _wide(self, st: Stage, block: Block | None) -> tuple[Expr, ...]:
+        """The axes of the accumulator: the block's, or those of a full block when lanes are folded."""
+        if not self._folds_lane(st):
+            assert block is not None
+            return block.wide
+        way = self.main or self.tail
+        assert way is not None
+        return way[1].wide
+
+    def _registers(self, stem: str, st: Stage, wide: tuple[Expr, ...]) -> tuple[Buf, ...]:
+        fold = st.compute.fold
+        assert isinstance(fold, Reduce)
+        stem = f"{self.prefix}{stem}{len(self.out.registers)}_"
+        bufs = tuple(Buf(f"{stem}{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
+                     for i, x in enumerate(fold.monoid.identity))
+        self.out.registers += bufs
+        return bufs
+
+    def _start(self, i: int, block: Block | None) -> list[Stage]:
+        st = self.bundle[i]
+        fold = st.compute.fold
+        assert isinstance(fold, Reduce)
+        wide = self._wide(st, block)
+        self.accumulators[i] = self._registers("a", st, wide)
+        start = fold.monoid.identity if self._folds_lane(st) or fold.init is None else self._at(fold.init, block)
+        out = [_set(st.name + "_start", self.accumulators[i], wide, start)]
+        if self._scalar_rest(st):
+            self.rests[i] = self._registers("r", st, ())
+            out.append(_set(st.name + "_rest", self.rests[i], (), fold.monoid.identity))
+        return out
+
+    def _scalar_rest(self, st: Stage) -> bool:
+        return self._folds_lane(st) and self.main is not None and self.tail is not None and self.tail[1].scalar
+
+    def _at(self, values: tuple[Expr, ...], block: Block | None) -> tuple[Expr, ...]:
+        here = {} if block is None else {self.lane: block.index}
+        return tuple(simplify(substitute(v, here)) for v in values)
+
+    def _update(self, i: int, block: Block | None) -> Stage:
+        assert block is not None
+        st, c = self.bundle[i], self.bundle[i].compute
+        here = {self.lane: block.index}
+        guard = None if block.guard is None else block.guard
+        if not isinstance(c.fold, Reduce):
+            free = replace(st, compute=Compute((), c.values, c.fold, c.where))
+            moved = substitute_stage(free, here)
+            when = moved.when if guard is None else both(guard, *((moved.when,) if moved.when is not None else ()))
+            return simplify_stage(replace(moved, compute=replace(moved.compute, axes=block.wide), when=when))
+        where = both(*((guard,) if guard is not None else ()), *((substitute(c.where, here),) if c.where is not None else ()))
+        bufs, place = self.accumulators[i], block.wide
+        if self._folds_lane(st):
+            if block.scalar and i in self.rests:
+                bufs, place = self.rests[i], ()
+            elif len(self._wide(st, block)) > len(block.wide):
+                place = (ZERO,) * (len(self._wide(st, block)) - len(block.wide)) + block.wide
+        values = tuple(substitute(v, here) for v in c.values)
+        return simplify_stage(Stage(st.name, tuple((b, place) for b in bufs), Compute(block.wide, values, None, None),
+                                    c.fold.monoid, None if where.is_const else where, update=True))
+
+    def _finish(self, i: int, block: Block | None) -> list[Stage]:
+        st, c = self.bundle[i], self.bundle[i].compute
+        fold = c.fold
+        assert isinstance(fold, Reduce)
+        if not self._folds_lane(st):
+            assert block is not None
+            values = tuple(load(b, *block.wide) for b in self.accumulators[i])
+            result = substitute_stage(replace(st, compute=Compute((), values, None, None)), {self.lane: block.index})
+            when = both(*(g for g in (block.guard, result.when) if g is not None))
+            return [simplify_stage(replace(result, compute=replace(result.compute, axes=block.wide),
+                                           when=None if when.is_const else when))]
+        out: list[Stage] = []
+        bufs, wide = self.accumulators[i], self._wide(st, block)
+        while wide:  # fold the vectors of a block first, then the lanes of one vector
+            inner, rest = wide[0], wide[1:]
+            folded = self._registers("f", st, rest)
+            out.append(Stage(st.name + "_fold", tuple((b, rest) for b in folded),
+                             Compute(rest, tuple(load(b, *wide) for b in bufs), Reduce((inner,), fold.monoid))))
+            bufs, wide = folded, rest
+        values = tuple(load(b) for b in bufs)
+        others = [tuple(load(b) for b in self.rests[i])] if i in self.rests else []
+        if fold.init is not None:
+            others.append(fold.init)
+        for other in others:
+            values = combine(fold, values, other)
+        return [*out, replace(st, compute=Compute((), values, None, None))]
+
+
+def _counter(name: str, extent: Expr) -> Expr:
+    """A loop's axis; 0 where it would run once."""
+    return ZERO if extent is ONE else axis(name, extent)
+
+
+def combine(fold: Reduce | Scan, left: tuple[Expr, ...], right: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    """The monoid applied to two tuples of values."""
+    from_args = dict(enumerate((*left, *right)))
+
+    def visit(e: Expr) -> Expr:
+        return substitute(e, {a: from_args[a.attr] for a in _args(e)})
+
+    return tuple(visit(e) for e in fold.monoid.combine)
+
+
+def _args(e: Expr) -> set[Expr]:
+    if e.op == "arg":
+        return {e}
+    return set().union(*(_args(a) for a in e.args)) if e.args else set()
+
+
+def _set(name: str, bufs: tuple[Buf, ...], wide: tuple[Expr, ...], values: tuple[Expr, ...]) -> Stage:
+    return Stage(name, tuple((b, wide) for b in bufs), Compute(wide, values))

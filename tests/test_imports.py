@@ -1,0 +1,57 @@
+"""The law of imports: base <- ir <- ops <- rooms <- top, no room imports another, and no cycles."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent / "ferrule"
+FLOORS = {"base": 0, "ir": 1, "ops": 2}
+ROOM, TOP = 3, 4
+SEES = {"runtime": {"base"}, "codegen": {"base", "ir"}}
+FILES = {
+    ".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p
+    for p in sorted(ROOT.rglob("*.py"))
+}
+
+
+def place(module: str) -> tuple[str, int]:
+    """The folder of a module under ferrule/, and its floor; files beside the folders are on top."""
+    parts = module.split(".")
+    folder = parts[1] if len(parts) > 1 and (ROOT / parts[1]).is_dir() else ""
+    return folder, FLOORS.get(folder, ROOM) if folder else TOP
+
+
+def imports(module: str) -> Iterator[str]:
+    """The modules of ferrule that a module imports, at its head or in functions."""
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: line {node.lineno}: write imports in full"
+            names = [f"{node.module}.{a.name}" for a in node.names]
+        for name in names:
+            while name.startswith("ferrule") and name not in FILES:
+                name = name.rpartition(".")[0]
+            if name in FILES and name != module:
+                yield name
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_a_module_imports_only_what_stands_below_it(module: str) -> None:
+    folder, floor = place(module)
+    for name in imports(module):
+        other, below = place(name)
+        assert other == folder or below < floor, f"{module} must not import {name}"
+        if folder in SEES and other != folder:
+            assert other in SEES[folder], f"{folder} sees {SEES[folder]} alone, not {name}"
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    try:
+        TopologicalSorter({m: set(imports(m)) for m in FILES}).prepare()
+    except CycleError as error:
+        pytest.fail("import cycle: " + " <- ".join(error.args[1]))
