@@ -1,0 +1,1 @@
+"""ferrule against its peers, in one process: `python -m benchmarks.run --help`."""

@@ -9,6 +9,8 @@ so that folding a batch norm into a convolution is not trivially the identity.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -144,7 +146,7 @@ class MobileNetV2(nn.Module):
 def mlp(*widths: int, activation: type[nn.Module] = nn.GELU) -> nn.Sequential:
     """Linear layers of the given widths with an activation between them, none at the end."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:]):
+    for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), activation()]
     return nn.Sequential(*layers[:-1])
 

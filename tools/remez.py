@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import mpmath
-import numpy as np
 from mpmath import mp, mpf
 
 Function = Callable[[mpf], mpf]
@@ -83,7 +82,7 @@ def _solve(
     p = mpmath.matrix([[x**j for j in range(degree + 1)] for x in points])
     q = mpmath.matrix([[x**j for j in range(below + 1)] for x in points])
     orthogonal = mpmath.qr(p, mode="full")[0][:, degree + 1 :].T
-    _, vectors = mpmath.eig(mpmath.lu_solve(-orthogonal * signs * q, orthogonal * values * q))
+    _, vectors = mpmath.eig(mpmath.inverse(-orthogonal * signs * q) * (orthogonal * values * q))
     best = None
     for k in range(below + 1):
         v = vectors[:, k].apply(mp.re)
@@ -118,21 +117,3 @@ def _extrema(miss: Function, xs: list[mpf], n: int) -> tuple[list[mpf], list[mpf
     if len(best) < n:
         raise ArithmeticError(f"the error alternates {len(best)} times, expected {n}")
     return [x for x, _ in best], [abs(y) for _, y in best]
-
-
-def rounded(f: Function, interval: tuple[float, float], degree: int, weight: Function,
-            dtype: type = np.float32) -> tuple[list[float], float]:
-    """A polynomial with coefficients of `dtype`: the lowest is rounded and the others fitted again,
-    one after another, so that each makes up for the rounding of those before it.
-    """
-    done: list[mpf] = []
-    error = mpf(0)
-    for k in range(degree + 1):
-
-        def rest(x: mpf, k: int = k) -> mpf:
-            return (f(x) - horner(done, x)) / x**k
-
-        found = fit(rest, interval, degree - k, weight=lambda x, k=k: weight(x) * x**k)
-        done.append(mpf(float(dtype(float(found.numerator[0])))))
-        error = found.error
-    return [float(c) for c in done], float(error)

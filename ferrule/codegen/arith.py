@@ -82,16 +82,22 @@ def literal(v: Val, value: float) -> Val:
 
 
 def extremum(b: Builder, op: str, x: Val, y: Val) -> Val:
-    """min or max, NaN where either is. A comparison with NaN is false and gives the second
-    operand, so a constant goes first and needs no further test; else the later operand is tested,
-    which keeps an accumulator's chain short.
+    """min or max, NaN where either is. A comparison with NaN is false and gives the second operand,
+    so a constant goes first and needs no further test. Else the later operand is tested, which
+    keeps an accumulator's chain short; on vectors without mask registers the test's bits, all ones
+    where it is NaN, are a NaN themselves.
     """
-    test = "fcmp ogt" if op == "max" else "fcmp olt"
     first, second = (x, y) if _is_number(x) else (y, x)
+    wide = b.target.vector_bytes == 64 or not (x.width or y.width)
+    if not _is_number(first) and (wide or "86" not in b.target.triple):
+        return b.intrinsic("maximum" if op == "max" else "minimum", first, second, flags="nsz ")
+    test = "fcmp ogt" if op == "max" else "fcmp olt"
     best = b.select(b.compare(test, first, second), first, second)
     if _is_number(first):
         return best
-    return b.select(b.compare("fcmp uno", first, first), first, best)
+    bits = f"i{bits_of(x.type)}"
+    nan = b.convert("sext", b.compare("fcmp uno", first, first), bits)
+    return b.convert("bitcast", b.binary("or", b.convert("bitcast", best, bits), nan), x.type)
 
 
 def _is_number(v: Val) -> bool:

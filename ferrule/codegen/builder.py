@@ -106,7 +106,7 @@ class Builder:
     # ---- instructions ----
 
     def pure(self, text: str, type: str, width: int, level: int) -> Val:
-        """The value of an instruction without side effects, emitted once in the region of `level`."""
+        """The value of an instruction without side effects, emitted once at `level`."""
         region = self.regions[level]
         known = region.memo.get(text)
         if known is None:
@@ -171,7 +171,7 @@ class Builder:
         text = f"select {c.full} {c.text}, {a.full} {a.text}, {b.full} {b.text}"
         return self.pure(text, a.type, width, level)
 
-    def intrinsic(self, name: str, *vals: Val, tail: str = "") -> Val:
+    def intrinsic(self, name: str, *vals: Val, tail: str = "", flags: str = "") -> Val:
         """`llvm.<name>` of values of one type; `tail` holds further literal operands."""
         vals, width, level = self.even(*vals)
         callee = f"llvm.{name}.{suffix(vals[0].type, width)}"
@@ -179,7 +179,7 @@ class Builder:
         operands = ", ".join(f"{full} {v.text}" for v in vals) + tail
         types = ", ".join([full] * len(vals) + [t.split()[0] for t in tail.split(", ") if t])
         self.declare(callee, full, types)
-        return self.pure(f"call {full} @{callee}({operands})", vals[0].type, width, level)
+        return self.pure(f"call {flags}{full} @{callee}({operands})", vals[0].type, width, level)
 
     def declare(self, callee: str, result: str, types: str) -> None:
         """Makes the module declare a function."""

@@ -62,8 +62,8 @@ def emit_function(function: Function, target: Target) -> str:
     return lower(function, target).text
 
 
-def lower(function: Function, target: Target) -> Emitted:
-    """One function as LLVM text."""
+def lower(function: Function, target: Target, linkage: str = "") -> Emitted:
+    """One function as LLVM text; with the linkage `internal` it is not exported."""
     b = Builder(target)
     cx = Context(b, written(function.body), load)
     for k, buf in enumerate(function.bufs):
@@ -85,7 +85,7 @@ def lower(function: Function, target: Target) -> Emitted:
         "  ret void",
         "}",
         "",
-        *_wrapper(function),
+        *_wrapper(function, linkage),
     ]
     return Emitted("\n".join(lines) + "\n", tuple(b.declares.items()), b.zeros)
 
@@ -104,9 +104,10 @@ def _quoted(name: str) -> str:
     return name if name.replace("_", "").replace(".", "").isalnum() else f'"{name}"'
 
 
-def _wrapper(function: Function) -> list[str]:
+def _wrapper(function: Function, linkage: str) -> list[str]:
+    name = _quoted(function.name)
     lines = [
-        f"define void @{_quoted(function.name)}(ptr %ctx, i64 %lo, i64 %hi, i64 %tid) #0 {{",
+        f"define {linkage} void @{name}(ptr %ctx, i64 %lo, i64 %hi, i64 %tid) #0 {{",
         "entry:",
         "  %some = icmp slt i64 %lo, %hi",
         "  br i1 %some, label %work, label %end",
@@ -183,9 +184,10 @@ def _finish(cx: Context) -> None:
 
 
 def emit_module(functions: Iterable[Function], target: Target, extra: str = "") -> str:
-    """A module of functions, with `extra` text (definitions of the caller's own) after them."""
-    emitted = [lower(f, target) for f in functions]
-    return link(emitted, target, extra)
+    """A module of functions. With `extra` text (definitions that call them) after them, they are
+    internal to the module; else they are exported.
+    """
+    return link([lower(f, target, "internal" if extra else "") for f in functions], target, extra)
 
 
 def link(emitted: Iterable[Emitted], target: Target, extra: str = "") -> str:

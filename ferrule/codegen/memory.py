@@ -19,7 +19,7 @@ from ferrule.base.dtype import DType
 from ferrule.codegen.builder import Val
 from ferrule.codegen.types import memory_type, suffix, vector_type
 from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms
-from ferrule.ir.expr import Buf, Expr, Space, const, substitute
+from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
 from ferrule.ir.simplify import Monomial, Poly, from_poly, poly, range_of
 
 _PAGE = 64 << 10
@@ -39,17 +39,20 @@ class Place:
     offsets: tuple[Poly, ...]
 
 
-def flat_index(buf: Buf, idx: tuple[Expr, ...]) -> Expr:
+def flat_index(cx: Context, buf: Buf, idx: tuple[Expr, ...]) -> Expr:
     """The distance in elements of `buf[idx]` from the start of `buf`."""
-    total: Expr = const(0)
-    for i, s in zip(idx, buf.strides):
-        total = total + i * s
+    strides = cx.strides.get(buf)
+    if strides is None:
+        strides = cx.strides[buf] = buf.strides
+    total: Expr = ZERO
+    for i, s in zip(idx, strides):
+        total = add(total, mul(i, s))
     return total
 
 
 def place(cx: Context, buf: Buf, idx: tuple[Expr, ...]) -> Place:
     """Where `buf[idx]` lies under the open LANES axis."""
-    flat, lane = flat_index(buf, idx), cx.lane
+    flat, lane = flat_index(cx, buf, idx), cx.lane
     if lane is None or lane not in flat.axes:
         return Place(buf, "scalar", 0, (poly(flat),))
     split = lane_linear(flat, lane)
@@ -287,6 +290,6 @@ def prefetch(cx: Context, buf: Buf, idx: tuple[Expr, ...]) -> None:
     """A hint that the cache line of `buf[idx]` (for the first lane) will be read."""
     if cx.lane is not None:
         idx = tuple(substitute(i, {cx.lane: const(0)}) for i in idx)
-    ptr = pointer(cx, buf, poly(flat_index(buf, idx)))
+    ptr = pointer(cx, buf, poly(flat_index(cx, buf, idx)))
     cx.b.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
     cx.b.line(f"call void @llvm.prefetch.p0(ptr {ptr.text}, i32 0, i32 3, i32 1)")

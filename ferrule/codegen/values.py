@@ -23,8 +23,8 @@ from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import COMPARISONS, Buf, Expr, loads, substitute, walk
-from ferrule.ir.simplify import Monomial, Poly, coefficient, poly, prove_nonneg, range_of, simplify
+from ferrule.ir.expr import COMPARISONS, Buf, Expr, show, substitute
+from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
 _INDEX_ATOMS = frozenset({"axis", "dim", "floordiv", "mod", "min", "max", "bounded"})
 _CLAMP = 1 << 29
@@ -48,6 +48,7 @@ class Context:
     guards: tuple[Val, ...] = ()
     bad: Val | None = None
     dummy: Val | None = None
+    strides: dict[Buf, tuple[Expr, ...]] = field(default_factory=dict)
 
     def sub(self, e: Expr) -> Expr:
         """`e` with unrolled axes replaced by their constants."""
@@ -65,7 +66,7 @@ class Context:
 
     @contextmanager
     def in_lane(self, k: int) -> Iterator[None]:
-        """Evaluation for lane `k` alone, of expressions in which the lane axis is replaced by `k`."""
+        """Evaluation for lane `k` alone, of expressions in which it stands for the lane axis."""
         outer = self.guards
         self.guards = tuple(self.b.extract(g, k) for g in outer)
         try:
@@ -74,31 +75,52 @@ class Context:
             self.guards = outer
 
 
+def reads(e: Expr) -> frozenset[Buf]:
+    """The buffers that evaluating `e` may read."""
+    found: frozenset[Buf] | None = e.memo.get("llvm.reads")
+    if found is None:
+        found = frozenset((e.attr,)) if e.op == "load" else frozenset()
+        for a in e.args:
+            found |= reads(a)
+        e.memo["llvm.reads"] = found
+    return found
+
+
 def impure(e: Expr) -> bool:
     """Whether evaluating `e` reads memory or may report an error."""
-    found = e.memo.get("impure")
+    found: bool | None = e.memo.get("llvm.impure")
     if found is None:
-        found = e.memo["impure"] = any(n.op in ("load", "bounded") for n in walk(e))
-    return bool(found)
+        found = e.op in ("load", "bounded") or any(impure(a) for a in e.args)
+        e.memo["llvm.impure"] = found
+    return found
 
 
 def value(cx: Context, e: Expr) -> Val:
     """The value of `e` at the current point; `e` mentions no unrolled axis."""
     if e.op == "const":
         return Val(constant(e.attr, e.dtype), ssa_type(e.dtype))
-    key = e if not cx.guards or not impure(e) else (e, cx.guards)
-    regions = cx.b.regions
-    for region in reversed(regions):
-        known = region.memo.get(key) or region.memo.get(e)
-        if known is not None:
-            return known
+    guards = cx.guards if cx.guards and impure(e) else ()
+    known = _known(cx, e, guards)
+    if known is not None:
+        return known
     v = _evaluate(cx, e)
     level = cx.b.effect_level(v.level) if impure(e) else v.level  # a report is due on each path
-    regions[level].memo[key] = v
-    for ld in loads(e):
-        if ld.attr in cx.written:
-            cx.b.remember(ld.attr, key, level)
+    key = (e, guards) if guards else e
+    cx.b.regions[level].memo[key] = v
+    for buf in reads(e) & cx.written:
+        cx.b.remember(buf, key, level)
     return v
+
+
+def _known(cx: Context, e: Expr, guards: tuple[Val, ...]) -> Val | None:
+    """What was evaluated before under `guards` or fewer of them: that is read at more places."""
+    keys = [e, *((e, guards[:k]) for k in range(1, len(guards) + 1))]
+    for region in reversed(cx.b.regions):
+        for key in keys:
+            known = region.memo.get(key)
+            if known is not None:
+                return known
+    return None
 
 
 def _evaluate(cx: Context, e: Expr) -> Val:
@@ -144,10 +166,15 @@ def _ring(cx: Context, e: Expr) -> Val:
 
 def lane_linear(e: Expr, lane: Expr) -> tuple[int, Poly] | None:
     """(c, base) where `e` = base + c*lane with a constant c; None where that is not so."""
-    c = coefficient(e, lane)
-    if c is None or not c.is_const:
-        return None
-    return int(c.attr), {m: k for m, k in poly(e).items() if lane not in m}
+    step, base = 0, {}
+    for m, c in poly(e).items():
+        if any(lane in a.axes for a in m):
+            if len(m) > 1 or m[0] is not lane:
+                return None
+            step = c
+        else:
+            base[m] = c
+    return step, base
 
 
 def sum_of(cx: Context, p: Poly) -> Val:
@@ -266,11 +293,26 @@ def _select(cx: Context, e: Expr) -> Val:
     if c.is_const:
         return value(cx, x if c.attr else y)
     cond = value(cx, c)
-    vx = _branch(cx, x, cond)
+    for ld in sorted(
+        _certain(x) & _certain(y), key=show
+    ):  # whichever branch is taken, they are read
+        value(cx, ld)
     if y.op == "const" and _is_zero(y) and _reads_zero(cx, x):
-        return vx
-    vy = _branch(cx, y, cond, negate=True)
+        return _branch(cx, x, cond)
+    vx, vy = _branch(cx, x, cond), _branch(cx, y, cond, negate=True)
     return cx.b.select(cond, vx, vy)
+
+
+def _certain(e: Expr) -> frozenset[Expr]:
+    """The loads that evaluating `e` performs in any case."""
+    found: frozenset[Expr] | None = e.memo.get("llvm.certain")
+    if found is None:
+        parts = [_certain(a) for a in e.args] if impure(e) else []
+        if e.op == "select":
+            parts = [parts[0], parts[1] & parts[2]] if parts else []
+        found = frozenset().union(*parts, (e,) if e.op == "load" else ())
+        e.memo["llvm.certain"] = found
+    return found
 
 
 def _branch(cx: Context, e: Expr, cond: Val, negate: bool = False) -> Val:
@@ -285,14 +327,14 @@ def _is_zero(e: Expr) -> bool:
 
 
 def _reads_zero(cx: Context, e: Expr) -> bool:
-    """Whether `e` is a load, converted at most, that reads zero where its guard is false."""
+    """Whether `e` is a load, converted at most, that will read zero where its guard is false."""
     while e.op == "cast":
         e = e.args[0]
-    return e.op == "load" and not in_range(e.attr, e.args)
+    return e.op == "load" and not in_range(e.attr, e.args) and _known(cx, e, cx.guards) is None
 
 
 def _bounded(cx: Context, e: Expr) -> Val:
-    """The index clamped into its range; a violation sets the flag that the function's end reports."""
+    """The index clamped into its range; a violation sets the flag reported at the end."""
     b = cx.b
     index, extent = value(cx, e.args[0]), value(cx, e.args[1])
     last = b.binary("sub", extent, b.integer(1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.contraction import contraction, simplify_stage
 from ferrule.ir.cost import flops
@@ -53,7 +54,7 @@ class _Inliner:
         kept: list[Stage] = []
         reasons: list[str] = []
         for original in _alive(self.system):
-            st = simplify_stage(self._expand(drop_unit_axes(original)))
+            st = simplify_stage(map_stage(self._expand(drop_unit_axes(original)), algebra))
             buf = st.targets[0][0]
             inlined, reason = self._verdict(st, buf)
             if inlined:
@@ -103,6 +104,8 @@ class _Inliner:
         value = st.compute.values[0]
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
+        if buf in self.constant and buf.layout is not None:
+            return False, "kept: a parameter laid out anew, once"
         if value.op == "load" and not any(i.op == "load" for a in value.args for i in loads(a)):
             return True, ""
         if not sources and work <= CHEAP_FLOPS:

@@ -3,8 +3,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ferrule.ir.compute import Scan, Stage, map_stage
-from ferrule.ir.expr import Buf, Expr, axis, load, rewrite
+from ferrule.ir.compute import Scan, Stage, map_stage, rename_bufs
+from ferrule.ir.expr import Buf, Expr, axis, substitute
 from ferrule.ir.kernel import Kernel, stages
 
 
@@ -26,12 +26,5 @@ def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:
 
 
 def _rename(st: Stage, bufs: dict[Buf, Buf], axes: dict[Expr, Expr]) -> Stage:
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "axis":
-            return axes.get(node)
-        if node.op == "load" and node.attr in bufs:
-            return load(bufs[node.attr], *node.args)
-        return None
-
-    moved = map_stage(st, lambda e: rewrite(e, visit), lambda a: axes.get(a, a))
-    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+    moved = map_stage(st, lambda e: substitute(e, axes), lambda a: axes.get(a, a))
+    return rename_bufs(moved, bufs)

@@ -22,10 +22,10 @@ Meaning:
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from ferrule.ir.expr import Buf, Expr, dims, loads, substitute
+from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
 Target = tuple[Buf, tuple[Expr, ...]]
 
@@ -182,3 +182,15 @@ def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
         return new
 
     return map_stage(st, lambda e: substitute(e, mapping), rename)
+
+
+def rename_bufs(st: Stage, bufs: Mapping[Buf, Buf]) -> Stage:
+    """`st` with buffers replaced by others of the same rank."""
+
+    def visit(node: Expr) -> Expr | None:
+        if node.op == "load" and node.attr in bufs:
+            return load(bufs[node.attr], *node.args)
+        return None
+
+    moved = map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e)
+    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))

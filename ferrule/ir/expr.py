@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.dtype import DType, boolean, f32, i64
+from ferrule.ir.notation import show as show
 
 COMPARISONS = frozenset({"eq", "ne", "lt", "le"})
 LOGIC = frozenset({"and", "or", "xor", "not"})  # on bool or, bitwise, on integers
@@ -68,7 +69,7 @@ class Expr:
         return show(self)
 
     def __reduce__(self) -> Any:
-        return (_rebuild, (self.op, self.args, self.attr, self.dtype))
+        return (rebuild_as, (self.op, self.args, self.attr, self.dtype))
 
     def __add__(self, other: Expr | int | float) -> Expr:
         return add(self, like(other, self))
@@ -205,7 +206,8 @@ def _intern(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType, key: Any =
         return _table.setdefault(table_key, node)
 
 
-def _rebuild(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr:
+def rebuild_as(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr:
+    """A node exactly as given, unfolded: for what was a node before (pickled, or written as text)."""
     return const(attr, dtype) if op == "const" else _intern(op, args, attr, dtype)
 
 
@@ -548,42 +550,3 @@ def dims(e: Expr) -> frozenset[Expr]:
                 parts.update(d for s in n.attr.shape for d in dims(s))
         found = e.memo["dims"] = frozenset(parts)
     return found
-
-
-# ---- text -----------------------------------------------------------------------------------------------------------
-
-_INFIX = {
-    "mul": (7, "*"), "div": (7, "/"), "floordiv": (7, "//"), "mod": (7, "%"), "add": (6, "+"), "sub": (6, "-"),
-    "shl": (5, "<<"), "shr": (5, ">>"), "lt": (4, "<"), "le": (4, "<="), "eq": (4, "=="), "ne": (4, "!="),
-    "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
-}
-
-
-def show_const(value: Any, dtype: DType) -> str:
-    if dtype.kind == "b":
-        return "true" if value else "false"
-    if dtype.kind == "f":
-        body = repr(value) if value == value and abs(value) != float("inf") else str(value)
-        return body if dtype == f32 else f"{body}:{dtype.name}"
-    return str(value) if dtype == i64 else f"{value}:{dtype.name}"
-
-
-def show(e: Expr, level: int = 0) -> str:
-    """`e` as text, which `ferrule.ir.text` parses back; only needed parentheses are written."""
-    op = e.op
-    if op == "const":
-        text = show_const(e.attr, e.dtype)
-        return f"({text})" if text.startswith("-") and level > 0 else text
-    if op in ("dim", "axis"):
-        return e.name
-    if op == "arg":
-        return f"${e.attr}"
-    if op == "load":
-        return f"{e.attr.name}[{', '.join(show(a) for a in e.args)}]"
-    if op in ("cast", "bitcast"):
-        return f"{op}<{e.dtype.name}>({show(e.args[0])})"
-    if op in _INFIX:
-        rank, symbol = _INFIX[op]
-        text = f"{show(e.args[0], rank)} {symbol} {show(e.args[1], rank + 1)}"
-        return f"({text})" if rank < level else text
-    return f"{op}({', '.join(show(a) for a in e.args)})"

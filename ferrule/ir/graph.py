@@ -174,7 +174,7 @@ class GraphBuilder:
         """Append `op` and return its value (a tuple of values if it has several). Equal nodes are emitted once."""
         definition = opdef(op)
         items = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
-        key = (op, inputs, tuple((k, type(v), v) for k, v in items))
+        key = (op, inputs, tuple((k, repr(v), v) for k, v in items))  # repr: 0.0 is not -0.0
         outputs = self._seen.get(key)
         if outputs is None:
             try:

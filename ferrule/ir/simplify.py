@@ -370,7 +370,9 @@ def _least(p: Poly) -> int | None:
         if not m:
             continue
         if len(m) != 1:
-            return None if not _nonneg({m: c}, 4) else total
+            if not _nonneg({m: c}, 4):
+                return None
+            continue
         lo, hi = _atom_range(m[0])
         end = lo if c > 0 else hi
         if end is None:

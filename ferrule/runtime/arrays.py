@@ -59,8 +59,7 @@ class NumpyCallable:
         if len(inputs) != len(self._dtypes):
             names = ", ".join(s.name for s in self._specs)
             raise InputError(
-                f"{self._name} takes {len(self._dtypes)} inputs ({names}), "
-                f"and {len(inputs)} were given"
+                f"{self._name} takes {len(self._dtypes)} input(s), ({names}), not {len(inputs)}"
             )
         arrays = [
             x
@@ -87,7 +86,7 @@ class NumpyCallable:
         if spec.dtype == bf16.name and value.dtype.name == "bfloat16":
             value = value.view(dtype)
         if value.dtype != dtype:
-            storage = f" (NumPy {dtype})" if dtype.name != spec.dtype else ""
+            storage = " (stored as NumPy uint16)" if spec.dtype == bf16.name else ""
             raise InputTypeError(
                 f"input {spec.name} of {self._name} has dtype {spec.dtype}{storage}, not "
                 f"{value.dtype}; convert it with .astype(numpy.{dtype})"

@@ -72,8 +72,8 @@ class Signature:
         compiled = self._compiled
         if len(shapes) != len(compiled.inputs):
             raise InputError(
-                f"{compiled.name} takes {len(compiled.inputs)} inputs "
-                f"({', '.join(s.name for s in compiled.inputs)}), and {len(shapes)} were given"
+                f"{compiled.name} takes {len(compiled.inputs)} input(s), "
+                f"({', '.join(s.name for s in compiled.inputs)}), not {len(shapes)}"
             )
         for spec, shape in zip(compiled.inputs, shapes):
             if len(shape) != len(spec.shape):

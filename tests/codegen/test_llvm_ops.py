@@ -24,7 +24,7 @@ WAYS = pytest.mark.parametrize("width", [0, 8])
 
 
 def evaluate(run_on: Callable[..., int], width: int, inputs, exprs) -> list[np.ndarray]:
-    """Each expression of `exprs(x, y, ..)` at all N points, as stored. Inputs are (dtype, array)."""
+    """Each expression of `exprs(x, y, ..)` at all N points, as stored. Inputs: (dtype, array)."""
     io = axis("io", N // max(width, 1))
     lane = axis("l", max(width, 1))
     at = io * width + lane if width else io
@@ -292,7 +292,8 @@ def test_bit_patterns_and_fused_multiplication(run_on, width):
     got = evaluate(
         run_on, width, [(f32, x), (f32, y)],
         lambda a, b: [
-            bitcast(a, dt.i32), bitcast(call("xor", bitcast(a, dt.u32), const(1 << 31, dt.u32)), f32),
+            bitcast(a, dt.i32),
+            bitcast(call("xor", bitcast(a, dt.u32), const(1 << 31, dt.u32)), f32),
             call("fma", a, b, const(1.0, f32)),
         ],
     )  # fmt: skip

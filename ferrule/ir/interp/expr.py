@@ -1,7 +1,8 @@
 """The meaning of Expr: `eval_expr` computes one expression at many points at once.
 
-An axis stands for an array of its values, and arrays broadcast, so that a stage over i and j evaluates with i as a column
-and j as a row. A select evaluates each branch only where it is taken: loads elsewhere are not performed.
+An axis stands for an array of its values, and arrays broadcast, so that a stage over i and j
+evaluates with i as a column and j as a row. A select evaluates each branch only where it is taken:
+loads elsewhere are not performed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _HERE: Path = frozenset()
 
 @dataclass(frozen=True)
 class Env:
-    """What an expression may mention: dims by name, axes by node, `arg`s by number, buffers in memory."""
+    """What an expression may mention: dims by name, axes by node, `arg`s by number, buffers in
+    memory.
+    """
 
     dims: Mapping[str, int] = field(default_factory=dict)
     axes: Mapping[Expr, Any] = field(default_factory=dict)
@@ -40,8 +43,9 @@ class Env:
 def eval_expr(e: Expr, env: Env, mask: Array | None = None) -> Array:
     """The real values of `e` (bf16 as f32), of a shape that broadcasts over the points.
 
-    Where `mask` is false the value is unspecified and no load is performed. Raises RunIndexError for a `bounded` index
-    out of range, VerifyError for a load out of bounds or a name that is not bound.
+    Where `mask` is false the value is unspecified and no load is performed. Raises RunIndexError
+    for a `bounded` index out of range, VerifyError for a load out of bounds or a name that is not
+    bound.
     """
     return _Evaluation(env, mask).value(e, _HERE, mask)
 
@@ -60,7 +64,9 @@ def _reads(e: Expr) -> bool:
 
 
 class _Evaluation:
-    """One evaluation: values by node and, for what reads memory, by the branches taken on the way to it."""
+    """One evaluation: values by node and, for what reads memory, by the branches taken on the way
+    to it.
+    """
 
     def __init__(self, env: Env, mask: Array | None):
         self.env = env
@@ -68,10 +74,11 @@ class _Evaluation:
         self.done: dict[tuple[Expr, Path], Array] = {}
 
     def value(self, e: Expr, path: Path, mask: Array | None) -> Array:
-        key = (e, path if _reads(e) else _HERE)
-        found = self.done.get(key)
+        if not _reads(e):  # one value for all points, whatever the branch it is first met in
+            path, mask = _HERE, None
+        found = self.done.get((e, path))
         if found is None:
-            found = self.done[key] = np.asarray(self.compute(e, path, mask))
+            found = self.done[e, path] = np.asarray(self.compute(e, path, mask))
         return found
 
     def compute(self, e: Expr, path: Path, mask: Array | None) -> Any:
@@ -110,7 +117,9 @@ class _Evaluation:
         taken = cond if mask is None else cond & mask
         refused = ~cond if mask is None else ~cond & mask
         if not np.any(refused):
-            return self.value(a, path | {(c, True)}, taken) if np.any(taken) else self.nothing(e, cond)
+            return (
+                self.value(a, path | {(c, True)}, taken) if np.any(taken) else self.nothing(e, cond)
+            )
         if not np.any(taken):
             return self.value(b, path | {(c, False)}, refused)
         yes = self.value(a, path | {(c, True)}, taken)
@@ -127,5 +136,7 @@ class _Evaluation:
         if np.any(wrong):
             value = np.broadcast_to(index, np.shape(wrong))[wrong].flat[0]
             size = np.broadcast_to(extent, np.shape(wrong))[wrong].flat[0]
-            raise RunIndexError(f"index {value} is out of bounds for a dimension of size {size}: {e}")
+            raise RunIndexError(
+                f"index {value} is out of bounds for a dimension of size {size}: {e}"
+            )
         return np.clip(index, 0, np.maximum(extent - 1, 0)) if np.any(outside) else index

@@ -1,7 +1,8 @@
 """Memory: named arrays in storage form, with every access checked.
 
-An index outside its dimension, at a point where the access is performed, is a defect of the program and a VerifyError.
-With `owners`, a write by one grid point to an element that another one wrote, or a read of it, is one too.
+An index outside its dimension, at a point where the access is performed, is a defect of the
+program and a VerifyError. With `owners`, a write by one grid point to an element that another one
+wrote, or a read of it, is one too.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ferrule.base.dtype import DType, from_storage, to_storage
 from ferrule.base.errors import VerifyError
 from ferrule.ir.expr import Buf
+from ferrule.ir.interp.scalar import held
 
 Array = NDArray[Any]
 Index = tuple[Array, ...]
@@ -29,8 +31,8 @@ def poison(shape: tuple[int, ...], dtype: DType) -> Array:
 
 @dataclass
 class Memory:
-    """Arrays by buffer name. `point` numbers the grid point that runs; `owners` holds, for each shared buffer, the
-    point that wrote each element (-1: none); None switches that check off.
+    """Arrays by buffer name. `point` numbers the grid point that runs; `owners` holds, for each
+    shared buffer, the point that wrote each element (-1: none); None switches that check off.
     """
 
     arrays: dict[str, Array]
@@ -42,6 +44,11 @@ class Memory:
         """A poisoned buffer that only this grid point sees."""
         self.arrays[buf.name] = poison(shape, buf.dtype)
         self.private.add(buf.name)
+
+    def release(self, buf: Buf) -> None:
+        """Ends the life of an allocated buffer."""
+        del self.arrays[buf.name]
+        self.private.discard(buf.name)
 
     def array(self, buf: Buf) -> Array:
         """The storage of `buf`; VerifyError where nobody defined it."""
@@ -56,7 +63,7 @@ class Memory:
         if array.size == 0 or (mask is not None and not mask.any()):
             _within(buf, idx, array.shape, mask, "read")
             shape = np.broadcast_shapes(*(np.shape(i) for i in idx))
-            return np.zeros(shape, from_storage(array[:0].reshape(-1), buf.dtype).dtype)
+            return np.zeros(shape, held(buf.dtype))
         at = _within(buf, idx, array.shape, mask, "read")
         self._foreign(buf, at, mask, "reads")
         return from_storage(np.asarray(array[at]), buf.dtype)
@@ -64,6 +71,10 @@ class Memory:
     def write(self, buf: Buf, idx: Index, values: Array) -> None:
         """Stores real values, flat arrays of one length; of equal indices the last wins."""
         array = self.array(buf)
+        if np.size(values) == 0:
+            return
+        if not idx:
+            values = np.asarray(values).reshape(-1)[-1]
         at = _within(buf, idx, array.shape, None, "write")
         self._foreign(buf, at, None, "writes")
         if self.owners is not None and buf.name not in self.private:
@@ -80,8 +91,8 @@ class Memory:
             bad = bad & mask
         if np.any(bad):
             raise VerifyError(
-                f"a grid point {what} an element of {buf.name} that another grid point wrote: the points are not "
-                "independent"
+                f"a grid point {what} an element of {buf.name} that another grid point wrote: "
+                "the points are not independent"
             )
 
 
@@ -96,6 +107,8 @@ def _within(buf: Buf, idx: Index, shape: tuple[int, ...], mask: Array | None, wh
         wrong = outside if mask is None else outside & mask
         if np.any(wrong):
             value = np.broadcast_to(i, np.shape(wrong))[wrong].flat[0]
-            raise VerifyError(f"{what} of {buf.name}: index {value} of dimension {d}, whose size is {n}")
+            raise VerifyError(
+                f"{what} of {buf.name}: index {value} of dimension {d}, whose size is {n}"
+            )
         out.append(np.clip(i, 0, max(n - 1, 0)))
     return tuple(out)

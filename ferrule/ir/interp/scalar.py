@@ -1,7 +1,7 @@
 """Scalar arithmetic: what each operator of `ferrule.ir.expr.OPS` does to arrays of one dtype.
 
-Values are *real*: bf16 is held as the f32 of the same value, every other dtype as itself. f16 and bf16 compute in f32 and
-round; transcendental functions of f32 are computed in f64 and rounded once.
+Values are *real*: bf16 is held as the f32 of the same value, every other dtype as itself. f16 and
+bf16 compute in f32 and round; transcendental functions of f32 are computed in f64 and rounded once.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def reinterpret(x: Array, source: DType, to: DType) -> Array:
 
 
 def apply(op: str, dtype: DType, args: list[Array]) -> Array:
-    """`op` of real values whose dtype is `dtype`. Raises UnsupportedError where it has no meaning."""
+    """`op` of real values of `dtype`. Raises UnsupportedError where it has no meaning."""
     if dtype.is_float and dtype.bits == 16:
         wide = apply(op, f32, [np.asarray(a, np.float32) for a in args])
         return wide if wide.dtype == np.bool_ else rounded(wide, dtype)

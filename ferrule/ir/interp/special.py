@@ -1,8 +1,8 @@
 """Special functions that NumPy lacks, element by element in f64.
 
-`erf`, `erfc` and `lgamma` come from Python's `math`; `erfinv` refines an approximation (Giles, "Approximating the
-erfinv function", 2010) by Halley's method; `digamma` uses the recurrence, the reflection formula and the asymptotic
-series (Abramowitz and Stegun, 6.3.5, 6.3.7, 6.3.18).
+`erf`, `erfc` and `lgamma` come from Python's `math`; `erfinv` refines an approximation (Giles,
+"Approximating the erfinv function", 2010) by Halley's method; `digamma` uses the recurrence, the
+reflection formula and the asymptotic series (Abramowitz and Stegun, 6.3.5, 6.3.7, 6.3.18).
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _digamma(x: float) -> float:
     if x == 0:
         return math.copysign(math.inf, -x)
     if x < 0:
-        if x == math.floor(x):
+        if math.isinf(x) or x == math.floor(x):
             return math.nan
         return _digamma(1 - x) - math.pi / math.tan(math.pi * math.fmod(x, 1))
     out = 0.0
@@ -81,7 +81,7 @@ def _digamma(x: float) -> float:
     if math.isinf(x):
         return x
     z = 1 / (x * x)
-    series = (-1 / 132, 1 / 240, -1 / 252, 1 / 120, -1 / 12, 0.0)
+    series = (-1 / 12, 691 / 32760, -1 / 132, 1 / 240, -1 / 252, 1 / 120, -1 / 12, 0.0)
     return out + math.log(x) - 0.5 / x + _horner(series, z)
 
 

@@ -1,0 +1,147 @@
+"""Algebra: identities of the scalar language as a table of rules, tried bottom-up on every value.
+
+A rule takes a node whose arguments are simple already and gives its replacement, or None. Each holds for all values of its
+dtype, NaN, infinities and signed zeros included, unless its comment says where it doesn't matter. Rules are indexed by operator.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ferrule.base.dtype import boolean
+from ferrule.ir.expr import Expr, call, cast, compare, const, rewrite, select
+
+Rule = Callable[[Expr], Expr | None]
+
+
+def algebra(e: Expr) -> Expr:
+    """`e` with every rule applied wherever it fits."""
+    found = e.memo.get("algebra")
+    if found is None:
+        found = e.memo["algebra"] = rewrite(e, _apply)
+        found.memo["algebra"] = found
+    return found
+
+
+def _apply(e: Expr) -> Expr | None:
+    for rule in RULES.get(e.op, ()):
+        new = rule(e)
+        if new is not None and new is not e:
+            return new
+    return None
+
+
+def _is(e: Expr, value: float) -> bool:
+    return e.is_const and e.attr == value
+
+
+def _mul_one(e: Expr) -> Expr | None:
+    """x * 1 -> x."""
+    return e.args[0] if _is(e.args[1], 1) and e.dtype.kind != "b" else None
+
+
+def _div_by_power_of_two(e: Expr) -> Expr | None:
+    """x / c -> x * (1/c) where 1/c is exact: c a power of two, neither bound of the exponent near."""
+    x, c = e.args
+    if not c.is_const or e.dtype.kind != "f" or c.attr != c.attr or c.attr in (0.0, float("inf"), float("-inf")):
+        return None
+    mantissa = abs(c.attr).hex().split("p")[0]
+    return call("mul", x, const(1 / c.attr, e.dtype)) if mantissa == "0x1.0000000000000" and 2**-60 < abs(c.attr) < 2**60 \
+        else None
+
+
+def _sub_zero(e: Expr) -> Expr | None:
+    """x - 0 -> x (the zero is positive, so -0 - 0 = -0 holds too)."""
+    c = e.args[1]
+    return e.args[0] if c.is_const and c.attr == 0 and not str(c.attr).startswith("-") else None
+
+
+def _add_negative_zero(e: Expr) -> Expr | None:
+    """x + -0.0 -> x."""
+    c = e.args[1]
+    return e.args[0] if c.is_const and c.attr == 0 and str(c.attr).startswith("-") else None
+
+
+def _fold_scale(e: Expr) -> Expr | None:
+    """(x * 2^a) * 2^b -> x * 2^(a+b) and the same for a sign: exact products only."""
+    x, c = e.args
+    if not (c.is_const and x.op == "mul" and x.args[1].is_const and e.dtype.kind == "f"):
+        return None
+    exact = all(abs(k.attr) in (0.25, 0.5, 1.0, 2.0, 4.0) for k in (c, x.args[1]))
+    return call("mul", x.args[0], const(c.attr * x.args[1].attr, e.dtype)) if exact else None
+
+
+def _neg_neg(e: Expr) -> Expr | None:
+    """-(-x) -> x."""
+    return e.args[0].args[0] if e.args[0].op == "neg" else None
+
+
+def _abs_twice(e: Expr) -> Expr | None:
+    """|(|x|)| -> |x|, |-x| -> |x|."""
+    x = e.args[0]
+    return x if x.op == "abs" else call("abs", x.args[0]) if x.op == "neg" else None
+
+
+def _cast_back(e: Expr) -> Expr | None:
+    """A cast to a wider type and back to where it came from -> nothing; f16/bf16 roundings between computations go."""
+    x = e.args[0]
+    if x.op != "cast":
+        return None
+    source = x.args[0]
+    wider = source.dtype.kind == x.dtype.kind and source.dtype.bits < x.dtype.bits
+    return source if source.dtype == e.dtype and (wider or source.dtype.compute == source.dtype and
+                                                  x.dtype.name in ("f16", "bf16") and e.dtype.name == "f32") else None
+
+
+def _not_not(e: Expr) -> Expr | None:
+    """not not x -> x; not (a == b) -> a != b. Orderings keep their `not`: NaN makes a < b and b <= a both false."""
+    x = e.args[0]
+    if x.op == "not":
+        return x.args[0]
+    if x.op in ("eq", "ne") and e.dtype == boolean:
+        return compare("ne" if x.op == "eq" else "eq", *x.args)
+    return None
+
+
+def _select_not(e: Expr) -> Expr | None:
+    """select(not c, a, b) -> select(c, b, a)."""
+    c, a, b = e.args
+    return select(c.args[0], b, a) if c.op == "not" else None
+
+
+def _select_nested(e: Expr) -> Expr | None:
+    """select(c, select(c, a, _), b) -> select(c, a, b), and the same on the other side."""
+    c, a, b = e.args
+    inner_a = a.args[1] if a.op == "select" and a.args[0] is c else a
+    inner_b = b.args[2] if b.op == "select" and b.args[0] is c else b
+    return select(c, inner_a, inner_b) if (inner_a, inner_b) != (a, b) else None
+
+
+def _same(e: Expr) -> Expr | None:
+    """max(x, x) -> x and min, and, or alike."""
+    return e.args[0] if e.args[0] is e.args[1] else None
+
+
+def _cast_of_bool(e: Expr) -> Expr | None:
+    """cast<bool>(cast<t>(b)) -> b for a bool b."""
+    x = e.args[0]
+    return x.args[0] if e.dtype == boolean and x.op == "cast" and x.args[0].dtype == boolean else None
+
+
+def _rsqrt(e: Expr) -> Expr | None:
+    """1 / sqrt(x) -> rsqrt(x), which is defined as this."""
+    one, root = e.args
+    return call("rsqrt", root.args[0]) if _is(one, 1) and root.op == "sqrt" else None
+
+
+def _cast_constant(e: Expr) -> Expr | None:
+    """A cast of a constant integer -> a constant."""
+    x = e.args[0]
+    return cast(const(x.attr, x.dtype), e.dtype) if x.is_const and x.dtype.kind in "iub" and e.dtype.name != "bf16" else None
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "mul": (_mul_one, _fold_scale), "div": (_div_by_power_of_two, _rsqrt), "sub": (_sub_zero,),
+    "add": (_add_negative_zero,), "neg": (_neg_neg,), "abs": (_abs_twice,),
+    "cast": (_cast_back, _cast_of_bool, _cast_constant), "not": (_not_not,), "select": (_select_not, _select_nested),
+    "max": (_same,), "min": (_same,), "and": (_same,), "or": (_same,),
+}

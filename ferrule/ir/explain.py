@@ -1,0 +1,74 @@
+"""Explain: what a kernel holds and costs, in words."""
+from __future__ import annotations
+
+from ferrule.ir.compute import Reduce, Scan, Stage
+from ferrule.ir.cost import flops
+from ferrule.ir.expr import ONE, Buf, Expr, Space, show
+from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.simplify import simplify
+
+_WIDTH = 96
+
+
+def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
+    """Lines that tell a kernel's grid, bytes, flops and stages. Sizes with symbolic dims stay expressions."""
+    grid = " x ".join(show(a.extent) for a in kernel.grid) or "1"
+    body = list(stages(kernel.body))
+    head = f"kernel {kernel.name}: grid {grid}, {_plural(len(body), 'stage')}, " \
+           f"{_amount(kernel_flops(kernel), 'flop')}, {_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
+    lines = [head, *(f"    {_equation(st)}" for st in body)]
+    kept = [b.name for b in kernel.scratch]
+    if kept:
+        lines.append(f"    kept in registers or scratch: {', '.join(kept)}")
+    return [*lines, *(f"    {p}" for p in packed)]
+
+
+def kernel_flops(kernel: Kernel) -> Expr:
+    """Operations of the whole grid, an expression over dims."""
+    total = ONE - ONE
+    for st in stages(kernel.body):
+        points = ONE
+        for a in (*kernel.grid, *st.compute.all_axes):
+            points = points * a.extent
+        work = sum(flops(v) for v in st.compute.values) + (1 if st.compute.fold is not None else 0)
+        total = total + points * work
+    return simplify(total)
+
+
+def kernel_bytes(kernel: Kernel) -> Expr:
+    """Bytes of the program's buffers that it reads and writes, each counted once."""
+    total = ONE - ONE
+    for b in kernel.globals:
+        total = total + b.size * b.dtype.size
+    return simplify(total)
+
+
+def _equation(st: Stage) -> str:
+    c = st.compute
+    fold = ""
+    if isinstance(c.fold, Reduce):
+        fold = f"{c.fold.monoid.name}[{', '.join(a.name for a in c.fold.axes)}] "
+    elif isinstance(c.fold, Scan):
+        fold = f"scan {c.fold.monoid.name}[{c.fold.axis.name}] "
+    left = ", ".join(_place(b, idx) for b, idx in st.targets)
+    text = f"{left} = {fold}{', '.join(show(v) for v in c.values)}"
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _place(b: Buf, idx: tuple[Expr, ...]) -> str:
+    return f"{b.name}[{', '.join(show(i) for i in idx)}]" if idx or b.space is Space.GLOBAL else b.name
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n} {word}" if n == 1 else f"{n} {word}s"
+
+
+def _amount(e: Expr, unit: str) -> str:
+    if not e.is_const:
+        return f"{show(e)} {unit}"
+    n = float(e.attr)
+    for prefix in ("", "k", "M", "G"):
+        if n < 1000 or prefix == "G":
+            return f"{n:.3g} {prefix}{unit}"
+        n /= 1000
+    raise AssertionError

@@ -1,0 +1,111 @@
+"""The meaning of Loop: statements run one by one; a LANES loop runs once, its axis an array of all
+lanes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrule.base.errors import VerifyError
+from ferrule.ir.interp.compute import combine, flatten, fold_last, merge
+from ferrule.ir.interp.dims import shape_of
+from ferrule.ir.interp.expr import Env, eval_expr, eval_int
+from ferrule.ir.interp.kernel import grid_points
+from ferrule.ir.interp.memory import Memory
+from ferrule.ir.kernel import Kind
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+
+Array = NDArray[Any]
+_ALL = np.asarray(True)
+
+
+def run_function(
+    function: Function,
+    buffers: dict[str, Array] | Sequence[Array],
+    dims: Mapping[str, int] | None = None,
+    shuffle: np.random.Generator | None = None,
+) -> None:
+    """Runs every grid point of `function` on `buffers`: storage arrays by name, or in the order of
+    its `bufs`; those it writes are changed in place. Raises VerifyError for an access out of bounds
+    or between grid points, RunIndexError for a wrong `bounded` index.
+    """
+    if not isinstance(buffers, dict):
+        buffers = {b.name: a for b, a in zip(function.bufs, buffers, strict=True)}
+    run_points(
+        function, Memory(buffers, owners={}), dims or {}, shuffle or np.random.default_rng(0)
+    )
+
+
+def run_points(
+    function: Function, memory: Memory, dims: Mapping[str, int], rng: np.random.Generator
+) -> None:
+    """Runs the grid in an order drawn from `rng`."""
+    env = Env(dims, {}, memory)
+    for point in grid_points(function.grid, env, rng):
+        memory.point += 1
+        _block(function.body, env.bind(point), _ALL)
+    memory.point += 1
+
+
+def _block(body: tuple[Stmt, ...], env: Env, mask: Array) -> None:
+    alive = []
+    for s in body:
+        if isinstance(s, Alloc):
+            env.memory.allocate(s.buf, shape_of(s.buf, env.dims))
+            alive.append(s.buf)
+        elif isinstance(s, For):
+            _loop(s, env, mask)
+        elif isinstance(s, If):
+            cond = eval_expr(s.cond, env, mask)
+            _branch(s.body, env, mask & cond)
+            _branch(s.orelse, env, mask & ~cond)
+        elif isinstance(s, Store):
+            _store(s, env, mask)
+    for b in alive:
+        env.memory.release(b)
+
+
+def _branch(body: tuple[Stmt, ...], env: Env, mask: Array) -> None:
+    if body and mask.any():
+        _block(body, env, mask)
+
+
+def _loop(s: For, env: Env, mask: Array) -> None:
+    lo, hi = eval_int(s.lo, env), eval_int(s.hi, env)
+    if s.kind is not Kind.LANES:
+        for i in range(lo, hi):
+            _block(s.body, env.bind({s.axis: i}), mask)
+        return
+    if any(np.ndim(v) for v in env.axes.values()):
+        raise VerifyError(f"the LANES loop over {s.axis.name} stands inside another one")
+    if lo < hi:
+        _block(s.body, env.bind({s.axis: np.arange(lo, hi)}), np.broadcast_to(mask, (hi - lo,)))
+
+
+def _store(s: Store, env: Env, mask: Array) -> None:
+    values = tuple(eval_expr(v, env, mask) for v in s.values)
+    if s.monoid is None:
+        places, flat = flatten(s.targets, env, values, mask)
+        for (buf, _), idx, value in zip(s.targets, places, flat, strict=True):
+            env.memory.write(buf, idx, value)
+        return
+    if any(i.axes & _lanes(env) for _, idx in s.targets for i in idx):
+        places, flat = flatten(s.targets, env, values, mask)
+        merge(s.monoid, s.targets, env.memory, places, flat)
+        return
+    at = [tuple(eval_expr(i, env) for i in idx) for _, idx in s.targets]
+    shape = np.broadcast_shapes(mask.shape, *(v.shape for v in values))
+    active = np.broadcast_to(mask, shape).reshape(-1)
+    lanes = tuple(np.broadcast_to(v, shape).reshape(-1)[active] for v in values)
+    old = tuple(env.memory.read(b, i, None) for (b, _), i in zip(s.targets, at, strict=True))
+    new = combine(s.monoid, old, fold_last(s.monoid, lanes))
+    for (buf, _), idx, value in zip(s.targets, at, new, strict=True):
+        env.memory.write(buf, idx, value)
+
+
+def _lanes(env: Env) -> frozenset[Any]:
+    return frozenset(a for a, v in env.axes.items() if np.ndim(v))

@@ -1,0 +1,78 @@
+"""Notation: how expressions and names are written. `ferrule.ir.text` reads them back."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+from ferrule.base.dtype import DType, f32, i64
+
+INFIX = {
+    "mul": (7, "*"), "div": (7, "/"), "floordiv": (7, "//"), "mod": (7, "%"),
+    "add": (6, "+"), "sub": (6, "-"), "shl": (5, "<<"), "shr": (5, ">>"),
+    "lt": (4, "<"), "le": (4, "<="), "eq": (4, "=="), "ne": (4, "!="),
+    "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
+}  # fmt: skip
+KEYWORDS = frozenset({
+    "true", "false", "inf", "nan", "none", "cast", "bitcast", "expr", "bytes",
+    "graph", "system", "kernel", "launch", "function", "program",
+    "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
+    "monoid", "identity", "combine", "commutative", "idempotent",
+    "reduce", "scan", "init", "exclusive", "reverse", "where", "when", "update",
+    "grid", "kind", "scratch", "layout", "for", "in", "parallel", "serial", "unroll", "lanes",
+    "alloc", "store", "by", "if", "else", "prefetch", "phase", "prepare", "main", "run",
+    "const_bytes", "arena_bytes", "scratch_bytes", "variants", "call", "cost", "note",
+    "explain", "return", "at",
+})  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
+
+
+class Node(Protocol):
+    """What is needed of an Expr to write it."""
+
+    op: str
+    args: tuple[Any, ...]
+    attr: Any
+    dtype: DType
+
+
+@cache
+def show_name(name: str) -> str:
+    """A name as text: quoted unless it is an identifier (perhaps dotted) and no keyword."""
+    return name if _NAME.fullmatch(name) and name not in KEYWORDS else json.dumps(name)
+
+
+def show_const(value: Any, dtype: DType) -> str:
+    """A literal, with its dtype unless that is i64, f32 or bool."""
+    if dtype.is_bool:
+        return "true" if value else "false"
+    if dtype == f32:
+        return str(np.float32(value))
+    if dtype.is_float:
+        return f"{value!r}:{dtype.name}"
+    return str(value) if dtype == i64 else f"{value}:{dtype.name}"
+
+
+def show(e: Node, level: int = 0) -> str:
+    """`e` as text; only needed parentheses are written."""
+    op = e.op
+    if op == "const":
+        text = show_const(e.attr, e.dtype)
+        return f"({text})" if text.startswith("-") and level > 0 else text
+    if op in ("dim", "axis"):
+        return show_name(e.attr if op == "axis" else e.attr.name)
+    if op == "arg":
+        return f"${e.attr}"
+    if op == "load":
+        return f"{show_name(e.attr.name)}[{', '.join(show(a) for a in e.args)}]"
+    if op in ("cast", "bitcast"):
+        return f"{op}<{e.dtype.name}>({show(e.args[0])})"
+    if op in INFIX:
+        rank, symbol = INFIX[op]
+        text = f"{show(e.args[0], rank)} {symbol} {show(e.args[1], rank + 1)}"
+        return f"({text})" if rank < level else text
+    return f"{op}({', '.join(show(a) for a in e.args)})"

@@ -1,0 +1,221 @@
+"""Text of programs.
+
+program p {
+  dim n
+  input x: f32[n]
+  output y: f32[n]
+  takes n
+  temp t: f32[n] at 0
+  const_bytes 0
+  arena_bytes (n * 4 + 63) // 64 * 64
+  scratch_bytes 0
+  function double { .. }
+  main {
+    run double {
+      phase {
+        call double(t, x) cost n
+      }
+    }
+    variants {
+      when n < 100 { .. }
+      when true { .. }
+    }
+  }
+}
+
+program = program name { dims input.. param.. output.. buf.. [takes dim, ..] placed..
+const_bytes expr
+          arena_bytes expr scratch_bytes expr function.. [prepare { step.. }] main { step.. }
+          explain.. }
+placed  = const buffer at expr | temp buffer at expr
+step    = run name { phase { call.. } .. } | variants { when expr { step.. } .. }
+call    = call function(buf, ..) cost expr [note "text"]
+explain = explain "text"
+"""
+
+from __future__ import annotations
+
+import json
+
+from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.notation import show, show_name
+from ferrule.ir.program import Call, Placed, Program, Run, Step, Variants, walk_runs
+from ferrule.ir.text.compute import output_declarations
+from ferrule.ir.text.declare import (
+    Lines,
+    buf_declaration,
+    buf_declarations,
+    buf_lines,
+    buf_text,
+    dim_declarations,
+    dim_lines,
+    indent,
+    mentions,
+)
+from ferrule.ir.text.expr import expr
+from ferrule.ir.text.loop import function, function_lines, taken_dims, takes_lines
+from ferrule.ir.text.parser import Parser
+
+
+def print_program(program: Program) -> str:
+    """`program` as text, which `parse_program` reads back."""
+    dims = mentions(program).dims
+    known = [*program.inputs, *program.params]
+    lines = dim_lines(dims) + buf_lines("input", program.inputs)
+    lines += buf_lines("param", program.params)
+    for b in program.outputs:
+        lines.append(f"output {show_name(b.name) if b in known else buf_text(b)}")
+        known.append(b)
+    known += [p.buf for p in (*program.consts, *program.temps)]
+    lines += buf_lines("buf", (b for b in _arguments(program) if b not in known))
+    lines += takes_lines(program.dims)
+    lines += _placed_lines("const", program.consts) + _placed_lines("temp", program.temps)
+    for word in ("const_bytes", "arena_bytes", "scratch_bytes"):
+        lines.append(f"{word} {show(getattr(program, word))}")
+    for f in program.functions:
+        lines += function_lines(f, dims)
+    if program.prepare:
+        lines += _steps_lines("prepare", program.prepare)
+    lines += _steps_lines("main", program.main)
+    lines += [f"explain {json.dumps(text)}" for text in program.explain]
+    return "\n".join([f"program {show_name(program.name)} {{", *indent(lines), "}", ""])
+
+
+def _arguments(program: Program) -> tuple[Buf, ...]:
+    """Every buffer that a call is given."""
+    runs = walk_runs((*program.prepare, *program.main))
+    found = (b for run in runs for phase in run.phases for call in phase for b in call.args)
+    return tuple(dict.fromkeys(found))
+
+
+def _placed_lines(keyword: str, placed: tuple[Placed, ...]) -> Lines:
+    return [f"{keyword} {buf_text(p.buf)} at {show(p.offset)}" for p in placed]
+
+
+def _steps_lines(head: str, steps: tuple[Step, ...]) -> Lines:
+    lines: Lines = []
+    for step in steps:
+        lines += _run_lines(step) if isinstance(step, Run) else _variants_lines(step)
+    return [f"{head} {{", *indent(lines), "}"]
+
+
+def _run_lines(run: Run) -> Lines:
+    lines: Lines = []
+    for phase in run.phases:
+        lines += ["phase {", *indent(_call_text(c) for c in phase), "}"]
+    return [f"run {show_name(run.name)} {{", *indent(lines), "}"]
+
+
+def _call_text(c: Call) -> str:
+    args = ", ".join(show_name(b.name) for b in c.args)
+    note = f" note {json.dumps(c.note)}" if c.note else ""
+    return f"call {show_name(c.function)}({args}) cost {show(c.cost)}{note}"
+
+
+def _variants_lines(v: Variants) -> Lines:
+    lines: Lines = []
+    for guard, steps in v.branches:
+        lines += _steps_lines(f"when {show(guard)}", steps)
+    return ["variants {", *indent(lines), "}"]
+
+
+# ---- reading ------------------------------------------------------------------------------------
+
+
+def parse_program(source: str) -> Program:
+    """The program that `source` writes. Raises ParseError."""
+    p = Parser(source)
+    out = program(p)
+    p.end()
+    return out
+
+
+def program(p: Parser) -> Program:
+    p.expect("program")
+    name = p.name()
+    p.expect("{")
+    with p.inner():
+        dim_declarations(p)
+        inputs, params = buf_declarations(p, "input"), buf_declarations(p, "param")
+        outputs = output_declarations(p)
+        buf_declarations(p, "buf")
+        dims = taken_dims(p)
+        consts, temps = _placed(p, "const"), _placed(p, "temp")
+        const_bytes, arena_bytes, scratch_bytes = (
+            _bytes(p, word) for word in ("const_bytes", "arena_bytes", "scratch_bytes")
+        )
+        functions = []
+        while p.sees("function"):
+            functions.append(function(p))
+        prepare = _steps(p) if p.accept("prepare") else ()
+        p.expect("main")
+        main = _steps(p)
+        explain = []
+        while p.accept("explain"):
+            explain.append(p.string())
+        p.expect("}")
+    return Program(
+        name, inputs, params, outputs, dims, tuple(functions), consts, const_bytes, temps,
+        arena_bytes, scratch_bytes, prepare, main, tuple(explain),
+    )  # fmt: skip
+
+
+def _placed(p: Parser, keyword: str) -> tuple[Placed, ...]:
+    out = []
+    while p.accept(keyword):
+        b = buf_declaration(p)
+        p.expect("at")
+        out.append(Placed(b, expr(p)))
+    return tuple(out)
+
+
+def _bytes(p: Parser, word: str) -> Expr:
+    p.expect(word)
+    return expr(p)
+
+
+def _steps(p: Parser) -> tuple[Step, ...]:
+    """{ step.. }"""
+    p.expect("{")
+    out: list[Step] = []
+    while not p.accept("}"):
+        if p.accept("variants"):
+            out.append(_variants(p))
+        else:
+            p.expect("run")
+            out.append(_run(p))
+    return tuple(out)
+
+
+def _variants(p: Parser) -> Variants:
+    p.expect("{")
+    branches = []
+    while not p.accept("}"):
+        p.expect("when")
+        guard = expr(p)
+        branches.append((guard, _steps(p)))
+    return Variants(tuple(branches))
+
+
+def _run(p: Parser) -> Run:
+    name = p.name()
+    p.expect("{")
+    phases = []
+    while not p.accept("}"):
+        p.expect("phase")
+        p.expect("{")
+        calls = []
+        while not p.accept("}"):
+            p.expect("call")
+            calls.append(_call(p))
+        phases.append(tuple(calls))
+    return Run(name, tuple(phases))
+
+
+def _call(p: Parser) -> Call:
+    name = p.name("a function")
+    p.expect("(")
+    args = p.separated(p.buf, ")")
+    p.expect("cost")
+    cost = expr(p)
+    return Call(name, args, cost, p.string() if p.accept("note") else "")

@@ -1,0 +1,133 @@
+"""erf, erfc, erfinv, pow, hypot, rsqrt, nextafter.
+
+erf needs no division: polynomials, and a power of two. erfc, erfinv and pow are computed in f64,
+whose spare bits take up what squares, logarithms and cancellation lose; their formulas are only as
+good as f32 needs.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ferrule.base.dtype import i32
+from ferrule.ir.expr import Expr, call, cast, compare, const, select
+from ferrule.lower.coefficients import (
+    ERF,
+    ERF_TAIL,
+    ERFC64_BOTTOM,
+    ERFC64_TOP,
+    ERFINV64_BOTTOM,
+    ERFINV64_TOP,
+    EXP2_TAIL,
+)
+from ferrule.lower.floats import (
+    INF,
+    Floats,
+    above,
+    absolute,
+    below,
+    choose,
+    clamp,
+    copysign,
+    narrowed,
+    same,
+)
+from ferrule.lower.math_exp import bounded_exp
+from ferrule.lower.math_log import log_of_double
+
+
+def erf(m: Floats, x: Expr) -> Expr:
+    """x * p(x^2) near 0, else 1 - 2^g(|x|) with a polynomial g; the power as in math_exp."""
+    if not m.is_single:
+        return call("erf", x)
+    a = clamp(absolute(x), high=3.92)
+    s = a * a
+    near = a * m.horner(s, ERF)
+    g = m.horner(a, ERF_TAIL)
+    magic = 1.5 * 2.0**m.mantissa + m.bias
+    t = g + magic
+    power = m.horner(g - (t - magic), EXP2_TAIL)
+    far = m.fma(-power, m.power_of_two(m.bits(t)), 1.0)
+    return copysign(select(below(a, 0.9), near, far), x)
+
+
+def erfc(m: Floats, x: Expr) -> Expr:
+    """exp(-z^2) * (a quotient of polynomials) with z = |x|; 2 minus that for negative x."""
+    if not m.is_single:
+        return call("erfc", x)
+    wide = m.widened()
+    z = cast(clamp(absolute(x), high=11.0), wide.dtype)
+    tail = bounded_exp(wide, -(z * z)) * wide.horner(z, ERFC64_TOP)
+    tail = tail / wide.horner(z, ERFC64_BOTTOM)
+    return narrowed(select(below(x, 0.0), 2.0 - tail, tail))
+
+
+def erfinv(m: Floats, x: Expr) -> Expr:
+    """x times a quotient of polynomials in -log(1 - x^2)."""
+    if not m.is_single:
+        return call("erfinv", x)
+    wide = m.widened()
+    a = cast(x, wide.dtype)
+    w = -log_of_double(wide, (1.0 - a) * (1.0 + a))
+    y = a * wide.horner(w, ERFINV64_TOP) / wide.horner(w, ERFINV64_BOTTOM)
+    size = absolute(a)
+    edge = select(same(size, 1.0), copysign(wide.number(INF), a), wide.number(math.nan))
+    return narrowed(select(below(size, 1.0), y, edge))
+
+
+def pow(m: Floats, x: Expr, y: Expr) -> Expr:
+    """exp(y * log|x|) in f64, with the sign of odd powers; a few constant exponents are products
+    and quotients.
+    """
+    if y.is_const and y.value in _POWERS:
+        return _POWERS[y.value](m, x)
+    if not m.is_single:
+        return call("pow", x, y)
+    wide = m.widened()
+    size, exponent = cast(absolute(x), wide.dtype), cast(y, wide.dtype)
+    log = choose((same(size, 0.0), -INF), (below(size, INF), log_of_double(wide, size)), size)
+    power = narrowed(bounded_exp(wide, clamp(exponent * log, -200.0, 200.0)))
+    whole = same(call("floor", y), y)
+    odd = call("and", whole, compare("ne", call("floor", y * 0.5), y * 0.5))
+    negative = compare("lt", m.bits(x), const(0, i32))
+    undefined = call("and", call("and", below(x, 0.0), above(x, -INF)), call("not", whole))
+    signed = select(call("and", negative, odd), -power, power)
+    unit = call("and", same(size, 1.0), same(absolute(y), INF))
+    one = call("or", call("or", same(y, 0.0), same(x, 1.0)), unit)
+    return choose((one, 1.0), (undefined, math.nan), signed)
+
+
+_POWERS = {
+    -1.0: lambda m, x: 1.0 / x,
+    0.0: lambda m, x: m.number(1.0),
+    1.0: lambda m, x: x,
+    2.0: lambda m, x: x * x,
+    3.0: lambda m, x: x * x * x,
+    4.0: lambda m, x: (x * x) * (x * x),
+}
+
+
+def hypot(m: Floats, x: Expr, y: Expr) -> Expr:
+    """In f64 the squares neither overflow nor vanish. An infinite side wins over NaN."""
+    if not m.is_single:
+        return call("hypot", x, y)
+    wide = m.widened()
+    a, b = cast(x, wide.dtype), cast(y, wide.dtype)
+    infinite = call("or", same(absolute(x), INF), same(absolute(y), INF))
+    return select(infinite, m.number(INF), narrowed(call("sqrt", wide.fma(a, a, b * b))))
+
+
+def rsqrt(m: Floats, x: Expr) -> Expr:
+    return 1.0 / call("sqrt", x)
+
+
+def nextafter(m: Floats, x: Expr, y: Expr) -> Expr:
+    """The bits of x moved by one, away from zero or towards it; from zero, the least subnormal."""
+    if not m.is_single:
+        return call("nextafter", x, y)
+    bits, one = m.bits(x), m.mask(1)
+    outward = compare("eq", below(x, y), above(x, 0.0))
+    moved = m.value(select(outward, bits + one, bits - one))
+    first = copysign(m.value(one), y)
+    step = choose((same(x, y), y), (same(x, 0.0), first), moved)
+    return select(call("or", call("isnan", x), call("isnan", y)), x + y, step)

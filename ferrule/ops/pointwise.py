@@ -1,0 +1,315 @@
+"""Pointwise: activations and other functions of elements that are worth a name in the graph.
+
+Each is one Expr with its meaning in NumPy beside it. As one operator it rounds once on f16 and
+bf16, and a graph shows `gelu` and not its parts. The formulas are those of PyTorch's functions of
+the same name, written so that they neither overflow nor cancel. What is only another operator
+with fixed operands is a builder function and no operator of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from ferrule.base.dtype import boolean
+from ferrule.ir.expr import Expr, call, compare, const, select
+from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.interp.special import erf
+from ferrule.ops import elementary as el
+from ferrule.ops.create import full
+from ferrule.ops.elementary import Operand, operand
+from ferrule.ops.op import Array, elementwise
+
+
+def _low(x: Expr, bound: float) -> Expr:
+    return call("min", x, const(bound, x.dtype))
+
+
+def _high(x: Expr, bound: float) -> Expr:
+    return call("max", x, const(bound, x.dtype))
+
+
+def _where_above(x: Expr, bound: float, yes: Expr, no: Expr) -> Expr:
+    return select(compare("lt", const(bound, x.dtype), x), yes, no)
+
+
+def _wide(meaning: Callable[..., Array]) -> Callable[..., Array]:
+    """A meaning evaluated in f64 and rounded once."""
+
+    def apply(x: Array, **attrs: float) -> Array:
+        return np.asarray(meaning(x.astype(np.float64), **attrs)).astype(x.dtype)
+
+    return apply
+
+
+# ---- sigmoid-like activations -------------------------------------------------------------------
+
+
+def gelu(b: GraphBuilder, x: Value, approximate: str = "none") -> Value:
+    """x * Phi(x) (Hendrycks and Gimpel, 2016); approximate="tanh" is the paper's approximation."""
+    return b.emit("gelu_tanh" if approximate == "tanh" else "gelu", x)
+
+
+def _gelu_tanh(x: Expr) -> Expr:
+    """x * sigmoid(2u), which is x/2 * (1 + tanh(u)) without the cancellation."""
+    u = x * (x * x * 0.044715 + 1.0) * math.sqrt(2 / math.pi)
+    return x * call("sigmoid", u * 2.0)
+
+
+def _gelu_tanh_meaning(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+elementwise(
+    "gelu",
+    lambda x: x * 0.5 * (call("erf", x * math.sqrt(0.5)) + 1.0),
+    _wide(lambda x: 0.5 * x * (1 + erf(x * math.sqrt(0.5)))),
+    accepts="f",
+)
+elementwise("gelu_tanh", _gelu_tanh, _wide(_gelu_tanh_meaning), accepts="f")
+
+
+def silu(b: GraphBuilder, x: Value) -> Value:
+    """x * sigmoid(x)."""
+    return b.emit("silu", x)
+
+
+elementwise(
+    "silu",
+    lambda x: x / (call("exp", -x) + 1.0),
+    _wide(lambda x: x / (1 + np.exp(-x))),
+    accepts="f",
+)
+
+
+def softplus(b: GraphBuilder, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
+    """log(1 + exp(beta*x)) / beta; x itself where beta*x > threshold."""
+    return b.emit("softplus", x, beta=float(beta), threshold=float(threshold))
+
+
+def _softplus(x: Expr, beta: float, threshold: float) -> Expr:
+    scaled = x * beta
+    return _where_above(scaled, threshold, x, call("log1p", call("exp", scaled)) / beta)
+
+
+def _softplus_meaning(x: Array, beta: float, threshold: float) -> Array:
+    return np.where(x * beta > threshold, x, np.log1p(np.exp(x * beta)) / beta)
+
+
+elementwise("softplus", _softplus, _wide(_softplus_meaning), accepts="f")
+
+
+def mish(b: GraphBuilder, x: Value) -> Value:
+    """x * tanh(softplus(x))."""
+    return b.emit("mish", x)
+
+
+def _mish(x: Expr) -> Expr:
+    """tanh(log(1 + e)) = n / (n + 2) with e = exp(x), n = e*(e + 2); 1 in f32 and f64 from 20."""
+    e = call("exp", _low(x, 20.0))
+    n = e * (e + 2.0)
+    return x * (n / (n + 2.0))
+
+
+elementwise("mish", _mish, _wide(lambda x: x * np.tanh(np.logaddexp(0, x))), accepts="f")
+
+
+def logsigmoid(b: GraphBuilder, x: Value) -> Value:
+    """log(sigmoid(x))."""
+    return b.emit("logsigmoid", x)
+
+
+elementwise(
+    "logsigmoid",
+    lambda x: _low(x, 0) - call("log1p", call("exp", -call("abs", x))),
+    _wide(lambda x: -np.logaddexp(0, -x)),
+    accepts="f",
+)
+
+
+def logit(b: GraphBuilder, x: Value, eps: float | None = None) -> Value:
+    """log(x / (1 - x)), `x` clamped to [eps, 1 - eps] first where eps is given."""
+    return b.emit("logit", x, eps=eps)
+
+
+def _logit(x: Expr, eps: float | None = None) -> Expr:
+    if eps is not None:
+        x = _low(_high(x, eps), 1 - eps)
+    return call("log", x / (1.0 - x))
+
+
+def _logit_meaning(x: Array, eps: float | None = None) -> Array:
+    x = x if eps is None else np.clip(x, eps, 1 - eps)
+    return np.log(x / (1 - x))
+
+
+elementwise("logit", _logit, _logit_meaning, accepts="f")
+
+
+# ---- piecewise activations ----------------------------------------------------------------------
+
+
+def relu(b: GraphBuilder, x: Value) -> Value:
+    """max(x, 0); NaN stays NaN."""
+    return el.max(b, x, 0)
+
+
+def relu6(b: GraphBuilder, x: Value) -> Value:
+    """min(max(x, 0), 6)."""
+    return el.clamp(b, x, 0, 6)
+
+
+def hardtanh(b: GraphBuilder, x: Value, lo: float = -1.0, hi: float = 1.0) -> Value:
+    """min(max(x, lo), hi)."""
+    return el.clamp(b, x, lo, hi)
+
+
+def leaky_relu(b: GraphBuilder, x: Value, slope: float = 0.01) -> Value:
+    """x where x > 0, else slope*x."""
+    return b.emit("leaky_relu", x, slope=float(slope))
+
+
+elementwise(
+    "leaky_relu",
+    lambda x, slope: _where_above(x, 0, x, x * slope),
+    lambda x, slope: np.where(x > 0, x, x * x.dtype.type(slope)),
+    accepts="f",
+)
+
+
+def elu(
+    b: GraphBuilder, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
+) -> Value:
+    """scale * (x where x > 0, else alpha * (exp(input_scale*x) - 1))."""
+    factors = {"alpha": float(alpha), "scale": float(scale), "input_scale": float(input_scale)}
+    return b.emit("elu", x, **factors)
+
+
+def selu(b: GraphBuilder, x: Value) -> Value:
+    """elu with the constants of self-normalising networks (Klambauer et al., 2017)."""
+    return elu(b, x, 1.6732632423543772, 1.0507009873554805)
+
+
+def _elu(x: Expr, alpha: float, scale: float, input_scale: float) -> Expr:
+    below = call("expm1", _low(x, 0) * input_scale) * (alpha * scale)
+    return _where_above(x, 0, x * scale, below)
+
+
+def _elu_meaning(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
+    return scale * np.where(x > 0, x, alpha * np.expm1(x * input_scale))
+
+
+elementwise("elu", _elu, _wide(_elu_meaning), accepts="f")
+
+
+def hardsigmoid(b: GraphBuilder, x: Value) -> Value:
+    """min(max(x + 3, 0), 6) / 6."""
+    return b.emit("hardsigmoid", x)
+
+
+def hardswish(b: GraphBuilder, x: Value) -> Value:
+    """x * hardsigmoid(x)."""
+    return b.emit("hardswish", x)
+
+
+elementwise(
+    "hardsigmoid",
+    lambda x: _low(_high(x + 3.0, 0), 6) * (1 / 6),
+    lambda x: np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6),
+    accepts="f",
+)
+elementwise(
+    "hardswish",
+    lambda x: x * _low(_high(x + 3.0, 0), 6) * (1 / 6),
+    lambda x: x * np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6),
+    accepts="f",
+)
+
+
+def softsign(b: GraphBuilder, x: Value) -> Value:
+    """x / (1 + |x|)."""
+    return b.emit("softsign", x)
+
+
+elementwise(
+    "softsign",
+    lambda x: x / (call("abs", x) + 1.0),
+    lambda x: x / (1 + np.abs(x)),
+    accepts="f",
+)
+
+
+# ---- arithmetic ---------------------------------------------------------------------------------
+
+
+def square(b: GraphBuilder, x: Value) -> Value:
+    """x * x."""
+    return el.mul(b, x, x)
+
+
+def reciprocal(b: GraphBuilder, x: Value) -> Value:
+    """1 / x."""
+    return el.div(b, operand(b, 1, x.dtype), x)
+
+
+def isfinite(b: GraphBuilder, x: Value) -> Value:
+    """Whether each element is neither infinite nor NaN."""
+    return b.emit("isfinite", x) if x.dtype.is_float else full(b, x.shape, True, boolean)
+
+
+elementwise(
+    "isfinite",
+    lambda x: compare("lt", call("abs", x), const(math.inf, x.dtype)),
+    np.isfinite,
+    result=boolean,
+    accepts="f",
+)
+
+
+def masked_fill(b: GraphBuilder, x: Value, mask: Value, value: Operand) -> Value:
+    """`value` where `mask` holds, else `x`."""
+    return el.select(b, mask, value, x)
+
+
+def lerp(b: GraphBuilder, x: Value, y: Value, weight: Operand) -> Value:
+    """x + weight * (y - x), computed from the end that is nearer."""
+    return b.emit("lerp", x, y, operand(b, weight, x.dtype))
+
+
+def _lerp(x: Expr, y: Expr, w: Expr) -> Expr:
+    near = compare("lt", call("abs", w), const(0.5, w.dtype))
+    return select(near, x + w * (y - x), y - (y - x) * (1.0 - w))
+
+
+elementwise(
+    "lerp",
+    _lerp,
+    lambda x, y, w: np.where(np.abs(w) < 0.5, x + w * (y - x), y - (y - x) * (1 - w)),
+    accepts="f",
+)
+
+
+def addcmul(b: GraphBuilder, x: Value, y: Value, z: Value, value: float | int = 1) -> Value:
+    """x + value * y * z."""
+    return b.emit("addcmul", x, y, z, value=value)
+
+
+def addcdiv(b: GraphBuilder, x: Value, y: Value, z: Value, value: float | int = 1) -> Value:
+    """x + value * y / z."""
+    return b.emit("addcdiv", x, y, z, value=value)
+
+
+elementwise(
+    "addcmul",
+    lambda x, y, z, value: x + y * value * z,
+    lambda x, y, z, value: x + x.dtype.type(value) * y * z,
+    accepts="fiu",
+)
+elementwise(
+    "addcdiv",
+    lambda x, y, z, value: x + y * value / z,
+    lambda x, y, z, value: x + x.dtype.type(value) * y / z,
+    accepts="f",
+)

@@ -1,0 +1,278 @@
+"""The thread pool: every index once, whoever calls, however often, after forks; idle at rest."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from ferrule.base import config
+from ferrule.base.errors import InputError
+from ferrule.runtime import pool
+
+Task = Callable[[int, int, int, int], None]
+TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
+
+# count: adds 1 to each i64 of its range. owner: writes tid to each of its range. nested: for each
+# element of its range runs `count` in parallel on the row of 8 that belongs to it.
+BODIES = """
+declare void @ferrule_parallel(ptr, ptr, i64, i64)
+
+define void @count(ptr %p, i64 %lo, i64 %hi, i64 %tid) {
+entry:
+  br label %check
+check:
+  %i = phi i64 [ %lo, %entry ], [ %next, %step ]
+  %more = icmp slt i64 %i, %hi
+  br i1 %more, label %step, label %end
+step:
+  %at = getelementptr i64, ptr %p, i64 %i
+  %old = load i64, ptr %at
+  %new = add i64 %old, 1
+  store i64 %new, ptr %at
+  %next = add i64 %i, 1
+  br label %check
+end:
+  ret void
+}
+
+define void @owner(ptr %p, i64 %lo, i64 %hi, i64 %tid) {
+entry:
+  br label %check
+check:
+  %i = phi i64 [ %lo, %entry ], [ %next, %step ]
+  %more = icmp slt i64 %i, %hi
+  br i1 %more, label %step, label %end
+step:
+  %at = getelementptr i64, ptr %p, i64 %i
+  store i64 %tid, ptr %at
+  %next = add i64 %i, 1
+  br label %check
+end:
+  ret void
+}
+
+define void @nested(ptr %p, i64 %lo, i64 %hi, i64 %tid) {
+entry:
+  br label %check
+check:
+  %i = phi i64 [ %lo, %entry ], [ %next, %step ]
+  %more = icmp slt i64 %i, %hi
+  br i1 %more, label %step, label %end
+step:
+  %at = getelementptr [8 x i64], ptr %p, i64 %i
+  call void @ferrule_parallel(ptr @count, ptr %at, i64 8, i64 4)
+  %next = add i64 %i, 1
+  br label %check
+end:
+  ret void
+}
+DRIVERS
+"""
+DRIVER = """
+define void @run_NAME(ptr %p, i64 %n, i64 %threads, i64 %times) {
+entry:
+  br label %check
+check:
+  %i = phi i64 [ 0, %entry ], [ %next, %step ]
+  %more = icmp slt i64 %i, %times
+  br i1 %more, label %step, label %end
+step:
+  call void @ferrule_parallel(ptr @NAME, ptr %p, i64 %n, i64 %threads)
+  %next = add i64 %i, 1
+  br label %check
+end:
+  ret void
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def tasks() -> Iterator[dict[str, Task]]:
+    """count, owner and nested as functions (address, n, threads, times)."""
+    pool.install()
+    names = ("count", "owner", "nested")
+    drivers = "".join(DRIVER.replace("NAME", n) for n in names)
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
+    engine = llvm.create_mcjit_compiler(
+        llvm.parse_assembly(BODIES.replace("DRIVERS", drivers)), machine
+    )
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
+    yield {n: kind(engine.get_function_address(f"run_{n}")) for n in names}
+    engine.close()
+
+
+@pytest.mark.parametrize("threads", [-1, 0, 1, 2, 3, 5, 8, 64, 1000])
+@pytest.mark.parametrize("n", [-3, 0, 1, 2, 3, 7, 63, 64, 65, 1000])
+def test_every_index_is_run_once(tasks: dict[str, Task], n: int, threads: int) -> None:
+    counts = np.zeros(max(n, 0) + 8, np.int64)
+    tasks["count"](counts.ctypes.data, n, threads, 3)
+    assert (counts[: max(n, 0)] == 3).all()
+    assert (counts[max(n, 0) :] == 0).all()
+
+
+@pytest.mark.parametrize(("n", "threads"), [(10, 3), (64, 64), (7, 8), (1000, 6)])
+def test_ranges_are_contiguous_ordered_and_even(
+    tasks: dict[str, Task], n: int, threads: int
+) -> None:
+    owners = np.full(n, -1, np.int64)
+    tasks["owner"](owners.ctypes.data, n, threads, 1)
+    used = min(n, threads)
+    assert (np.diff(owners) >= 0).all()
+    lengths = np.bincount(owners, minlength=used)
+    assert len(lengths) == used
+    assert lengths.max() - lengths.min() <= 1
+    assert pool.install().workers() >= used - 1
+
+
+def test_a_hundred_thousand_calls(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(8, np.int64)
+    tasks["count"](counts.ctypes.data, 8, 2, 100_000)
+    assert (counts == 100_000).all()
+
+
+def test_calls_of_changing_width(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(16, np.int64)
+    for i in range(3000):
+        tasks["count"](counts.ctypes.data, 16, 1 + i % 5, 1)
+    assert (counts == 3000).all()
+
+
+def test_concurrent_callers(tasks: dict[str, Task]) -> None:
+    counts = np.zeros((4, 100), np.int64)
+
+    def call(row: int) -> None:
+        for _ in range(200):
+            tasks["count"](counts[row].ctypes.data, 100, 3, 10)
+
+    callers = [threading.Thread(target=call, args=(row,)) for row in range(4)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert (counts == 2000).all()
+
+
+def test_a_task_that_calls_again_runs_by_itself(tasks: dict[str, Task]) -> None:
+    counts = np.zeros((20, 8), np.int64)
+    tasks["nested"](counts.ctypes.data, 20, 3, 50)
+    assert (counts == 50).all()
+
+
+def test_sleeping_workers_wake(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(4, np.int64)
+    for _ in range(20):
+        tasks["count"](counts.ctypes.data, 4, 4, 1)
+        time.sleep(0.01)
+    assert (counts == 20).all()
+
+
+def test_idle_workers_use_no_cpu(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(4, np.int64)
+    tasks["count"](counts.ctypes.data, 4, 4, 100)
+    time.sleep(0.3)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    time.sleep(0.5)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert used < 0.25  # three spinning workers would use a second and a half on free cores
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_child_of_a_fork_has_workers_of_its_own(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(30, np.int64)
+    tasks["count"](counts.ctypes.data, 30, 3, 10)
+    child = os.fork()
+    if child == 0:
+        empty = pool.install().workers() == 0
+        tasks["count"](counts.ctypes.data, 30, 3, 1000)
+        os._exit(0 if empty and (counts == 1010).all() and pool.install().workers() == 2 else 1)
+    deadline = time.monotonic() + 60
+    status = None
+    while status is None and time.monotonic() < deadline:
+        done, code = os.waitpid(child, os.WNOHANG)
+        status = code if done else None
+        time.sleep(0.01)
+    if status is None:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child hangs")
+    assert status == 0
+    tasks["count"](counts.ctypes.data, 30, 3, 1)
+    assert (counts == 11).all()
+
+
+def test_a_process_with_workers_ends() -> None:
+    script = (
+        "import ctypes; from ferrule.runtime import pool\n"
+        "f = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, ctypes.c_int64, ctypes.c_int64)\n"
+        "t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(lambda *a: None)\n"
+        "f(pool.install().address)(t, None, 4, 4)\n"
+        "print(pool.install().workers())"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, b"3"), done.stderr
+
+
+def test_other_systems_get_a_plain_call() -> None:
+    text = pool.ir_text("arm64-apple-darwin23")
+    assert "pthread" not in text
+    module = llvm.parse_assembly(text.replace("@ferrule_parallel", "@plain_parallel"))
+    machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
+    engine = llvm.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    kind = ctypes.CFUNCTYPE(None, TASK, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    calls: list[tuple[int, ...]] = []
+    task = TASK(lambda _, lo, hi, tid: calls.append((lo, hi, tid)))
+    kind(engine.get_function_address("plain_parallel"))(task, None, 10, 4)
+    assert calls == [(0, 10, 0)]
+
+
+@pytest.mark.parametrize("triple", ["aarch64-unknown-linux-gnu", "riscv64-unknown-linux-gnu"])
+def test_the_pool_is_code_for_other_linux_machines(triple: str) -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(pool.ir_text(triple))
+    machine = llvm.Target.from_triple(triple).create_target_machine()
+    assert "futex_wait" in machine.emit_assembly(module)
+
+
+@pytest.fixture
+def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("FERRULE_NUM_THREADS", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    pool.set_num_threads(None)
+    yield
+    pool.set_num_threads(None)
+
+
+@pytest.mark.usefixtures("_bare")
+def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pool.default_threads() == min(64, len(os.sched_getaffinity(0)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
+    assert pool.default_threads() == 5
+    monkeypatch.setenv("FERRULE_NUM_THREADS", "6")
+    assert pool.get_num_threads() == 6
+    pool.set_num_threads(7)
+    assert pool.get_num_threads() == 7
+    with config.override(num_threads=8):
+        assert pool.get_num_threads() == 8
+    assert pool.get_num_threads() == 7
+
+
+@pytest.mark.parametrize("count", [0, 65, -1, True, 2.0, "2"])
+def test_bad_numbers_of_threads_are_refused(count: object) -> None:
+    with pytest.raises(InputError, match="from 1 to 64"):
+        pool.set_num_threads(count)  # type: ignore[arg-type]

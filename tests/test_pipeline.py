@@ -1,0 +1,130 @@
+"""Every lowering keeps the meaning: System, Kernels, Program and machine code agree on the same arrays."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ferrule.base.target import current, named
+from ferrule.compile import compile_program, program_of_system
+from ferrule.graph.group import group
+from ferrule.graph.inline import inline
+from ferrule.graph.layout import assign_layouts
+from ferrule.ir.compute import System
+from ferrule.ir.expr import Space, dim
+from ferrule.ir.interp import run_kernel, run_program, run_system
+from ferrule.ir.size import evaluate
+from ferrule.runtime.cpu import load
+from tests import systems
+
+Array = np.ndarray[Any, Any]
+N, M, B = dim("n"), dim("m"), dim("b")
+
+
+def sizes(system: System, values: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    """The shape of each input, param and output at these dims."""
+    return {b.name: tuple(evaluate(s, lambda d: values[d.name]) for s in b.shape)
+            for b in (*system.inputs, *system.params, *system.outputs)}
+
+
+def random_arrays(system: System, values: dict[str, int]) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    shapes = sizes(system, values)
+    return {b.name: rng.standard_normal(shapes[b.name]).astype(np.float32) for b in (*system.inputs, *system.params)}
+
+
+def by_kernels(system: System, arrays: dict[str, Array], values: dict[str, int]) -> list[Array]:
+    """The outputs, through the unscheduled kernels that fusion makes."""
+    inlined = inline(system)
+    memory = dict(arrays)
+    for kernel in group(inlined, system.outputs).kernels:
+        for b in kernel.written:
+            if b.space is Space.GLOBAL and b.name not in memory:
+                shape = tuple(evaluate(s, lambda d: values[d.name]) for s in b.shape)
+                memory[b.name] = np.full(shape, np.nan, b.dtype.numpy)
+        run_kernel(kernel, memory, values)
+    return [memory[b.name] for b in system.outputs]
+
+
+def natively(system: System, arrays: dict[str, Array], values: dict[str, int], target: str) -> list[Array]:
+    chosen = current() if target == "host" else named(target)
+    program = program_of_system(system, chosen)
+    executable = load(compile_program(program, f"test{abs(hash((system, target)))}", chosen))
+    params = [arrays[b.name] for b in system.params]
+    executable.bind([(p.ctypes.data, p) for p in params])
+    shapes = sizes(system, values)
+    outputs = [np.full(shapes[b.name], np.nan, b.dtype.numpy) for b in system.outputs]
+    executable.run([arrays[b.name].ctypes.data for b in system.inputs], [o.ctypes.data for o in outputs],
+                   tuple(values[d] for d in executable.compiled.dim_names))
+    return outputs
+
+
+def close(got: list[Array], want: list[Array]) -> None:
+    for g, w in zip(got, want, strict=True):
+        np.testing.assert_allclose(g, w, rtol=2e-4, atol=2e-5)
+
+
+CASES: list[tuple[System, dict[str, int]]] = [
+    (systems.softmax(3, 70), {}),
+    (systems.softmax(N, M), {"n": 4, "m": 37}),
+    (systems.softmax(N, M), {"n": 2, "m": 3}),
+    (systems.column_mean(5, 64), {}),
+    (systems.column_mean(N, M), {"n": 7, "m": 45}),
+    (systems.linear(7, 33, 12), {}),
+    (systems.linear(N, 20, 16), {"n": 13}),
+    (systems.linear(1, 40, 9), {}),
+    (systems.product(N, M, B), {"n": 5, "m": 19, "b": 11}),
+    (systems.product(6, 32, 8), {}),
+    (systems.convolutions(2, 3, 7, 10), {}),
+    (systems.convolutions(1, 4, N, 16, stride=2), {"n": 9}),
+    (systems.attention(2, 2, 7, 9, 8), {}),
+    (systems.attention(B, 2, N, M, 16), {"b": 1, "n": 8, "m": 21}),
+]
+NAMES = [f"{s.name}-{i}" for i, (s, _) in enumerate(CASES)]
+
+
+@pytest.mark.parametrize(("system", "values"), CASES, ids=NAMES)
+def test_fusion_keeps_the_meaning(system: System, values: dict[str, int]) -> None:
+    arrays = random_arrays(system, values)
+    close(by_kernels(assign_layouts(system), arrays, values), run_system(system, arrays, values))
+
+
+@pytest.mark.parametrize("target", ["host", "generic", "avx512"])
+@pytest.mark.parametrize(("system", "values"), CASES, ids=NAMES)
+def test_scheduled_loops_keep_the_meaning(system: System, values: dict[str, int], target: str) -> None:
+    arrays = random_arrays(system, values)
+    program = program_of_system(system, current() if target == "host" else named(target))
+    given = {b.name: arrays[b.name] for b in system.inputs}
+    params = {b.name: arrays[b.name] for b in system.params}
+    close(run_program(program, given, params, values), run_system(system, arrays, values))
+
+
+@pytest.mark.parametrize("target", ["host", "generic"])
+@pytest.mark.parametrize(("system", "values"), CASES, ids=NAMES)
+def test_machine_code_keeps_the_meaning(system: System, values: dict[str, int], target: str) -> None:
+    arrays = random_arrays(system, values)
+    close(natively(system, arrays, values, target), run_system(system, arrays, values))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(1, 20))
+def test_one_dynamic_program_serves_every_size(m: int, n: int, k: int) -> None:
+    values = {"n": m, "m": n, "b": k}
+    for system in (systems.linear(N, M, B), systems.product(N, M, B), systems.softmax(N, M)):
+        arrays = random_arrays(system, values)
+        close(natively(system, arrays, values, "host"), run_system(system, arrays, values))
+
+
+def launches(system: System) -> list[str]:
+    return [k.name for k in group(inline(system), system.outputs).kernels]
+
+
+def test_fused_patterns_are_one_kernel() -> None:
+    assert len(launches(systems.softmax(N, M))) == 1
+    assert len(launches(systems.column_mean(N, M))) == 1
+    assert len(launches(systems.linear(N, 64, 64))) == 1
+    assert len(launches(systems.attention(B, 12, N, M, 64))) == 1
+    assert len(launches(systems.convolutions(1, 16, 14, 16))) == 2
