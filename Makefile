@@ -30,13 +30,13 @@ unit: $(STAMP)
 	$(BIN)/python -m pytest
 
 demo: $(STAMP)
-	$(BIN)/python -m ferrule demo
+	$(BIN)/python examples/demo.py
 
 conformance: $(STAMP)
 	$(BIN)/python -m benchmarks.conformance
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.run
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -11,7 +11,7 @@ constants, gradients off. What a timed call is:
   conversion is timed. Its workers stop spinning at the end of each run, else they would slow the
   peer that is measured next.
 - openvino: latency hint, one stream, f32 hint, input tensors shared and set beforehand.
-- ferrule-dynamic: ferrule with symbolic dimensions, for the models that name theirs.
+- ferrule-dynamic: ferrule with `dynamic=True`: every size that can be is a symbol.
 - ferrule-direct: `ferrule.compile`, without Dynamo.
 
 `compile_seconds` is the time until the first result exists: capture or export, compilation, and
@@ -173,9 +173,9 @@ def ferrule(case: Case) -> Ready:
 
 
 def ferrule_dynamic(case: Case) -> Ready:
-    """ferrule through `torch.compile`, with the model's symbolic dimensions."""
+    """ferrule through `torch.compile`, with symbolic sizes."""
     if case.model.dynamic is None:
-        raise Unavailable("the model names no symbolic dimensions")
+        raise Unavailable("not a row for symbolic sizes")
     return _ferrule_ready(case, dynamic=True)
 
 
@@ -235,12 +235,12 @@ def _ferrule_ready(case: Case, dynamic: bool) -> Ready:
 
 
 def _marked(case: Case) -> Inputs:
-    """Copies of the inputs, with their symbolic axes marked."""
-    copies = tuple(value.clone() for value in case.inputs)
-    for value, axes in zip(copies, case.model.dynamic or ()):
-        for axis in axes:
-            torch._dynamo.mark_dynamic(value, axis)
-    return copies
+    """The inputs, the first copied with those axes marked that Dynamo would tie for equal sizes."""
+    first, *others = case.inputs
+    first = first.clone()
+    for axis in case.model.dynamic or ():
+        torch._dynamo.mark_dynamic(first, axis)
+    return (first, *others)
 
 
 def _ferrule_package() -> Any:

@@ -29,7 +29,8 @@ def environment(threads: int, cache: Path) -> dict[str, str]:
 def lines_of(module: str, argument: str, threads: int, cache: Path) -> Iterator[str]:
     """The lines that `python -m module argument` prints, as they come.
 
-    Its last yield after a failure is followed by `ChildProcessError` with the exit status.
+    Only lines of JSON are kept. Raises ChildProcessError, after the last line, when the process
+    ended with another status than 0.
     """
     command = [sys.executable, "-m", module, argument]
     with subprocess.Popen(

@@ -1,3 +1,37 @@
-"""ferrule: an AI compiler in Python: tensor programs to machine code, on numpy and llvmlite."""
+"""ferrule: an AI compiler in Python, from tensor programs to machine code, on numpy and llvmlite."""
+
+from __future__ import annotations
 
 __version__ = "0.1.0"
+
+from ferrule.api import compile
+from ferrule.base.errors import (
+    CompileError,
+    FerruleError,
+    GuardError,
+    InputError,
+    ParseError,
+    RunError,
+    UnsupportedError,
+    VerifyError,
+)
+from ferrule.jit import jit
+from ferrule.runtime.counters import counters, reset_counters
+from ferrule.runtime.pool import get_num_threads, set_num_threads
+
+__all__ = [
+    "CompileError",
+    "FerruleError",
+    "GuardError",
+    "InputError",
+    "ParseError",
+    "RunError",
+    "UnsupportedError",
+    "VerifyError",
+    "compile",
+    "counters",
+    "get_num_threads",
+    "jit",
+    "reset_counters",
+    "set_num_threads",
+]

@@ -59,7 +59,7 @@ def fit(
     for _ in range(rounds):
         top, bottom = _solve(f, weight, points, degree, below)
 
-        def miss(x: mpf) -> mpf:
+        def miss(x: mpf, top: list[mpf] = top, bottom: list[mpf] = bottom) -> mpf:
             return weight(x) * (f(x) - horner(top, x) / horner(bottom, x))
 
         points, sizes = _extrema(miss, grid, n)
@@ -76,7 +76,6 @@ def _solve(
     P - f Q = e s Q, with s the signs over the weights. A basis of the vectors orthogonal to all P
     leaves an eigenvalue problem for Q, of which the solution without a sign change is taken.
     """
-    n = len(points)
     values = mpmath.diag([f(x) for x in points])
     signs = mpmath.diag([mpf((-1) ** i) / weight(x) for i, x in enumerate(points)])
     p = mpmath.matrix([[x**j for j in range(degree + 1)] for x in points])

@@ -82,7 +82,8 @@ def emit_host(
 ) -> str:
     """The module of `program`'s entry, arena size and preparation, as LLVM IR text.
 
-    `declare` declares the kernels, which must then be linked in; False if the same module defines them.
+    `declare` declares the kernels, which must then be linked in; False if the same module defines
+    them.
     `scratch` is the bytes of scratch that one thread needs; by default `program.scratch_bytes`.
     Raises CompileError for a call of an unknown function, a buffer that has no place, or a size
     that is no expression over the program's dims.

@@ -199,7 +199,7 @@ def link(emitted: Iterable[Emitted], target: Target, extra: str = "") -> str:
     zeros = max((e.zeros for e in emitted), default=0)
     head = [f'target triple = "{target.triple}"', ""]
     if zeros:
-        head += [f"@ferrule.zeros = internal constant [{zeros} x i8] zeroinitializer, align 64", ""]
+        head += [f"@ferrule.zeros = internal global [{zeros} x i8] zeroinitializer, align 64", ""]
     head += [*declares.values(), ""]
     tail = [
         'attributes #0 = { nounwind "no-trapping-math"="true" }',

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from ferrule.base.dtype import DType
 from ferrule.codegen.builder import Val
 from ferrule.codegen.types import memory_type, suffix, vector_type
-from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms
+from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms, value
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
 from ferrule.ir.simplify import Monomial, Poly, from_poly, poly, range_of
 
@@ -101,18 +101,37 @@ def _advance(cx: Context, ptr: Val, buf: Buf, parts: list[Term], rest: int) -> V
 
 
 def _guarded_pointer(cx: Context, buf: Buf, p: Poly, guard: Val, width: int) -> Val:
-    """The address of element `p` where `guard` holds, else that of zeros for `width` elements."""
+    """The address of element `p` where `guard` holds, else that of zeros for `width` elements.
+
+    Terms that change more often than the guard are added to the chosen pointer, with strides of
+    zero where the guard is false if the page is too small for their range.
+    """
     b, size, rest = cx.b, buf.dtype.size, p.get((), 0)
     parts = terms(cx, p)
     outer = [t for t in parts if t[0].level <= guard.level]
     inner = parts[len(outer) :]
     lo, hi = range_of(from_poly({m: c for _, m, c in inner}))
     if lo is None or hi is None or lo < 0 or (hi + width) * size > _PAGE:
-        outer, inner, hi = parts, [], 0
+        inner, hi = [(_held(cx, m, c, guard), m, c) for _, m, c in inner], 0
     late = rest if 0 <= rest * size <= _NEAR and (hi + rest + width) * size <= _PAGE else 0
     start = _advance(cx, cx.base[buf], buf, outer, rest - late)
     chosen = b.select(guard, start, b.zero_page((hi + late + width) * size))
     return _advance(cx, chosen, buf, inner, late)
+
+
+def _held(cx: Context, m: Monomial, c: int, guard: Val) -> Val:
+    """A term whose factors outside the guard's level become zero where the guard is false."""
+    b = cx.b
+    factors = sorted((value(cx, a) for a in m), key=lambda v: v.level)
+    stride = b.integer(c)
+    for f in factors:
+        if f.level <= guard.level:
+            stride = b.binary("mul", stride, f)
+    out = b.select(guard, stride, b.integer(0))
+    for f in factors:
+        if f.level > guard.level:
+            out = b.binary("mul", out, f)
+    return out
 
 
 # ---- reading ------------------------------------------------------------------------------------

@@ -28,6 +28,10 @@ class _Lowering:
     def kind(self, a: Expr) -> Kind:
         return self.kinds.get(a.name, Kind.SERIAL)
 
+    def unrolled(self, a: Expr) -> int:
+        """The number of copies an UNROLL axis makes."""
+        return int(a.extent.value) if self.kind(a) is Kind.UNROLL and a.extent.is_const else 0
+
     def block(self, scratch: tuple[Buf, ...], items: tuple[Item, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = [Alloc(b) for b in scratch]
         for item in items:
@@ -47,9 +51,11 @@ class _Lowering:
         store = Store(st.targets, st.compute.values, st.combine)
         return self.nest(st.compute.axes, both(*conjuncts(st.when), *conjuncts(st.compute.where)), (store,))
 
-    def nest(self, axes: tuple[Expr, ...], guard: Expr, body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
-        """Loops over `axes` around `body`, each conjunct of `guard` as far out as it can stand."""
-        ordered = sorted(axes, key=lambda a: _ORDER[self.kind(a)])
+    def nest(self, axes: tuple[Expr, ...], guard: Expr, body: tuple[Stmt, ...],
+             folded: tuple[Expr, ...] = ()) -> tuple[Stmt, ...]:
+        """Loops over `axes` around `body`, each conjunct of `guard` as far out as it can stand. Of UNROLL loops the `folded`
+        ones and then the longer ones are outside: fewer operands of a register block are live at a time."""
+        ordered = sorted(axes, key=lambda a: (_ORDER[self.kind(a)], a not in folded, -self.unrolled(a)))
         waiting = list(conjuncts(guard))
         levels: list[list[Expr]] = []
         for depth in range(len(ordered), -1, -1):
@@ -81,7 +87,7 @@ class _Lowering:
         body = (
             *(Alloc(b) for b in accumulators),
             *self.nest(wide, both(), (Store(places, start),)),
-            *self.nest(steps, both(*outer), self.nest((*wide, *rest), both(*inner), (update,))),
+            *self.nest(steps, both(*outer), self.nest((*wide, *rest), both(*inner), (update,), rest)),
             *self.nest(wide, both(*conjuncts(st.when)), (final,)),
         )
         return self.nest(serial, both(), body)

@@ -91,7 +91,8 @@ def set_num_threads(count: int | None) -> None:
     """Sets how many threads programs use from now on, 1 to 64; None goes back to the default.
 
     The default is the setting `num_threads` (FERRULE_NUM_THREADS), else OMP_NUM_THREADS, else the
-    number of CPUs that this process may run on. `config.override(num_threads=..)` goes before both.
+    number of CPUs that this process may run on; the environment is read once, and again after this
+    call. `config.override(num_threads=..)` goes before both.
     """
     global _threads, _default
     if count is not None and (type(count) is not int or not 1 <= count <= MAX_THREADS):

@@ -87,3 +87,9 @@ def run_on(target: Target) -> Callable[..., int]:
         return Runner(function, target)(*arrays, **options)
 
     return run
+
+
+@pytest.fixture
+def runner() -> type[Runner]:
+    """The class that compiles a function for a given target."""
+    return Runner

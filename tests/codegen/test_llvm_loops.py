@@ -139,24 +139,24 @@ def test_lazy_select_reads_nothing_where_its_condition_is_false(run_on):
     assert len(keep)
 
 
-def test_padding_inside_an_inner_loop_selects_the_pointer_outside_it(run_on):
-    c, taps, size = 32, 3, 7
-    x, w = Buf("x", (const(size), const(c)), f32), Buf("w", (const(taps), const(c)), f32)
+@pytest.mark.parametrize("c", [const(32), dim("c", 1)])
+def test_padding_inside_an_inner_loop_selects_the_pointer_outside_it(run_on, c):
+    taps, size, depth = 3, 7, 32
+    x, w = Buf("x", (const(size), c), f32), Buf("w", (const(taps), c), f32)
     y = Buf("y", (const(size),), f32)
     o, t, k = axis("o", size), axis("t", taps), axis("k", c)
     at = o + t - 1
     inside = both(le(ZERO, at), lt(at, const(size)))
-    update = Store(
-        ((y, (o,)),), (select(inside, x[at, k], const(0.0, f32)) * w[t, k],), sum_of()
-    )
+    update = Store(((y, (o,)),), (select(inside, x[at, k], const(0.0, f32)) * w[t, k],), sum_of())
     body = (
         Store(((y, (o,)),), (const(0.0, f32),)),
         loop(t, UNROLL, loop(k, SERIAL, update)),
     )
-    f = Function("conv", (y, x, w), 1, (), (o,), body)
-    values, ws, ys = f32s(size, c), f32s(taps, c), np.zeros(size, np.float32)
+    dims = () if c.is_const else (c,)
+    f = Function("conv", (y, x, w), 1, dims, (o,), body)
+    values, ws, ys = f32s(size, depth), f32s(taps, depth), np.zeros(size, np.float32)
     keep, xs = guarded_page(values)
-    run_on(f, ys, xs, ws)
+    run_on(f, ys, xs, ws, dims=(depth,) * len(dims))
     padded = np.pad(values, ((1, 1), (0, 0)))
     want = [(padded[i : i + taps] * ws).sum() for i in range(size)]
     np.testing.assert_allclose(ys, want, rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ferrule.base.dtype import i32, i64
-from ferrule.base.target import host
+from ferrule.base.target import host, named
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import (
     ZERO,
@@ -183,15 +183,10 @@ class Maker:
         return Function("random", (Y, X, Z, AT), 1, (N,), GRID, body)
 
 
-@pytest.mark.parametrize("seed", range(40))
-def test_compiled_and_interpreted_agree(run_on, target, seed):
-    if seed % 2 == (target is host()):
-        pytest.skip("the other target has this seed")
-    check(run_on, seed)
-
-
-def check(run_on, seed: int) -> None:
+@pytest.mark.parametrize("seed", range(24))
+def test_compiled_and_interpreted_agree(seed, runner):
     function = Maker(seed).function()
+    compiled = runner(function, named("generic") if seed % 2 else host())
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 12))
     x = rng.integers(-90, 90, (n, 8)).astype(np.int32)
@@ -200,5 +195,5 @@ def check(run_on, seed: int) -> None:
     want, got = np.zeros((2, 3, 2, 24), np.int32)
     run_function(function, [want, x, z, at], {"n": n})
     for span in ((0, 2), (2, 3), (3, 6)):
-        assert run_on(function, got, x, z, at, dims=(n,), span=span) == 0
+        assert compiled(got, x, z, at, dims=(n,), span=span) == 0
     np.testing.assert_array_equal(got, want)

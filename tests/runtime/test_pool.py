@@ -199,19 +199,37 @@ def test_the_child_of_a_fork_has_workers_of_its_own(tasks: dict[str, Task]) -> N
         empty = pool.install().workers() == 0
         tasks["count"](counts.ctypes.data, 30, 3, 1000)
         os._exit(0 if empty and (counts == 1010).all() and pool.install().workers() == 2 else 1)
-    deadline = time.monotonic() + 60
-    status = None
-    while status is None and time.monotonic() < deadline:
-        done, code = os.waitpid(child, os.WNOHANG)
-        status = code if done else None
-        time.sleep(0.01)
-    if status is None:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        pytest.fail("the child hangs")
-    assert status == 0
+    assert exit_status(child) == 0
     tasks["count"](counts.ctypes.data, 30, 3, 1)
     assert (counts == 11).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_while_the_pool_is_busy(tasks: dict[str, Task]) -> None:
+    counts, others = np.zeros(30, np.int64), np.zeros(200_000, np.int64)
+    caller = threading.Thread(target=tasks["count"], args=(others.ctypes.data, 200_000, 3, 300))
+    caller.start()
+    child = os.fork()
+    if child == 0:
+        tasks["count"](counts.ctypes.data, 30, 3, 1000)
+        os._exit(0 if (counts == 1000).all() and pool.install().workers() == 2 else 1)
+    assert exit_status(child) == 0
+    caller.join()
+    assert (others == 300).all()
+
+
+def exit_status(child: int) -> int:
+    """How a child process ended; one that has not ended within a minute is killed and fails."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    pytest.fail("the child hangs")
 
 
 def test_a_process_with_workers_ends() -> None:

@@ -52,13 +52,21 @@ def reinterpret(x: Array, source: DType, to: DType) -> Array:
     return from_storage(stored.view(to.numpy), to)
 
 
+def supports(op: str, dtype: DType) -> bool:
+    """Whether `op` has a meaning on operands of `dtype`."""
+    return op in _rules(dtype)
+
+
+def _rules(dtype: DType) -> dict[str, Rule]:
+    return _FLOAT if dtype.is_float else _BOOL if dtype.is_bool else _INT
+
+
 def apply(op: str, dtype: DType, args: list[Array]) -> Array:
     """`op` of real values of `dtype`. Raises UnsupportedError where it has no meaning."""
     if dtype.is_float and dtype.bits == 16:
         wide = apply(op, f32, [np.asarray(a, np.float32) for a in args])
         return wide if wide.dtype == np.bool_ else rounded(wide, dtype)
-    rules = _FLOAT if dtype.is_float else _BOOL if dtype.is_bool else _INT
-    rule = rules.get(op)
+    rule = _rules(dtype).get(op)
     if rule is None:
         raise UnsupportedError(f"{op} has no meaning on {dtype.name}")
     result = boolean if op in COMPARISONS or op in PREDICATES else dtype

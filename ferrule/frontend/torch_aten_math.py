@@ -1,0 +1,478 @@
+"""ATen rules: arithmetic, comparisons, mathematics, casts, creation, reductions and scans."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ferrule import ops
+from ferrule.base.dtype import boolean, i64
+from ferrule.base.errors import UnsupportedError
+from ferrule.frontend.torch_table import Context, Operand, aten, axes_of, dtype_of
+from ferrule.ir.expr import Expr
+from ferrule.ir.graph import Value
+
+# ---- arithmetic -----------------------------------------------------------------------------------------------------------
+
+
+def _both(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
+    return cx.value(x, cx.dtype), cx.value(y, cx.dtype)
+
+
+@aten("add.Tensor", "add.Scalar")
+def _add(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+    a, c = _both(cx, x, y)
+    return ops.add(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+
+
+@aten("sub.Tensor", "sub.Scalar")
+def _sub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+    a, c = _both(cx, x, y)
+    return ops.sub(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+
+
+@aten("rsub.Scalar", "rsub.Tensor")
+def _rsub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+    return _sub(cx, y, x, alpha)
+
+
+def _binary(*names: str, op: str) -> None:
+    @aten(*names)
+    def rule(cx: Context, x: Operand, y: Operand) -> Value:
+        return getattr(ops, op)(cx.b, *_both(cx, x, y))
+
+
+_binary("mul.Tensor", "mul.Scalar", op="mul")
+_binary("div.Tensor", "div.Scalar", "true_divide.Tensor", op="div")
+_binary("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor", op="mod")
+_binary("fmod.Tensor", "fmod.Scalar", op="rem")
+_binary("floor_divide.default", "floor_divide.Scalar", op="floordiv")
+_binary("maximum.default", op="maximum")
+_binary("minimum.default", op="minimum")
+_binary("atan2.default", op="atan2")
+_binary("copysign.Tensor", "copysign.Scalar", op="copysign")
+_binary("hypot.default", op="hypot")
+_binary("nextafter.default", op="nextafter")
+_binary("bitwise_and.Tensor", "bitwise_and.Scalar", "bitwise_and.Scalar_Tensor", op="bitwise_and")
+_binary("bitwise_or.Tensor", "bitwise_or.Scalar", "bitwise_or.Scalar_Tensor", op="bitwise_or")
+_binary("bitwise_xor.Tensor", "bitwise_xor.Scalar", "bitwise_xor.Scalar_Tensor", op="bitwise_xor")
+_binary("bitwise_left_shift.Tensor", "bitwise_left_shift.Tensor_Scalar", "__lshift__.Tensor", "__lshift__.Scalar",
+        op="shl")
+_binary("bitwise_right_shift.Tensor", "bitwise_right_shift.Tensor_Scalar", "__rshift__.Tensor", "__rshift__.Scalar",
+        op="shr")
+
+
+@aten("div.Tensor_mode", "div.Scalar_mode")
+def _div_mode(cx: Context, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
+    op = {None: ops.div, "floor": ops.floordiv, "trunc": ops.truncdiv}[rounding_mode]
+    return op(cx.b, *_both(cx, x, y))
+
+
+@aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
+def _pow(cx: Context, x: Operand, y: Operand) -> Value:
+    base = cx.value(x, cx.dtype)
+    if isinstance(y, int | float) and not isinstance(y, bool):
+        special = _small_power(cx, base, y)
+        if special is not None:
+            return special
+    if not cx.dtype.is_float:
+        raise UnsupportedError("pow of integers with a power that is no small constant")
+    return ops.pow(cx.b, base, cx.value(y, cx.dtype))
+
+
+def _small_power(cx: Context, x: Value, n: float) -> Value | None:
+    if n == 0.5 and x.dtype.is_float:
+        return ops.sqrt(cx.b, x)
+    if n == -0.5 and x.dtype.is_float:
+        return ops.rsqrt(cx.b, x)
+    if n == -1 and x.dtype.is_float:
+        return ops.reciprocal(cx.b, x)
+    if n != int(n) or not (0 <= n <= (3 if x.dtype.is_float else 16)):
+        return None
+    out = ops.full(cx.b, x.shape, 1, x.dtype) if n == 0 else x
+    for _ in range(int(n) - 1):
+        out = ops.mul(cx.b, out, x)
+    return out
+
+
+def _comparison(name: str) -> None:
+    @aten(f"{name}.Tensor", f"{name}.Scalar")
+    def rule(cx: Context, x: Operand, y: Operand) -> Value:
+        dtype = cx.common()
+        return getattr(ops, name)(cx.b, cx.value(x, dtype), cx.value(y, dtype))
+
+
+for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
+    _comparison(_name)
+
+
+def _logical(name: str) -> None:
+    @aten(f"logical_{name}.default")
+    def rule(cx: Context, x: Value, y: Value) -> Value:
+        return getattr(ops, f"logical_{name}")(cx.b, _truth(cx, x), _truth(cx, y))
+
+
+for _name in ("and", "or", "xor"):
+    _logical(_name)
+
+
+def _truth(cx: Context, x: Value) -> Value:
+    return ops.cast(cx.b, x, boolean)
+
+
+@aten("logical_not.default")
+def _logical_not(cx: Context, x: Value) -> Value:
+    return ops.logical_not(cx.b, _truth(cx, x))
+
+
+@aten("bitwise_not.default")
+def _bitwise_not(cx: Context, x: Value) -> Value:
+    return ops.bitwise_not(cx.b, x)
+
+
+# ---- unary mathematics ------------------------------------------------------------------------------------------------------
+
+
+def _unary(name: str, op: str | None = None) -> None:
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value) -> Value:
+        return getattr(ops, op or name)(cx.b, cx.value(x, cx.dtype))
+
+
+for _name in ("sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
+              "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv", "sigmoid", "lgamma",
+              "digamma", "floor", "ceil", "trunc", "round", "neg", "abs", "relu", "reciprocal", "silu", "mish",
+              "selu", "relu6", "hardswish", "hardsigmoid", "square"):
+    _unary(_name)
+_unary("fix", "trunc")
+_unary("absolute", "abs")
+_unary("log_sigmoid_forward", "logsigmoid")
+_unary("special_erf", "erf")
+
+
+@aten("sign.default", "sgn.default")
+def _sign(cx: Context, x: Value) -> Value:
+    """The sign; PyTorch gives 0 for NaN."""
+    if x.dtype == boolean:
+        return x
+    sign = ops.sign(cx.b, x)
+    return ops.select(cx.b, ops.isnan(cx.b, x), ops.full(cx.b, (), 0, x.dtype), sign) if x.dtype.is_float else sign
+
+
+def _classify(name: str, of_integer: bool) -> None:
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value) -> Value:
+        if x.dtype.is_float:
+            return getattr(ops, name)(cx.b, x)
+        return ops.full(cx.b, x.shape, of_integer, boolean)
+
+
+_classify("isnan", False)
+_classify("isinf", False)
+_classify("isfinite", True)
+
+
+@aten("logit.default")
+def _logit(cx: Context, x: Value, eps: float | None = None) -> Value:
+    return ops.logit(cx.b, cx.value(x, cx.dtype), eps)
+
+
+@aten("round.decimals")
+def _round_decimals(cx: Context, x: Value, decimals: int = 0) -> Value:
+    if decimals == 0 or not x.dtype.is_float:
+        return ops.round(cx.b, x)
+    scale = cx.value(10.0 ** abs(decimals), x.dtype)
+    up, down = (ops.mul, ops.div) if decimals > 0 else (ops.div, ops.mul)
+    return down(cx.b, ops.round(cx.b, up(cx.b, x, scale)), scale)
+
+
+@aten("gelu.default")
+def _gelu(cx: Context, x: Value, approximate: str = "none") -> Value:
+    return ops.gelu(cx.b, x, approximate=approximate)
+
+
+@aten("leaky_relu.default")
+def _leaky_relu(cx: Context, x: Value, slope: float = 0.01) -> Value:
+    return ops.leaky_relu(cx.b, x, slope)
+
+
+@aten("elu.default")
+def _elu(cx: Context, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
+    return ops.elu(cx.b, x, alpha, scale, input_scale)
+
+
+@aten("softplus.default")
+def _softplus(cx: Context, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
+    return ops.softplus(cx.b, x, beta, threshold)
+
+
+@aten("hardtanh.default")
+def _hardtanh(cx: Context, x: Value, lo: float = -1.0, hi: float = 1.0) -> Value:
+    return ops.clamp(cx.b, x, cx.value(lo, x.dtype), cx.value(hi, x.dtype))
+
+
+@aten("threshold.default")
+def _threshold(cx: Context, x: Value, threshold: float, value: float) -> Value:
+    keep = ops.gt(cx.b, x, cx.value(threshold, x.dtype))
+    nan_too = ops.logical_or(cx.b, keep, ops.isnan(cx.b, x)) if x.dtype.is_float else keep
+    return ops.select(cx.b, nan_too, x, cx.value(value, x.dtype))
+
+
+@aten("clamp.default", "clamp.Tensor")
+def _clamp(cx: Context, x: Value, lo: Operand | None = None, hi: Operand | None = None) -> Value:
+    bounds = [None if v is None else cx.value(v, cx.dtype) for v in (lo, hi)]
+    return ops.clamp(cx.b, cx.value(x, cx.dtype), *bounds)
+
+
+@aten("clamp_min.default", "clamp_min.Tensor")
+def _clamp_min(cx: Context, x: Value, lo: Operand) -> Value:
+    return _clamp(cx, x, lo, None)
+
+
+@aten("clamp_max.default", "clamp_max.Tensor")
+def _clamp_max(cx: Context, x: Value, hi: Operand) -> Value:
+    return _clamp(cx, x, None, hi)
+
+
+@aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
+def _where(cx: Context, c: Value, x: Operand, y: Operand) -> Value:
+    return ops.select(cx.b, _truth(cx, c), *_both(cx, x, y))
+
+
+@aten("masked_fill.Scalar", "masked_fill.Tensor")
+def _masked_fill(cx: Context, x: Value, mask: Value, value: Operand) -> Value:
+    return ops.select(cx.b, mask, cx.value(value, x.dtype), x)
+
+
+@aten("lerp.Scalar", "lerp.Tensor")
+def _lerp(cx: Context, x: Value, y: Value, weight: Operand) -> Value:
+    return ops.lerp(cx.b, x, y, cx.value(weight, x.dtype))
+
+
+@aten("addcmul.default")
+def _addcmul(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
+    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
+    return ops.add(cx.b, a, ops.mul(cx.b, ops.mul(cx.b, cx.value(value, cx.dtype), c), d))
+
+
+@aten("addcdiv.default")
+def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
+    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
+    return ops.add(cx.b, a, ops.mul(cx.b, cx.value(value, cx.dtype), ops.div(cx.b, c, d)))
+
+
+# ---- casts and creation -----------------------------------------------------------------------------------------------------
+
+
+@aten("_to_copy.default", "clone.default", "alias.default", "contiguous.default", "detach.default", "lift_fresh_copy.default",
+      "to.dtype", "to.dtype_layout", "to.device", "type_as.default", "positive.default", "real.default",
+      "alias_copy.default", "detach_copy.default", "lift.default", "conj.default", "_conj.default",
+      "resolve_conj.default", "resolve_neg.default")
+def _copy(cx: Context, x: Value, *_: Any, **__: Any) -> Value:
+    return ops.cast(cx.b, x, cx.dtype)
+
+
+@aten("copy.default")
+def _copy_from(cx: Context, x: Value, source: Value, *_: Any) -> Value:
+    return ops.expand(cx.b, ops.cast(cx.b, source, x.dtype), x.shape)
+
+
+@aten("dropout.default", "native_dropout.default", "alpha_dropout.default", "feature_dropout.default")
+def _dropout(cx: Context, x: Value, p: float = 0.5, train: bool = False) -> Any:
+    if train and p:
+        raise UnsupportedError("dropout while training")
+    return (x, ops.full(cx.b, x.shape, True, boolean)) if len(cx.results) > 1 else x
+
+
+@aten("full.default", "full_like.default", "new_full.default")
+def _full(cx: Context, shape_or_like: Any, *args: Any, **_: Any) -> Value:
+    value = args[0] if isinstance(shape_or_like, Value) and len(args) == 1 else args[-1]
+    if isinstance(value, Value | Expr):
+        return ops.expand(cx.b, cx.value(value, cx.dtype), cx.shape)
+    return ops.full(cx.b, cx.shape, value, cx.dtype)
+
+
+def _filled(names: tuple[str, ...], value: int) -> None:
+    @aten(*names)
+    def rule(cx: Context, *_: Any, **__: Any) -> Value:
+        return ops.full(cx.b, cx.shape, value, cx.dtype)
+
+
+_filled(("zeros.default", "zeros_like.default", "new_zeros.default", "empty.memory_format", "empty_like.default",
+         "new_empty.default", "empty_strided.default", "new_empty_strided.default"), 0)
+_filled(("ones.default", "ones_like.default", "new_ones.default"), 1)
+
+
+@aten("scalar_tensor.default")
+def _scalar_tensor(cx: Context, value: Any, **_: Any) -> Value:
+    return cx.value(value, cx.dtype)
+
+
+@aten("fill.Scalar", "fill.Tensor")
+def _fill(cx: Context, x: Value, value: Operand) -> Value:
+    return ops.expand(cx.b, cx.value(value, x.dtype), x.shape)
+
+
+@aten("arange.default", "arange.start", "arange.start_step")
+def _arange(cx: Context, *args: Any, **__: Any) -> Value:
+    start, _, step = (0, args[0], 1) if len(args) == 1 else (*args, 1)[:3]
+    wide = cx.dtype if cx.dtype.is_float else i64
+    return ops.cast(cx.b, ops.arange(cx.b, start, step, cx.shape[0], wide), cx.dtype)
+
+
+@aten("linspace.default")
+def _linspace(cx: Context, start: float, end: float, steps: int, **_: Any) -> Value:
+    if not cx.dtype.is_float or not isinstance(start, int | float) or not isinstance(end, int | float):
+        raise UnsupportedError("linspace of integers or tensors")
+    if steps < 2:
+        return ops.full(cx.b, cx.shape, start, cx.dtype)
+    step = (end - start) / (steps - 1)
+    i = ops.cast(cx.b, ops.iota(cx.b, cx.shape, 0), cx.dtype.compute)
+    near = ops.add(cx.b, ops.mul(cx.b, i, step), start)
+    far = ops.sub(cx.b, ops.full(cx.b, (), end, i.dtype), ops.mul(cx.b, ops.sub(cx.b, ops.full(
+        cx.b, (), steps - 1, i.dtype), i), step))
+    return ops.select(cx.b, ops.lt(cx.b, i, ops.full(cx.b, (), steps // 2, i.dtype)), near, far)
+
+
+@aten("eye.default", "eye.m")
+def _eye(cx: Context, *_: Any, **__: Any) -> Value:
+    i, j = (ops.iota(cx.b, cx.shape, d) for d in (0, 1))
+    return ops.cast(cx.b, ops.eq(cx.b, i, j), cx.dtype)
+
+
+# ---- reductions and scans -----------------------------------------------------------------------------------------------------
+
+
+def _reduction(names: tuple[str, ...], op: str) -> None:
+    @aten(*names)
+    def rule(cx: Context, x: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+        wide = cx.dtype if cx.dtype != boolean else x.dtype
+        return getattr(ops, op)(cx.b, cx.value(x, wide), _dims(x, dim), keepdims=keepdim)
+
+
+def _dims(x: Value, dim: Any) -> tuple[int, ...] | None:
+    axes = axes_of(dim)
+    return () if x.rank == 0 else axes
+
+
+_reduction(("sum.default", "sum.dim_IntList"), "reduce_sum")
+_reduction(("mean.default", "mean.dim"), "mean")
+_reduction(("amax.default", "max.default"), "reduce_max")
+_reduction(("amin.default", "min.default"), "reduce_min")
+_reduction(("prod.default", "prod.dim_int"), "reduce_prod")
+
+
+def _truth_reduction(name: str) -> None:
+    @aten(f"{name}.default", f"{name}.dim", f"{name}.dims")
+    def rule(cx: Context, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
+        return getattr(ops, f"reduce_{name}")(cx.b, _truth(cx, x), _dims(x, dim), keepdims=keepdim)
+
+
+_truth_reduction("any")
+_truth_reduction("all")
+
+
+@aten("logsumexp.default")
+def _logsumexp(cx: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
+    return ops.logsumexp(cx.b, cx.value(x, cx.dtype), _dims(x, dim), keepdims=keepdim)
+
+
+@aten("var.correction", "var.dim")
+def _var(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None, keepdim: bool = False
+         ) -> Value:
+    return ops.var(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction), keepdims=_keep(unbiased, keepdim))
+
+
+@aten("std.correction", "std.dim")
+def _std(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None, keepdim: bool = False
+         ) -> Value:
+    return ops.std(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction), keepdims=_keep(unbiased, keepdim))
+
+
+@aten("var_mean.correction", "var_mean.dim")
+def _var_mean(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None,
+              keepdim: bool = False) -> Any:
+    return ops.var_mean(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction),
+                        keepdims=_keep(unbiased, keepdim))
+
+
+def _correction(unbiased: tuple[Any, ...], correction: float | None) -> float:
+    if unbiased:
+        return 1 if unbiased[0] else 0
+    return 1 if correction is None else correction
+
+
+def _keep(unbiased: tuple[Any, ...], keepdim: bool) -> bool:
+    return bool(unbiased[1]) if len(unbiased) > 1 else keepdim
+
+
+@aten("argmax.default")
+def _argmax(cx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(cx, "argmax", x, dim, keepdim)
+
+
+@aten("argmin.default")
+def _argmin(cx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+    return _arg(cx, "argmin", x, dim, keepdim)
+
+
+def _arg(cx: Context, name: str, x: Value, dim: int | None, keepdim: bool) -> Value:
+    if x.rank == 0:
+        return ops.full(cx.b, (), 0, i64)
+    return getattr(ops, name)(cx.b, x, dim, keepdims=keepdim)
+
+
+@aten("max.dim")
+def _max_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
+    return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else ops.max_with_index(cx.b, x, dim, keepdims=keepdim)
+
+
+@aten("min.dim")
+def _min_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
+    return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else ops.min_with_index(cx.b, x, dim, keepdims=keepdim)
+
+
+def _scan(name: str) -> None:
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value, dim: int, **_: Any) -> Value:
+        wide = cx.value(x, cx.dtype)
+        return wide if x.rank == 0 else getattr(ops, name)(cx.b, wide, dim)
+
+
+for _name in ("cumsum", "cumprod", "logcumsumexp"):
+    _scan(_name)
+
+
+def _scan_index(name: str) -> None:
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value, dim: int) -> Any:
+        return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else getattr(ops, name)(cx.b, x, dim)
+
+
+_scan_index("cummax")
+_scan_index("cummin")
+
+
+@aten("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
+def _vector_norm(cx: Context, x: Value, ord: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+    p = 2.0 if ord is None else float(ord)
+    if not math.isfinite(p) or p <= 0:
+        raise UnsupportedError(f"a vector norm of order {ord}")
+    return ops.p_norm(cx.b, cx.value(x, cx.dtype), p, _dims(x, dim), keepdims=keepdim)
+
+
+@aten("softmax.int", "_softmax.default", "_safe_softmax.default")
+def _softmax(cx: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    wide = cx.value(x, cx.dtype)
+    return ops.exp(cx.b, ops.sub(cx.b, wide, wide)) if x.rank == 0 else ops.softmax(cx.b, wide, dim)
+
+
+@aten("log_softmax.int", "_log_softmax.default")
+def _log_softmax(cx: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
+    wide = cx.value(x, cx.dtype)
+    return ops.sub(cx.b, wide, wide) if x.rank == 0 else ops.log_softmax(cx.b, wide, dim)
+
+
+@aten("prims.convert_element_type.default")
+def _convert(cx: Context, x: Value, dtype: Any) -> Value:
+    return ops.cast(cx.b, x, dtype_of(dtype))
+

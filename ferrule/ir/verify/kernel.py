@@ -1,0 +1,212 @@
+"""The rules of kernels and launches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
+from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Scope
+from ferrule.ir.simplify import prove_nonneg
+from ferrule.ir.text import print_stage
+from ferrule.ir.verify.rules import Fault, Rule, check, names, repeated
+from ferrule.ir.verify.stage import STAGE_RULES, StageRule
+
+_PRIVATE = (Space.SCRATCH, Space.REG)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A stage in its kernel: the axes and the scratch that are alive there, and the scratch written
+    before it.
+    """
+
+    stage: Stage
+    number: int
+    open: tuple[Expr, ...]
+    scratch: frozenset[Buf]
+    written: frozenset[Buf]
+
+
+def verify_kernel(kernel: Kernel) -> None:
+    """Raises VerifyError if `kernel` breaks a rule."""
+    placed = _placed(kernel)
+    shown = lambda: [print_stage(p.stage) for p in placed]  # noqa: E731
+    check("kernel", kernel.name, (kernel, placed), KERNEL_RULES, shown)
+
+
+def verify_launch(launch: Launch) -> None:
+    """Raises VerifyError if `launch` or one of its kernels breaks a rule."""
+    check("launch", launch.name, launch, LAUNCH_RULES, list)
+    for phase in launch.phases:
+        for kernel in phase:
+            verify_kernel(kernel)
+
+
+Whole = tuple[Kernel, list[Placed]]
+
+
+def _placed(kernel: Kernel) -> list[Placed]:
+    out: list[Placed] = []
+
+    def visit(
+        body: tuple[Item, ...], axes: tuple[Expr, ...], alive: frozenset[Buf], done: set[Buf]
+    ) -> None:
+        for item in body:
+            if isinstance(item, Scope):
+                inner = alive | set(item.scratch)
+                visit(item.body, (*axes, item.axis), inner, done - set(item.scratch))
+                done |= {b for p in out for b in p.stage.writes if b in alive}
+            else:
+                out.append(Placed(item, len(out), axes, alive, frozenset(done)))
+                done |= set(item.writes)
+
+    visit(kernel.body, kernel.grid, frozenset(kernel.scratch), set())
+    return out
+
+
+def _each_stage(rule: StageRule) -> Rule:
+    def faults(whole: Whole) -> Iterator[Fault]:
+        for p in whole[1]:
+            for message in rule.faults(p.stage, frozenset(p.open)):
+                yield Fault(f"{p.stage.name}: {message}", p.number)
+
+    return Rule(rule.says, faults)
+
+
+def _each(
+    check_one: Callable[[Kernel, Placed], Iterator[str]],
+) -> Callable[[Whole], Iterator[Fault]]:
+    def faults(whole: Whole) -> Iterator[Fault]:
+        for p in whole[1]:
+            for message in check_one(whole[0], p):
+                yield Fault(f"{p.stage.name}: {message}", p.number)
+
+    return faults
+
+
+def _scopes(body: tuple[Item, ...]) -> Iterator[Scope]:
+    for item in body:
+        if isinstance(item, Scope):
+            yield item
+            yield from _scopes(item.body)
+
+
+def _scratch_declared(whole: Whole) -> Iterator[Fault]:
+    kernel = whole[0]
+    declared = [*kernel.scratch, *(b for s in _scopes(kernel.body) for b in s.scratch)]
+    for b in declared:
+        if b.space not in _PRIVATE:
+            yield Fault(f"{b.name} is declared as scratch and is {b.space.value}")
+    for name in repeated(b.name for b in (*declared, *kernel.globals)):
+        yield Fault(f"two buffers are called {name}")
+
+
+def _scratch_alive(kernel: Kernel, p: Placed) -> Iterator[str]:
+    for b in (*p.stage.reads, *p.stage.writes):
+        if b.space in _PRIVATE and b not in p.scratch:
+            yield f"the scratch {b.name} is not alive here"
+
+
+def _scratch_written(kernel: Kernel, p: Placed) -> Iterator[str]:
+    needs = set(p.stage.reads)
+    if p.stage.combine is not None:
+        needs |= set(p.stage.writes)
+    for b in needs:
+        if b.space in _PRIVATE and b not in p.written:
+            yield f"the scratch {b.name} is read and nothing before has written it"
+
+
+def _points_independent(kernel: Kernel, p: Placed) -> Iterator[str]:
+    pinned = conjuncts(p.stage.when)
+    if p.stage.compute.fold is None:
+        pinned += conjuncts(p.stage.compute.where)
+    for b, idx in p.stage.targets:
+        if b.space in _PRIVATE or any(loads(i) for i in idx):
+            continue
+        for a in kernel.grid:
+            stored = any(a in i.axes for i in idx)
+            if not stored and a.extent is not ONE and not any(_pins(c, a) for c in pinned):
+                yield f"{b.name} is stored at every point of the grid axis {a.name}"
+
+
+def _pins(c: Expr, a: Expr) -> bool:
+    """Whether the condition `c` holds for one value of `a` at most."""
+    if c.op == "eq":
+        return a in c.args and a not in c.args[1 - c.args.index(a)].axes
+    if c.op in ("lt", "le") and c.args[0] is a:
+        limit = c.args[1] - ONE if c.op == "lt" else c.args[1]
+        return prove_nonneg(-limit)
+    return False
+
+
+def _kind_faults(kernel: Kernel, p: Placed) -> Iterator[str]:
+    nest = (*p.open[len(kernel.grid) :], *p.stage.compute.all_axes)
+    wide = [a for a in nest if kernel.kind(a) is Kind.LANES]
+    if len(wide) > 1:
+        yield f"{names(wide)} are LANES axes at once"
+    for a in nest:
+        if kernel.kind(a) in (Kind.LANES, Kind.UNROLL) and not a.extent.is_const:
+            yield f"the {kernel.kind(a).value} axis {a.name} has no constant extent: {a.extent}"
+
+
+def _registers(kernel: Kernel, p: Placed) -> Iterator[str]:
+    places = list(p.stage.targets)
+    places += [(ld.attr, ld.args) for e in p.stage.exprs() for ld in loads(e)]
+    for b, idx in places:
+        if b.space is not Space.REG:
+            continue
+        if not all(s.is_const for s in b.shape):
+            yield f"the register buffer {b.name} has no constant shape"
+        for i in idx:
+            free = [n for n in walk(i) if n.op in ("dim", "load") or (
+                n.op == "axis" and kernel.kind(n) not in (Kind.UNROLL, Kind.LANES))]  # fmt: skip
+            if free:
+                yield f"the register buffer {b.name} is indexed by {free[0]}"
+
+
+KERNEL_RULES = (
+    *(_each_stage(r) for r in STAGE_RULES),
+    Rule("scratch is SCRATCH or REG, and names are unique", _scratch_declared),
+    Rule("scratch is used while it is alive", _each(_scratch_alive)),
+    Rule("scratch is written before it is read", _each(_scratch_written)),
+    Rule("grid points never store to the same place", _each(_points_independent)),
+    Rule(
+        "one LANES axis is open at most; LANES and UNROLL have constant extents",
+        _each(_kind_faults),
+    ),
+    Rule("registers are indexed by constants, UNROLL and LANES axes alone", _each(_registers)),
+)
+
+
+def _launch_scratch(launch: Launch) -> Iterator[Fault]:
+    for b in launch.scratch:
+        if b.space is not Space.LAUNCH:
+            yield Fault(f"{b.name} is scratch of the launch and is {b.space.value}")
+    written: set[Buf] = set()
+    for phase in launch.phases:
+        for kernel in phase:
+            for b in kernel.globals:
+                if b.space is Space.LAUNCH and b not in launch.scratch:
+                    yield Fault(f"{kernel.name} uses {b.name}, which the launch does not declare")
+                if b in launch.scratch and b not in written and b not in kernel.written:
+                    yield Fault(f"{kernel.name} reads {b.name} before any phase has written it")
+        written |= {b for kernel in phase for b in kernel.written}
+
+
+def _phases_independent(launch: Launch) -> Iterator[Fault]:
+    for phase in launch.phases:
+        for name in repeated(k.name for k in phase):
+            yield Fault(f"two kernels of a phase are called {name}")
+        for k in phase:
+            for other in phase:
+                shared = set(k.written) & set(other.globals) if k is not other else set()
+                for b in shared - set(other.written):
+                    yield Fault(f"{other.name} reads {b.name}, which {k.name} writes in its phase")
+
+
+LAUNCH_RULES = (
+    Rule("scratch of the launch is declared, and written before it is read", _launch_scratch),
+    Rule("kernels of one phase do not read what another one writes", _phases_independent),
+)
