@@ -18,6 +18,7 @@ leaves the inner loops.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ from ferrule.ir.simplify import simplify
 
 CTX_STATUS, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_FIRST = 0, 1, 2, 3
 _ALIGN = 64
+_DEPTH = 10_000  # a fused expression of n operations in a row takes 3n frames
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,15 @@ def emit_function(function: Function, target: Target) -> str:
 
 def lower(function: Function, target: Target, linkage: str = "") -> Emitted:
     """One function as LLVM text; with the linkage `internal` it is not exported."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, _DEPTH))
+    try:
+        return _lower(function, target, linkage)
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def _lower(function: Function, target: Target, linkage: str) -> Emitted:
     b = Builder(target)
     cx = Context(b, written(function.body), load)
     for k, buf in enumerate(function.bufs):

@@ -207,9 +207,9 @@ def _read_vector(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -
     ptr, type = pointer(cx, buf, p), memory_type(buf.dtype)
     full = vector_type(type, at.width)
     callee = f"llvm.masked.load.{suffix(type, at.width)}.p0"
-    b.declare(callee, full, f"ptr, {mask.full}, {full}")
+    b.declare(callee, full, f"ptr, i32 immarg, {mask.full}, {full}")
     text = (
-        f"call {full} @{callee}(ptr align {buf.dtype.size} {ptr.text}, {mask.full} {mask.text}, "
+        f"call {full} @{callee}(ptr {ptr.text}, i32 {buf.dtype.size}, {mask.full} {mask.text}, "
         f"{full} zeroinitializer)"
     )
     return _placed(cx, buf, text, type, at.width, max(ptr.level, mask.level))
@@ -298,11 +298,9 @@ def _write_vector(cx: Context, at: Place, v: Val, mask: Val | None) -> None:
         b.line(f"store {v.full} {v.text}, ptr {ptr.text}, align {buf.dtype.size}")
         return
     callee = f"llvm.masked.store.{suffix(v.type, at.width)}.p0"
-    b.declare(callee, "void", f"{v.full}, ptr, {mask.full}")
-    b.line(
-        f"call void @{callee}({v.full} {v.text}, ptr align {buf.dtype.size} {ptr.text}, "
-        f"{mask.full} {mask.text})"
-    )
+    b.declare(callee, "void", f"{v.full}, ptr, i32 immarg, {mask.full}")
+    operands = f"{v.full} {v.text}, ptr {ptr.text}, i32 {buf.dtype.size}, {mask.full} {mask.text}"
+    b.line(f"call void @{callee}({operands})")
 
 
 def prefetch(cx: Context, buf: Buf, idx: tuple[Expr, ...]) -> None:

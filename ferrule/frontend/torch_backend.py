@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_flatten, tree_structure, tree_unflatten
 
 from ferrule.base import log
 from ferrule.base.errors import FerruleError, InputError
@@ -113,7 +114,8 @@ class Plan:
         bound = Bound(program)
         return Segment(True, s.nodes, [*free, *(self._symbol(name) for name in extra)], s.outputs), bound, known
 
-    def _known(self, n: Any) -> torch.Tensor:
+    def known(self, n: Any) -> torch.Tensor:
+        """The tensor of a parameter."""
         return self.params[n] if n in self.params else self.attributes[n]
 
     def _symbol(self, name: str) -> Any:
@@ -140,10 +142,11 @@ class Plan:
         if self.direct is not None:
             bound, places, results, known = self.direct
             if known:
-                bound.refresh([self._known(n) for n in known])
+                bound.refresh([self.known(n) for n in known])
             out = bound([args[i] for i in places])
             return [out[i] for i in results]
-        return self._interpret(args)
+        with torch.no_grad():
+            return self._interpret(args)
 
     def _interpret(self, args: Sequence[Any]) -> list[Any]:
         env: dict[Any, Any] = dict(zip(self.placeholders, args, strict=True)) | self.attributes
@@ -163,7 +166,7 @@ class Plan:
                     value(n)
                 continue
             if known:
-                bound.refresh([self._known(n) for n in known])
+                bound.refresh([self.known(n) for n in known])
             env.update(zip(s.outputs, bound([value(n) for n in s.inputs]), strict=True))
         return [value(r) for r in self.results] if isinstance(self.results, tuple | list) else [value(self.results)]
 
@@ -242,8 +245,7 @@ def _through_aot(gm: Any, example_inputs: Sequence[Any], compile_graph: CompileG
             args.clear()
             for i, n in places:
                 plan.params[n] = given[i]
-            with torch.no_grad():
-                return plan(given)
+            return plan(given)
 
         run._boxed_call = True  # type: ignore[attr-defined]
         return run
@@ -260,9 +262,7 @@ class CompiledModule:
     """A module compiled ahead of its calls. Call it with tensors as the module."""
 
     def __init__(self, plan: Plan, program: Any, seconds: float):
-        from torch.utils._pytree import tree_flatten
-
-        self._plan, self._program, self._flatten = plan, program, tree_flatten
+        self._plan, self._program = plan, program
         self.compile_seconds = seconds
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
         self._mutated = list(program.graph_signature.buffers_to_mutate.values())
@@ -271,19 +271,42 @@ class CompiledModule:
         names = {s.target: plan.params[n] for s, n in zip(program.graph_signature.input_specs, plan.placeholders,
                                                          strict=True) if n in plan.params}
         self._buffers = [names[t] for t in self._mutated]
+        self._arguments = len(self._user_inputs)
+        self._bound = self._direct()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        flat, spec = self._flatten((args, kwargs))
+        direct = self._bound
+        if direct is not None and not kwargs and len(args) == self._arguments:
+            bound, places, known = direct
+            if known:
+                bound.refresh(known)
+            return bound([args[i] for i in places])[0]
+        return self._general(args, kwargs)
+
+    def _direct(self) -> tuple[Bound, list[int], list[torch.Tensor]] | None:
+        """What a call needs where arguments are plain tensors and the result is one: no trees to walk."""
+        leaf = type(tree_structure(0))
+        plain = self._in_spec == tree_structure(((0,) * len(self._user_inputs), {}))
+        if self._plan.direct is None or not plain or type(self._out_spec) is not leaf or self._buffers \
+                or self._out_spec != tree_structure(0):
+            return None
+        bound, places, results, known = self._plan.direct
+        if results != [0] or any(i not in self._user_inputs for i in places):
+            return None
+        return bound, [self._user_inputs.index(i) for i in places], [self._plan.known(n) for n in known]
+
+    def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        flat, spec = tree_flatten((args, kwargs))
         if spec != self._in_spec:
             raise InputError(f"expected arguments of the structure {self._in_spec}, got {spec}")
         given: list[Any] = list(self._fixed)
         for i, x in zip(self._user_inputs, flat, strict=True):
             given[i] = x
+        out = self._plan(given)
         with torch.no_grad():
-            out = self._plan(given)
-        for buffer, new in zip(self._buffers, out, strict=False):
-            buffer.copy_(new)
-        return self._out_spec.unflatten(out[len(self._buffers):]) if hasattr(self._out_spec, "unflatten") else out
+            for buffer, new in zip(self._buffers, out, strict=False):
+                buffer.copy_(new)
+        return tree_unflatten(out[len(self._buffers):], self._out_spec)
 
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""

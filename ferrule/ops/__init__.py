@@ -1,3 +1,4 @@
+# ruff: noqa: I001
 """ops: the operator vocabulary.
 
 Importing this package defines every operator of the Graph level. `ops.name(b, *values, **attrs)`
@@ -12,6 +13,9 @@ from ferrule.ops.attention import (
 )
 from ferrule.ops.contract import (
     addmm, bmm, dot_general, einsum, linear, matmul, scaled,
+)
+from ferrule.ops.conv import (
+    conv,
 )
 from ferrule.ops.create import (
     arange, constant, full, iota, scalar,
@@ -77,6 +81,8 @@ __all__ = [
     "tril", "triu", "pixel_shuffle", "pixel_unshuffle",
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
+    # conv
+    "conv",
     # attention
     "attention",
 ]  # fmt: skip

@@ -337,3 +337,19 @@ def test_generic_code_calls_no_library_for_rounding_or_halves():
     text = assembly(emit_module([Function("f", (y, h, x), 2, (), (), (body,))], target), target)
     calls = [line.split()[1] for line in text.splitlines() if line.strip().startswith("call")]
     assert calls == ["f.body"]
+
+
+def test_a_chain_of_a_thousand_operations(run_on):
+    x = rng.integers(-9, 9, N)
+
+    def chain(a: Expr) -> list[Expr]:
+        out = cast(a, dt.i32)
+        for k in range(1000):
+            out = call("xor", out, const(k, dt.i32)) + cast(a, dt.i32)
+        return [out]
+
+    want = x.astype(np.int32)
+    for k in range(1000):
+        want = (want ^ k) + x.astype(np.int32)
+    (got,) = evaluate(run_on, 8, [(i64, x)], chain)
+    np.testing.assert_array_equal(got, want)

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
+from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads
 from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Scope
 from ferrule.ir.simplify import prove_nonneg
 from ferrule.ir.text import print_stage
-from ferrule.ir.verify.rules import Fault, Rule, check, names, repeated
+from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
 from ferrule.ir.verify.stage import STAGE_RULES, StageRule
 
 _PRIVATE = (Space.SCRATCH, Space.REG)
@@ -159,11 +159,10 @@ def _registers(kernel: Kernel, p: Placed) -> Iterator[str]:
             continue
         if not all(s.is_const for s in b.shape):
             yield f"the register buffer {b.name} has no constant shape"
-        for i in idx:
-            free = [n for n in walk(i) if n.op in ("dim", "load") or (
-                n.op == "axis" and kernel.kind(n) not in (Kind.UNROLL, Kind.LANES))]  # fmt: skip
-            if free:
-                yield f"the register buffer {b.name} is indexed by {free[0]}"
+        for n in (n for i in idx for n in leaves(i)):
+            fixed = n.op == "axis" and kernel.kind(n) in (Kind.UNROLL, Kind.LANES)
+            if not fixed:
+                yield f"the register buffer {b.name} is indexed by {n}"
 
 
 KERNEL_RULES = (

@@ -12,7 +12,7 @@ from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store
 from ferrule.ir.text import print_stmt
 from ferrule.ir.verify.expr import fault_of
-from ferrule.ir.verify.rules import Fault, Rule, check, names, repeated
+from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
 from ferrule.ir.verify.stage import monoid_faults
 
 _PRIVATE = (Space.SCRATCH, Space.REG)
@@ -190,9 +190,9 @@ def _registers(f: Function, p: Placed) -> Iterator[str]:
             continue
         if not all(x.is_const for x in b.shape):
             yield f"the register buffer {b.name} has no constant shape"
-        for n in (n for i in idx for n in walk(i)):
+        for n in (n for i in idx for n in leaves(i)):
             fixed = n.op == "axis" and p.axes.get(n) in (Kind.UNROLL, Kind.LANES)
-            if n.op in ("dim", "load") or (n.op == "axis" and not fixed):
+            if not fixed:
                 yield f"the register buffer {b.name} is indexed by {n}"
 
 

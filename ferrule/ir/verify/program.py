@@ -295,11 +295,11 @@ PROGRAM_RULES = (
     Rule("an argument has the dtype, shape and layout that its function expects", _arguments_match),
     Rule("the last variant holds always", _exhaustive),
     Rule("prepare fills consts from params; main writes outputs and temps", _may_touch),
-    Rule("buffers are written before they are read, outputs in any case", _written_before_read),
     Rule(
         "calls of a phase are independent, and what a call writes is given once",
         _phases_independent,
     ),
+    Rule("buffers are written before they are read, outputs in any case", _written_before_read),
     Rule("buffers lie in their arena, aligned", _inside_arena),
     Rule("temps that are in use together do not overlap, nor do consts", _no_overlap),
 )

@@ -62,6 +62,17 @@ def names(axes: Iterable[Expr]) -> str:
     return ", ".join(sorted(a.name for a in axes)) or "none"
 
 
+def leaves(e: Expr) -> Iterator[Expr]:
+    """The dims, axes, loads and operands in `e`, those in the extents of axes left out."""
+    stack = [e]
+    while stack:
+        node = stack.pop()
+        if node.op in ("dim", "axis", "load", "arg"):
+            yield node
+        if node.op != "axis":
+            stack.extend(node.args)
+
+
 def repeated(items: Iterable[Any]) -> list[Any]:
     """What comes more than once."""
     seen: set[Any] = set()

@@ -1,0 +1,241 @@
+"""Convolution, of one to three spatial dims, as a sum over windows:
+
+    y[n, o, p..] = sum over i, k.. of x[n, g*I + i, p*stride + k*dilation - low] * w[o, i, k..]
+
+with I input channels a group, g = o // (output channels / groups), and what lies outside of x left
+out. The transposed convolution is its gradient, as a sum over the x that reach p:
+
+    y[n, o, p..] = sum over i, k.. of x[n, g*I + i, q / stride] * w[g*I + i, o % O, k..]
+                   where q = p + low - k*dilation is a multiple of the stride
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ferrule.base.errors import CompileError
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, as_index, both, eq, le, lt
+from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
+from ferrule.ir.monoids import SUM
+from ferrule.ir.simplify import equal, simplify
+from ferrule.ops.elementary import add
+from ferrule.ops.op import (
+    Array,
+    Index,
+    check_kind,
+    define,
+    element,
+    folded,
+    same_dtype,
+    show_types,
+    upcast,
+)
+from ferrule.ops.view import reshape
+
+Size = Expr | int
+Padding = int | Sequence[Size | tuple[Size, Size]]
+
+
+# ---- the type rule ------------------------------------------------------------------------------
+
+
+def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
+    x, w = types
+    dtype = same_dtype("conv", types)
+    check_kind("conv", x, "fiu")
+    groups, transposed = attrs["groups"], attrs["transposed"]
+    n = w.rank - 2
+    if n not in (1, 2, 3) or x.rank != w.rank or len(attrs["stride"]) != n:
+        raise CompileError(
+            "conv takes x[n, channels, ..] and w[channels, channels, ..] of the same 1 to 3 "
+            f"spatial dims, got {show_types(types)}"
+        )
+    into = w.shape[0] if transposed else w.shape[1] * groups
+    split = w.shape[0] % groups
+    if not equal(x.shape[1], into) or not equal(split, ZERO):
+        raise CompileError(
+            f"conv of {show_types(types)} in {groups} groups: x must have {simplify(into)} "
+            "channels, and the first size of w must divide into the groups"
+        )
+    channels = w.shape[1] * groups if transposed else w.shape[0]
+    place = _transposed_size if transposed else _size
+    spatial = (place(x.shape[d + 2], w.shape[d + 2], d, attrs) for d in range(n))
+    return tensor((x.shape[0], channels, *spatial), dtype)
+
+
+def _size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
+    """How many windows there are along the spatial dim `d`."""
+    low, high = attrs["padding"][d]
+    reach = (kernel - 1) * attrs["dilation"][d]
+    return (size + low + high - reach - 1) // attrs["stride"][d] + 1
+
+
+def _transposed_size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
+    low, high = attrs["padding"][d]
+    reach = (kernel - 1) * attrs["dilation"][d]
+    spread = (size - 1) * attrs["stride"][d]
+    return spread + reach + 1 + attrs["output_padding"][d] - low - high
+
+
+# ---- the Compute --------------------------------------------------------------------------------
+
+
+def _compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
+    x, w = ins
+    (out,) = outs
+    n, o, *place = axes = ctx.axes(out.shape)
+    transposed, groups = attrs["transposed"], attrs["groups"]
+    inner = simplify(x.shape[1] // groups)
+    sizes = (inner, *w.shape[2:])
+    every = ctx.axes(sizes, "k")
+    over = tuple(a for a in every if a.extent is not ONE) or every[:1]
+    channel, *window = (a if a in over else ZERO for a in every)
+    source = _gathered if transposed else _window
+    index, guards = source(x, tuple(place), tuple(window), attrs)
+    each = simplify(out.shape[1] // groups)  # output channels a group
+    group = o // each if groups > 1 else ZERO
+    read = simplify(group * inner + channel)
+    if transposed:
+        at_w = (read, simplify(o % each) if groups > 1 else o)
+    else:
+        at_w = (o, channel)
+    value = element(x, n, read, *index) * element(w, *at_w, *window)
+    where = simplify(both(*guards))
+    guard = None if where.is_const and where.value else where
+    return folded(ctx, out, axes, value, over, SUM(value.dtype), guard)
+
+
+def _window(x: Buf, place: Index, window: Index, attrs: Attrs) -> tuple[Index, list[Expr]]:
+    """The spatial index into x, and what must hold of it."""
+    index, guards = [], []
+    for d, (p, k) in enumerate(zip(place, window, strict=True)):
+        low, high = attrs["padding"][d]
+        i = simplify(p * attrs["stride"][d] + k * attrs["dilation"][d] - low)
+        guards += [] if low is ZERO else [le(ZERO, i)]
+        guards += [] if high is ZERO else [lt(i, x.shape[d + 2])]
+        index.append(i)
+    return tuple(index), guards
+
+
+def _gathered(x: Buf, place: Index, window: Index, attrs: Attrs) -> tuple[Index, list[Expr]]:
+    """The spatial index into x of a transposed convolution, and what must hold of it."""
+    index, guards = [], []
+    for d, (p, k) in enumerate(zip(place, window, strict=True)):
+        stride = as_index(attrs["stride"][d])
+        q = simplify(p + attrs["padding"][d][0] - k * attrs["dilation"][d])
+        guards += [le(ZERO, q), lt(q, x.shape[d + 2] * stride)]
+        guards += [] if stride is ONE else [eq(simplify(q % stride), ZERO)]
+        index.append(simplify(q // stride))
+    return tuple(index), guards
+
+
+# ---- the meaning --------------------------------------------------------------------------------
+
+
+def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
+    """One product of matrices for each place in the window, floats summed in f64."""
+    x, w = map(upcast, arrays)
+    wide = np.dtype(np.float64) if x.dtype.kind == "f" else x.dtype
+    place = _transposed_meaning if attrs["transposed"] else _direct_meaning
+    return place(x.astype(wide), w.astype(wide), attrs).astype(x.dtype)
+
+
+def _direct_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
+    groups, stride = attrs["groups"], attrs["stride"]
+    x = _padded(x, attrs["padding"])
+    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], attrs["dilation"], strict=True)]
+    size = [(s - r) // t + 1 for s, r, t in zip(x.shape[2:], reach, stride, strict=True)]
+    x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
+    w = w.reshape(groups, -1, *w.shape[1:])
+    out = np.zeros((x.shape[0], groups, w.shape[1], *size), x.dtype)
+    for k in np.ndindex(*w.shape[3:]):
+        first = [i * d for i, d in zip(k, attrs["dilation"], strict=True)]
+        cut = tuple(
+            slice(f, f + n * t, t) for f, n, t in zip(first, size, stride, strict=True)
+        )
+        out += np.einsum("ngi...,goi->ngo...", x[:, :, :, *cut], w[:, :, :, *k])
+    return out.reshape(out.shape[0], -1, *size)
+
+
+def _padded(x: Array, padding: tuple[tuple[int, int], ...]) -> Array:
+    """Spatial dims grown by zeros, or cropped where the amounts are negative."""
+    grow = [(max(lo, 0), max(hi, 0)) for lo, hi in padding]
+    x = np.pad(x, [(0, 0), (0, 0), *grow])
+    cut = [slice(max(-lo, 0), s - max(-hi, 0)) for (lo, hi), s in zip(padding, x.shape[2:])]
+    return x[:, :, *cut]
+
+
+def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
+    """The direct one of x spread out by the stride, with the window turned round."""
+    groups, stride = attrs["groups"], attrs["stride"]
+    spread = [(s - 1) * t + 1 for s, t in zip(x.shape[2:], stride, strict=True)]
+    wide = np.zeros((*x.shape[:2], *spread), x.dtype)
+    wide[:, :, *(slice(None, None, t) for t in stride)] = x
+    padding = tuple(
+        ((k - 1) * d - lo, (k - 1) * d - hi + extra)
+        for k, d, (lo, hi), extra in zip(
+            w.shape[2:], attrs["dilation"], attrs["padding"], attrs["output_padding"], strict=True
+        )
+    )
+    turned = np.flip(w, tuple(range(2, w.ndim))).reshape(groups, -1, *w.shape[1:])
+    turned = turned.swapaxes(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    direct = {**attrs, "padding": padding, "stride": (1,) * len(stride)}
+    return _direct_meaning(wide, turned, direct)
+
+
+define("conv", _infer, _meaning, _compute)
+
+
+# ---- the builder --------------------------------------------------------------------------------
+
+
+def conv(
+    b: GraphBuilder,
+    x: Value,
+    w: Value,
+    bias: Value | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    transposed: bool = False,
+    output_padding: int | Sequence[int] = 0,
+) -> Value:
+    """The convolution of x[n, channels, spatial..] with w[out, channels / groups, window..].
+
+    Each of the spatial arguments is one number for all dims or one a dim; `padding` may also give
+    (low, high). Transposed, w is [channels, out / groups, window..] and `output_padding` adds to
+    the high end of the result. Raises CompileError for shapes or dtypes that do not fit.
+    """
+    n = w.rank - 2
+    y: Value = b.emit(
+        "conv",
+        x,
+        w,
+        stride=spatial(stride, n),
+        padding=paddings(padding, n),
+        dilation=spatial(dilation, n),
+        groups=groups,
+        transposed=transposed,
+        output_padding=spatial(output_padding, n),
+    )
+    return y if bias is None else add(b, y, reshape(b, bias, (*bias.shape, *(ONE,) * n)))
+
+
+def spatial(value: int | Sequence[int], n: int) -> tuple[int, ...]:
+    """An argument of `n` spatial dims, which may be given once for all."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return values * n if len(values) == 1 else values
+
+
+def paddings(padding: Padding, n: int) -> tuple[tuple[Expr, Expr], ...]:
+    """(low, high) of each of `n` spatial dims."""
+    given = (padding,) if isinstance(padding, int) else tuple(padding)
+    pairs = [p if isinstance(p, tuple) else (p, p) for p in given]
+    wide = pairs * n if len(pairs) == 1 else pairs
+    return tuple((as_index(lo), as_index(hi)) for lo, hi in wide)
