@@ -45,7 +45,7 @@ def contraction(st: Stage) -> Roles | None:
     batch = tuple(a for a in c.axes if a in left.axes and a in right.axes)
     m = tuple(a for a in c.axes if a in left.axes and a not in right.axes)
     n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
-    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n):
+    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n) or batch and not (m and n):
         return None
     return Roles(left, right, batch, m, n, k)
 

@@ -155,10 +155,9 @@ def _direct_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
     out = np.zeros((x.shape[0], groups, w.shape[1], *size), x.dtype)
     for k in np.ndindex(*w.shape[3:]):
         first = [i * d for i, d in zip(k, attrs["dilation"], strict=True)]
-        cut = tuple(
-            slice(f, f + n * t, t) for f, n, t in zip(first, size, stride, strict=True)
-        )
-        out += np.einsum("ngi...,goi->ngo...", x[:, :, :, *cut], w[:, :, :, *k])
+        cut = tuple(slice(f, f + n * t, t) for f, n, t in zip(first, size, stride, strict=True))
+        at_x, at_w = (slice(None),) * 3 + cut, (slice(None),) * 3 + k
+        out += np.einsum("ngi...,goi->ngo...", x[at_x], w[at_w])
     return out.reshape(out.shape[0], -1, *size)
 
 
@@ -166,8 +165,8 @@ def _padded(x: Array, padding: tuple[tuple[int, int], ...]) -> Array:
     """Spatial dims grown by zeros, or cropped where the amounts are negative."""
     grow = [(max(lo, 0), max(hi, 0)) for lo, hi in padding]
     x = np.pad(x, [(0, 0), (0, 0), *grow])
-    cut = [slice(max(-lo, 0), s - max(-hi, 0)) for (lo, hi), s in zip(padding, x.shape[2:])]
-    return x[:, :, *cut]
+    cut = (slice(max(-lo, 0), s - max(-hi, 0)) for (lo, hi), s in zip(padding, x.shape[2:]))
+    return np.asarray(x[(slice(None),) * 2 + tuple(cut)])
 
 
 def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
@@ -175,7 +174,7 @@ def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
     groups, stride = attrs["groups"], attrs["stride"]
     spread = [(s - 1) * t + 1 for s, t in zip(x.shape[2:], stride, strict=True)]
     wide = np.zeros((*x.shape[:2], *spread), x.dtype)
-    wide[:, :, *(slice(None, None, t) for t in stride)] = x
+    wide[(slice(None),) * 2 + tuple(slice(None, None, t) for t in stride)] = x
     padding = tuple(
         ((k - 1) * d - lo, (k - 1) * d - hi + extra)
         for k, d, (lo, hi), extra in zip(

@@ -218,7 +218,7 @@ class _Builder:
         extent = simplify(product([a.extent for a in roles.n]))
         inside = lt(n, extent)
         k = self._k_order(roles)
-        left, where = self._left(st, roles, rows)
+        left, where = self._left(st, roles, rows, flat(roles.n, n))
         right = self._right(roles, k, block.vectors * self.width, columns, within, n, inside)
         zero = fconst(0.0, value.dtype)
         start = Stage(st.name + "_start", ((acc, wide),), Compute(wide, (zero,)))
@@ -229,7 +229,7 @@ class _Builder:
             body = (Scope(a, body),)
         return (start, *body, *self._write(st, epilogue, rows, flat(roles.n, n), wide, acc, inside))
 
-    def _left(self, st: Stage, roles: Roles, rows: _Rows) -> tuple[Expr, Expr | None]:
+    def _left(self, st: Stage, roles: Roles, rows: _Rows, columns: dict[Expr, Expr]) -> tuple[Expr, Expr | None]:
         """The left factor for a row of the tile, zero where its guard is false; a guard that n is in stays a guard."""
         mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
         other = [c for c in conjuncts(st.compute.where) if c not in mine]
@@ -237,7 +237,8 @@ class _Builder:
         guard = simplify(substitute(both(*mine), rows.clamped))
         if guard is not both():
             left = select(guard, left, fconst(0.0, left.dtype))
-        return left, (both(*(substitute(c, rows.clamped) for c in other)) if other else None)
+        place = rows.clamped | columns
+        return left, (simplify(both(*(substitute(c, place) for c in other))) if other else None)
 
     def _right(self, roles: Roles, k: tuple[Expr, ...], width: int, columns: Expr, within: Expr, n: Expr,
                inside: Expr) -> Expr:

@@ -117,17 +117,24 @@ def _data(index: Expr) -> tuple[Expr, ...]:
 # ---- the lane axis ------------------------------------------------------------------------------------------------------
 
 
-def score(st: Stage, a: Expr) -> int:
-    """How well lanes along `a` suit the stage's memory accesses."""
-    total = 0
+def score(st: Stage, a: Expr) -> float:
+    """How well lanes along `a` suit the stage's memory accesses, each weighed by how many elements it touches."""
+    total = 0.0
     for buf, idx in accesses(st, everywhere=True):
         s = stride(buf, idx, a)
-        weight = 3 if any(buf is b for b, _ in st.targets) else 2
+        weight = 1.5 if any(buf is b for b, _ in st.targets) else 1.0
+        for x in frozenset().union(*(i.axes for i in idx)):
+            weight *= max(1, estimate(x.extent)) if _independent(x) else 1
         if s is ONE:
             total += weight
         elif s is not ZERO:
             total -= weight
     return total
+
+
+def _independent(a: Expr) -> bool:
+    """Whether an axis's extent is known without other axes (a tile's last one may depend on its number)."""
+    return not a.extent.axes
 
 
 def local_lane(st: Stage, target: Target) -> Expr | None:
@@ -146,7 +153,7 @@ def _grid_lane(kernel: Kernel, target: Target) -> Expr | None:
     if any(st.update or st.combine is not None for st in body) or not kernel.grid:
         return None
     width = lane_count(list(body), target)
-    own = 0
+    own = 0.0
     for st in body:
         lane = local_lane(st, target)
         own += score(st, lane) if lane is not None else 0
