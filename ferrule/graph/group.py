@@ -227,6 +227,8 @@ def _contraction_rules(g: _Group, st: Stage, mapping: dict[Expr, Expr], kept: se
     if not dropped:
         if mine is None and not st.is_pointwise and set(first.n) & set(g.grid):
             return "it folds the contraction's result"
+        if mine is None and set(first.n) & set(g.grid) and set(st.compute.axes) - set(mapping):
+            return "it repeats the contraction's result along further axes"
         return None
     if not g.panel:
         return "a stage over whole rows would read the right operand again for every panel of rows"

@@ -9,8 +9,9 @@
 
 Meaning:
 - A compute's points are the product of its axes; with a reduce each point folds `values` over the reduce axes in
-  any order, starting from the identity or from `init` (an expression over the axes). Points, of the reduce axes
-  too, where `where` is false are skipped.
+  any order, starting from the identity or from `init` (an expression over the axes).
+- A point where `where` is false contributes nothing. Without a fold it writes nothing either; a fold's result is stored
+  all the same: the identity or `init` where no point contributed, in a scan the running value.
 - A scan folds along one further axis, in order; its result has that axis, and the target is indexed by it.
 - A stage evaluates all its values before it writes any (it reads before it writes). `idx` is injective over the axes
   unless there is a `combine`: then values are folded into what the target holds (scatter). A scatter without

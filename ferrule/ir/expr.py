@@ -12,8 +12,9 @@
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and `rem` towards
-  zero; integer division by zero gives an unspecified value and never a trap. Shifts by the width or more give 0
+  zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified value and never a trap. Shifts by the width or more give 0
   (or the sign). Dims, axes and indices are i64 and do not overflow.
+- On bools add, sub, mul, min and max are or, xor, and, and, or.
 - Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are storage types:
   they may be loaded, selected and cast, and arithmetic happens in f32. A cast from float to integer truncates;
   out of range it gives an unspecified value of the target type. A cast to bool is `x != 0`.

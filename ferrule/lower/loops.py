@@ -106,12 +106,17 @@ class _Lowering:
         carried = tuple(load(b) for b in accumulators)
         a = fold.axis
         here = {a: a.extent - ONE - a} if fold.reverse else {}
-        update = Store(places, tuple(substitute(v, here) for v in st.compute.values), fold.monoid)
+        update: Stmt = Store(places, tuple(substitute(v, here) for v in st.compute.values), fold.monoid)
+        if st.compute.where is not None:
+            update = If(substitute(st.compute.where, here), (update,))
         targets = tuple((b, tuple(substitute(i, here) for i in idx)) for b, idx in st.targets)
-        keep = Store(targets, carried, st.combine)
+        keep: Stmt = Store(targets, carried, st.combine)
+        inside = [c for c in conjuncts(st.when) if a in c.axes]
+        if inside:
+            keep = If(substitute(both(*inside), here), (keep,))
         step = (keep, update) if fold.exclusive else (update, keep)
         start = Store(places, fold.init or fold.monoid.identity)
-        body = (*(Alloc(b) for b in accumulators), start, For(a, ZERO, a.extent, Kind.SERIAL, step))
-        return self.nest(st.compute.axes, both(*conjuncts(st.when)), body)
+        body: tuple[Stmt, ...] = (*(Alloc(b) for b in accumulators), start, For(a, ZERO, a.extent, Kind.SERIAL, step))
+        return self.nest(st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body)
 
 

@@ -28,6 +28,9 @@ from ferrule.ops.elementary import (
     minimum, mod, mul, ne, neg, nextafter, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
+from ferrule.ops.index import (
+    index, one_hot, take, take_along_axis,
+)
 from ferrule.ops.norm import (
     batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax, rms_norm,
     softmax,
@@ -36,6 +39,9 @@ from ferrule.ops.pointwise import (
     addcdiv, addcmul, elu, gelu, hardsigmoid, hardswish, hardtanh, isfinite, leaky_relu, lerp,
     logit, logsigmoid, masked_fill, mish, reciprocal, relu, relu6, selu, silu, softplus, softsign,
     square,
+)
+from ferrule.ops.pool import (
+    adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool,
 )
 from ferrule.ops.reduce import (
     argmax, argmin, logsumexp, max_with_index, mean, min_with_index, p_norm, reduce_all,
@@ -79,10 +85,14 @@ __all__ = [
     "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "slice", "slice_axis",
     "select_index", "split", "roll", "tile", "diagonal", "unfold", "concat", "stack", "pad",
     "tril", "triu", "pixel_shuffle", "pixel_unshuffle",
+    # index
+    "take", "take_along_axis", "index", "one_hot",
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
     # conv
     "conv",
     # attention
     "attention",
+    # pool
+    "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
 ]  # fmt: skip

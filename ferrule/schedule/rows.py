@@ -19,6 +19,7 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, loads, rewr
 from ferrule.ir.kernel import Item, Kernel, Kind, stages
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.pieces import partition_pieces
 from ferrule.schedule.strips import Shape, strips
 
 BLOCK = 4096        # elements of a tile of a pointwise kernel
@@ -30,7 +31,7 @@ def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
 
     `prefix` begins the names of new axes and registers.
     """
-    kernel = merge_grid(kernel)
+    kernel = partition_pieces(merge_grid(kernel))
     kernel = replace(kernel, body=tuple(merge_local(st) for st in stages(kernel.body)))
     lane = _grid_lane(kernel, target)
     if lane is not None:

@@ -1,0 +1,100 @@
+"""Every rule of the algebra keeps the value, bit for bit where the rule does not say otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ferrule.base.dtype import bf16, boolean, f32, f64, i8, i32, i64
+from ferrule.ir.algebra import algebra
+from ferrule.ir.expr import arg, call, cast, compare, const, select
+from ferrule.ir.interp import Env, eval_expr
+
+VALUES = [0.0, -0.0, 1.0, -1.0, 2.5, -3.75, 1e-20, 1e20, np.inf, -np.inf, np.nan]
+DTYPES = (f32, f32, f32, f64, f64, f64, i32, i32, i64, boolean)
+X, Y, Z = (arg(k, f32) for k in range(3))
+
+
+def environment(rng):
+    """Arrays for the operands, special values among them."""
+    args = []
+    for d in DTYPES:
+        if d.is_float:
+            args.append(np.array(VALUES, d.numpy)[rng.permutation(len(VALUES))])
+        elif d.is_bool:
+            args.append(rng.random(len(VALUES)) < 0.5)
+        else:
+            args.append(rng.integers(-9, 9, len(VALUES)).astype(d.numpy))
+    return Env(args=tuple(args))
+
+
+@st.composite
+def bodies(draw, dtype, depth=4):
+    """Expressions in which the rules find something to do."""
+    again = lambda d=dtype: draw(bodies(d, depth - 1))  # noqa: E731
+    how = draw(st.integers(0, 8)) if depth else 0
+    if how == 0:
+        return draw(st.sampled_from([arg(k, d) for k, d in enumerate(DTYPES) if d == dtype]))
+    if how == 1:
+        value = draw(st.sampled_from([0.0, -0.0, 1.0, 0.5, 2.0, -4.0, 3.0]))
+        return const(value, dtype)
+    if how == 2:
+        return select(again(boolean), again(), again())
+    if how == 3:
+        through = {f32: f64, i32: i64}.get(dtype, i8)
+        return cast(cast(again(), through), dtype) if dtype in (f32, i32, boolean) else again()
+    if dtype == boolean:
+        op = draw(st.sampled_from(["lt", "le", "eq", "ne", "and", "or", "not"]))
+        if op == "not":
+            return call("not", again())
+        source = boolean if op in ("and", "or") else draw(st.sampled_from([f32, i32]))
+        a, b = again(source), again(source)
+        return call(op, a, b) if op in ("and", "or") else compare(op, a, b)
+    if how < 6:
+        op = draw(st.sampled_from(["neg", "abs"]))
+        return call(op, again())
+    floats = ["add", "sub", "mul", "div", "min", "max"]
+    return call(
+        draw(st.sampled_from(floats if dtype.is_float else ["add", "sub", "mul", "min"])),
+        again(),
+        again(),
+    )
+
+
+@given(bodies(f32), st.integers(0, 5))
+@settings(max_examples=300, suppress_health_check=list(HealthCheck), deadline=None)
+def test_algebra_keeps_the_value(e, seed):
+    env = environment(np.random.default_rng(seed))
+    a, b = np.broadcast_arrays(eval_expr(e, env), eval_expr(algebra(e), env))
+    np.testing.assert_array_equal(a, b)
+    numbers = ~np.isnan(a)
+    np.testing.assert_array_equal(np.signbit(a)[numbers], np.signbit(b)[numbers])
+
+
+@pytest.mark.parametrize(
+    ("e", "expected"),
+    [
+        (X * 1.0, X),
+        (X / 8.0, X * 0.125),
+        (X / 3.0, X / 3.0),
+        (X * 0.5 * 0.25, X * 0.125),
+        (X - 0.0, X),
+        (X + (-0.0), X),
+        (X + 0.0, X + 0.0),
+        (call("neg", call("neg", X)), X),
+        (call("abs", -X), call("abs", X)),
+        (cast(cast(X, f64), f32), X),
+        (cast(cast(X, bf16), f32), X),
+        (cast(cast(X, i32), f32), cast(cast(X, i32), f32)),
+        (call("not", compare("lt", X, Y)), call("not", compare("lt", X, Y))),
+        (call("not", compare("eq", X, Y)), compare("ne", X, Y)),
+        (const(1.0, f32) / call("sqrt", X), call("rsqrt", X)),
+        (select(call("not", compare("lt", X, Y)), X, Z), select(compare("lt", X, Y), Z, X)),
+        (call("max", X, X), X),
+        (cast(const(3, i32), f32), const(3.0, f32)),
+    ],
+)
+def test_rules(e, expected):
+    assert algebra(e) is expected

@@ -1,0 +1,139 @@
+"""Graphs through every level: each verifies, reads back, and means what the graph means."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ferrule import ops
+from ferrule.base.dtype import f32
+from ferrule.base.target import named
+from ferrule.compile import program_of
+from ferrule.graph.equations import equations
+from ferrule.graph.group import group
+from ferrule.graph.inline import inline
+from ferrule.graph.layout import assign_layouts
+from ferrule.ir.compute import System
+from ferrule.ir.expr import dim
+from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
+from ferrule.ir.interp import run_function, run_graph, run_program, run_system
+from ferrule.ir.kernel import Kernel
+from ferrule.ir.loop import Function
+from ferrule.ir.program import Program
+from ferrule.ir.text import parse, parse_system, to_text
+from ferrule.ir.verify import verify
+from ferrule.lower.loops import lower_kernel
+
+Array = np.ndarray[Any, Any]
+N, M = dim("n"), dim("m")
+
+
+def graph_of(build: Callable[..., Value], *shapes: tuple[Any, ...]) -> Graph:
+    """`build(b, *inputs)` as a graph of f32 inputs."""
+    b = GraphBuilder("main")
+    return b.build([build(b, *(b.input(tensor(s, f32)) for s in shapes))])
+
+
+def mlp(b: GraphBuilder, x: Value) -> Value:
+    w, c = b.param(tensor((40, 19), f32)), b.param(tensor((40,), f32))
+    return ops.linear(b, ops.relu(b, ops.linear(b, x, w, c)), b.param(tensor((24, 40), f32)))
+
+
+def gelu_norm(b: GraphBuilder, x: Value) -> Value:
+    w, c = b.param(tensor((48,), f32)), b.param(tensor((48,), f32))
+    return ops.gelu(b, ops.layer_norm(b, x, w, c, axes=1, eps=1e-5))
+
+
+GRAPHS = {
+    "broadcast": graph_of(lambda b, x, y: ops.exp(b, ops.add(b, x, y)), (N, 7), (7,)),
+    "softmax": graph_of(lambda b, x: ops.softmax(b, x, axis=-1), (N, M)),
+    "softmax of columns": graph_of(lambda b, x: ops.softmax(b, x, axis=0), (9, 33)),
+    "sum of columns": graph_of(lambda b, x: ops.reduce_sum(b, x, axes=(0,)), (N, 33)),
+    "sum of all": graph_of(lambda b, x: ops.reduce_sum(b, x, axes=None), (N, M)),
+    "argmax": graph_of(lambda b, x: ops.argmax(b, x, axis=1), (N, 33)),
+    "cumsum": graph_of(lambda b, x: ops.cumsum(b, x, axis=1, reverse=True), (N, 12)),
+    "norm": graph_of(gelu_norm, (N, 48)),
+    "matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (37, 30), (30, 45)),
+    "batched matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (3, N, 19), (3, 19, 20)),
+    "mlp": graph_of(mlp, (N, 19)),
+    "transpose": graph_of(lambda b, x: ops.exp(b, ops.transpose(b, x, perm=(1, 0))), (N, 33)),
+    "concat": graph_of(lambda b, x, y: ops.concat(b, [x, y], axis=1), (N, 3), (N, 9)),
+}  # fmt: skip
+
+
+def arrays_of(graph: Graph) -> tuple[list[Array], list[Array]]:
+    """Random inputs and params, for n = 5 and m = 21."""
+    rng = np.random.default_rng(0)
+    sizes = {"n": 5, "m": 21}
+
+    def one(v: Value) -> Array:
+        shape = [s.value if s.is_const else sizes[s.name] for s in v.shape]
+        return rng.standard_normal(shape).astype(np.float32)
+
+    return [one(v) for v in graph.inputs], [one(v) for v in graph.params]
+
+
+def sound(level: Graph | System | Kernel | Function | Program) -> None:
+    """That `level` verifies and reads back from its text."""
+    verify(level)
+    assert parse(to_text(level)) == level
+
+
+def close(found: list[Array], expected: list[Array]) -> None:
+    for x, y in zip(found, expected, strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_systems_mean_what_their_graph_means(name: str) -> None:
+    graph = GRAPHS[name]
+    inputs, params = arrays_of(graph)
+    expected = run_graph(graph, [*inputs, *params])
+    sound(graph)
+    system = equations(graph)
+    for level in (system, assign_layouts(system)):
+        sound(level)
+        close(run_system(level, [*inputs, *params]), expected)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_kernels_are_sound(name: str) -> None:
+    system = assign_layouts(equations(GRAPHS[name]))
+    for kernel in group(inline(system), system.outputs).kernels:
+        sound(kernel)
+        sound(lower_kernel(kernel))
+
+
+@pytest.mark.parametrize("target", ["generic", "avx2", "avx512"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_programs_mean_what_their_graph_means(name: str, target: str) -> None:
+    graph = GRAPHS[name]
+    inputs, params = arrays_of(graph)
+    program = program_of(graph, named(target))
+    sound(program)
+    close(run_program(program, inputs, params), run_graph(graph, [*inputs, *params]))
+
+
+@pytest.mark.parametrize("clauses", ["", "exclusive", "reverse", "exclusive reverse"])
+def test_a_guarded_scan_lowers_to_what_it_means(clauses: str) -> None:
+    system = parse_system(f"""
+        system s {{
+          dim n
+          input x: f32[3, n]
+          output y: f32[3, n]
+          z: [i: 3, j: n] y[i, j] = 0.0
+          y: [i: 3] y[i, t] = scan sum:f32 [t: n] (x[i, t]) init (2.0) {clauses}
+             where t != 1 when t < n - 1 & i < 2 update
+        }}
+    """)
+    x = np.arange(15, dtype=np.float32).reshape(3, 5)
+    y = np.zeros_like(x)
+    for stage in system.stages:
+        function = lower_kernel(Kernel("k", (), (stage,)))
+        verify(function)
+        run_function(function, {"x": x, "y": y}, {"n": 5})
+    np.testing.assert_array_equal(y, run_system(system, [x])[0])
