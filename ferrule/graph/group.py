@@ -84,7 +84,8 @@ def group(inlined: Inlined, outputs: tuple[Buf, ...]) -> Grouped:
         for b in st.writes:
             home.setdefault(b, []).append(chosen)
     ordered = _topological(groups)
-    kernels = tuple(_kernel(g, ordered, outputs) for g in ordered)
+    readers = _readers(ordered)
+    kernels = tuple(_kernel(g, readers, outputs) for g in ordered)
     names = frozenset(k.name for k, g in zip(kernels, ordered, strict=True) if g.constant)
     return Grouped(kernels, names, tuple(reasons))
 
@@ -270,14 +271,21 @@ def _topological(groups: list[_Group]) -> list[_Group]:
     return done
 
 
-def _kernel(g: _Group, groups: list[_Group], outputs: tuple[Buf, ...]) -> Kernel:
+def _readers(groups: list[_Group]) -> dict[Buf, set[int]]:
+    """The groups that read a buffer or rewrite parts of it, by number."""
+    readers: dict[Buf, set[int]] = {}
+    for g in groups:
+        for m in g.members:
+            for b in (*m.reads, *(m.writes if m.update else ())):
+                readers.setdefault(b, set()).add(g.number)
+    return readers
+
+
+def _kernel(g: _Group, readers: dict[Buf, set[int]], outputs: tuple[Buf, ...]) -> Kernel:
     """The group as an unscheduled kernel: grid axes taken out of the members, private buffers turned into scratch."""
-    outside = set(outputs)
-    for other in groups:
-        if other is not g:
-            for m in other.members:
-                outside |= set(m.reads) | (set(m.writes) if m.update else set())
-    private = {b: st for b, st in g.writes.items() if b not in outside and not any(m.update for m in g.members)}
+    updates = any(m.update for m in g.members)
+    private = {b: st for b, st in g.writes.items()
+               if b not in outputs and not updates and readers.get(b, set()) <= {g.number}}
     shrunk = {b: _shrink(b, next(i for t, i in st.targets if t == b), g.grid) for b, st in private.items()}
     body = tuple(_local(m, g.grid, shrunk) for m in g.members)
     scratch = tuple(s for s, _ in shrunk.values())

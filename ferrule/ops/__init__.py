@@ -31,6 +31,9 @@ from ferrule.ops.elementary import (
 from ferrule.ops.index import (
     index, one_hot, take, take_along_axis,
 )
+from ferrule.ops.join import (
+    concat, pad, stack, tril, triu,
+)
 from ferrule.ops.norm import (
     batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax, rms_norm,
     softmax,
@@ -47,12 +50,20 @@ from ferrule.ops.reduce import (
     argmax, argmin, logsumexp, max_with_index, mean, min_with_index, p_norm, reduce_all,
     reduce_any, reduce_max, reduce_min, reduce_prod, reduce_sum, std, var, var_mean,
 )
+from ferrule.ops.resize import (
+    resize_linear, resize_nearest,
+)
 from ferrule.ops.scan import (
     cummax, cummin, cumprod, cumsum, logcumsumexp,
 )
+from ferrule.ops.scatter import (
+    diagonal_scatter, index_add, index_put, scatter, select_scatter, slice_scatter,
+)
+from ferrule.ops.slices import (
+    diagonal, select_index, slice, slice_axis, split, unfold,
+)
 from ferrule.ops.view import (
-    concat, diagonal, expand, pad, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll,
-    select_index, slice, slice_axis, split, squeeze, stack, tile, transpose, tril, triu, unfold,
+    expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
     unsqueeze,
 )
 
@@ -82,11 +93,16 @@ __all__ = [
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
     "instance_norm", "batch_norm",
     # view
-    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "slice", "slice_axis",
-    "select_index", "split", "roll", "tile", "diagonal", "unfold", "concat", "stack", "pad",
-    "tril", "triu", "pixel_shuffle", "pixel_unshuffle",
+    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "roll", "tile",
+    "pixel_shuffle", "pixel_unshuffle",
+    # slices
+    "slice", "slice_axis", "select_index", "split", "diagonal", "unfold",
+    # join
+    "concat", "stack", "pad", "tril", "triu",
     # index
     "take", "take_along_axis", "index", "one_hot",
+    # scatter
+    "scatter", "index_put", "index_add", "slice_scatter", "select_scatter", "diagonal_scatter",
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
     # conv
@@ -95,4 +111,6 @@ __all__ = [
     "attention",
     # pool
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
+    # resize
+    "resize_nearest", "resize_linear",
 ]  # fmt: skip

@@ -1,4 +1,5 @@
 """Attention: softmax(q k' * scale + mask) v, kept whole so that fusion sees rows of scores that nobody else needs."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,14 +11,31 @@ from ferrule.ir.expr import Buf, Expr, call, cast, compare, const, load, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import MAX, SUM
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ops.op import Array, at, broadcast, define, element, folded, same_dtype, show_types, stage, upcast
+from ferrule.ops.op import (
+    Array,
+    at,
+    broadcast,
+    define,
+    element,
+    folded,
+    same_dtype,
+    show_types,
+    stage,
+    upcast,
+)
 
 
 def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     q, k, v = types[:3]
     dtype = same_dtype("attention", types[:3])
-    if min(t.rank for t in (q, k, v)) < 2 or not equal(q.shape[-1], k.shape[-1]) or not equal(k.shape[-2], v.shape[-2]):
-        raise CompileError(f"attention takes q[.., L, E], k[.., S, E], v[.., S, F], got {show_types((q, k, v))}")
+    if (
+        min(t.rank for t in (q, k, v)) < 2
+        or not equal(q.shape[-1], k.shape[-1])
+        or not equal(k.shape[-2], v.shape[-2])
+    ):
+        raise CompileError(
+            f"attention takes q[.., L, E], k[.., S, E], v[.., S, F], got {show_types((q, k, v))}"
+        )
     if dtype.kind != "f":
         raise CompileError(f"attention is defined on floats, got {show_types((q, k, v))}")
     return tensor((*_lead(q, k, v, attrs["grouped"]), q.shape[-2], v.shape[-1]), dtype)
@@ -40,7 +58,9 @@ def at_lead(buf: Buf, lead: tuple[Expr, ...]) -> tuple[Expr, ...]:
     return at(Buf(buf.name, buf.shape[:-2], buf.dtype), lead)
 
 
-def _compute(ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs) -> list[Stage]:
+def _compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
     q, k, v = ins[:3]
     mask = ins[3] if len(ins) > 3 else None
     out = outs[0]
@@ -51,11 +71,17 @@ def _compute(ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], a
     *lead, i, j = ctx.axes(scores_shape)
     at_rows = tuple(lead)
     (r,) = ctx.axes((q.shape[-1],), "r")
-    product = element(q, *at_lead(q, at_rows), i, r) * element(k, *_grouped(k, at_rows, attrs["grouped"]), j, r)
+    product = element(q, *at_lead(q, at_rows), i, r) * element(
+        k, *_grouped(k, at_rows, attrs["grouped"]), j, r
+    )
     stages = folded(ctx, scores, (*at_rows, i, j), product, (r,), SUM(wide))
     biased = ctx.buf("biased", scores_shape, wide)
     axes = ctx.axes(scores_shape)
-    stages.append(stage(biased, axes, _masked(load(scores, *axes) * attrs["scale"], mask, axes, attrs["causal"])))
+    stages.append(
+        stage(
+            biased, axes, _masked(load(scores, *axes) * attrs["scale"], mask, axes, attrs["causal"])
+        )
+    )
     top = ctx.buf("top", rows, wide)
     *at_row, j = ctx.axes(scores_shape)
     stages += folded(ctx, top, tuple(at_row), load(biased, *at_row, j), (j,), MAX(wide))
@@ -64,8 +90,16 @@ def _compute(ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], a
     peak = load(top, *axes[:-1])
     # A row that is masked whole has no peak to subtract: its weights are all 0.
     floor = const(-np.inf, wide)
-    stages.append(stage(weights, axes, call("exp", load(biased, *axes) - select(compare("eq", peak, floor),
-                                                                                 const(0, wide), peak))))
+    stages.append(
+        stage(
+            weights,
+            axes,
+            call(
+                "exp",
+                load(biased, *axes) - select(compare("eq", peak, floor), const(0, wide), peak),
+            ),
+        )
+    )
     total = ctx.buf("total", rows, wide)
     *at_row, j = ctx.axes(scores_shape)
     stages += folded(ctx, total, tuple(at_row), load(weights, *at_row, j), (j,), SUM(wide))
@@ -112,8 +146,16 @@ def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
 define("attention", _infer, _meaning, _compute)
 
 
-def attention(b: GraphBuilder, q: Value, k: Value, v: Value, mask: Value | None = None, scale: float = 1.0,
-              causal: bool = False, grouped: bool = False) -> Value:
+def attention(
+    b: GraphBuilder,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
+    scale: float = 1.0,
+    causal: bool = False,
+    grouped: bool = False,
+) -> Value:
     """Scaled dot-product attention (Vaswani et al., 2017) of q[.., L, E], k[.., S, E], v[.., S, F].
 
     A bool mask keeps where it is true, any other is added to the scores; `causal` keeps keys up to the query's own

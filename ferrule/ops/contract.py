@@ -4,6 +4,7 @@
 
 as StableHLO defines it; matmul, linear, bmm and einsum are compositions of it with views.
 """
+
 from __future__ import annotations
 
 import numpy as np
@@ -18,7 +19,8 @@ from ferrule.ops.create import full
 from ferrule.ops.elementary import add, mul
 from ferrule.ops.op import Array, broadcast, define, element, folded, same_dtype, show_types, upcast
 from ferrule.ops.reduce import reduce_sum
-from ferrule.ops.view import diagonal, expand, reshape, transpose
+from ferrule.ops.slices import diagonal
+from ferrule.ops.view import expand, reshape, transpose
 
 Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
@@ -31,26 +33,38 @@ def _free(rank: int, *used: tuple[int, ...]) -> list[int]:
 def _dot_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     x, y = types
     dtype = same_dtype("dot_general", types)
-    for (dx, dy) in (attrs["batch"], attrs["contract"]):
+    for dx, dy in (attrs["batch"], attrs["contract"]):
         for d, e in zip(dx, dy, strict=True):
             if not equal(x.shape[d], y.shape[e]):
-                raise CompileError(f"dot_general of {show_types(types)}: axis {d} of size {x.shape[d]} meets axis {e} of "
-                                   f"size {y.shape[e]}")
+                raise CompileError(
+                    f"dot_general of {show_types(types)}: axis {d} of size {x.shape[d]} meets axis {e} of "
+                    f"size {y.shape[e]}"
+                )
     (bx, by), (cx, cy) = attrs["batch"], attrs["contract"]
-    return tensor((*(x.shape[d] for d in bx), *(x.shape[d] for d in _free(x.rank, bx, cx)),
-                   *(y.shape[d] for d in _free(y.rank, by, cy))), dtype)
+    return tensor(
+        (
+            *(x.shape[d] for d in bx),
+            *(x.shape[d] for d in _free(x.rank, bx, cx)),
+            *(y.shape[d] for d in _free(y.rank, by, cy)),
+        ),
+        dtype,
+    )
 
 
-def _dot_compute(ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs) -> list[Stage]:
+def _dot_compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
     x, y = ins
     (bx, by), (cx, cy) = attrs["batch"], attrs["contract"]
     axes = ctx.axes(outs[0].shape)
     over = ctx.axes([x.shape[d] for d in cx], "k")
     n = len(bx)
     x_free, y_free = _free(len(x.shape), bx, cx), _free(len(y.shape), by, cy)
-    at_x = dict(zip((*bx, *x_free, *cx), (*axes[:n + len(x_free)], *over), strict=True))
-    at_y = dict(zip((*by, *y_free, *cy), (*axes[:n], *axes[n + len(x_free):], *over), strict=True))
-    value = element(x, *(at_x[d] for d in range(len(x.shape)))) * element(y, *(at_y[d] for d in range(len(y.shape))))
+    at_x = dict(zip((*bx, *x_free, *cx), (*axes[: n + len(x_free)], *over), strict=True))
+    at_y = dict(zip((*by, *y_free, *cy), (*axes[:n], *axes[n + len(x_free) :], *over), strict=True))
+    value = element(x, *(at_x[d] for d in range(len(x.shape)))) * element(
+        y, *(at_y[d] for d in range(len(y.shape)))
+    )
     return folded(ctx, outs[0], axes, value, over, SUM(value.dtype))
 
 
@@ -58,24 +72,37 @@ def _dot_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     x, y = (upcast(a) for a in arrays)
     (bx, by), (cx, cy) = attrs["batch"], attrs["contract"]
     letters = "abcdefghijklmnopqrstuvwxyz"
-    left = list(letters[:x.ndim])
-    right = list(letters[x.ndim:x.ndim + y.ndim])
+    left = list(letters[: x.ndim])
+    right = list(letters[x.ndim : x.ndim + y.ndim])
     for d, e in zip((*bx, *cx), (*by, *cy), strict=True):
         right[e] = left[d]
-    out = [left[d] for d in (*bx, *_free(x.ndim, bx, cx))] + [right[e] for e in _free(y.ndim, by, cy)]
+    out = [left[d] for d in (*bx, *_free(x.ndim, bx, cx))] + [
+        right[e] for e in _free(y.ndim, by, cy)
+    ]
     if x.dtype.kind in "iub":
         return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x, y)
-    wide = np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x.astype(np.float64), y.astype(np.float64))
+    wide = np.einsum(
+        f"{''.join(left)},{''.join(right)}->{''.join(out)}",
+        x.astype(np.float64),
+        y.astype(np.float64),
+    )
     return wide.astype(x.dtype)
 
 
 define("dot_general", _dot_infer, _dot_meaning, _dot_compute)
 
 
-def dot_general(b: GraphBuilder, x: Value, y: Value, batch: Pair = ((), ()), contract: Pair = ((), ())) -> Value:
+def dot_general(
+    b: GraphBuilder, x: Value, y: Value, batch: Pair = ((), ()), contract: Pair = ((), ())
+) -> Value:
     """The product summed over `contract`, one for each point of `batch`: pairs of axes of x and y."""
-    return b.emit("dot_general", x, y, batch=(tuple(batch[0]), tuple(batch[1])),
-                  contract=(tuple(contract[0]), tuple(contract[1])))
+    return b.emit(
+        "dot_general",
+        x,
+        y,
+        batch=(tuple(batch[0]), tuple(batch[1])),
+        contract=(tuple(contract[0]), tuple(contract[1])),
+    )
 
 
 def matmul(b: GraphBuilder, x: Value, y: Value) -> Value:
@@ -111,7 +138,9 @@ def linear(b: GraphBuilder, x: Value, w: Value, bias: Value | None = None) -> Va
     return out if bias is None else add(b, out, bias)
 
 
-def addmm(b: GraphBuilder, bias: Value, x: Value, y: Value, alpha: float = 1, beta: float = 1) -> Value:
+def addmm(
+    b: GraphBuilder, bias: Value, x: Value, y: Value, alpha: float = 1, beta: float = 1
+) -> Value:
     """beta * bias + alpha * (x @ y)."""
     out = scaled(b, matmul(b, x, y), alpha)
     if beta == 0:
@@ -130,12 +159,14 @@ def einsum(b: GraphBuilder, spec: str, *xs: Value) -> Value:
     left, _, out = spec.partition("->")
     names = left.split(",")
     if "." in spec or len(names) != len(xs):
-        raise CompileError(f"einsum {spec!r}: expected a term for each of {len(xs)} operands and no ellipsis")
+        raise CompileError(
+            f"einsum {spec!r}: expected a term for each of {len(xs)} operands and no ellipsis"
+        )
     if "->" not in spec:
         out = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
     value, have = _traced(b, xs[0], names[0])
     for i, (x, term) in enumerate(zip(xs[1:], names[1:], strict=True), 1):
-        later = set(out).union(*names[i + 1:])
+        later = set(out).union(*names[i + 1 :])
         value, have = _einsum_pair(b, value, have, *_traced(b, x, term), later)
     return _einsum_last(b, value, have, out)
 
@@ -147,19 +178,28 @@ def _traced(b: GraphBuilder, x: Value, names: str) -> tuple[Value, str]:
             i = names.index(c)
             j = names.index(c, i + 1)
             x = diagonal(b, x, 0, i, j)
-            names = names[:i] + names[i + 1:j] + names[j + 1:] + c
+            names = names[:i] + names[i + 1 : j] + names[j + 1 :] + c
     return x, names
 
 
-def _einsum_pair(b: GraphBuilder, x: Value, nx: str, y: Value, ny: str, later: set[str]) -> tuple[Value, str]:
+def _einsum_pair(
+    b: GraphBuilder, x: Value, nx: str, y: Value, ny: str, later: set[str]
+) -> tuple[Value, str]:
     x, nx = _summed(b, x, nx, later | set(ny))
     y, ny = _summed(b, y, ny, later | set(nx))
     batch = [c for c in nx if c in ny and c in later]
     over = [c for c in nx if c in ny and c not in later]
-    out = dot_general(b, x, y, (tuple(map(nx.index, batch)), tuple(map(ny.index, batch))),
-                      (tuple(map(nx.index, over)), tuple(map(ny.index, over))))
+    out = dot_general(
+        b,
+        x,
+        y,
+        (tuple(map(nx.index, batch)), tuple(map(ny.index, batch))),
+        (tuple(map(nx.index, over)), tuple(map(ny.index, over))),
+    )
     shared = set(batch) | set(over)
-    return out, "".join(batch) + "".join(c for c in nx if c not in shared) + "".join(c for c in ny if c not in shared)
+    return out, "".join(batch) + "".join(c for c in nx if c not in shared) + "".join(
+        c for c in ny if c not in shared
+    )
 
 
 def _summed(b: GraphBuilder, x: Value, names: str, keep: set[str]) -> tuple[Value, str]:
@@ -170,4 +210,3 @@ def _summed(b: GraphBuilder, x: Value, names: str, keep: set[str]) -> tuple[Valu
 def _einsum_last(b: GraphBuilder, x: Value, names: str, out: str) -> Value:
     x, names = _summed(b, x, names, set(out))
     return transpose(b, x, [names.index(c) for c in out])
-

@@ -322,6 +322,7 @@ def test_a_function_that_is_fine():
         ("store y[i, 0] = 1.0", "y takes 1 indices, not 2"),
         ("store x[i, 0] = 1.0", "x is stored to and listed as read only"),
         ("store y[i] = 1.0 by sum:i64", "sum does not fit the values"),
+        ("store (k[i], k[0]) = (1, i) by argmax:i64", "argmax combines at different indices"),
         ("store (y[i], y[i]) = (1.0)", "2 targets for 1 values"),
         ("if i { }", "condition i is of i64"),
         ("for j: 4 in 0..k[0] unroll { }", "unroll loop over j has no constant bounds"),

@@ -15,7 +15,7 @@ from ferrule.base.errors import VerifyError
 from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import Expr, both
 from ferrule.ir.interp.dims import Arrays, infer_dims, named_arrays, shape_of
-from ferrule.ir.interp.expr import Env, eval_expr, eval_int
+from ferrule.ir.interp.expr import Env, eval_expr, eval_index, eval_int
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import held
 
@@ -225,14 +225,18 @@ def _writes(st: Stage, at: Env, values: Tuple) -> tuple[Places, Tuple]:
 
 def flatten(targets: tuple[Any, ...], at: Env, values: Tuple, mask: Array) -> tuple[Places, Tuple]:
     """Target indices and values at the points of `at` where `mask` holds, as flat arrays."""
-    index = [tuple(eval_expr(i, at, mask) for i in idx) for _, idx in targets]
+    index = [tuple(np.asarray(eval_index(i, at, mask)) for i in idx) for _, idx in targets]
     points = [np.shape(x) for x in at.axes.values()]
     shape = np.broadcast_shapes(
         *points, np.shape(mask), *(v.shape for v in values), *(i.shape for x in index for i in x)
     )
-    chosen = np.broadcast_to(mask, shape)
-    places = [tuple(np.broadcast_to(i, shape)[chosen] for i in idx) for idx in index]
-    return places, tuple(np.broadcast_to(v, shape)[chosen] for v in values)
+    chosen = None if mask.all() else np.broadcast_to(mask, shape)
+
+    def flat(x: Array) -> Array:
+        x = x if x.shape == shape else np.broadcast_to(x, shape)
+        return x.reshape(-1) if chosen is None else x[chosen]
+
+    return [tuple(map(flat, idx)) for idx in index], tuple(map(flat, values))
 
 
 def _store(st: Stage, env: Env, places: Places, values: Tuple) -> None:
@@ -246,17 +250,20 @@ def _store(st: Stage, env: Env, places: Places, values: Tuple) -> None:
 def merge(
     monoid: Monoid, targets: tuple[Any, ...], memory: Memory, places: Places, values: Tuple
 ) -> None:
-    """Folds flat `values` into what the targets hold; values for one place are folded in order."""
+    """Folds flat `values` into what the targets, all at one index, hold; values for one place are
+    folded in order.
+    """
     bufs = [b for b, _ in targets]
     if values[0].size == 0:
         return
-    shape = memory.array(bufs[0]).shape
-    memory.read(bufs[0], places[0], None)
+    shape, idx, folded = memory.array(bufs[0]).shape, places[0], values
     keys = np.zeros(values[0].shape, np.int64)
-    for i, n in zip(places[0], shape, strict=True):
+    for i, n in zip(idx, shape, strict=True):
         keys = keys * n + i
-    keys, folded = fold_equal(monoid, keys, values)
-    idx = np.unravel_index(keys, shape) if shape else ()
+    if not (keys[1:] > keys[:-1]).all():
+        memory.read(bufs[0], idx, None)  # keys tell places apart only inside the bounds
+        keys, folded = fold_equal(monoid, keys, values)
+        idx = np.unravel_index(keys, shape) if shape else ()
     old = tuple(memory.read(b, idx, None) for b in bufs)
     if not shape:
         folded = tuple(f[0] for f in folded)

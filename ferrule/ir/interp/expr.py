@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ferrule.base.errors import RunIndexError, VerifyError
 from ferrule.ir.expr import Expr, walk
+from ferrule.ir.interp.index import index_function
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
 
@@ -50,9 +51,26 @@ def eval_expr(e: Expr, env: Env, mask: Array | None = None) -> Array:
     return _Evaluation(env, mask).value(e, _HERE, mask)
 
 
+def eval_index(e: Expr, env: Env, mask: Array | None = None) -> Any:
+    """The same for an index, which may come back as a Python integer."""
+    found = _quick(e, env)
+    return eval_expr(e, env, mask) if found is None else found
+
+
+def _quick(e: Expr, env: Env) -> Any:
+    """The value of a plain index expression; None where the general evaluator must look at it."""
+    function = index_function(e)
+    if function is None:
+        return None
+    try:
+        return function(env.axes, env.dims)
+    except KeyError:  # an axis or dim that is not bound, which the general evaluator reports
+        return None
+
+
 def eval_int(e: Expr, env: Env) -> int:
     """The value of a scalar index expression."""
-    return int(eval_expr(e, env))
+    return int(eval_index(e, env))
 
 
 def _reads(e: Expr) -> bool:
@@ -78,7 +96,9 @@ class _Evaluation:
             path, mask = _HERE, None
         found = self.done.get((e, path))
         if found is None:
-            found = self.done[e, path] = np.asarray(self.compute(e, path, mask))
+            quick = _quick(e, self.env) if e.args and e.op != "axis" else None
+            found = np.asarray(self.compute(e, path, mask) if quick is None else quick)
+            self.done[e, path] = found
         return found
 
     def compute(self, e: Expr, path: Path, mask: Array | None) -> Any:
@@ -91,9 +111,9 @@ class _Evaluation:
             return self.leaf(e)
         if e.op == "select":
             return self.select(e, path, mask)
-        args = [self.value(a, path, mask) for a in e.args]
         if e.op == "load":
-            return self.env.memory.read(e.attr, tuple(args), mask)
+            return self.env.memory.read(e.attr, self.indices(e.args, path, mask), mask)
+        args = [self.value(a, path, mask) for a in e.args]
         if e.op == "cast":
             with np.errstate(all="ignore"):
                 return convert(args[0], e.args[0].dtype, e.dtype)
@@ -102,6 +122,10 @@ class _Evaluation:
         if e.op == "bounded":
             return self.bounded(e, args[0], args[1], mask)
         return apply(e.op, e.args[0].dtype, args)
+
+    def indices(self, idx: tuple[Expr, ...], path: Path, mask: Array | None) -> tuple[Any, ...]:
+        found = [(_quick(i, self.env), i) for i in idx]
+        return tuple(self.value(i, path, mask) if q is None else q for q, i in found)
 
     def leaf(self, e: Expr) -> Any:
         if e.op == "arg":

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ferrule.base.errors import VerifyError
 from ferrule.ir.interp.compute import combine, flatten, fold_last, merge
 from ferrule.ir.interp.dims import shape_of
-from ferrule.ir.interp.expr import Env, eval_expr, eval_int
+from ferrule.ir.interp.expr import Env, eval_expr, eval_index, eval_int
 from ferrule.ir.interp.kernel import grid_points
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.kernel import Kind
@@ -87,7 +87,8 @@ def _loop(s: For, env: Env, mask: Array) -> None:
 
 
 def _store(s: Store, env: Env, mask: Array) -> None:
-    values = tuple(eval_expr(v, env, mask) for v in s.values)
+    within = None if mask is _ALL else mask
+    values = tuple(eval_expr(v, env, within) for v in s.values)
     if s.monoid is None:
         places, flat = flatten(s.targets, env, values, mask)
         for (buf, _), idx, value in zip(s.targets, places, flat, strict=True):
@@ -97,7 +98,7 @@ def _store(s: Store, env: Env, mask: Array) -> None:
         places, flat = flatten(s.targets, env, values, mask)
         merge(s.monoid, s.targets, env.memory, places, flat)
         return
-    at = [tuple(eval_expr(i, env) for i in idx) for _, idx in s.targets]
+    at = [tuple(eval_index(i, env) for i in idx) for _, idx in s.targets]
     shape = np.broadcast_shapes(mask.shape, *(v.shape for v in values))
     active = np.broadcast_to(mask, shape).reshape(-1)
     lanes = tuple(np.broadcast_to(v, shape).reshape(-1)[active] for v in values)

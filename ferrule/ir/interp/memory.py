@@ -19,7 +19,7 @@ from ferrule.ir.expr import Buf
 from ferrule.ir.interp.scalar import held
 
 Array = NDArray[Any]
-Index = tuple[Array, ...]
+Index = tuple[Any, ...]  # integers or arrays of them
 
 
 def poison(shape: tuple[int, ...], dtype: DType) -> Array:
@@ -82,9 +82,9 @@ class Memory:
         array[at] = to_storage(values, buf.dtype)
 
     def _foreign(self, buf: Buf, at: Index, mask: Array | None, what: str) -> None:
-        owners = None if self.owners is None else self.owners.get(buf.name)
-        if owners is None or buf.name in self.private:
+        if self.owners is None or buf.name in self.private or buf.name not in self.owners:
             return
+        owners = self.owners[buf.name]
         who = owners[at]
         bad = (who >= 0) & (who != self.point)
         if mask is not None:
@@ -98,10 +98,14 @@ class Memory:
 
 def _within(buf: Buf, idx: Index, shape: tuple[int, ...], mask: Array | None, what: str) -> Index:
     """`idx` clamped into `shape`, after checking that it lies inside wherever `mask` holds."""
-    out = []
+    out: list[Any] = []
     for d, (i, n) in enumerate(zip(idx, shape, strict=True)):
-        outside = (i < 0) | (i >= n)
-        if not np.any(outside):
+        if type(i) is int and 0 <= i < n:
+            out.append(i)
+            continue
+        i = np.asarray(i, np.int64)
+        outside = i.view(np.uint64) >= n  # a negative index is a huge one
+        if not outside.any():
             out.append(i)
             continue
         wrong = outside if mask is None else outside & mask

@@ -133,6 +133,8 @@ def _stores(f: Function, p: Placed) -> Iterator[str]:
     yield from monoid_faults(s.monoid)
     if [i.dtype for i in s.monoid.identity] != [v.dtype for v in s.values]:
         yield f"{s.monoid.name} does not fit the values"
+    if len({idx for _, idx in s.targets}) != 1:
+        yield f"{s.monoid.name} combines at different indices"
 
 
 def _axes_bound(f: Function, p: Placed) -> Iterator[str]:

@@ -49,8 +49,11 @@ def _counts(st: Stage, around: Axes) -> Iterator[str]:
             yield f"{c.fold.monoid.name} folds {c.fold.monoid.arity} values, not {len(c.values)}"
         if c.fold.init is not None and len(c.fold.init) != c.fold.monoid.arity:
             yield f"init has {len(c.fold.init)} values, {c.fold.monoid.name} {c.fold.monoid.arity}"
-    if st.combine is not None and st.combine.arity != n:
-        yield f"{st.combine.name} combines {st.combine.arity} values, not {n}"
+    if st.combine is not None:
+        if st.combine.arity != n:
+            yield f"{st.combine.name} combines {st.combine.arity} values, not {n}"
+        if len({idx for _, idx in st.targets}) != 1:
+            yield f"{st.combine.name} combines at different indices"
 
 
 def _dtypes(st: Stage, around: Axes) -> Iterator[str]:
