@@ -1,33 +1,35 @@
-"""The whole pipeline, from a Graph to machine code, as a flat list of passes. The only file that joins rooms.
+"""The whole pipeline, from a Graph to machine code, as a flat list of passes. The only file that
+joins rooms.
 
-    Graph -> System          equations     each operator's index notation
-    System -> System         layout        the order of each buffer's dimensions in memory
-    System -> stages         inline        substitute what costs less to compute than to store
-    stages -> Kernels        group         stitch stages that share a grid
-    Kernel -> Kernel         schedule      tiles, vectors, packing (once for equal kernels)
-    Kernel -> Function       lower_kernel  loops
-    Function -> Function     lower_math    exp, tanh, .. as arithmetic
-    Functions -> Program     assemble      phases, arena
-    Program -> object code   emit          LLVM IR text, one native entry
+    state, seconds = run(begin(graph, target), steps("graph", "program"))
+
+`PASSES` is the list. A `State` is a program on its way down it: each pass fills the fields of the
+level that it leads to. `compile_graph` runs all of it; `python -m ferrule opt` runs a part of it on
+text. Three settings look in after each pass: `logs` tells timings and texts, `dump_dir` keeps each
+level as a file, `verify` checks each level against its rules.
 """
+
 from __future__ import annotations
 
 import functools
+import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ferrule import __version__
 from ferrule.base import config, log
 from ferrule.base.compiled import Compiled
+from ferrule.base.errors import CompileError, InputError, VerifyError
 from ferrule.base.target import Target, current
+from ferrule.check import Checked
 from ferrule.codegen.compile_ir import compile_module
 from ferrule.codegen.host import emit_host, make_compiled
 from ferrule.codegen.llvm import emit_module, scratch_layout
 from ferrule.graph.equations import equations
-from ferrule.graph.group import Grouped, group
+from ferrule.graph.group import group
 from ferrule.graph.inline import Inlined, inline
 from ferrule.graph.layout import assign_layouts
 from ferrule.ir.canonical import canonical
@@ -36,11 +38,13 @@ from ferrule.ir.cost import kernel_ns
 from ferrule.ir.explain import describe
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
-from ferrule.ir.kernel import Kernel
+from ferrule.ir.kernel import Kernel, Launch, Scope
 from ferrule.ir.loop import Function, map_stmts
 from ferrule.ir.program import Call, Program, walk_runs
 from ferrule.ir.simplify import simplify
-from ferrule.ir.unit import Part, Unit
+from ferrule.ir.text import Level, to_text
+from ferrule.ir.unit import Part, Unit, Use
+from ferrule.ir.verify import verify
 from ferrule.lower.loops import lower_kernel
 from ferrule.lower.math import lower_math
 from ferrule.lower.memory import total
@@ -52,11 +56,317 @@ from ferrule.schedule.contraction import schedulable, schedule_contraction
 from ferrule.schedule.rows import schedule_rows
 
 PACK_NS_PER_ELEMENT = 1
+LEVELS = ("graph", "system", "kernels", "scheduled", "functions", "program", "llvm", "object")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class State:
+    """A program at `level`, with what the levels above left for those below.
+
+    `constant` are the buffers that depend on parameters alone, `once` the kernels that do;
+    `reasons` are the decisions taken so far. `key` ends the names of the exported functions.
+    """
+
+    name: str
+    level: str
+    target: Target
+    key: str = "program"
+    graph: Graph | None = None
+    system: System | None = None
+    constant: frozenset[Buf] = frozenset()
+    kernels: tuple[Kernel, ...] = ()
+    once: frozenset[str] = frozenset()
+    units: tuple[Unit, ...] = ()
+    uses: tuple[Use, ...] = ()
+    functions: tuple[Function, ...] = ()
+    program: Program | None = None
+    llvm: str = ""
+    object_code: bytes = b""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One step of the pipeline, from one of LEVELS to the same one or the next."""
+
+    name: str
+    source: str
+    result: str
+    run: Callable[[State], State]
+    doc: str
+
+
+# ---- the passes ----------------------------------------------------------------------------------
+
+
+def _equations(s: State) -> State:
+    return replace(s, system=equations(_given(s.graph, "a graph")))
+
+
+def _layout(s: State) -> State:
+    return replace(s, system=assign_layouts(_given(s.system, "a system")))
+
+
+def _inline(s: State) -> State:
+    system = _given(s.system, "a system")
+    done = inline(system)
+    system = replace(system, stages=done.stages)
+    return replace(s, system=system, constant=done.constant, reasons=done.reasons)
+
+
+def _group(s: State) -> State:
+    system = _given(s.system, "a system")
+    done = group(Inlined(system.stages, s.constant, s.reasons), system.outputs)
+    reasons = (*s.reasons, *done.reasons)
+    return replace(s, kernels=done.kernels, once=done.constant, reasons=reasons)
+
+
+def _schedule(s: State) -> State:
+    """Schedules each distinct kernel once."""
+    units: dict[tuple[Kernel, frozenset[Buf]], Unit] = {}
+    uses: list[Use] = []
+    for kernel in s.kernels:
+        formal, actual = canonical(kernel)
+        pairs = zip(formal.globals, actual, strict=True)
+        known = frozenset(f for f, a in pairs if a in s.constant)
+        unit = units.get((formal, known))
+        if unit is None:
+            unit = units[formal, known] = _unit(formal, known, s.target, f"k{len(units)}")
+        uses.append(Use(kernel, unit, actual))
+    return replace(s, units=tuple(units.values()), uses=tuple(uses))
+
+
+def _unit(kernel: Kernel, known: frozenset[Buf], target: Target, name: str) -> Unit:
+    """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers."""
+    parts: list[Part] = []
+    if schedulable(kernel, target):
+        scheduled = schedule_contraction(kernel, target, known)
+        for i, p in enumerate(scheduled.packings):
+            packing = replace(p.kernel, name=f"{name}_pack{i}")
+            cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
+            parts.append(Part(packing, cost, p.buf, p.constant))
+        main = scheduled.kernel
+    else:
+        main = schedule_rows(kernel, target)
+    parts.append(Part(replace(main, name=name), kernel_ns(kernel)))
+    return Unit(tuple(parts), kernel.globals)
+
+
+def _loops(s: State) -> State:
+    return replace(s, functions=tuple(lower_kernel(k) for k in _scheduled(s)))
+
+
+def _math(s: State) -> State:
+    has_fma = s.target.has_fma
+    lowered = (
+        replace(f, body=map_stmts(f.body, lambda e: lower_math(e, has_fma))) for f in s.functions
+    )
+    return replace(s, functions=tuple(lowered))
+
+
+def _assemble(s: State) -> State:
+    system = _given(s.system, "a system, which names its inputs and outputs")
+    functions = {f.name: f for f in s.functions}
+    placements: list[Placement] = []
+    explain: list[str] = []
+    for use in s.uses:
+        once = use.kernel.name in s.once
+        placements += _placements(use, functions, once, len(placements))
+        explain += describe(use.kernel, _notes(use.unit, once))
+    scratch = total([scratch_layout(f)[1] for f in s.functions])
+    explain += ["decisions:", *(f"    {r}" for r in s.reasons)]
+    return replace(
+        s, program=assemble(system, placements, s.functions, scratch, tuple(explain))
+    )
+
+
+def _placements(
+    use: Use, functions: Mapping[str, Function], once: bool, number: int
+) -> list[Placement]:
+    """The calls that run a unit on the buffers of one kernel, which run once if it does."""
+    parts, name = use.unit.parts, use.kernel.name
+    bufs = dict(zip(use.unit.formals, use.actual, strict=True))
+    for i, p in enumerate(parts):
+        if p.packs is not None:
+            bufs[p.packs] = replace(p.packs, name=f"pack{number + i}")
+    out: list[Placement] = []
+    for p in parts:
+        f = functions[p.kernel.name]
+        args = tuple(bufs[b] for b in f.bufs)
+        call = Call(f.name, args, p.cost, name if p.packs is None else f"pack for {name}")
+        out.append(Placement(call, args[f.written :], args[: f.written], once or p.constant))
+    return out
+
+
+def _notes(unit: Unit, once: bool) -> tuple[str, ...]:
+    notes = ["runs once, when parameters are bound"] if once else []
+    for p in unit.parts:
+        if p.packs is not None:
+            when = "once" if p.constant else "on each call"
+            notes.append(f"an operand is packed into panels {when}")
+    return tuple(notes)
+
+
+def _emit(s: State) -> State:
+    host = "" if s.program is None else emit_host(s.program, s.key, declare=False)
+    functions = s.functions if s.program is None else s.program.functions
+    return replace(s, llvm=emit_module(functions, s.target, host))
+
+
+def _object(s: State) -> State:
+    return replace(s, object_code=compile_module(s.llvm, s.target))
+
+
+def _given(x: T | None, what: str) -> T:
+    if x is None:
+        raise CompileError(f"this needs {what}: begin at an earlier level")
+    return x
+
+
+PASSES = (
+    Pass("equations", "graph", "system", _equations, "each operator's index notation"),
+    Pass("layout", "system", "system", _layout, "the order of each buffer's dimensions in memory"),
+    # After layout: which copies inlining may drop depends on where their elements lie.
+    Pass("inline", "system", "system", _inline, "substitute what is cheaper to compute than store"),
+    Pass("group", "system", "kernels", _group, "stitch stages that share a grid"),
+    Pass("schedule", "kernels", "scheduled", _schedule, "tiles, vectors, packing"),
+    Pass("loops", "scheduled", "functions", _loops, "loops in an order, with accumulators"),
+    # After loops: a schedule weighs an exp as one operation, and guards stand outside its formula.
+    Pass("math", "functions", "functions", _math, "exp, tanh, .. as arithmetic"),
+    Pass("assemble", "functions", "program", _assemble, "phases of calls, places in the arenas"),
+    Pass("emit", "program", "llvm", _emit, "LLVM IR text with one native entry"),
+    Pass("object", "llvm", "object", _object, "machine code"),
+)
+
+
+# ---- running them --------------------------------------------------------------------------------
+
+
+def begin(level: Level | tuple[Kernel, ...] | tuple[Function, ...], target: Target) -> State:
+    """`level` as the state in which the passes below it can run.
+
+    Kernels with a scope or with kinds of axes count as scheduled. Kernels and functions alone can
+    be brought as far as LLVM text, and no Program can be made of them.
+    """
+    if isinstance(level, Graph):
+        return State(level.name, "graph", target, graph=level)
+    if isinstance(level, System):
+        return State(level.name, "system", target, system=level)
+    if isinstance(level, Program):
+        return State(level.name, "program", target, program=level, functions=level.functions)
+    if isinstance(level, Launch):
+        level = tuple(k for phase in level.phases for k in phase)
+    several = level if isinstance(level, tuple) else (level,)
+    functions = tuple(x for x in several if isinstance(x, Function))
+    kernels = tuple(x for x in several if isinstance(x, Kernel))
+    name = several[0].name if several else "empty"
+    if functions:
+        return State(name, "functions", target, functions=functions)
+    if any(k.kinds or any(isinstance(i, Scope) for i in k.body) for k in kernels):
+        units = tuple(Unit((Part(k, kernel_ns(k)),), k.globals) for k in kernels)
+        return State(name, "scheduled", target, units=units)
+    return State(name, "kernels", target, kernels=kernels)
+
+
+def steps(source: str, result: str, whole: bool = True) -> tuple[Pass, ...]:
+    """The passes that lead from one of LEVELS to another, all that stay on the last included; those
+    that make a Program only for `whole` ones. Raises InputError where `result` is above `source`.
+    """
+    first, last = LEVELS.index(source), LEVELS.index(result)
+    if last < first:
+        raise InputError(f"{result} is above {source}: passes lead down only, {' > '.join(LEVELS)}")
+    return tuple(
+        p
+        for p in PASSES
+        if first <= LEVELS.index(p.source)
+        and LEVELS.index(p.result) <= last
+        and (whole or p.name != "assemble" or result == "program")
+    )
+
+
+def run(
+    s: State, passes: tuple[Pass, ...], after: Callable[[Pass, State], None] | None = None
+) -> tuple[State, dict[str, float]]:
+    """`s` after `passes`, and the seconds that each took. `after` sees the state after each pass.
+
+    Raises CompileError and UnsupportedError, and VerifyError if the setting `verify` is on.
+    """
+    seconds: dict[str, float] = {}
+    _look(None, s)
+    for p in passes:
+        started = time.perf_counter()
+        s = replace(p.run(s), level=p.result)
+        seconds[p.name] = time.perf_counter() - started
+        _look(p, s)
+        if after is not None:
+            after(p, s)
+    log.log(1, lambda: f"{s.name}: " + ", ".join(f"{n} {1e3 * t:.1f} ms" for n, t in seconds.items()))
+    return s, seconds
+
+
+def parts_of(s: State) -> tuple[Level, ...]:
+    """What `s` is at its level: one structure, or several kernels or functions."""
+    if s.level == "kernels":
+        return s.kernels
+    if s.level == "scheduled":
+        return _scheduled(s)
+    if s.level == "functions":
+        return s.functions
+    one = {"graph": s.graph, "system": s.system, "program": s.program}.get(s.level)
+    return () if one is None else (one,)
+
+
+def text_of(s: State) -> str:
+    """`s` as text at its level; LLVM text once there is some."""
+    return s.llvm if s.llvm else "\n".join(to_text(x) for x in parts_of(s))
+
+
+def _scheduled(s: State) -> tuple[Kernel, ...]:
+    return tuple(p.kernel for unit in s.units for p in unit.parts)
+
+
+def _look(p: Pass | None, s: State) -> None:
+    """What the settings `verify`, `dump_dir` and `logs` want after a pass, or before the first."""
+    if config.get("verify"):
+        _verify(p, s)
+    folder = config.get("dump_dir")
+    if folder is not None and s.level != "object":
+        _dump(Path(folder), s)
+    if p is not None and s.level != "object":
+        log.log(4 if s.llvm else 3, lambda: f"{s.name} after {p.name}:\n{text_of(s)}")
+
+
+def _verify(p: Pass | None, s: State) -> None:
+    for x in parts_of(s):
+        try:
+            verify(x)
+        except VerifyError as error:
+            where = "as given" if p is None else f"after the pass {p.name}"
+            raise VerifyError(f"{s.name}, {where}: {error}") from error
+
+
+def _dump(folder: Path, s: State) -> None:
+    """Writes NAME.KEY.LEVEL.txt (.ll for LLVM text); the last pass of a level wins."""
+    ending = "ll" if s.llvm else f"{s.level}.txt"
+    folder = folder.expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        name = re.sub(r"[^\w.-]", "_", s.name)
+        (folder / f"{name}.{s.key}.{ending}").write_text(text_of(s), encoding="utf-8")
+    except OSError as error:
+        log.warn(f"programs are not dumped: {error}; see FERRULE_DUMP_DIR")
+
+
+# ---- what frontends and tests call ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class CompiledGraph:
-    """A graph as a loaded program: what a frontend wraps."""
+    """A graph as a loaded program: what a frontend wraps. `seconds` is what it took until it could
+    run.
+    """
 
     compiled: Compiled
     executable: Executable
@@ -72,117 +382,78 @@ class CompiledGraph:
         """How many kernels one call runs."""
         return int(self.compiled.meta["kernels"])
 
+    @property
+    def passes(self) -> dict[str, float]:
+        """The seconds that each pass took when this program was compiled, perhaps by an earlier
+        process that left it in the cache.
+        """
+        return dict(self.compiled.meta["passes"])
+
 
 def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> CompiledGraph:
     """`graph` compiled for the current target, or taken from the cache, and loaded.
 
-    `options` are settings for this compilation. Raises CompileError or UnsupportedError.
+    `options` are settings for this compilation. With the setting `verify` or `dump_dir` the cache
+    is not asked; with `verify` the first run is compared with the graph's meaning in NumPy. Raises
+    CompileError or UnsupportedError.
     """
     with config.override(**(options or {})):
         started = time.perf_counter()
-        target = current()
+        target, checked = current(), config.get("verify")
         key = cache.digest(__version__, _source_stamp(), target.key, repr(graph))[:24]
-        compiled = cache.get(key)
+        looked_at = checked or config.get("dump_dir") is not None
+        compiled = None if looked_at else cache.get(key)
         if compiled is None:
-            program = program_of(graph, target)
-            compiled = cache.put(key, compile_program(program, key, target))
+            compiled = cache.put(key, _compile(replace(begin(graph, target), key=key)))
             counters.count("compilations")
         else:
             counters.count("cache_hits")
         counters.count("kernels", int(compiled.meta["kernels"]))
-        executable = load(compiled)
+        executable = Checked(compiled, graph) if checked else load(compiled)
         seconds = time.perf_counter() - started
-        log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, compiled in {seconds:.2f} s")
+        counters.add_seconds(seconds)
+        log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
+        log.log(2, lambda: "\n".join(compiled.meta["explain"]))
     return CompiledGraph(compiled, executable, Signature(compiled), seconds)
 
 
 @functools.cache
 def _source_stamp() -> str:
-    """What tells this state of the package from another, for cache keys: sizes and times of its files."""
+    """What tells this state of the package from another, for cache keys: its files' sizes and
+    times.
+    """
     files = sorted(Path(__file__).parent.rglob("*.py"))
-    return cache.digest(*(f"{f.name} {(stat := f.stat()).st_size} {stat.st_mtime_ns}" for f in files))
+    stats = ((f.name, f.stat()) for f in files)
+    return cache.digest(*(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in stats))
 
 
 def program_of(graph: Graph, target: Target) -> Program:
     """`graph` as a Program: every pass above machine code."""
-    system = equations(graph)
-    return program_of_system(system, target)
+    return _program(begin(graph, target))
 
 
 def program_of_system(system: System, target: Target) -> Program:
     """`system` as a Program."""
-    system = assign_layouts(system)
-    inlined = inline(system)
-    grouped = group(inlined, system.outputs)
-    return _build(system, inlined, grouped, target)
+    return _program(begin(system, target))
 
 
 def compile_program(program: Program, key: str, target: Target) -> Compiled:
-    """`program` as machine code with its descriptor."""
-    text = emit_module(program.functions, target, emit_host(program, key, declare=False))
-    kernels = sum(len(phase) for run in walk_runs(program.main) for phase in run.phases)
-    return make_compiled(program, key, compile_module(text, target), meta={"kernels": kernels, "target": target.name})
+    """`program` as machine code with its descriptor; `key` ends the names of its functions."""
+    return _compile(replace(begin(program, target), key=key))
 
 
-def _build(system: System, inlined: Inlined, grouped: Grouped, target: Target) -> Program:
-    """Schedule each distinct kernel once, instantiate it for each use, and assemble the program."""
-    units: dict[tuple[Kernel, frozenset[Buf]], Unit] = {}
-    functions: list[Function] = []
-    placements: list[Placement] = []
-    explain: list[str] = []
-    for kernel in grouped.kernels:
-        formal, actual = canonical(kernel)
-        known = frozenset(f for f, a in zip(formal.globals, actual, strict=True) if a in inlined.constant)
-        unit = units.get((formal, known))
-        if unit is None:
-            unit = units[formal, known] = _unit(formal, known, target, len(units))
-            functions += [p.function for p in unit.parts]
-        placements += _instances(unit, kernel, actual, grouped.constant, len(placements))
-        explain += describe(kernel, _packing_notes(unit, kernel.name in grouped.constant))
-    scratch = total([scratch_layout(f)[1] for f in functions])
-    return assemble(system, placements, tuple(functions), scratch, 
-                    (*explain, "decisions:", *(f"    {r}" for r in (*inlined.reasons, *grouped.reasons))))
+def _program(s: State) -> Program:
+    done, _ = run(s, steps(s.level, "program"))
+    return _given(done.program, "a program")
 
 
-def _packing_notes(unit: Unit, once: bool) -> tuple[str, ...]:
-    notes = ["runs once, when parameters are bound"] if once else []
-    for p in unit.parts:
-        if p.packs is not None:
-            notes.append(f"an operand is packed into panels {'once' if p.constant else 'on each call'}")
-    return tuple(notes)
-
-
-def _unit(kernel: Kernel, known: frozenset[Buf], target: Target, number: int) -> Unit:
-    """The functions of an unscheduled canonical kernel."""
-    cost = kernel_ns(kernel)
-    parts: list[Part] = []
-    if schedulable(kernel, target):
-        scheduled = schedule_contraction(kernel, target, known)
-        for i, p in enumerate(scheduled.packings):
-            function = _function(p.kernel, f"k{number}_pack{i}", target)
-            parts.append(Part(function, simplify(p.buf.size * PACK_NS_PER_ELEMENT), p.buf, p.constant))
-        main = scheduled.kernel
-    else:
-        main = schedule_rows(kernel, target)
-    parts.append(Part(_function(main, f"k{number}", target), cost))
-    return Unit(tuple(parts), kernel.globals)
-
-
-def _function(kernel: Kernel, name: str, target: Target) -> Function:
-    f = lower_kernel(kernel, name)
-    return replace(f, body=map_stmts(f.body, lambda e: lower_math(e, target.has_fma)))
-
-
-def _instances(unit: Unit, kernel: Kernel, actual: tuple[Buf, ...], constant: frozenset[str],
-               number: int) -> list[Placement]:
-    """The calls that run `unit` on the actual buffers of `kernel`."""
-    names = dict(zip(unit.formals, actual, strict=True))
-    names |= {p.packs: replace(p.packs, name=f"pack{number + i}") for i, p in enumerate(unit.parts) if p.packs is not None}
-    out: list[Placement] = []
-    for part in unit.parts:
-        f = part.function
-        args = tuple(names[b] for b in f.bufs)
-        call = Call(f.name, args, part.cost, kernel.name if part.packs is None else f"pack for {kernel.name}")
-        once = kernel.name in constant or part.constant
-        out.append(Placement(call, args[f.written:], args[:f.written], once))
-    return out
+def _compile(s: State) -> Compiled:
+    done, seconds = run(s, steps(s.level, "object"))
+    program = _given(done.program, "a program")
+    kernels = sum(len(phase) for r in walk_runs(program.main) for phase in r.phases)
+    meta = {
+        "kernels": kernels,
+        "target": s.target.name,
+        "passes": {name: round(t, 6) for name, t in seconds.items()},
+    }
+    return make_compiled(program, s.key, done.object_code, meta=meta)

@@ -53,14 +53,14 @@ SETTINGS: tuple[Setting, ...] = (
         env="FERRULE_DUMP_DIR",
         type=str,
         default=None,
-        doc="a folder for the program of each level, as text",
+        doc="a folder for each program's text at each level",
     ),
     Setting(
         name="verify",
         env="FERRULE_VERIFY",
         type=bool,
         default=False,
-        doc="check the program after every pass",
+        doc="check programs after every pass, and their first results against NumPy",
     ),
     Setting(
         name="cache",
@@ -100,14 +100,6 @@ SETTINGS: tuple[Setting, ...] = (
         default="host",
         doc="the CPU to compile for; all but host force an instruction set",
         choices=("host", "avx512", "avx2", "generic"),
-    ),
-    Setting(
-        name="numerics",
-        env="FERRULE_NUMERICS",
-        type=str,
-        default="strict",
-        doc="strict: as the framework, only reductions reassociated; fast: a * b + c may be fused",
-        choices=("strict", "fast"),
     ),
 )
 

@@ -1,18 +1,23 @@
-"""Unit: what one unscheduled kernel became: functions over formal buffers, to be instantiated once for each equal kernel."""
+"""Unit: what one unscheduled kernel became: scheduled kernels over formal buffers, which each equal
+kernel of a program uses with buffers of its own.
+"""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ferrule.ir.expr import Buf, Expr
-from ferrule.ir.loop import Function
+from ferrule.ir.kernel import Kernel
 
 
 @dataclass(frozen=True)
 class Part:
-    """One function of a unit and its estimated time (ns, over dims). `packs` is the formal buffer that only this unit
-    uses and that the part fills, if it is a packing; `constant` packings run once."""
+    """One scheduled kernel of a unit and its estimated time (ns, over dims). `packs` is the formal
+    buffer that only this unit uses and that the part fills, if it is a packing; `constant` packings
+    run once.
+    """
 
-    function: Function
+    kernel: Kernel
     cost: Expr
     packs: Buf | None = None
     constant: bool = False
@@ -24,3 +29,12 @@ class Unit:
 
     parts: tuple[Part, ...]
     formals: tuple[Buf, ...]
+
+
+@dataclass(frozen=True)
+class Use:
+    """A kernel of the program, the unit it became, and the buffers for the unit's formals."""
+
+    kernel: Kernel
+    unit: Unit
+    actual: tuple[Buf, ...]

@@ -1,4 +1,12 @@
-"""Attention: softmax(q k' * scale + mask) v, kept whole so that fusion sees rows of scores that nobody else needs."""
+"""Attention: softmax(q k' * scale + mask) v.
+
+    scores[.., i, j] = sum over r of q[.., i, r] * k[.., j, r]
+    biased  = scores * scale, and the mask
+    weights = exp(biased - max over j of biased)
+    out[.., i, f] = sum over j of weights[.., i, j] * v[.., j, f] / sum over j of weights[.., i, j]
+
+Kept whole so that fusion sees rows of scores that nobody else needs.
+"""
 
 from __future__ import annotations
 
@@ -7,18 +15,21 @@ import numpy as np
 from ferrule.base.dtype import boolean
 from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import Buf, Expr, call, cast, compare, const, load, select
-from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
+from ferrule.ir.expr import ZERO, Buf, Expr, call, cast, compare, const, load, select
+from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
 from ferrule.ir.monoids import MAX, SUM
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.op import (
     Array,
     at,
+    at_shape,
     broadcast,
+    check_kind,
     define,
     element,
     folded,
     same_dtype,
+    show_shape,
     show_types,
     stage,
     upcast,
@@ -38,24 +49,50 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
         )
     if dtype.kind != "f":
         raise CompileError(f"attention is defined on floats, got {show_types((q, k, v))}")
-    return tensor((*_lead(q, k, v, attrs["grouped"]), q.shape[-2], v.shape[-1]), dtype)
+    lead = _lead(q, k, v, attrs["grouped"])
+    if len(types) > 3:
+        _check_mask(types[3], (*lead, q.shape[-2], k.shape[-2]))
+    return tensor((*lead, q.shape[-2], v.shape[-1]), dtype)
 
 
-def _lead(q: TensorType, k: TensorType, v: TensorType, grouped: bool) -> tuple[Expr, ...]:
-    return q.shape[:-2] if grouped else broadcast((q.shape[:-2], k.shape[:-2], v.shape[:-2]))
-
-
-def _grouped(buf: Buf, lead: tuple[Expr, ...], grouped: bool) -> tuple[Expr, ...]:
-    """The leading index of a key or value buffer: heads in groups share one."""
+def _lead(q: TensorType, k: TensorType, v: TensorType, grouped: bool) -> Shape:
     if not grouped:
-        return at_lead(buf, lead)
+        return broadcast((q.shape[:-2], k.shape[:-2], v.shape[:-2]))
+    fits = q.rank == k.rank == v.rank and q.rank > 2
+    for t in (k, v):
+        fits = fits and all(map(equal, t.shape[:-3], q.shape[:-3]))
+        fits = fits and equal(q.shape[-3] % t.shape[-3], ZERO)
+    if not fits:
+        raise CompileError(
+            "grouped attention takes q, k and v with the same leading sizes, and heads of k and v "
+            f"that divide those of q, got {show_types((q, k, v))}"
+        )
+    return q.shape[:-2]
+
+
+def _check_mask(mask: TensorType, scores: Shape) -> None:
+    """CompileError unless `mask` is bool or float and broadcasts to the scores."""
+    check_kind("attention with a mask", mask, "fb")
+    wide = broadcast((scores, mask.shape))
+    if len(wide) != len(scores) or not all(map(equal, wide, scores)):
+        raise CompileError(
+            f"attention: a mask {mask} does not broadcast to the scores {show_shape(scores)}"
+        )
+
+
+def _at_heads(buf: Buf, lead: tuple[Expr, ...], grouped: bool) -> tuple[Expr, ...]:
+    """The leading index of keys or values at the leading index of the result: `grouped`, heads
+    share them.
+    """
+    if not grouped:
+        return _at_lead(buf, lead)
     head = lead[-1]
-    per = simplify(head.extent // buf.shape[-3])
-    return (*lead[:-1], simplify(head // per))
+    group = simplify(head.extent // buf.shape[-3])
+    return (*lead[:-1], simplify(head // group))
 
 
-def at_lead(buf: Buf, lead: tuple[Expr, ...]) -> tuple[Expr, ...]:
-    return at(Buf(buf.name, buf.shape[:-2], buf.dtype), lead)
+def _at_lead(buf: Buf, lead: tuple[Expr, ...]) -> tuple[Expr, ...]:
+    return at_shape(buf.shape[:-2], lead)
 
 
 def _compute(
@@ -63,58 +100,56 @@ def _compute(
 ) -> list[Stage]:
     q, k, v = ins[:3]
     mask = ins[3] if len(ins) > 3 else None
-    out = outs[0]
+    (out,) = outs
     wide = q.dtype.compute
-    rows = (*out.shape[:-1],)
-    scores_shape = (*rows, k.shape[-2])
-    scores = ctx.buf("scores", scores_shape, wide)
-    *lead, i, j = ctx.axes(scores_shape)
-    at_rows = tuple(lead)
-    (r,) = ctx.axes((q.shape[-1],), "r")
-    product = element(q, *at_lead(q, at_rows), i, r) * element(
-        k, *_grouped(k, at_rows, attrs["grouped"]), j, r
-    )
-    stages = folded(ctx, scores, (*at_rows, i, j), product, (r,), SUM(wide))
-    biased = ctx.buf("biased", scores_shape, wide)
-    axes = ctx.axes(scores_shape)
-    stages.append(
-        stage(
-            biased, axes, _masked(load(scores, *axes) * attrs["scale"], mask, axes, attrs["causal"])
-        )
-    )
-    top = ctx.buf("top", rows, wide)
-    *at_row, j = ctx.axes(scores_shape)
-    stages += folded(ctx, top, tuple(at_row), load(biased, *at_row, j), (j,), MAX(wide))
-    weights = ctx.buf("weights", scores_shape, wide)
-    axes = ctx.axes(scores_shape)
-    peak = load(top, *axes[:-1])
-    # A row that is masked whole has no peak to subtract: its weights are all 0.
-    floor = const(-np.inf, wide)
-    stages.append(
-        stage(
-            weights,
-            axes,
-            call(
-                "exp",
-                load(biased, *axes) - select(compare("eq", peak, floor), const(0, wide), peak),
-            ),
-        )
-    )
-    total = ctx.buf("total", rows, wide)
-    *at_row, j = ctx.axes(scores_shape)
-    stages += folded(ctx, total, tuple(at_row), load(weights, *at_row, j), (j,), SUM(wide))
+    rows = out.shape[:-1]
+    shape = (*rows, k.shape[-2])
+    scores, biased, weights = (ctx.buf(n, shape, wide) for n in ("scores", "biased", "weights"))
+    top, total = (ctx.buf(n, rows, wide) for n in ("top", "total"))
     summed = ctx.buf("summed", out.shape, wide)
-    *at_out, f = ctx.axes(out.shape)
-    (j,) = ctx.axes((k.shape[-2],), "j")
-    at_rows = tuple(at_out[:-1])
-    weighted = load(weights, *at_out, j) * element(v, *_grouped(v, at_rows, attrs["grouped"]), j, f)
-    stages += folded(ctx, summed, (*at_out, f), weighted, (j,), SUM(wide))
-    axes = ctx.axes(out.shape)
-    sum_ = load(total, *axes[:-1])
-    # Eager's kernel gives 0 for rows that are masked whole.
-    safe = select(compare("eq", sum_, const(0, wide)), const(0, wide), 1.0 / sum_)
-    stages.append(stage(out, axes, load(summed, *axes) * safe))
-    return stages
+    axes = ctx.axes(shape)
+    score = load(scores, *axes) * attrs["scale"]
+    peak, row = load(top, *axes[:-1]), axes[-1:]
+    at_out = ctx.axes(out.shape)
+    return [
+        *_product(ctx, scores, q, k, attrs["grouped"]),
+        stage(biased, axes, _masked(score, mask, axes, attrs["causal"])),
+        *folded(ctx, top, axes[:-1], load(biased, *axes), row, MAX(wide)),
+        stage(weights, axes, call("exp", load(biased, *axes) - _finite(peak))),
+        *folded(ctx, total, axes[:-1], load(weights, *axes), row, SUM(wide)),
+        *_weighted(ctx, summed, weights, v, attrs["grouped"]),
+        stage(out, at_out, load(summed, *at_out) * _inverse(load(total, *at_out[:-1]))),
+    ]
+
+
+def _product(ctx: ComputeContext, scores: Buf, q: Buf, k: Buf, grouped: bool) -> list[Stage]:
+    """scores[.., i, j] = sum over r of q[.., i, r] * k[.., j, r]."""
+    *lead, i, j = axes = ctx.axes(scores.shape)
+    (r,) = ctx.axes((q.shape[-1],), "r")
+    at = tuple(lead)
+    value = element(q, *_at_lead(q, at), i, r) * element(k, *_at_heads(k, at, grouped), j, r)
+    return folded(ctx, scores, axes, value, (r,), SUM(value.dtype))
+
+
+def _weighted(ctx: ComputeContext, summed: Buf, weights: Buf, v: Buf, grouped: bool) -> list[Stage]:
+    """summed[.., i, f] = sum over j of weights[.., i, j] * v[.., j, f]."""
+    *lead, i, f = axes = ctx.axes(summed.shape)
+    (j,) = ctx.axes((v.shape[-2],), "j")
+    at = tuple(lead)
+    value = load(weights, *at, i, j) * element(v, *_at_heads(v, at, grouped), j, f)
+    return folded(ctx, summed, axes, value, (j,), SUM(value.dtype))
+
+
+def _finite(peak: Expr) -> Expr:
+    """What to subtract from a row's scores: a row that is masked whole has no peak."""
+    zero = const(0, peak.dtype)
+    return select(compare("eq", peak, const(-np.inf, peak.dtype)), zero, peak)
+
+
+def _inverse(total: Expr) -> Expr:
+    """1 / total; 0 for a row that is masked whole, whose result is 0 in PyTorch too."""
+    zero = const(0, total.dtype)
+    return select(compare("eq", total, zero), zero, 1.0 / total)
 
 
 def _masked(score: Expr, mask: Buf | None, axes: tuple[Expr, ...], causal: bool) -> Expr:
@@ -158,8 +193,9 @@ def attention(
 ) -> Value:
     """Scaled dot-product attention (Vaswani et al., 2017) of q[.., L, E], k[.., S, E], v[.., S, F].
 
-    A bool mask keeps where it is true, any other is added to the scores; `causal` keeps keys up to the query's own
-    position; with `grouped`, axis -3 of k and v divides that of q and each of their heads serves a group of queries.
+    A bool mask keeps where it is true, any other is added to the scores; `causal` keeps keys up to
+    the query's own position; with `grouped`, axis -3 of k and v divides that of q, and each of
+    their heads serves a group of those of q.
     """
     operands = (q, k, v) if mask is None else (q, k, v, mask)
     return b.emit("attention", *operands, scale=float(scale), causal=causal, grouped=grouped)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
@@ -17,7 +17,18 @@ from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal
 from ferrule.ops.create import full
 from ferrule.ops.elementary import add, mul
-from ferrule.ops.op import Array, broadcast, define, element, folded, same_dtype, show_types, upcast
+from ferrule.ops.op import (
+    Array,
+    broadcast,
+    check_kind,
+    define,
+    element,
+    folded,
+    same_dtype,
+    show_types,
+    stage,
+    upcast,
+)
 from ferrule.ops.reduce import reduce_sum
 from ferrule.ops.slices import diagonal
 from ferrule.ops.view import expand, reshape, transpose
@@ -33,12 +44,13 @@ def _free(rank: int, *used: tuple[int, ...]) -> list[int]:
 def _dot_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     x, y = types
     dtype = same_dtype("dot_general", types)
+    check_kind("dot_general", x, "fiu")
     for dx, dy in (attrs["batch"], attrs["contract"]):
         for d, e in zip(dx, dy, strict=True):
             if not equal(x.shape[d], y.shape[e]):
                 raise CompileError(
-                    f"dot_general of {show_types(types)}: axis {d} of size {x.shape[d]} meets axis {e} of "
-                    f"size {y.shape[e]}"
+                    f"dot_general of {show_types(types)}: axis {d} of size {x.shape[d]} meets "
+                    f"axis {e} of size {y.shape[e]}"
                 )
     (bx, by), (cx, cy) = attrs["batch"], attrs["contract"]
     return tensor(
@@ -65,6 +77,8 @@ def _dot_compute(
     value = element(x, *(at_x[d] for d in range(len(x.shape)))) * element(
         y, *(at_y[d] for d in range(len(y.shape)))
     )
+    if not over:
+        return [stage(outs[0], axes, value)]
     return folded(ctx, outs[0], axes, value, over, SUM(value.dtype))
 
 
@@ -95,7 +109,11 @@ define("dot_general", _dot_infer, _dot_meaning, _dot_compute)
 def dot_general(
     b: GraphBuilder, x: Value, y: Value, batch: Pair = ((), ()), contract: Pair = ((), ())
 ) -> Value:
-    """The product summed over `contract`, one for each point of `batch`: pairs of axes of x and y."""
+    """The sum of x * y over the axes `contract`, for each point of the axes `batch`.
+
+    Both are (axes of x, axes of y); the result's dims are those of the batch, the other dims of x
+    and the other dims of y. f16 and bf16 are summed in f32.
+    """
     return b.emit(
         "dot_general",
         x,
@@ -126,6 +144,7 @@ def matmul(b: GraphBuilder, x: Value, y: Value) -> Value:
 
 
 def bmm(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """The matrix products of x[n, i, k] and y[n, k, j]."""
     return matmul(b, x, y)
 
 
@@ -141,7 +160,7 @@ def linear(b: GraphBuilder, x: Value, w: Value, bias: Value | None = None) -> Va
 def addmm(
     b: GraphBuilder, bias: Value, x: Value, y: Value, alpha: float = 1, beta: float = 1
 ) -> Value:
-    """beta * bias + alpha * (x @ y)."""
+    """beta * bias + alpha * (x @ y); without the bias, whatever it holds, for beta = 0."""
     out = scaled(b, matmul(b, x, y), alpha)
     if beta == 0:
         return out
@@ -154,14 +173,17 @@ def scaled(b: GraphBuilder, x: Value, factor: float) -> Value:
 
 
 def einsum(b: GraphBuilder, spec: str, *xs: Value) -> Value:
-    """Einstein summation (NumPy's notation, without ellipsis), operand by operand from the left."""
+    """Einstein summation in NumPy's notation, operand by operand from the left.
+
+    Raises CompileError where the terms do not fit, UnsupportedError for an ellipsis.
+    """
     spec = spec.replace(" ", "")
     left, _, out = spec.partition("->")
     names = left.split(",")
-    if "." in spec or len(names) != len(xs):
-        raise CompileError(
-            f"einsum {spec!r}: expected a term for each of {len(xs)} operands and no ellipsis"
-        )
+    if "." in spec:
+        raise UnsupportedError(f"einsum with an ellipsis: {spec!r}")
+    if len(names) != len(xs) or any(len(n) != x.rank for n, x in zip(names, xs, strict=True)):
+        raise CompileError(f"einsum {spec!r} does not fit {show_types(x.type for x in xs)}")
     if "->" not in spec:
         out = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
     value, have = _traced(b, xs[0], names[0])
@@ -197,9 +219,8 @@ def _einsum_pair(
         (tuple(map(nx.index, over)), tuple(map(ny.index, over))),
     )
     shared = set(batch) | set(over)
-    return out, "".join(batch) + "".join(c for c in nx if c not in shared) + "".join(
-        c for c in ny if c not in shared
-    )
+    free = [c for c in nx + ny if c not in shared]
+    return out, "".join((*batch, *free))
 
 
 def _summed(b: GraphBuilder, x: Value, names: str, keep: set[str]) -> tuple[Value, str]:

@@ -54,8 +54,8 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
             f"spatial dims, got {show_types(types)}"
         )
     into = w.shape[0] if transposed else w.shape[1] * groups
-    split = w.shape[0] % groups
-    if not equal(x.shape[1], into) or not equal(split, ZERO):
+    rest = simplify(w.shape[0] % groups)
+    if not equal(x.shape[1], into) or (rest.is_const and rest.value):
         raise CompileError(
             f"conv of {show_types(types)} in {groups} groups: x must have {simplify(into)} "
             "channels, and the first size of w must divide into the groups"

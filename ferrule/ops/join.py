@@ -26,6 +26,7 @@ from ferrule.ir.expr import (
     const,
     load,
     lt,
+    maximum,
 )
 from ferrule.ir.expr import select as choose
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
@@ -121,7 +122,7 @@ def _pad_compute(
         elif mode == "replicate":
             i = simplify(_clamped(i, n))
         elif mode == "circular":
-            i = simplify(i % n)
+            i = _wrapped(a, n, lo, hi)
         else:
             guard += [] if lo is ZERO else [compare("le", ZERO, i)]
             guard += [] if hi is ZERO else [lt(i, n)]
@@ -145,6 +146,13 @@ def _clamped(i: Expr, n: Expr) -> Expr:
     return choose(lt(low, n), low, n - 1)
 
 
+def _wrapped(a: Expr, n: Expr, lo: Expr, hi: Expr) -> Expr:
+    """Element `a` of what comes round; what is cropped does not."""
+    first = maximum(ZERO, ZERO - lo)
+    left = n - first - maximum(ZERO, ZERO - hi)
+    return simplify(first + (a - maximum(ZERO, lo)) % left)
+
+
 _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
@@ -158,12 +166,7 @@ def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     if attrs["mode"] == "constant":
         return np.pad(x[crop], grow, constant_values=np.asarray(attrs["value"]).astype(x.dtype))
     kind: Any = _MODES[attrs["mode"]]
-    return np.pad(x, grow, mode=kind)[
-        tuple(
-            builtins.slice(builtins.max(0, -lo), (-builtins.max(0, -hi)) or None)
-            for lo, hi in pairs
-        )
-    ]
+    return np.pad(x[crop], grow, mode=kind)
 
 
 define(

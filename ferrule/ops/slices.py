@@ -12,13 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ferrule.ir.expr import (
-    ZERO,
-    Buf,
-    Expr,
-    as_index,
-    ceildiv,
-)
+from ferrule.ir.expr import ZERO, Buf, Expr, as_index, ceildiv, maximum, minimum
 from ferrule.ir.graph import Attrs, GraphBuilder, TensorType, Value
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ops.op import (
@@ -92,9 +86,10 @@ def slice_axis(
 
 
 def select_index(b: GraphBuilder, x: Value, axis: int, index: Size) -> Value:
-    """`x` at one index of an axis, without that axis."""
+    """`x` at one index of an axis, without that axis; a negative number counts from the end."""
     d = normal_axis("select_index", axis, x.rank)
     at = as_index(index)
+    at = simplify(at + x.shape[d]) if at.is_const and at.value < 0 else at
     part = slice_axis(b, x, d, at, at + 1)
     return reshape(b, part, (*x.shape[:d], *x.shape[d + 1 :]))
 
@@ -110,10 +105,20 @@ def split(b: GraphBuilder, x: Value, sizes: Sequence[Size], axis: int) -> tuple[
 
 
 def diagonal_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:
+    """The other dims, and the diagonal's length."""
     k, d, e = attrs["offset"], attrs["axis1"], attrs["axis2"]
     rows, columns = (t.shape[d], t.shape[e] - k) if k >= 0 else (t.shape[d] + k, t.shape[e])
-    length = rows if prove_nonneg(simplify(columns - rows)) else columns
-    return (*(s for i, s in enumerate(t.shape) if i not in (d, e)), simplify(length))
+    length = _least(simplify(rows), simplify(columns))
+    if not prove_nonneg(length):
+        length = maximum(length, ZERO)
+    return (*(s for i, s in enumerate(t.shape) if i not in (d, e)), length)
+
+
+def _least(a: Expr, b: Expr) -> Expr:
+    """The less of two sizes: one of the two if that can be proved."""
+    if prove_nonneg(simplify(b - a)):
+        return a
+    return b if prove_nonneg(simplify(a - b)) else minimum(a, b)
 
 
 def _on_diagonal(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:

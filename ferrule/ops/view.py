@@ -21,11 +21,12 @@ from ferrule.ir.expr import (
     Buf,
     Expr,
     as_index,
+    compare,
     load,
     product,
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
-from ferrule.ir.simplify import equal, prove_nonneg, simplify
+from ferrule.ir.simplify import equal, prove, simplify
 from ferrule.ops.op import (
     Array,
     at_shape,
@@ -72,58 +73,45 @@ def define_view(
 
 
 def groups(old: Shape, new: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Runs of dims of `old` and `new` with equal products, as short as the left allows."""
+    """Runs of dims of `old` and `new` with equal products, from left to right, short ones first.
+
+    Dims of size one stand in none. Where no products are known to be equal, all that is left
+    makes the last pair.
+    """
+    i, j = ([d for d, n in enumerate(s) if not equal(n, ONE)] for s in (old, new))
     out: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    i = j = 0
-    while i < len(old) or j < len(new):
-        i0, j0, a, b = i, j, ONE, ONE
-        while True:
-            if (i > i0 or j > j0) and equal(a, b) and i > i0 and j > j0:
-                break
-            if i == len(old) and j == len(new):
-                break
-            grow_old = j == len(new) or (
-                i < len(old) and (i == i0 or (j > j0 and prove_nonneg(simplify(b - a - 1))))
-            )
-            if i < len(old) and (grow_old or j == len(new)):
-                a = simplify(a * old[i])
-                i += 1
-            elif j < len(new):
-                b = simplify(b * new[j])
-                j += 1
-            if (
-                i > i0
-                and j > j0
-                and not equal(a, b)
-                and i < len(old)
-                and j < len(new)
-                and not (prove_nonneg(simplify(a - b)) or prove_nonneg(simplify(b - a)))
-            ):
-                i, j = len(old), len(new)  # not comparable: one group of all that is left
-                break
-        out.append((tuple(range(i0, i)), tuple(range(j0, j))))
+    while i or j:
+        m, n = _shortest([old[d] for d in i], [new[d] for d in j])
+        out.append((tuple(i[:m]), tuple(j[:n])))
+        i, j = i[m:], j[n:]
     return out
+
+
+def _shortest(old: list[Expr], new: list[Expr]) -> tuple[int, int]:
+    """How many leading sizes of each have the same product, as few as possible; else all."""
+    for total in range(2, len(old) + len(new)):
+        for m in range(max(1, total - len(new)), min(total - 1, len(old)) + 1):
+            if equal(product(old[:m]), product(new[: total - m])):
+                return m, total - m
+    return len(old), len(new)
 
 
 def _reshape_index(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:
     idx: list[Expr] = [ZERO] * len(buf.shape)
     for old, new in groups(buf.shape, tuple(a.extent for a in axes)):
-        live = [d for d in old if not equal(buf.shape[d], ONE)]
         flat = ZERO
         for j in new:
             flat = flat * axes[j].extent + axes[j]
-        flat = simplify(flat)
-        for k, d in enumerate(live):
-            inner = product([buf.shape[e] for e in live[k + 1 :]])
-            i = flat // inner
-            idx[d] = simplify(i if k == 0 else i % buf.shape[d])
+        for k, d in enumerate(old):
+            i = flat // product([buf.shape[e] for e in old[k + 1 :]])
+            idx[d] = i if k == 0 else i % buf.shape[d]
     return tuple(idx)
 
 
 def _reshape_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:
     new = sizes_of(attrs["shape"])
     before, after = simplify(product(t.shape)), simplify(product(new))
-    if before.is_const and after.is_const and before is not after:
+    if prove(compare("ne", before, after)):
         raise CompileError(
             f"reshape of {t} to {show_shape(new)}: {before} elements are not {after}"
         )
@@ -140,6 +128,7 @@ def reshape(b: GraphBuilder, x: Value, shape: Sequence[Size]) -> Value:
 
 
 def unsqueeze(b: GraphBuilder, x: Value, axis: int) -> Value:
+    """`x` with a new axis of size one, which is `axis` of the result."""
     at = axis if axis >= 0 else axis + x.rank + 1
     return reshape(b, x, (*x.shape[:at], ONE, *x.shape[at:]))
 
@@ -214,6 +203,7 @@ define_view(
 
 
 def reverse(b: GraphBuilder, x: Value, axes: Iterable[int]) -> Value:
+    """`x` with the order of the elements along `axes` turned round."""
     return b.emit(
         "reverse", x, axes=tuple(sorted({normal_axis("reverse", a, x.rank) for a in axes}))
     )
@@ -242,7 +232,7 @@ define_view(
 )
 
 
-# ---- compositions ---------------------------------------------------------------------------------
+# ---- compositions --------------------------------------------------------------------------------
 
 
 def tile(b: GraphBuilder, x: Value, repeats: Sequence[Size]) -> Value:

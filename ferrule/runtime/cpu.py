@@ -76,6 +76,12 @@ class Executable:
     """A program that can run. Made by `load`."""
 
     def __init__(self, compiled: Compiled) -> None:
+        needed = compiled.meta.get("target", "generic")
+        if not supports(needed):
+            raise CompileError(
+                f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it here, "
+                "or compile it for the target generic"
+            )
         self.compiled = compiled
         self._code = _Code(compiled)
         self._entry = self._code.function(compiled.entry, ctypes.c_int32)
@@ -185,12 +191,6 @@ def load(compiled: Compiled) -> Executable:
     A program without params can run at once; others need `bind`. Raises CompileError where the
     object code is not for this machine or lacks one of the three functions.
     """
-    needed = compiled.meta.get("target", "generic")
-    if not supports(needed):
-        raise CompileError(
-            f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it here, "
-            "or compile it for the target generic"
-        )
     return Executable(compiled)
 
 

@@ -1,9 +1,11 @@
 """Contraction: the schedule of products, convolutions and attention.
 
-    for (batch, n_o, m_o):                              the grid; m fastest, so that a panel of B stays in cache
-        acc[r, u, l] = 0                                MR x NR accumulators in registers
-        for k: acc[r, u, l] += A[m_o*MR + r, k] * B[n_o, k, u*W + l]
-        out[..] = epilogue(acc[r, u, l])                guarded at the edges
+    for (batch, m_b, n_o):                              the grid: blocks of rows by panels of columns
+        for k_o, m_o:                                   a panel of B, KC deep, stays in L1 for all rows of the block
+            acc[r, u, l] = part[m_o, r, u, l]           MR x NR accumulators in registers
+            for k_i: acc[r, u, l] += A[m_b, m_o*MR + r, k] * B[n_o, k, u*W + l]
+            part[m_o, r, u, l] = acc[r, u, l]
+        for m_o: out[..] = epilogue(part[..])           guarded at the edges
 
 The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into panels of NR columns,
 [batch, n_o, k.., NR], which for parameters happens once. A is read in place, one element at a time, so its layout and
@@ -24,7 +26,7 @@ from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
-    ONE, Buf, Expr, Space, axis, both, call, conjuncts, const, fconst, load, loads, lt, product, rewrite,
+    ONE, Buf, Expr, Space, axis, both, call, conjuncts, const, eq, fconst, load, loads, lt, product, rewrite,
     select, substitute,
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
@@ -32,7 +34,8 @@ from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.rows import schedule_rows
 
-UNROLL_K = 4
+DEPTH = 384         # most terms of the sum taken at once: a panel of B this deep stays in L1
+BLOCK_ROWS = 128    # rows of A, this deep, that stay in L2 while the panels of B pass by
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,55 @@ class _Rows:
 
 
 @dataclass
+class _Tile:
+    """One tile of a contraction: its accumulators over the `wide` axes, its columns, and the terms of its sum."""
+
+    st: Stage
+    wide: tuple[Expr, ...]
+    acc: Buf
+    n: Expr
+    inside: Expr
+    term: Expr
+    where: Expr | None
+
+    def items(self, k: tuple[Expr, ...], start: Expr | None, split: dict[Expr, Expr]) -> tuple[Item, ...]:
+        """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`."""
+        zero = fconst(0.0, self.acc.dtype)
+        first = Stage(self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,)))
+        where = None if self.where is None else simplify(substitute(self.where, split))
+        body: tuple[Item, ...] = (Stage(self.st.name, ((self.acc, self.wide),), Compute(
+            self.wide, (simplify(substitute(self.term, split)),)), _sum_of(self.st), where, update=True),)
+        for a in reversed(k):
+            body = (Scope(a, body),)
+        return (first, *body)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The folded axes in order: all, and cut in two so that the inner ones have at most DEPTH points; `split` tells where
+    an axis went that was cut itself."""
+
+    whole: tuple[Expr, ...]
+    outer: tuple[Expr, ...]
+    inner: tuple[Expr, ...]
+    split: dict[Expr, Expr]
+
+
+def _parts(k: tuple[Expr, ...]) -> _Parts:
+    depth, at = 1, len(k)
+    while at > 0 and depth * estimate(k[at - 1].extent) <= DEPTH:
+        at -= 1
+        depth *= estimate(k[at].extent)
+    if at < len(k):
+        return _Parts(k, k[:at], k[at:], {})
+    last = k[-1]
+    step = next((d for d in range(DEPTH, DEPTH // 2, -1) if last.extent.is_const and last.extent.attr % d == 0), 256)
+    outer = axis(last.name + "o", simplify((last.extent + (step - 1)) // step))
+    inner = axis(last.name + "i", simplify(call("min", const(step), last.extent - outer * step)))
+    return _Parts(k, (*k[:-1], outer), (inner,), {last: simplify(outer * step + inner)})
+
+
+@dataclass
 class _Builder:
     kernel: Kernel
     target: Target
@@ -175,25 +227,52 @@ class _Builder:
         self.width = self.target.vector_bytes // body[0].compute.values[0].dtype.size
         m, n = (simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n))
         block = register_block(m, n, self.width, self.target)
-        outer = axis("mo", simplify((m + (block.rows - 1)) // block.rows))
-        rows = self._rows(roles, outer, m, block.rows)
+        tiles = simplify((m + (block.rows - 1)) // block.rows)
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
-            items = self._panel(body, rows, block)
+            outer = axis("mo", tiles)
+            items = self._panel(body, self._rows(roles, outer, m, block.rows), block)
             grid = (*roles.batch, outer)
         else:
             columns = axis("no", simplify((n + (block.vectors * self.width - 1)) // (block.vectors * self.width)))
-            items = self._tile(body[0], body[1:], roles, rows, block, columns)
-            grid = (*roles.batch, columns, outer)
+            grid, items = self._blocks(body, roles, m, tiles, block, columns)
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
         scratch = tuple(b for b in self.scratch if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
         return Scheduled(kernel, tuple(self.packings))
 
-    def _rows(self, roles: Roles, outer: Expr, m: Expr, count: int) -> _Rows:
+    def _blocks(self, body: list[Stage], roles: Roles, m: Expr, tiles: Expr, block: RegisterBlock, columns: Expr
+                ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
+        """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is deep."""
+        per = min(max(1, BLOCK_ROWS // block.rows), max(1, estimate(tiles)))
+        if tiles.is_const:
+            per = -(-tiles.attr // -(-tiles.attr // per))
+        whole = axis("mb", simplify((tiles + (per - 1)) // per))
+        row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
+        rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
+        tile = self._product_of(body[0], roles, rows, block, columns)
+        write = self._write(body[0], body[1:], rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside)
+        grid = (*roles.batch, whole, columns)
+        steps = _parts(self._k_order(roles))
+        if not steps.outer or not tiles.is_const and per == 1:
+            return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
+        part = Buf("part", (const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH)
+        self.scratch.append(part)
+        first = both(*(eq(a, 0) for a in steps.outer))
+        held = load(part, row, *tile.wide)
+        start = select(first, fconst(0.0, part.dtype), held)
+        keep = Stage("keep", ((part, (row, *tile.wide)),), Compute(tile.wide, (load(tile.acc, *tile.wide),)))
+        inner: tuple[Item, ...] = (Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),)
+        for a in reversed(steps.outer):
+            inner = (Scope(a, inner),)
+        again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (held,)))
+        return grid, (*inner, Scope(row, (again, *write)))
+
+    def _rows(self, roles: Roles, tile: Expr, m: Expr, count: int) -> _Rows:
+        """The `count` rows of the tile with number `tile`."""
         r = axis("r", count)
         self.kinds["r"] = Kind.UNROLL
-        index = simplify(outer * count + r)
+        index = simplify(tile * count + r)
         inside = lt(index, m)
         if prove(inside):
             exact = flat(roles.m, index)
@@ -206,28 +285,24 @@ class _Builder:
     def _tile(self, st: Stage, epilogue: list[Stage], roles: Roles, rows: _Rows, block: RegisterBlock,
               columns: Expr) -> tuple[Item, ...]:
         """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of n."""
+        tile = self._product_of(st, roles, rows, block, columns)
+        write = self._write(st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside)
+        return (*tile.items(self._k_order(roles), None, {}), *write)
+
+    def _product_of(self, st: Stage, roles: Roles, rows: _Rows, block: RegisterBlock, columns: Expr) -> _Tile:
+        """The accumulators of one tile of `st` and what is added to them."""
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
         self.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
         wide = (rows.axis, units, lanes)
-        value = st.compute.values[0]
-        acc = Buf("acc" + tag, tuple(a.extent for a in wide), value.dtype, Space.REG)
+        acc = Buf("acc" + tag, tuple(a.extent for a in wide), st.compute.values[0].dtype, Space.REG)
         self.scratch.append(acc)
         within = simplify(units * self.width + lanes)
         n = simplify(columns * (block.vectors * self.width) + within)
-        extent = simplify(product([a.extent for a in roles.n]))
-        inside = lt(n, extent)
-        k = self._k_order(roles)
+        inside = lt(n, simplify(product([a.extent for a in roles.n])))
         left, where = self._left(st, roles, rows, flat(roles.n, n))
-        right = self._right(roles, k, block.vectors * self.width, columns, within, n, inside)
-        zero = fconst(0.0, value.dtype)
-        start = Stage(st.name + "_start", ((acc, wide),), Compute(wide, (zero,)))
-        update = Stage(st.name, ((acc, wide),), Compute(wide, (call("mul", left, right),)), _sum_of(st),
-                       where, update=True)
-        body: tuple[Item, ...] = (update,)
-        for a in reversed(k):
-            body = (Scope(a, body),)
-        return (start, *body, *self._write(st, epilogue, rows, flat(roles.n, n), wide, acc, inside))
+        right = self._right(roles, self._k_order(roles), block.vectors * self.width, columns, within, n, inside)
+        return _Tile(st, wide, acc, n, inside, call("mul", left, right), where)
 
     def _left(self, st: Stage, roles: Roles, rows: _Rows, columns: dict[Expr, Expr]) -> tuple[Expr, Expr | None]:
         """The left factor for a row of the tile, zero where its guard is false; a guard that n is in stays a guard."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 
-from tests.conformance.check import check, samples
+from tests.conformance.check import check, samples, unseeded
 
 DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16,
           "i64": torch.int64, "i32": torch.int32, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
@@ -23,6 +23,7 @@ DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf1
 
 def serve(requests: Any, replies: Any) -> None:
     """Answer requests until they end."""
+    unseeded()
     known = {op.formatted_name: op for op in op_db}
 
     def say(**message: Any) -> None:

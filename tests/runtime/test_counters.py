@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from ferrule.base.errors import InputError
-from ferrule.runtime.counters import count, count_fallback, counters, reset_counters
+from ferrule.runtime.counters import add_seconds, count, count_fallback, counters, reset_counters
 
 
 @pytest.fixture(autouse=True)
@@ -23,12 +23,21 @@ def test_counting() -> None:
     count("kernels", 12)
     count_fallback("aten.sort")
     count_fallback("aten.sort")
-    expected = {"compilations": 1, "cache_hits": 0, "kernels": 12, "fallbacks": {"aten.sort": 2}}
+    add_seconds(0.25)
+    add_seconds(0.5)
+    expected = {
+        "compilations": 1,
+        "cache_hits": 0,
+        "kernels": 12,
+        "compile_seconds": 0.75,
+        "fallbacks": {"aten.sort": 2},
+    }
     assert counters() == expected
     counters()["fallbacks"].clear()
     assert counters() == expected
     reset_counters()
     assert counters()["kernels"] == 0
+    assert counters()["compile_seconds"] == 0.0
     assert counters()["fallbacks"] == {}
 
 

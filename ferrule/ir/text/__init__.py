@@ -1,8 +1,8 @@
 """Text of every level: prints, and parses back to an equal value.
 
 `to_text(x)` and `parse(text)` know a level by its type or by the keyword it opens with;
-`print_LEVEL` and `parse_LEVEL` are for one level. Errors are ParseErrors with line, column and the
-line itself.
+`parse_all` reads several, one after another; `print_LEVEL` and `parse_LEVEL` are for one level.
+Errors are ParseErrors with line, column and the line itself.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ from ferrule.ir.kernel import Kernel, Launch
 from ferrule.ir.loop import Function
 from ferrule.ir.program import Program
 from ferrule.ir.text.compute import parse_system, print_stage, print_system
+from ferrule.ir.text.compute import system as read_system
 from ferrule.ir.text.expr import parse_expr
+from ferrule.ir.text.graph import graph as read_graph
 from ferrule.ir.text.graph import parse_graph, print_graph, print_node
+from ferrule.ir.text.kernel import kernel as read_kernel
+from ferrule.ir.text.kernel import launch as read_launch
 from ferrule.ir.text.kernel import parse_kernel, parse_launch, print_kernel, print_launch
+from ferrule.ir.text.loop import function as read_function
 from ferrule.ir.text.loop import parse_function, print_function, print_stmt
 from ferrule.ir.text.parser import Parser
 from ferrule.ir.text.program import parse_program, print_program
+from ferrule.ir.text.program import program as read_program
 
 Level = Graph | System | Kernel | Launch | Function | Program
 
-_LEVELS: dict[str, tuple[type, Callable[[Any], str], Callable[[str], Any]]] = {
-    "graph": (Graph, print_graph, parse_graph),
-    "system": (System, print_system, parse_system),
-    "kernel": (Kernel, print_kernel, parse_kernel),
-    "launch": (Launch, print_launch, parse_launch),
-    "function": (Function, print_function, parse_function),
-    "program": (Program, print_program, parse_program),
+_LEVELS: dict[str, tuple[type, Callable[[Any], str], Callable[[Parser], Any]]] = {
+    "graph": (Graph, print_graph, read_graph),
+    "system": (System, print_system, read_system),
+    "kernel": (Kernel, print_kernel, read_kernel),
+    "launch": (Launch, print_launch, read_launch),
+    "function": (Function, print_function, read_function),
+    "program": (Program, print_program, read_program),
 }
 
 
@@ -46,15 +52,30 @@ def to_text(level: Level) -> str:
 def parse(source: str) -> Level:
     """What `source` writes, by the keyword it opens with. Raises ParseError."""
     p = Parser(source)
+    level = _level(p)
+    p.end()
+    return level
+
+
+def parse_all(source: str) -> tuple[Level, ...]:
+    """All that `source` writes, one level after another, at least one. Raises ParseError."""
+    p = Parser(source)
+    levels = [_level(p)]
+    while p.token.kind != "end":
+        levels.append(_level(p))
+    return tuple(levels)
+
+
+def _level(p: Parser) -> Level:
     if not p.sees(*_LEVELS):
         raise p.error(f"expected one of {', '.join(_LEVELS)}; found {p.token.text or 'nothing'!r}")
-    level: Level = _LEVELS[p.token.text][2](source)
+    level: Level = _LEVELS[p.token.text][2](p)
     return level
 
 
 __all__ = [
-    "Level", "to_text", "parse", "parse_expr", "parse_function", "parse_graph", "parse_kernel",
-    "parse_launch", "parse_program", "parse_system", "print_function", "print_graph",
-    "print_kernel", "print_launch", "print_node", "print_program", "print_stage", "print_stmt",
+    "Level", "to_text", "parse", "parse_all", "parse_expr", "parse_function", "parse_graph",
+    "parse_kernel", "parse_launch", "parse_program", "parse_system", "print_function",
+    "print_graph", "print_kernel", "print_launch", "print_node", "print_program", "print_stage", "print_stmt",
     "print_system",
 ]  # fmt: skip

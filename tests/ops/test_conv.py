@@ -1,0 +1,131 @@
+"""Convolutions against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ferrule import ops
+from ferrule.base.dtype import f32
+from ferrule.base.errors import CompileError
+from ferrule.graph.equations import equations
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import conjuncts, dim
+from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.ir.interp import run_system
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+Check = Callable[..., list[np.ndarray[Any, Any]]]
+RNG = np.random.default_rng(6)
+
+DIRECT = [
+    ((2, 4, 9), (6, 4, 3), {"stride": 2, "padding": 1}),
+    ((2, 4, 9, 8), (6, 4, 3, 3), {}),
+    ((1, 4, 9, 8), (6, 2, 3, 1), {"padding": (1, 0), "groups": 2, "dilation": 2}),
+    ((2, 4, 7, 7), (8, 1, 3, 3), {"padding": 1, "groups": 4}),
+    ((2, 4, 7, 7), (4, 1, 2, 3), {"padding": 1, "groups": 4, "stride": (2, 1)}),
+    ((2, 4, 7, 7), (5, 4, 1, 1), {"stride": 2}),
+    ((1, 2, 4, 5, 6), (3, 2, 2, 3, 2), {"padding": 1}),
+]
+TRANSPOSED = [
+    ((2, 4, 9), (4, 6, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    ((2, 4, 5, 6), (4, 3, 3, 2), {"stride": (1, 2), "groups": 2, "dilation": (2, 1)}),
+    ((2, 4, 5, 6), (4, 3, 3, 2), {}),
+    ((1, 4, 3, 3, 3), (4, 1, 2, 2, 2), {"stride": 2, "groups": 4}),
+]
+
+
+def given(*shape: int) -> np.ndarray[Any, Any]:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(("x", "w", "attrs"), DIRECT)
+def test_convolution_is_torchs(x: Any, w: Any, attrs: Any, check: Check) -> None:
+    arrays = given(*x), given(*w), given(w[0])
+    theirs = getattr(F, f"conv{len(x) - 2}d")(*map(torch.from_numpy, arrays), **attrs)
+    build = partial(_conv, attrs)
+    (out,) = check(build, *arrays, rtol=1e-4, atol=1e-5, symbolic="groups" not in attrs)
+    np.testing.assert_allclose(out, theirs.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_dynamic(build, arrays), theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("x", "w", "attrs"), TRANSPOSED)
+def test_transposed_convolution_is_torchs(x: Any, w: Any, attrs: Any, check: Check) -> None:
+    arrays = given(*x), given(*w), given(w[1] * attrs.get("groups", 1))
+    theirs = getattr(F, f"conv_transpose{len(x) - 2}d")(*map(torch.from_numpy, arrays), **attrs)
+    build = partial(_conv, {**attrs, "transposed": True})
+    (out,) = check(build, *arrays, rtol=1e-4, atol=1e-5, symbolic="groups" not in attrs)
+    np.testing.assert_allclose(out, theirs.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(_dynamic(build, arrays), theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def _conv(attrs: Any, b: GraphBuilder, *values: Value) -> Value:
+    return ops.conv(b, *values, **attrs)
+
+
+def _dynamic(build: Any, arrays: Any) -> np.ndarray[Any, Any]:
+    """The Compute with the batch and the spatial sizes symbolic."""
+    x, *rest = arrays
+    b = GraphBuilder()
+    sizes = [n if d == 1 else dim(f"s{d}", lo=1) for d, n in enumerate(x.shape)]
+    values = [b.input(tensor(sizes, f32)), *(b.input(tensor(a.shape, f32)) for a in rest)]
+    (out,) = run_system(equations(b.build((build(b, *values),))), arrays)
+    return out
+
+
+def test_padding_may_differ_at_both_ends(check: Check) -> None:
+    x, w = given(1, 2, 7, 6), given(3, 2, 4, 2)
+    padding = ((1, 2), (0, 1))
+    (out,) = check(lambda b, x, w: ops.conv(b, x, w, padding=padding), x, w, rtol=1e-4, atol=1e-5)
+    theirs = F.conv2d(F.pad(torch.from_numpy(x), (0, 1, 1, 2)), torch.from_numpy(w))
+    np.testing.assert_allclose(out, theirs.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_is_summed_in_f32(check: Check) -> None:
+    x, w = given(1, 64, 5).astype(np.float16), given(2, 64, 3).astype(np.float16)
+    (out,) = check(lambda b, x, w: ops.conv(b, x, w, padding=1), x, w, rtol=1e-3, atol=1e-3)
+    wide = F.conv1d(*(torch.from_numpy(a).double() for a in (x, w)), padding=1).numpy()
+    np.testing.assert_allclose(out, wide, rtol=1e-3, atol=1e-2)
+
+
+def test_integers_are_exact(check: Check) -> None:
+    x, w = RNG.integers(-99, 99, (1, 3, 6)), RNG.integers(-99, 99, (2, 3, 3))
+    (out,) = check(lambda b, x, w: ops.conv(b, x, w, stride=2), x, w)
+    theirs = F.conv1d(torch.from_numpy(x), torch.from_numpy(w), stride=2)
+    np.testing.assert_array_equal(out, theirs.numpy())
+
+
+def _stage(x: Any, w: Any, **attrs: Any) -> Stage:
+    b = GraphBuilder()
+    out = ops.conv(b, b.input(tensor(x, f32)), b.input(tensor(w, f32)), **attrs)
+    (st,) = equations(b.build((out,))).stages
+    return st
+
+
+def test_padding_alone_makes_guards() -> None:
+    assert _stage((1, 4, 9, 9), (4, 4, 3, 3)).compute.where is None
+    assert len(conjuncts(_stage((1, 4, 9, 9), (4, 4, 3, 3), padding=(1, 0)).compute.where)) == 2
+    assert len(conjuncts(_stage((1, 4, 9, 9), (4, 4, 3, 3), padding=1).compute.where)) == 4
+
+
+def test_a_point_of_the_result_has_one_channel_axis() -> None:
+    for groups in (1, 2, 4):
+        st = _stage((dim("n"), 4, 9), (8, 4 // groups, 3), groups=groups)
+        assert len(st.compute.axes) == 3
+    assert len(_stage((1, 4, 9), (4, 1, 3), groups=4).compute.reduce_axes) == 1
+    assert len(_stage((1, 4, 9), (4, 4, 1)).compute.reduce_axes) == 1
+
+
+@pytest.mark.parametrize(
+    ("x", "w", "attrs"),
+    [((1, 4, 9), (4, 3, 3), {}), ((1, 4, 9), (3, 2, 3), {"groups": 2}),
+     ((1, 4, 9), (4, 4, 3, 3), {}), ((4, 9), (4, 9), {})],
+)  # fmt: skip
+def test_what_does_not_fit_is_an_error(x: Any, w: Any, attrs: Any) -> None:
+    with pytest.raises(CompileError, match="conv"):
+        _stage(x, w, **attrs)
