@@ -20,7 +20,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import reduce
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -29,10 +29,13 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 
 # ---- 1. One scalar language ----------------------------------------------------------------------
-#
 # Sizes, indices and the bodies of loops are expressions of one type. Equal expressions are one
 # object ("hash-consing"), so `is` compares whole trees, and a dictionary can be keyed by them.
 # See ferrule/ir/expr.py.
+
+
+def _operator(op: str) -> Any:
+    return lambda x, y: make(op, x, expr(y))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,14 +48,9 @@ class Expr:
     args: tuple[Expr, ...]
     attr: Any
 
-    def __add__(self, other: Any) -> Expr:
-        return make("add", self, expr(other))
-
-    def __sub__(self, other: Any) -> Expr:
-        return make("sub", self, expr(other))
-
-    def __mul__(self, other: Any) -> Expr:
-        return make("mul", self, expr(other))
+    __add__ = _operator("add")
+    __sub__ = _operator("sub")
+    __mul__ = _operator("mul")
 
     def __str__(self) -> str:
         inside = ", ".join(map(str, self.args))
@@ -78,12 +76,8 @@ def expr(x: Any) -> Expr:
     return x if isinstance(x, Expr) else make("const", attr=x)
 
 
-def axis(name: str, extent: Expr) -> Expr:
-    return make("axis", attr=(name, extent))
-
-
 def rewrite(e: Expr, rule: Callable[[Expr], Expr | None]) -> Expr:
-    """`e` rebuilt from its leaves up; where `rule` gives an expression, it takes the node's place."""
+    """`e` rebuilt from its leaves up; what `rule` gives, where it does, takes a node's place."""
     new: dict[Expr, Expr] = {}
     for node in e.nodes():
         rebuilt = make(node.op, *(new[a] for a in node.args), attr=node.attr)
@@ -91,12 +85,7 @@ def rewrite(e: Expr, rule: Callable[[Expr], Expr | None]) -> Expr:
     return new[e]
 
 
-def substitute(e: Expr, mapping: dict[Expr, Expr]) -> Expr:
-    return rewrite(e, mapping.get)
-
-
 # ---- 2. Index notation ---------------------------------------------------------------------------
-#
 # A program is a list of equations. `c[i, j] = sum[k] x[i, k] * w[k, j]` is a stage: a target and an
 # index, a value, and a fold over further axes. Nothing says "matrix product": whatever we want to
 # know (is it pointwise? what does it read?) follows from the equation. See ferrule/ir/compute.py.
@@ -110,6 +99,10 @@ class Buf:
     shape: tuple[Expr, ...] = ()
     space: str = "global"
     lanes: int = 1
+
+    @property
+    def size(self) -> Expr:
+        return reduce(Expr.__mul__, self.shape, expr(1))
 
     def __getitem__(self, idx: Sequence[Expr]) -> Expr:
         return make("load", *idx, attr=self)
@@ -142,9 +135,12 @@ IDENTITY = {"sum": 0.0, "max": -float("inf")}
 COMBINE = {"sum": "add", "max": "max"}
 
 # ---- 3. The frontend -----------------------------------------------------------------------------
-#
 # A function of tensors runs once, on tensors that hold no numbers: each operation writes down its
 # equation. See ferrule/frontend/trace.py, and ferrule/ops for operators defined in this way.
+
+
+def _pointwise(op: str) -> Any:
+    return lambda *operands: pointwise(op, *operands)
 
 
 @dataclass(frozen=True)
@@ -154,17 +150,10 @@ class Tensor:
     buf: Buf
     stages: list[Stage]
 
-    def __add__(self, other: Any) -> Tensor:
-        return pointwise("add", self, other)
-
-    def __sub__(self, other: Any) -> Tensor:
-        return pointwise("sub", self, other)
-
-    def __mul__(self, other: Any) -> Tensor:
-        return pointwise("mul", self, other)
-
-    def __truediv__(self, other: Any) -> Tensor:
-        return pointwise("div", self, other)
+    __add__ = _pointwise("add")
+    __sub__ = _pointwise("sub")
+    __mul__ = _pointwise("mul")
+    __truediv__ = _pointwise("div")
 
     def __matmul__(self, other: Tensor) -> Tensor:
         (m, k), (_, n) = self.buf.shape, other.buf.shape
@@ -173,14 +162,15 @@ class Tensor:
 
     @property
     def T(self) -> Tensor:
-        """The transpose: an equation like any other. That it moves no data is for part 5 to find."""
+        """The transpose: an equation like any other. Part 5 finds that it moves no data."""
         i, j = self.axes(*self.buf.shape)
         return self.define((j, i), self.buf.shape[::-1], self.buf[i, j])
 
     def axes(self, *shape: Expr) -> tuple[Expr, ...]:
         """A new axis for each extent; 0 for extents of one."""
         names = [f"{c}{len(self.stages)}" for c in "ijkl"]
-        return tuple(expr(0) if n is expr(1) else axis(c, n) for c, n in zip(names, shape))
+        axes = (make("axis", attr=(c, n)) for c, n in zip(names, shape))
+        return tuple(expr(0) if a.attr[1] is expr(1) else a for a in axes)
 
     def define(self, index: tuple[Expr, ...], shape: tuple[Expr, ...], *equation: Any) -> Tensor:
         buf = Buf(f"t{len(self.stages)}", shape)
@@ -208,10 +198,9 @@ def fold(monoid: str, x: Tensor) -> Tensor:
     return x.define((*rows, expr(0)), (*x.buf.shape[:-1], expr(1)), value, monoid, (last,))
 
 
-exp, maximum = partial(pointwise, "exp"), partial(pointwise, "max")
+exp, maximum = _pointwise("exp"), _pointwise("max")
 
 # ---- 4. What it means ----------------------------------------------------------------------------
-#
 # The interpreter is the definition of the language, and every later step is tested against it: a
 # stage is evaluated at all its points at once. See ferrule/ir/interp.
 
@@ -222,7 +211,7 @@ NUMPY: dict[str, Any] = {
 
 
 def evaluate(e: Expr, axes: dict[Expr, Array], memory: dict[str, Any]) -> Any:
-    """The value of `e`: `axes` stand for arrays of indices, `memory` has the buffers and the dims."""
+    """The value of `e`; `axes` gives arrays of indices, `memory` the buffers and dims."""
     args = tuple(evaluate(a, axes, memory) for a in e.args)
     if e.op == "const":
         return e.attr if isinstance(e.attr, int) else np.float32(e.attr)
@@ -244,7 +233,6 @@ def interpret(stages: list[Stage], memory: dict[str, Any]) -> None:
 
 
 # ---- 5. Fusion by substitution -------------------------------------------------------------------
-#
 # A pointwise stage can stand in place of each load of its target. That saves storing and reading it
 # and costs computing it once for every read: the rule compares the two. A transpose or a broadcast
 # costs nothing and always disappears. See ferrule/graph/inline.py.
@@ -260,7 +248,7 @@ def inline(stages: list[Stage], output: Buf) -> list[Stage]:
 
     def expand(node: Expr) -> Expr | None:
         st = definitions.get(node.attr) if node.op == "load" else None
-        return None if st is None else substitute(st.value, dict(zip(st.index, node.args)))
+        return None if st is None else rewrite(st.value, dict(zip(st.index, node.args)).get)
 
     for original in stages:
         value = rewrite(original.value, expand)
@@ -276,7 +264,6 @@ def inline(stages: list[Stage], output: Buf) -> list[Stage]:
 
 
 # ---- 6. Fusion by stages -------------------------------------------------------------------------
-#
 # Substitution ends at a fold: a softmax needs the whole row's maximum first. But all stages of a
 # softmax work on one row at a time, so they can be one kernel: a grid over rows whose points are
 # independent (threads could divide them), and in it the stages, one after another. What no other
@@ -296,25 +283,20 @@ class Kernel:
 
 def group(stages: list[Stage], output: Buf) -> list[Kernel]:
     """Kernels, in order. A stage joins the last one if what it reads there is of its own row."""
-    groups: list[list[Stage]] = []
+    groups: list[list[Stage]] = [[]]
     for st in stages:
-        if groups and _same_rows(groups[-1], st):
-            groups[-1].append(st)
-        else:
-            groups.append([st])
+        made = {m.target: m for m in groups[-1]}
+        rows = {e.args[0] for e in st.loads if e.attr in made}
+        if rows != {st.index[0]} or st.index[0].op != "axis":
+            groups.append([])
+        groups[-1].append(st)
+    groups = groups[1:]
     kernels = []
     for g in groups:
         outside = {e.attr for other in groups if other is not g for st in other for e in st.loads}
         private = {st.target for st in g} - outside - {output}
         kernels.append(Kernel(g[0].index[0], [_member(st, g[0].index[0], private) for st in g]))
     return kernels
-
-
-def _same_rows(members: list[Stage], st: Stage) -> bool:
-    made, row = {m.target for m in members}, st.index[0]
-    reads = [e for e in st.loads if e.attr in made]
-    same_extent = row.op == "axis" and row.attr[1] is members[0].index[0].attr[1]
-    return bool(reads) and same_extent and all(e.args[0] is row for e in reads)
 
 
 def _member(st: Stage, grid: Expr, private: set[Buf]) -> Stage:
@@ -327,18 +309,17 @@ def _member(st: Stage, grid: Expr, private: set[Buf]) -> Stage:
     def visit(e: Expr) -> Expr | None:
         return scratch(e.attr)[e.args[1:]] if e.op == "load" and e.attr in private else None
 
-    value = rewrite(substitute(st.value, rename), visit)
+    value = rewrite(rewrite(st.value, rename.get), visit)
     if st.target in private:
         return Stage(scratch(st.target), st.index[1:], value, st.fold, st.over)
     return Stage(st.target, tuple(rename.get(i, i) for i in st.index), value, st.fold, st.over)
 
 
 # ---- 7. Loops ------------------------------------------------------------------------------------
-#
 # A schedule says how the axes of a stage run. Here it is one decision: which axis runs as vectors.
-# Its loop is cut in two: vectors of eight lanes, and the rest one by one. A fold keeps its result in
-# a register; if the folded axis itself is the vector one, in a register of eight lanes, which are
-# folded at the end. See ferrule/schedule/strips.py and ferrule/lower/loops.py; for matrix products
+# Its loop is cut in two: vectors of eight lanes, and the rest one by one. A fold keeps its result
+# in a register; if the folded axis itself is the vector one, in eight lanes that are folded at the
+# end. See ferrule/schedule/strips.py and ferrule/lower/loops.py; for matrix products
 # ferrule/schedule/contraction.py keeps a whole tile of results in registers.
 
 LANES = 8
@@ -357,9 +338,7 @@ class For:
 
 @dataclass(frozen=True)
 class Store:
-    """`target[index] = value`, or `value` combined by a monoid with what is there. A vector that is
-    combined into one number is folded on the way.
-    """
+    """`target[index] = value`, or combined with it; a vector is folded into one number."""
 
     target: Buf
     index: tuple[Expr, ...]
@@ -367,26 +346,22 @@ class Store:
     by: str | None = None
 
 
-def lower(kernel: Kernel) -> For:
-    """The loops of a kernel."""
-    body = [s for st in kernel.stages for s in lower_stage(st, kernel.grid)]
-    return For(kernel.grid, expr(0), kernel.grid.attr[1], 1, body)
-
-
 def lower_stage(st: Stage, grid: Expr) -> list[For | Store]:
     """The loops of a stage at one point of the grid."""
-    lane = next((a for a in reversed([*st.over, *st.axes]) if a is not grid and _fits(st, a)), None)
+    # Along a lane axis, an access is a vector in memory or one number for all lanes.
+    strided = {a for idx in (st.index, *(e.args for e in st.loads)) for a in idx[:-1]} | {grid}
+    lane = next((a for a in (*reversed(st.axes), *st.over) if a not in strided), None)
     serial = [a for a in st.axes if a is not grid and a is not lane]
     over = [a for a in st.over if a is not lane]
-    value, start, name = rewrite(st.value, exp_rule), expr(IDENTITY.get(st.fold or "")), st.target.name
+    value, start = rewrite(st.value, exp_rule), expr(IDENTITY.get(st.fold or ""))
 
     def folded(lanes: int) -> Buf:
-        return Buf(f"{name}_by{lanes}", (), "register", lanes)
+        return Buf(f"{st.target.name}_by{lanes}", (), "register", lanes)
 
     def body(lanes: int, here: Expr | None) -> list[For | Store]:
         moved, index = value, st.index
         if lane is not None and here is not None:
-            moved = substitute(value, {lane: here})
+            moved = rewrite(value, {lane: here}.get)
             index = tuple(here if i is lane else i for i in index)
         if st.fold is None:
             return [Store(st.target, index, moved)]
@@ -409,7 +384,8 @@ def strip(lane: Expr | None, body: Callable[..., list[For | Store]]) -> list[For
     if lane is None:
         return body(1, None)
     name, n = lane.attr
-    whole, vectors, rest = make("floordiv", n, expr(LANES)) * LANES, axis(name + "v", n), axis(name + "r", n)
+    whole = make("floordiv", n, expr(LANES)) * LANES
+    vectors, rest = (make("axis", attr=(name + tag, n)) for tag in "vr")
     return [
         For(vectors, expr(0), whole, LANES, body(LANES, vectors)),
         For(rest, whole, n, 1, body(1, rest)),
@@ -422,20 +398,19 @@ def nest(axes: list[Expr], body: list[For | Store]) -> list[For | Store]:
     return body
 
 
-def _fits(st: Stage, a: Expr) -> bool:
-    """Whether `a` is nowhere but last in an index: an access is a vector, or one for all lanes."""
-    return all(a not in idx[:-1] for idx in (st.index, *(e.args for e in st.loads)))
+def lower(kernel: Kernel) -> list[For | Store]:
+    return nest([kernel.grid], [s for st in kernel.stages for s in lower_stage(st, kernel.grid)])
 
 
 def exp_rule(e: Expr) -> Expr | None:
     """exp(x) as arithmetic, which runs on vectors: with n the integer nearest to x / ln 2 and
-    r = x - n ln 2, exp(x) = 2**n exp(r), and exp(r) is a short Taylor polynomial. ln 2 comes in two
-    parts, the first with few bits, so that n times it is exact. See ferrule/lower/math_exp.py.
+    r = x - n ln 2, exp(x) = 2**n exp(r), and exp(r) is a short Taylor polynomial. Adding a large
+    number rounds; ln 2 comes in two parts, the first with few bits, so that n times it is exact.
     """
     if e.op != "exp":
         return None
     x = make("max", e.args[0], expr(-87.0))
-    n = make("floor", x * 1.4426950408889634 + 0.5)
+    n = x * 1.4426950408889634 + 12582912.0 - 12582912.0
     r = x - n * 0.693359375 - n * -2.12194440e-4
     p = expr(1 / 5040)
     for factorial in (720, 120, 24, 6, 2, 1, 1):
@@ -444,9 +419,8 @@ def exp_rule(e: Expr) -> Expr | None:
 
 
 # ---- 8. LLVM text --------------------------------------------------------------------------------
-#
-# The text is written directly, vectors included; LLVM is not asked to find any. Loop counters lie on
-# the stack, from where the pass `sroa` takes them into registers. See ferrule/codegen.
+# The text is written directly, vectors included; LLVM is not asked to find any. Loop counters lie
+# on the stack, from where the pass `sroa` takes them into registers. See ferrule/codegen.
 
 FLOATS = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 INTEGERS = {"add": "add", "sub": "sub", "mul": "mul", "floordiv": "sdiv"}
@@ -465,14 +439,14 @@ def splat(element: str, text: str, lanes: int) -> str:
 class Emitter:
     """Writes one function: the loops of one kernel."""
 
-    def __init__(self, name: str, loops: For, bufs: list[Buf], dims: list[str]):
-        params = ", ".join([*(f"ptr noalias %{b.name}" for b in bufs), *(f"i64 %{d}" for d in dims)])
+    def __init__(self, name: str, loops: Any, bufs: list[Buf], dims: list[str]):
+        params = ", ".join([f"ptr noalias %{b.name}" for b in bufs] + [f"i64 %{d}" for d in dims])
         self.head = [f"define void @{name}({params}) {{"]
         self.lines: list[str] = []
         self.local: set[Buf] = set()
         self.axes: dict[Expr, str] = {}
         self.count = 0
-        self.loop(loops, None)
+        self.loop(loops[0], None)
         self.text = "\n".join([*self.head, *self.lines, "  ret void", "}"])
 
     def new(self, code: str, to: list[str] | None = None) -> str:
@@ -537,10 +511,9 @@ class Emitter:
         return self.new(f"shufflevector {t} {first}, {t} undef, <{lanes} x i32> zeroinitializer")
 
     def unary(self, op: str, x: str, lanes: int) -> str:
+        """2**x for an integral x, whose bits are the exponent field of a float."""
+        assert op == "pow2"
         t, ints = of("float", lanes), of("i32", lanes)
-        if op == "floor":
-            return self.new(f"call {t} @llvm.floor.{'f32' if lanes == 1 else f'v{lanes}f32'}({t} {x})")
-        assert op == "pow2"  # 2**x for an integral x: its bits are the exponent field of a float
         whole = self.new(f"fptosi {t} {x} to {ints}")
         biased = self.new(f"add {ints} {whole}, {splat('i32', '127', lanes)}")
         bits = self.new(f"shl {ints} {biased}, {splat('i32', '23', lanes)}")
@@ -551,12 +524,13 @@ class Emitter:
         if op in FLOATS:
             return self.new(f"{FLOATS[op]} {t} {x}, {y}")
         assert op == "max"
-        return self.new(f"select {of('i1', lanes)} {self.new(f'fcmp ogt {t} {x}, {y}')}, {t} {x}, {t} {y}")
+        more = self.new(f"fcmp ogt {t} {x}, {y}")
+        return self.new(f"select {of('i1', lanes)} {more}, {t} {x}, {t} {y}")
 
     def address(self, buf: Buf, idx: Sequence[Expr]) -> str:
         if buf.space != "global" and buf not in self.local:
             self.local.add(buf)
-            size = self.index(elements(buf), self.head)
+            size = self.index(buf.size, self.head)
             self.head.append(f"  %{buf.name} = alloca {of('float', buf.lanes)}, i64 {size}")
         offset = expr(0)
         for i, n in zip(idx, buf.shape):
@@ -571,15 +545,7 @@ class Emitter:
         return self.new(f"{INTEGERS[e.op]} i64 {x}, {y}", to)
 
 
-def elements(buf: Buf) -> Expr:
-    size = expr(1)
-    for n in buf.shape:
-        size = size * n
-    return size
-
-
 # ---- 9. One native entry -------------------------------------------------------------------------
-#
 # The entry takes one block of 8-byte slots (pointers to the inputs, the output and intermediates,
 # then the dims) and calls the kernels in order, so that a run is one foreign call. The dims are
 # read from the shapes of the inputs. See ferrule/codegen/host.py and ferrule/runtime.
@@ -592,7 +558,7 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Tensor], *shapes: tuple[int | str, ...]):
-        sizes = [[make("dim", attr=n) if isinstance(n, str) else expr(n) for n in s] for s in shapes]
+        sizes = [[make("dim" if isinstance(n, str) else "const", attr=n) for n in s] for s in shapes]
         self.inputs = [Buf(f"x{i}", tuple(s)) for i, s in enumerate(sizes)]
         self.dims = sorted({n for s in shapes for n in s if isinstance(n, str)})
         traced: list[Stage] = []
@@ -607,7 +573,7 @@ class Compiled:
         entry = self.engine.get_function_address("entry")
         self.entry = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(entry)
 
-    def module(self, loops: list[For]) -> str:
+    def module(self, loops: list[list[For | Store]]) -> str:
         """LLVM text: a function for each kernel, and the entry."""
         bufs = [*self.inputs, self.output, *self.temps]
         kernels = [Emitter(f"k{i}", s, bufs, self.dims).text for i, s in enumerate(loops)]
@@ -618,9 +584,7 @@ class Compiled:
             entry.append(f"  {name} = load {t}, ptr %at{i}")
         passed = ", ".join(f"{t} {name}" for t, name in slots)
         entry += [*(f"  call void @k{i}({passed})" for i in range(len(loops))), "  ret void", "}"]
-        floor = [f"declare {t} @llvm.floor.{n}({t})"
-                 for t, n in (("float", "f32"), ("<8 x float>", "v8f32"))]  # fmt: skip
-        return "\n".join([*floor, *kernels, *entry])
+        return "\n".join([*kernels, *entry])
 
     def __call__(self, *arrays: Array) -> Array:
         """The function's value. Raises ValueError for arrays whose shapes do not fit."""
@@ -630,8 +594,8 @@ class Compiled:
                 if given != (sizes.setdefault(n.attr, given) if n.op == "dim" else n.attr):
                     raise ValueError(f"{buf.name}: {n} is {sizes.get(n.attr, n)}, not {given}")
         inputs = [np.ascontiguousarray(x, np.float32) for x in arrays]
-        made = [np.empty([evaluate(n, {}, sizes) for n in b.shape], np.float32)
-                for b in (self.output, *self.temps)]  # fmt: skip
+        bufs = (self.output, *self.temps)
+        made = [np.empty([evaluate(n, {}, sizes) for n in b.shape], np.float32) for b in bufs]
         slots = [*(x.ctypes.data for x in (*inputs, *made)), *(sizes[d] for d in self.dims)]
         self.entry((ctypes.c_int64 * len(slots))(*slots))
         return made[0]
@@ -654,7 +618,7 @@ def jit(text: str) -> Any:
     return engine
 
 
-# ---- 10. Programs, and their tests ---------------------------------------------------------------
+# ---- 10. Two programs, run as tests (test_mini.py has more) --------------------------------------
 
 
 def softmax(x: Tensor) -> Tensor:
@@ -662,58 +626,20 @@ def softmax(x: Tensor) -> Tensor:
     return e / fold("sum", e)
 
 
-def numpy_softmax(x: Array) -> Array:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-def check(compiled: Compiled, expected: Callable[..., Array], *shapes: tuple[int, ...]) -> None:
-    """The machine code and the two levels above kernels agree with NumPy."""
-    rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(s).astype(np.float32) for s in shapes]
-    found = [compiled(*arrays)]
-    for stages in compiled.levels[:2]:
-        pairs = list(zip(compiled.inputs, arrays))
-        memory: dict[str, Any] = {n.attr: s for b, x in pairs for n, s in zip(b.shape, x.shape)}
-        memory.update((b.name, x) for b, x in pairs)
-        interpret(stages, memory)
-        found.append(memory[compiled.output.name])
-    for x in found:
-        np.testing.assert_allclose(x, expected(*arrays), rtol=2e-5, atol=2e-6)
-
-
-def test_softmax_is_one_kernel_of_four_stages() -> None:
-    (kernel,) = Compiled(softmax, ("n", "m")).levels[2]
-    assert str(kernel).splitlines() == [
-        "for i0:",
-        "    t0[0] = max[j0] x0[i0, j0]",
-        "    t2[j2] = exp(sub(x0[i0, j2], t0[0]))",
-        "    t3[0] = sum[j3] t2[j3]",
-        "    t4[i0, j4] = div(t2[j4], t3[0])",
-    ]
+def linear_relu(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    return maximum(x @ w.T + b, 0)
 
 
 def test_one_softmax_serves_every_size() -> None:
     compiled = Compiled(softmax, ("n", "m"))
-    for shape in ((1, 1), (3, 8), (5, 37), (2, 1000)):
-        check(compiled, numpy_softmax, shape)
+    for shape in ((1, 1), (3, 8), (5, 37)):
+        x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+        e = np.exp(x - x.max(-1, keepdims=True))
+        np.testing.assert_allclose(compiled(x), e / e.sum(-1, keepdims=True), rtol=2e-6)
 
 
 def test_a_linear_layer_takes_its_bias_and_activation_along() -> None:
-    compiled = Compiled(lambda x, w, b: maximum(x @ w.T + b, 0), ("n", 30), (20, 30), (20,))
+    compiled = Compiled(linear_relu, ("n", 30), (20, 30), (20,))
     assert len(compiled.levels[2]) == 1
-    check(compiled, lambda x, w, b: np.maximum(x @ w.T + b, 0), (7, 30), (20, 30), (20,))
-
-
-def test_attention_never_stores_its_matrix() -> None:
-    shapes = ("n", 64), ("m", 64), ("m", 64)
-    compiled = Compiled(lambda q, k, v: softmax(q @ k.T * 0.125) @ v, *shapes)
-    assert not compiled.temps
-    expected = (9, 64), (21, 64), (21, 64)
-    check(compiled, lambda q, k, v: numpy_softmax(q @ k.T * 0.125) @ v, *expected)
-
-
-def test_what_other_rows_read_is_a_kernel_of_its_own() -> None:
-    compiled = Compiled(lambda x, w: exp(x @ w).T @ exp(x @ w), (6, 5), (5, 9))
-    assert len(compiled.levels[2]) == 3
-    check(compiled, lambda x, w: np.exp(x @ w).T @ np.exp(x @ w), (6, 5), (5, 9))
+    x, w, b = (np.random.default_rng(0).standard_normal(s).astype("f") for s in ((7, 30), (20, 30), 20))
+    np.testing.assert_allclose(compiled(x, w, b), np.maximum(x @ w.T + b, 0), rtol=1e-5, atol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import f32, i64
 from ferrule.base.target import named
 from ferrule.compile import program_of
 from ferrule.graph.equations import equations
@@ -47,6 +47,40 @@ def gelu_norm(b: GraphBuilder, x: Value) -> Value:
     return ops.gelu(b, ops.layer_norm(b, x, w, c, axes=1, eps=1e-5))
 
 
+def conv(b: GraphBuilder, x: Value) -> Value:
+    w, c = b.param(tensor((8, 3, 3, 3), f32)), b.param(tensor((8,), f32))
+    return ops.relu(b, ops.conv(b, x, w, c, stride=2, padding=1))
+
+
+def depthwise(b: GraphBuilder, x: Value) -> Value:
+    return ops.conv(b, x, b.param(tensor((6, 1, 3, 3), f32)), None, padding=1, groups=6)
+
+
+def transposed(b: GraphBuilder, x: Value) -> Value:
+    w = b.param(tensor((3, 4, 3, 3), f32))
+    return ops.conv(b, x, w, None, stride=2, padding=1, transposed=True)
+
+
+def positions(b: GraphBuilder, x: Value, size: int) -> Value:
+    """An index below `size` from each value of `x`."""
+    scaled = ops.mod(
+        b, ops.mul(b, x, ops.full(b, (), 10.0, f32)), ops.full(b, (), float(size), f32)
+    )
+    return ops.cast(b, ops.floor(b, scaled), i64)
+
+
+def embedding(b: GraphBuilder, x: Value) -> Value:
+    return ops.take(b, b.param(tensor((11, 6), f32)), positions(b, x, 11), axis=0)
+
+
+def scatter(b: GraphBuilder, x: Value, y: Value) -> Value:
+    return ops.scatter(b, x, 0, positions(b, y, 9), y, reduce="sum")
+
+
+def attention(b: GraphBuilder, q: Value, k: Value, v: Value) -> Value:
+    return ops.attention(b, q, k, v, scale=0.25, causal=True)
+
+
 GRAPHS = {
     "broadcast": graph_of(lambda b, x, y: ops.exp(b, ops.add(b, x, y)), (N, 7), (7,)),
     "softmax": graph_of(lambda b, x: ops.softmax(b, x, axis=-1), (N, M)),
@@ -61,6 +95,14 @@ GRAPHS = {
     "mlp": graph_of(mlp, (N, 19)),
     "transpose": graph_of(lambda b, x: ops.exp(b, ops.transpose(b, x, perm=(1, 0))), (N, 33)),
     "concat": graph_of(lambda b, x, y: ops.concat(b, [x, y], axis=1), (N, 3), (N, 9)),
+    "pad": graph_of(lambda b, x: ops.pad(b, x, (1, 0), (0, 3), mode="reflect"), (N, 9)),
+    "convolution": graph_of(conv, (1, 3, 9, 9)),
+    "depthwise convolution": graph_of(depthwise, (2, 6, 5, 7)),
+    "transposed convolution": graph_of(transposed, (1, 3, 4, 5)),
+    "pool": graph_of(lambda b, x: ops.max_pool(b, x, 3, stride=2, padding=1), (1, 3, 9, 9)),
+    "embedding": graph_of(embedding, (N, 4)),
+    "scatter": graph_of(scatter, (9, 3), (7, 3)),
+    "attention": graph_of(attention, (2, 7, 16), (2, 7, 16), (2, 7, 16)),
 }  # fmt: skip
 
 

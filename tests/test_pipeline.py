@@ -1,4 +1,7 @@
-"""Every lowering keeps the meaning: System, Kernels, Program and machine code agree on the same arrays."""
+"""Every lowering keeps the meaning: System, Kernels, Program and machine code agree on the same
+arrays.
+"""
+
 from __future__ import annotations
 
 from typing import Any
@@ -26,14 +29,19 @@ N, M, B = dim("n"), dim("m"), dim("b")
 
 def sizes(system: System, values: dict[str, int]) -> dict[str, tuple[int, ...]]:
     """The shape of each input, param and output at these dims."""
-    return {b.name: tuple(evaluate(s, lambda d: values[d.name]) for s in b.shape)
-            for b in (*system.inputs, *system.params, *system.outputs)}
+    return {
+        b.name: tuple(evaluate(s, lambda d: values[d.name]) for s in b.shape)
+        for b in (*system.inputs, *system.params, *system.outputs)
+    }
 
 
 def random_arrays(system: System, values: dict[str, int]) -> dict[str, Array]:
     rng = np.random.default_rng(0)
     shapes = sizes(system, values)
-    return {b.name: rng.standard_normal(shapes[b.name]).astype(np.float32) for b in (*system.inputs, *system.params)}
+    return {
+        b.name: rng.standard_normal(shapes[b.name]).astype(np.float32)
+        for b in (*system.inputs, *system.params)
+    }
 
 
 def by_kernels(system: System, arrays: dict[str, Array], values: dict[str, int]) -> list[Array]:
@@ -49,7 +57,9 @@ def by_kernels(system: System, arrays: dict[str, Array], values: dict[str, int])
     return [memory[b.name] for b in system.outputs]
 
 
-def natively(system: System, arrays: dict[str, Array], values: dict[str, int], target: str) -> list[Array]:
+def natively(
+    system: System, arrays: dict[str, Array], values: dict[str, int], target: str
+) -> list[Array]:
     chosen = current() if target == "host" else named(target)
     program = program_of_system(system, chosen)
     executable = load(compile_program(program, f"test{abs(hash((system, target)))}", chosen))
@@ -57,8 +67,11 @@ def natively(system: System, arrays: dict[str, Array], values: dict[str, int], t
     executable.bind([(p.ctypes.data, p) for p in params])
     shapes = sizes(system, values)
     outputs = [np.full(shapes[b.name], np.nan, b.dtype.numpy) for b in system.outputs]
-    executable.run([arrays[b.name].ctypes.data for b in system.inputs], [o.ctypes.data for o in outputs],
-                   tuple(values[d] for d in executable.compiled.dim_names))
+    executable.run(
+        [arrays[b.name].ctypes.data for b in system.inputs],
+        [o.ctypes.data for o in outputs],
+        tuple(values[d] for d in executable.compiled.dim_names),
+    )
     return outputs
 
 
@@ -94,7 +107,9 @@ def test_fusion_keeps_the_meaning(system: System, values: dict[str, int]) -> Non
 
 @pytest.mark.parametrize("target", ["host", "generic", "avx512"])
 @pytest.mark.parametrize(("system", "values"), CASES, ids=NAMES)
-def test_scheduled_loops_keep_the_meaning(system: System, values: dict[str, int], target: str) -> None:
+def test_scheduled_loops_keep_the_meaning(
+    system: System, values: dict[str, int], target: str
+) -> None:
     arrays = random_arrays(system, values)
     program = program_of_system(system, current() if target == "host" else named(target))
     given = {b.name: arrays[b.name] for b in system.inputs}
@@ -104,7 +119,9 @@ def test_scheduled_loops_keep_the_meaning(system: System, values: dict[str, int]
 
 @pytest.mark.parametrize("target", ["host", "generic"])
 @pytest.mark.parametrize(("system", "values"), CASES, ids=NAMES)
-def test_machine_code_keeps_the_meaning(system: System, values: dict[str, int], target: str) -> None:
+def test_machine_code_keeps_the_meaning(
+    system: System, values: dict[str, int], target: str
+) -> None:
     arrays = random_arrays(system, values)
     close(natively(system, arrays, values, target), run_system(system, arrays, values))
 

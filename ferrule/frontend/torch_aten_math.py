@@ -11,7 +11,7 @@ from ferrule.frontend.torch_table import Context, Operand, aten, axes_of, dtype_
 from ferrule.ir.expr import Expr
 from ferrule.ir.graph import Value
 
-# ---- arithmetic -----------------------------------------------------------------------------------------------------------
+# ---- arithmetic ---------------------------------------------------------------------------------
 
 
 def _both(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
@@ -129,7 +129,7 @@ def _bitwise_not(cx: Context, x: Value) -> Value:
     return ops.bitwise_not(cx.b, x)
 
 
-# ---- unary mathematics ------------------------------------------------------------------------------------------------------
+# ---- unary mathematics --------------------------------------------------------------------------
 
 
 def _unary(name: str, op: str | None = None) -> None:
@@ -260,7 +260,7 @@ def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Val
     return ops.add(cx.b, a, ops.mul(cx.b, cx.value(value, cx.dtype), ops.div(cx.b, c, d)))
 
 
-# ---- casts and creation -----------------------------------------------------------------------------------------------------
+# ---- casts and creation -------------------------------------------------------------------------
 
 
 @aten("_to_copy.default", "clone.default", "alias.default", "contiguous.default", "detach.default", "lift_fresh_copy.default",
@@ -339,7 +339,7 @@ def _eye(cx: Context, *_: Any, **__: Any) -> Value:
     return ops.cast(cx.b, ops.eq(cx.b, i, j), cx.dtype)
 
 
-# ---- reductions and scans -----------------------------------------------------------------------------------------------------
+# ---- reductions and scans -----------------------------------------------------------------------
 
 
 def _reduction(names: tuple[str, ...], op: str) -> None:

@@ -11,7 +11,7 @@ from ferrule.frontend.torch_table import Context, aten, pair
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, simplify
 
-# ---- products -------------------------------------------------------------------------------------------------------------
+# ---- products -----------------------------------------------------------------------------------
 
 
 @aten("mm.default", "bmm.default", "matmul.default", "mv.default", "dot.default")
@@ -58,7 +58,7 @@ def _flash(cx: Context, q: Value, k: Value, v: Value, dropout: float = 0.0, caus
     return out, ops.full(cx.b, cx.results[1].shape, 0, cx.results[1].dtype)
 
 
-# ---- normalisation ----------------------------------------------------------------------------------------------------------
+# ---- normalisation ------------------------------------------------------------------------------
 
 
 @aten("layer_norm.default")
@@ -110,7 +110,7 @@ def _batch_norm_eval(cx: Context, x: Value, weight: Value | None, bias: Value | 
     return ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
 
 
-# ---- convolution ------------------------------------------------------------------------------------------------------------
+# ---- convolution --------------------------------------------------------------------------------
 
 
 def _conv(cx: Context, x: Value, w: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any, groups: int,
@@ -153,7 +153,7 @@ def _conv_transpose(cx: Context, x: Value, w: Value, bias: Value | None = None, 
     return _conv(cx, x, w, bias, stride, padding, dilation, groups, True, output_padding)
 
 
-# ---- pooling ----------------------------------------------------------------------------------------------------------------
+# ---- pooling ------------------------------------------------------------------------------------
 
 
 def _batched(cx: Context, x: Value, n: int) -> tuple[Value, bool]:
@@ -239,7 +239,7 @@ def _scales(given: tuple[float | None, ...], n: int) -> tuple[float | None, ...]
     return tuple(given) if len(given) == n else (None,) * n
 
 
-# ---- embeddings ---------------------------------------------------------------------------------------------------------------
+# ---- embeddings ---------------------------------------------------------------------------------
 
 
 @aten("embedding.default")

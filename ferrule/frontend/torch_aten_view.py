@@ -13,7 +13,7 @@ from ferrule.ir.simplify import equal, prove_nonneg, simplify
 
 _END = (1 << 63) - 1
 
-# ---- shapes and axes --------------------------------------------------------------------------------------------------------
+# ---- shapes and axes ----------------------------------------------------------------------------
 
 
 @aten("view.default", "reshape.default", "_unsafe_view.default", "view_copy.default", "_reshape_alias.default",
@@ -110,7 +110,7 @@ def _triu(cx: Context, x: Value, k: int = 0) -> Value:
     return ops.triu(cx.b, x, k)
 
 
-# ---- slices -------------------------------------------------------------------------------------------------------------------
+# ---- slices -------------------------------------------------------------------------------------
 
 
 def _bound(at: Scalar | None, size: Expr, default: Expr) -> Expr:
@@ -190,7 +190,7 @@ def _diagonal_scatter(cx: Context, x: Value, src: Value, offset: int = 0, dim1: 
     return ops.diagonal_scatter(cx.b, x, ops.cast(cx.b, src, x.dtype), offset, dim1, dim2)
 
 
-# ---- joining and padding --------------------------------------------------------------------------------------------------------
+# ---- joining and padding ------------------------------------------------------------------------
 
 
 @aten("cat.default", "concat.default", "concatenate.default")
@@ -234,7 +234,7 @@ def _replication(cx: Context, x: Value, padding: Any) -> Value:
     return ops.pad(cx.b, x, *_pairs(x, padding), mode="replicate")
 
 
-# ---- indexing -----------------------------------------------------------------------------------------------------------------------
+# ---- indexing -----------------------------------------------------------------------------------
 
 
 def _integer(cx: Context, index: Value) -> Value:

@@ -255,7 +255,7 @@ def _through_aot(gm: Any, example_inputs: Sequence[Any], compile_graph: CompileG
                                      decompositions=decompositions())
 
 
-# ---- ferrule.compile ------------------------------------------------------------------------------------------------------------
+# ---- ferrule.compile ----------------------------------------------------------------------------
 
 
 class CompiledModule:

@@ -6,70 +6,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import DType
+from ferrule.base.dtype import DType, i64
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend import torch_aten_math, torch_aten_nn, torch_aten_view
+from ferrule.frontend.torch_sizes import Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
-from ferrule.ir.expr import Expr, call, const, dim, dims, floordiv, mod
+from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, GraphBuilder, TensorType, Value, tensor
-from ferrule.ir.simplify import simplify
 
 TABLES = (torch_aten_math, torch_aten_nn, torch_aten_view)  # imported for what they register
-_LEAST_SIZE = 2
-
-
-class Sizes:
-    """Symbolic sizes of one capture: sympy expressions as Exprs, each symbol a dim with its range."""
-
-    def __init__(self) -> None:
-        self._dims: dict[str, Expr] = {}
-
-    def expr(self, size: Any) -> Expr:
-        """An int or SymInt as an Expr. Raises UnsupportedError for arithmetic that has no Expr."""
-        if isinstance(size, int):
-            return const(size)
-        node = size.node
-        return simplify(self._sympy(node.expr, node.shape_env))
-
-    def tensor(self, fake: Any) -> TensorType:
-        """The type of a fake tensor."""
-        return tensor([self.expr(s) for s in fake.shape], dtype_of(fake.dtype))
-
-    def _sympy(self, e: Any, env: Any) -> Expr:
-        name = type(e).__name__
-        if e.is_Integer:
-            return const(int(e))
-        if e.is_Symbol:
-            return self._dim(e, env)
-        args = [self._sympy(a, env) for a in e.args] if name != "Pow" else []
-        if name in ("Add", "Mul", "Max", "Min"):
-            out = args[0]
-            for a in args[1:]:
-                out = call({"Add": "add", "Mul": "mul", "Max": "max", "Min": "min"}[name], out, a)
-            return out
-        if name in ("FloorDiv", "CleanDiv", "IntTrueDiv", "PythonMod", "Mod", "ModularIndexing"):
-            if name == "ModularIndexing":
-                return mod(floordiv(args[0], args[1]), args[2])
-            return (mod if "Mod" in name else floordiv)(args[0], args[1])
-        if name == "Pow" and e.args[1].is_Integer and int(e.args[1]) > 0:
-            base = self._sympy(e.args[0], env)
-            out = base
-            for _ in range(int(e.args[1]) - 1):
-                out = call("mul", out, base)
-            return out
-        raise UnsupportedError(f"the size {e} uses {name}, which has no meaning here")
-
-    def _dim(self, symbol: Any, env: Any) -> Expr:
-        name = str(symbol)
-        found = self._dims.get(name)
-        if found is None:
-            lo, hi = _LEAST_SIZE, None
-            bounds = env.var_to_range.get(symbol) if env is not None else None
-            if bounds is not None:
-                lo = int(bounds.lower) if bounds.lower.is_Integer else 0
-                hi = int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < 2**40 else None
-            found = self._dims[name] = dim(name, max(lo, 0), hi)
-        return found
+_SYMBOLIC = ("SymInt", "SymFloat", "SymBool")
 
 
 def fakes(node: Any) -> tuple[Any, ...]:
@@ -81,7 +27,7 @@ def fakes(node: Any) -> tuple[Any, ...]:
 def is_size(node: Any) -> bool:
     """Whether a node is arithmetic on sizes, not on tensors."""
     value = node.meta.get("val")
-    return isinstance(value, int | float | bool) or type(value).__name__ in ("SymInt", "SymFloat", "SymBool")
+    return isinstance(value, int | float | bool) or type(value).__name__ in _SYMBOLIC
 
 
 def rule_for(node: Any) -> Any:
@@ -96,36 +42,65 @@ def why_not(node: Any) -> str | None:
     if rule_for(node) is None:
         return "ferrule has no meaning for it"
     for value in (*fakes(node), *(v for n in node.all_input_nodes for v in fakes(n))):
-        if hasattr(value, "dtype"):
-            try:
-                dtype_of(value.dtype)
-            except UnsupportedError as error:
-                return str(error)
-            if str(value.layout) != "torch.strided" or getattr(value, "is_quantized", False):
-                return f"a tensor of layout {value.layout} is not supported"
-        if hasattr(value, "shape") and any("u" in str(getattr(s, "node", "")) and _unbacked(s) for s in value.shape):
-            return "its size depends on data"
+        reason = _strange(value) if hasattr(value, "dtype") else None
+        if reason is not None:
+            return reason
+    return None
+
+
+def _strange(fake: Any) -> str | None:
+    """Why a tensor can't be a Value; None if it can."""
+    try:
+        dtype_of(fake.dtype)
+    except UnsupportedError as error:
+        return str(error)
+    if str(fake.layout) != "torch.strided" or fake.is_quantized:
+        return f"a tensor of layout {fake.layout} is not supported"
+    if fake.device.type != "cpu":
+        return f"a tensor on {fake.device} is not supported"
+    if any(_unbacked(s) for s in fake.shape):
+        return "its size depends on data"
     return None
 
 
 def _unbacked(size: Any) -> bool:
-    return any(str(s).startswith("u") for s in size.node.expr.free_symbols)
+    return not isinstance(size, int) and any(str(s).startswith("u") for s in size.node.expr.free_symbols)
+
+
+def order_of(fake: Any) -> tuple[int, ...] | None:
+    """The order of a tensor's dimensions in memory, outermost first; None for a row-major one, or one that is not dense."""
+    shape, strides = [_likely(s) for s in fake.shape], [_likely(s) for s in fake.stride()]
+    order = tuple(sorted(range(len(shape)), key=lambda d: (-strides[d], d)))
+    if order == tuple(range(len(shape))) or 0 in shape:
+        return None
+    expected, kept = 1, [d for d in order if shape[d] != 1]
+    for d in reversed(kept):
+        if strides[d] != expected:
+            return None
+        expected *= shape[d]
+    return None if kept == sorted(kept) else order
+
+
+def _likely(size: Any) -> int:
+    """A size as it was at the time of tracing."""
+    return size if isinstance(size, int) else int(size.node.hint)
 
 
 class Converter:
     """Converts nodes one by one; values of earlier nodes are in `env`."""
 
-    def __init__(self, name: str, sizes: Sizes):
-        self.b, self.sizes = GraphBuilder(name), sizes
+    def __init__(self, name: str):
+        self.b, self.sizes = GraphBuilder(name), Sizes()
         self.env: dict[Any, Any] = {}
+        self._names: set[str] = set()
 
     def input(self, node: Any) -> None:
         """A node whose value the program is given on each call."""
-        self.env[node] = self.b.input(self.sizes.tensor(node.meta["val"]), node.name)
+        self.env[node] = self.b.input(self._type(node.meta["val"]), self._name(node))
 
     def param(self, node: Any) -> None:
         """A node whose value is known before the first call."""
-        self.env[node] = self.b.param(self.sizes.tensor(node.meta["val"]), node.name)
+        self.env[node] = self.b.param(self._type(node.meta["val"]), self._name(node))
 
     def node(self, node: Any) -> None:
         """Emit what a call_function node stands for. Raises FerruleError with the operator and the user's line."""
@@ -133,18 +108,32 @@ class Converter:
             self.env[node] = self.env[node.args[0]][node.args[1]]
             return
         self.b.location = location(node)
-        types = tuple(self.sizes.tensor(v) for v in fakes(node) if v is not None)
-        cx = Context(self.b, types, lambda: self._common(node))
+        types = tuple(None if v is None else self._type(v) for v in fakes(node))
+        cx = Context(self.b, tuple(t for t in types if t is not None), lambda: self._common(node))
         try:
             out = rule_for(node)(cx, *(self._argument(a) for a in node.args),
                                  **{k: self._argument(v) for k, v in node.kwargs.items()})
         except FerruleError as error:
-            raise type(error)(f"{node.target}: {error} (at {self.b.location})") from error
+            raise type(error)(f"{node.target}: {error}{self._where()}") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise CompileError(f"{node.target}: {type(error).__name__}: {error} (at {self.b.location})") from error
-        several = out if isinstance(out, tuple) else (out,)
-        fixed = tuple(self._fitted(v, t, node) for v, t in zip(several, types, strict=False))
+            raise CompileError(f"{node.target}: {type(error).__name__}: {error}{self._where()}") from error
+        results = iter(out if isinstance(out, tuple) else (out,))
+        fixed = tuple(None if t is None else self._fitted(next(results), t, node) for t in types)
         self.env[node] = fixed if isinstance(node.meta["val"], tuple | list) else fixed[0]
+
+    def _where(self) -> str:
+        return f" (at {self.b.location})" if self.b.location else ""
+
+    def _type(self, fake: Any) -> TensorType:
+        return tensor([self.sizes.expr(s) for s in fake.shape], dtype_of(fake.dtype))
+
+    def _name(self, node: Any) -> str:
+        """A node's name as that of a graph input; the builder's own values are called v0, v1, .."""
+        name = f"{node.name}_" if node.name[:1] == "v" and node.name[1:].isdigit() else node.name
+        while name in self._names:
+            name += "_"
+        self._names.add(name)
+        return name
 
     def _fitted(self, v: Value, t: TensorType, node: Any) -> Value:
         """A rule's result in the dtype and shape that ATen states."""
@@ -152,40 +141,47 @@ class Converter:
         if v.shape == t.shape:
             return v
         if v.rank != t.rank or any(a.is_const and b.is_const for a, b in zip(v.shape, t.shape, strict=True) if a is not b):
-            raise CompileError(f"{node.target} gave {v.type} where {t} was expected")
+            raise CompileError(f"{node.target} gave {v.type} where {t} was expected{self._where()}")
         return ops.reshape(self.b, v, t.shape)
 
     def _argument(self, a: Any) -> Any:
         if isinstance(a, list | tuple):
             return [self._argument(x) for x in a]
         if type(a).__name__ == "Node":
-            if a in self.env:
-                return self.env[a]
-            value = a.meta.get("val")
-            if isinstance(value, int | float | bool):
-                return value
-            if type(value).__name__ == "SymInt":
-                e = self.sizes.expr(value)
-                return int(e.attr) if e.is_const else e
-            raise UnsupportedError(f"the argument {a.name} is a {type(value).__name__}")
-        if type(a).__name__ == "SymInt":
-            return self.sizes.expr(a)
-        return a
+            return self.env[a] if a in self.env else self._number(a)
+        return self.sizes.expr(a) if type(a).__name__ == "SymInt" else a
+
+    def _number(self, node: Any) -> Any:
+        """A node that gives a number: itself where it is known, an Expr of sizes, or a 0-d value for a float."""
+        value = node.meta.get("val")
+        if isinstance(value, int | float | bool):
+            return value
+        if type(value).__name__ == "SymInt":
+            e = self.sizes.expr(value)
+            return int(e.attr) if e.is_const else e
+        if type(value).__name__ == "SymFloat":
+            return float_value(self.b, node, self._argument)
+        raise UnsupportedError(f"the argument {node.name} is a {type(value).__name__}")
 
     def _common(self, node: Any) -> DType:
         """The dtype that the first two operands promote to (torch.result_type)."""
         import torch
 
         pair = [x.meta["val"] if type(x).__name__ == "Node" else x for x in node.args[:2]]
-        pair = [int(x) if type(x).__name__ == "SymInt" else x for x in pair]
-        return dtype_of(torch.result_type(*pair))
+        like = {"SymInt": 1, "SymFloat": 1.0, "SymBool": True}  # reading a symbolic number would make it a constant
+        return dtype_of(torch.result_type(*[like.get(type(x).__name__, x) for x in pair]))
 
-    def build(self, outputs: Iterable[Any]) -> Graph:
-        """The graph of what was converted, with the values of `outputs` as its results.
+    def build(self, outputs: Iterable[Any]) -> tuple[Graph, list[tuple[int, ...] | None]]:
+        """The graph of what was converted, with the values of `outputs` as its results, and the order of each in memory.
 
-        A dim that no input has as a bare size becomes an integer input of its name.
+        An output whose order is not row-major is transposed into that order. A dim that no input has as a bare size becomes
+        an integer input of its name.
         """
-        graph = self.b.build([self.env[n] for n in outputs])
+        nodes = list(outputs)
+        orders = [order_of(n.meta["val"]) for n in nodes]
+        results = [self.env[n] if o is None else ops.transpose(self.b, self.env[n], o)
+                   for n, o in zip(nodes, orders, strict=True)]
+        graph = self.b.build(results)
         known = {s for v in graph.inputs for s in v.shape}
         needed: set[Expr] = set()
         for v in (*graph.inputs, *graph.outputs, *(o for n in graph.nodes for o in n.outputs)):
@@ -194,8 +190,8 @@ class Converter:
         for n in graph.nodes:
             for _, a in n.attrs:
                 needed |= {d for e in _exprs(a) for d in dims(e)}
-        extra = [Value(d.name, tensor((), dtype_of("torch.int64"))) for d in sorted(needed - known, key=lambda d: d.name)]
-        return Graph(graph.name, (*graph.inputs, *extra), graph.params, graph.nodes, graph.outputs)
+        extra = [Value(d.name, tensor((), i64)) for d in sorted(needed - known, key=lambda d: d.name)]
+        return Graph(graph.name, (*graph.inputs, *extra), graph.params, graph.nodes, graph.outputs), orders
 
 
 def _exprs(a: Any) -> Iterable[Expr]:

@@ -1,18 +1,32 @@
-"""Running compiled segments on torch tensors."""
+"""Running a compiled graph on torch tensors: parameters, outputs, one call.
+
+    bound = Bound(program, orders)
+    bound.refresh(params)            # binds them; later, looks whether they changed
+    outputs = bound([x, y])
+
+What is not needed on every call is settled when `Bound` is made: a call makes its inputs dense, looks its sizes up in the
+signature's table, takes an output tensor from each pool, and passes addresses.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ctypes
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from ferrule.base.dtype import DType
+from ferrule.base.errors import InputError, InputTypeError
 
 _POOLED_BYTES = 1 << 20
 _KEPT = 4
+_PROBE_BYTES = 8
 _TORCH = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i8": torch.int8,
           "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "u8": torch.uint8, "u16": torch.uint16,
           "u32": torch.uint32, "u64": torch.uint64, "bool": torch.bool}
+
+Order = tuple[int, ...]
 
 
 def torch_dtype(dtype: DType | str) -> torch.dtype:
@@ -21,12 +35,16 @@ def torch_dtype(dtype: DType | str) -> torch.dtype:
 
 
 class Outputs:
-    """Fresh tensors for one output. Large ones are used again when nobody holds them any more: touching new pages costs
-    more than many a kernel."""
+    """Fresh tensors for one output.
+
+    Large ones are used again when nobody holds them any more: touching new pages costs more than many a kernel. Whoever can
+    see a tensor's memory (a view, a NumPy array, another process) holds its storage, which tells it by its reference count.
+    """
 
     def __init__(self, dtype: torch.dtype):
         self.dtype = dtype
         self._storages: list[torch.UntypedStorage] = []
+        self._lock = threading.Lock()
 
     def empty(self, shape: tuple[int, ...]) -> torch.Tensor:
         """An uninitialised tensor of `shape`."""
@@ -35,49 +53,83 @@ class Outputs:
             n *= s
         if n < _POOLED_BYTES:
             return torch.empty(shape, dtype=self.dtype)
-        for storage in self._storages:
-            if storage.nbytes() == n and _unused(storage):
-                return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)
-        out = torch.empty(shape, dtype=self.dtype)
-        self._storages = [*self._storages[1 - _KEPT:], out.untyped_storage()]
-        return out
+        with self._lock:
+            for storage in self._storages:
+                if storage.nbytes() == n and _unused(storage):
+                    return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
+            out = torch.empty(shape, dtype=self.dtype)
+            self._storages = [*self._storages[1 - _KEPT:], out.untyped_storage()]
+            return out
 
 
 def _unused(storage: torch.UntypedStorage) -> bool:
     """Whether the pool alone refers to the storage."""
-    return bool(torch._C._storage_Use_Count(storage._cdata) == 1)  # type: ignore[attr-defined]
+    count = torch._C._storage_Use_Count(storage._cdata)  # type: ignore[attr-defined]
+    return bool(count == 1) and not storage.is_shared()
+
+
+class Params:
+    """What was bound, to tell whether it has changed since.
+
+    A parameter has changed when it lies elsewhere, when its version counter moved, or when a word in its middle differs: writes
+    through `.data` leave no other trace.
+    """
+
+    def __init__(self, params: Sequence[torch.Tensor]):
+        self._held = [p.detach() for p in params]
+        self._state = [(p.data_ptr(), None if p.is_inference() else p._version) for p in params]
+        self._words = [_word(p) for p in params]
+        self._seen = b"".join(self._words)
+
+    def changed(self, params: Sequence[torch.Tensor]) -> bool:
+        """Whether these are not the parameters as they were."""
+        for p, (pointer, version) in zip(params, self._state):
+            if p.data_ptr() != pointer or (version is not None and p._version != version):
+                return True
+        return b"".join(self._words) != self._seen
+
+
+def _word(p: torch.Tensor) -> Any:
+    """The memory of a few bytes in the middle of a tensor, by reference."""
+    last = sum((n - 1) * s for n, s in zip(p.shape, p.stride())) * p.element_size() if p.numel() else -p.element_size()
+    size = min(_PROBE_BYTES, last + p.element_size())
+    middle = (last // 2) // _PROBE_BYTES * _PROBE_BYTES
+    start = min(middle, last + p.element_size() - size)
+    return (ctypes.c_char * size).from_address(p.data_ptr() + start) if size else b""
 
 
 class Bound:
     """A compiled graph on torch tensors; `program` is what compile_graph returns.
 
+    `orders` gives for each output the order of its dimensions in memory where it is not row-major; the program then
+    writes the transposed tensor, and the caller gets its view. `shifts` are added to integer inputs, by input index.
     Parameters are bound by the first `refresh`, not while tracing, when PyTorch lets no real tensor be touched.
     """
 
-    def __init__(self, program: Any):
+    def __init__(self, program: Any, orders: Sequence[Order | None], shifts: Mapping[int, int]):
         self.program = program
         self._run = program.executable.run
         self._plan = program.signature.plan
         self._outputs = [Outputs(torch_dtype(s.dtype)) for s in program.compiled.outputs]
-        self._scalars = frozenset(d.input_index for d in program.compiled.dims if d.axis is None)
+        self._views = [(i, _inverse(order)) for i, order in enumerate(orders) if order is not None]
+        self._scalars = {d.input_index: shifts.get(d.input_index, 0) for d in program.compiled.dims if d.axis is None}
         self._dtypes = [torch_dtype(s.dtype) for s in program.compiled.inputs]
-        self._state: list[tuple[int, int]] | None = None
-
-    def rebind(self, params: Sequence[torch.Tensor]) -> None:
-        """Take the parameters' present values."""
-        held = [p.detach().contiguous() for p in params]
-        self._state = [(p.data_ptr(), version(p)) for p in params]
-        self.program.executable.bind([(p.data_ptr(), p) for p in held])
+        self._params: Params | None = None
 
     def refresh(self, params: Sequence[torch.Tensor]) -> None:
-        """Bind the parameters, and again if one was replaced or changed in place since the last call."""
-        if self._state is None:
-            self.rebind(params)
-            return
-        for p, (pointer, seen) in zip(params, self._state, strict=True):
-            if p.data_ptr() != pointer or version(p) != seen:
-                self.rebind(params)
-                return
+        """Bind the parameters, and again if one was replaced or changed since the last call."""
+        if self._params is None or self._params.changed(params):
+            held = [p.detach().contiguous() for p in params]
+            self.program.executable.bind([(p.data_ptr(), p) for p in held])
+            self._params = Params(params)
+
+    def check(self, inputs: Sequence[Any]) -> None:
+        """Raise InputTypeError for an input that is no tensor of the program's dtype on the CPU."""
+        for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
+            if i not in self._scalars and (not isinstance(x, torch.Tensor) or x.dtype is not dtype or not x.is_cpu):
+                shown = f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
+                name = self.program.compiled.inputs[i].name
+                raise InputTypeError(f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}")
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims)."""
@@ -87,21 +139,24 @@ class Bound:
         plan = self._plan(tuple([x.shape for x in tensors]))
         out = [o.empty(s) for o, s in zip(self._outputs, plan.outputs)]
         self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)
-        return out
+        return self._ordered(out) if self._views else out
 
     def _with_scalars(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
-        values = {i: int(x) for i, x in enumerate(inputs) if i in self._scalars}
-        tensors = [x if isinstance(x, torch.Tensor) else torch.tensor(x) for x in inputs]
-        tensors = [x if x.is_contiguous() else x.contiguous() for x in tensors]
+        values = {i: int(inputs[i]) + shift for i, shift in self._scalars.items()}
+        for i, value in values.items():
+            if value < 0:
+                raise InputError(f"the integer {inputs[i]} is out of range")
+        tensors = [torch.tensor(values[i]) if i in values else x.contiguous() for i, x in enumerate(inputs)]
         plan = self._plan(tuple([tuple(x.shape) for x in tensors]), values)
         out = [o.empty(s) for o, s in zip(self._outputs, plan.outputs)]
         self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)
+        return self._ordered(out) if self._views else out
+
+    def _ordered(self, out: list[torch.Tensor]) -> list[torch.Tensor]:
+        for i, back in self._views:
+            out[i] = out[i].permute(back)
         return out
 
 
-def version(t: torch.Tensor) -> int:
-    """A number that changes when the tensor is written to; tensors made in inference mode don't count."""
-    return 0 if t.is_inference() else t._version
-
-
-Runner = Callable[[list[Any]], list[Any]]
+def _inverse(order: Order) -> Order:
+    return tuple(order.index(d) for d in range(len(order)))

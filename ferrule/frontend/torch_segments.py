@@ -13,6 +13,10 @@ from typing import Any
 from ferrule.frontend.torch_convert import is_size, why_not
 
 
+CLAIMS = frozenset({"aten._assert_tensor_metadata.default", "aten.sym_constrain_range.default",
+                    "aten.sym_constrain_range_for_size.default"})  # what tracing took for granted: nothing to run
+
+
 @dataclass
 class Segment:
     """Nodes of one side in order, what they take from elsewhere, and which of their values are used elsewhere."""
@@ -31,7 +35,7 @@ def segments(graph: Any, refused: dict[Any, str] | None = None) -> tuple[list[Se
     refused = refused or {}
     level: dict[Any, int] = {}
     reasons: dict[str, str] = {}
-    compute = [n for n in graph.nodes if n.op == "call_function" and not is_size(n)]
+    compute = [n for n in graph.nodes if n.op == "call_function" and not is_size(n) and str(n.target) not in CLAIMS]
     for n in compute:
         if n.target is operator.getitem:
             level[n] = level[n.args[0]]
@@ -68,7 +72,7 @@ def _boundary(s: Segment, k: int, level: dict[Any, int]) -> None:
     inside = set(s.nodes)
     taken: dict[Any, None] = {}
     for n in s.nodes:
-        for a in n.all_input_nodes:
+        for a in _operands(n) if s.ours else n.all_input_nodes:
             if a not in inside and not (is_size(a) and s.ours):
                 taken[a] = None
         if isinstance(n.meta.get("val"), tuple | list) and s.ours:

@@ -5,11 +5,13 @@
         e = np.exp(x - x.max(axis=-1, keepdims=True))
         return e / e.sum(axis=-1, keepdims=True)
 
-The function runs once on `Traced` arrays, which record what is done to them. NumPy's own functions work on these through
-the protocols `__array_ufunc__` (NEP 13) and `__array_function__` (NEP 18): UFUNCS and FUNCTIONS below are the whole
-table of what is understood; anything else is an UnsupportedError that names it. Python control flow runs while tracing, so
-it may depend on shapes and not on values.
+The function runs once on `Traced` arrays, which record what is done to them. NumPy's own functions
+work on these through the protocols `__array_ufunc__` (NEP 13) and `__array_function__` (NEP 18):
+UFUNCS and FUNCTIONS below are the whole table of what is understood; anything else is an
+UnsupportedError that names it. Python control flow runs while tracing, so it may depend on shapes
+and not on values.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -33,7 +35,12 @@ class Traced:
     __slots__ = ("builder", "captured", "value")
     __array_priority__ = 1000
 
-    def __init__(self, builder: GraphBuilder, value: Value, captured: list[tuple[Value, np.ndarray[Any, Any]]]):
+    def __init__(
+        self,
+        builder: GraphBuilder,
+        value: Value,
+        captured: list[tuple[Value, np.ndarray[Any, Any]]],
+    ):
         self.builder, self.value, self.captured = builder, value, captured
 
     @property
@@ -52,23 +59,33 @@ class Traced:
     def T(self) -> Traced:
         return self.transpose()
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Operand, **kwargs: Any) -> Traced:
+    def __array_ufunc__(
+        self, ufunc: np.ufunc, method: str, *inputs: Operand, **kwargs: Any
+    ) -> Traced:
         rule = UFUNCS.get(ufunc.__name__)
         if method != "__call__" or rule is None or kwargs:
             extra = f" with {', '.join(kwargs)}" if kwargs else ""
-            raise UnsupportedError(f"numpy.{ufunc.__name__}.{method}{extra} cannot be traced; the table is "
-                                   "ferrule.frontend.trace.UFUNCS")
+            raise UnsupportedError(
+                f"numpy.{ufunc.__name__}.{method}{extra} cannot be traced; the table is "
+                "ferrule.frontend.trace.UFUNCS"
+            )
         return rule(self, *inputs)
 
-    def __array_function__(self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+    ) -> Any:
         rule = FUNCTIONS.get(func.__name__)
         if rule is None:
-            raise UnsupportedError(f"numpy.{func.__name__} cannot be traced; the table is "
-                                   "ferrule.frontend.trace.FUNCTIONS")
+            raise UnsupportedError(
+                f"numpy.{func.__name__} cannot be traced; the table is "
+                "ferrule.frontend.trace.FUNCTIONS"
+            )
         return rule(*args, **kwargs)
 
     def __bool__(self) -> bool:
-        raise InputError("the value of a traced array is not known while tracing: use numpy.where instead of `if`")
+        raise InputError(
+            "the value of a traced array is not known while tracing: use numpy.where instead of `if`"
+        )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
         raise InputError("a traced array has no values yet: this function cannot be traced")
@@ -84,7 +101,9 @@ class Traced:
     # -- methods, by the functions below --
 
     def reshape(self, *shape: Any) -> Traced:
-        return _reshape(self, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape)
+        return _reshape(
+            self, shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
+        )
 
     def transpose(self, *axes: Any) -> Traced:
         given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
@@ -111,13 +130,23 @@ class Traced:
     def wrap(self, value: Value) -> Traced:
         return Traced(self.builder, value, self.captured)
 
+    def __neg__(self) -> Traced:
+        return UFUNCS["negative"](self, self)
+
+    def __invert__(self) -> Traced:
+        return UFUNCS["invert"](self, self)
+
+    def __abs__(self) -> Traced:
+        return UFUNCS["absolute"](self, self)
+
     def __getitem__(self, index: Any) -> Traced:
         return _index(self, index if isinstance(index, tuple) else (index,))
 
 
 def _lift(like: Traced, x: Operand, dtype: DType | None = None) -> Value:
-    """An operand as a value: a traced array, a Python number (of the other operand's dtype), or an array, which becomes a
-    constant where it is small and a parameter where it isn't."""
+    """An operand as a value: a traced array, a Python number (of the other operand's dtype), or an
+    array, which becomes a constant where it is small and a parameter where it isn't.
+    """
     if isinstance(x, Traced):
         return x.value
     if isinstance(x, Expr):
@@ -133,15 +162,20 @@ def _lift(like: Traced, x: Operand, dtype: DType | None = None) -> Value:
     for value, known in like.captured:
         if known is array:
             return value
-    value = like.builder.param(TensorType(ops.full(like.builder, array.shape, 0, i64).shape, from_numpy(array.dtype)))
+    value = like.builder.param(
+        TensorType(ops.full(like.builder, array.shape, 0, i64).shape, from_numpy(array.dtype))
+    )
     like.captured.append((value, np.ascontiguousarray(array)))
     return value
 
 
 def _promoted(like: Traced, operands: Sequence[Operand]) -> list[Value]:
     """The operands in their common dtype; Python numbers do not widen it within their kind."""
-    strong = [from_numpy(np.asarray(x).dtype) if not isinstance(x, Traced) else x.value.dtype
-              for x in operands if not isinstance(x, bool | int | float)]
+    strong = [
+        from_numpy(np.asarray(x).dtype) if not isinstance(x, Traced) else x.value.dtype
+        for x in operands
+        if not isinstance(x, bool | int | float)
+    ]
     dtype = strong[0]
     for d in strong[1:]:
         dtype = promote(dtype, d)
@@ -161,24 +195,68 @@ def _elementwise(name: str, floats: bool = False) -> Callable[..., Traced]:
 
 
 UFUNCS: dict[str, Callable[..., Traced]] = {
-    **{n: _elementwise(n) for n in ("add", "abs", "sign", "floor", "ceil", "trunc", "minimum", "maximum")},
-    **{n: _elementwise(n, floats=True) for n in ("sqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin",
-                                                 "cos", "tan", "sinh", "cosh", "tanh", "hypot")},
-    "subtract": _elementwise("sub"), "multiply": _elementwise("mul"), "divide": _elementwise("div", floats=True),
-    "true_divide": _elementwise("div", floats=True), "floor_divide": _elementwise("floordiv"),
-    "remainder": _elementwise("mod"), "fmod": _elementwise("rem"), "power": _elementwise("pow"),
-    "negative": _elementwise("neg"), "absolute": _elementwise("abs"), "square": _elementwise("square"),
-    "reciprocal": _elementwise("reciprocal", floats=True), "rint": _elementwise("round"),
-    "arcsin": _elementwise("asin", True), "arccos": _elementwise("acos", True), "arctan": _elementwise("atan", True),
-    "arcsinh": _elementwise("asinh", True), "arccosh": _elementwise("acosh", True),
-    "arctanh": _elementwise("atanh", True), "arctan2": _elementwise("atan2", True),
-    "equal": _elementwise("eq"), "not_equal": _elementwise("ne"), "less": _elementwise("lt"),
-    "less_equal": _elementwise("le"), "greater": _elementwise("gt"), "greater_equal": _elementwise("ge"),
-    "logical_and": _elementwise("logical_and"), "logical_or": _elementwise("logical_or"),
-    "logical_not": _elementwise("logical_not"), "bitwise_and": _elementwise("bitwise_and"),
-    "bitwise_or": _elementwise("bitwise_or"), "bitwise_xor": _elementwise("bitwise_xor"),
-    "invert": _elementwise("bitwise_not"), "left_shift": _elementwise("shl"), "right_shift": _elementwise("shr"),
-    "isnan": _elementwise("isnan"), "isinf": _elementwise("isinf"), "isfinite": _elementwise("isfinite"),
+    **{
+        n: _elementwise(n)
+        for n in ("add", "abs", "sign", "floor", "ceil", "trunc", "minimum", "maximum")
+    },
+    **{
+        n: _elementwise(n, floats=True)
+        for n in (
+            "sqrt",
+            "exp",
+            "exp2",
+            "expm1",
+            "log",
+            "log2",
+            "log10",
+            "log1p",
+            "sin",
+            "cos",
+            "tan",
+            "sinh",
+            "cosh",
+            "tanh",
+            "hypot",
+        )
+    },
+    "subtract": _elementwise("sub"),
+    "multiply": _elementwise("mul"),
+    "divide": _elementwise("div", floats=True),
+    "true_divide": _elementwise("div", floats=True),
+    "floor_divide": _elementwise("floordiv"),
+    "remainder": _elementwise("mod"),
+    "fmod": _elementwise("rem"),
+    "power": _elementwise("pow"),
+    "negative": _elementwise("neg"),
+    "absolute": _elementwise("abs"),
+    "square": _elementwise("square"),
+    "reciprocal": _elementwise("reciprocal", floats=True),
+    "rint": _elementwise("round"),
+    "arcsin": _elementwise("asin", True),
+    "arccos": _elementwise("acos", True),
+    "arctan": _elementwise("atan", True),
+    "arcsinh": _elementwise("asinh", True),
+    "arccosh": _elementwise("acosh", True),
+    "arctanh": _elementwise("atanh", True),
+    "arctan2": _elementwise("atan2", True),
+    "equal": _elementwise("eq"),
+    "not_equal": _elementwise("ne"),
+    "less": _elementwise("lt"),
+    "less_equal": _elementwise("le"),
+    "greater": _elementwise("gt"),
+    "greater_equal": _elementwise("ge"),
+    "logical_and": _elementwise("logical_and"),
+    "logical_or": _elementwise("logical_or"),
+    "logical_not": _elementwise("logical_not"),
+    "bitwise_and": _elementwise("bitwise_and"),
+    "bitwise_or": _elementwise("bitwise_or"),
+    "bitwise_xor": _elementwise("bitwise_xor"),
+    "invert": _elementwise("bitwise_not"),
+    "left_shift": _elementwise("shl"),
+    "right_shift": _elementwise("shr"),
+    "isnan": _elementwise("isnan"),
+    "isinf": _elementwise("isinf"),
+    "isfinite": _elementwise("isfinite"),
     "matmul": _elementwise("matmul"),
 }
 
@@ -190,21 +268,35 @@ def _operator(name: str, swap: bool = False) -> Callable[[Traced, Operand], Trac
     return apply
 
 
-for _method, _name in {"add": "add", "sub": "subtract", "mul": "multiply", "truediv": "divide",
-                       "floordiv": "floor_divide", "mod": "remainder", "pow": "power", "matmul": "matmul",
-                       "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor", "lshift": "left_shift",
-                       "rshift": "right_shift"}.items():
+for _method, _name in {
+    "add": "add",
+    "sub": "subtract",
+    "mul": "multiply",
+    "truediv": "divide",
+    "floordiv": "floor_divide",
+    "mod": "remainder",
+    "pow": "power",
+    "matmul": "matmul",
+    "and": "bitwise_and",
+    "or": "bitwise_or",
+    "xor": "bitwise_xor",
+    "lshift": "left_shift",
+    "rshift": "right_shift",
+}.items():
     setattr(Traced, f"__{_method}__", _operator(_name))
     setattr(Traced, f"__r{_method}__", _operator(_name, swap=True))
-for _method, _name in {"lt": "less", "le": "less_equal", "gt": "greater", "ge": "greater_equal", "eq": "equal",
-                       "ne": "not_equal"}.items():
+for _method, _name in {
+    "lt": "less",
+    "le": "less_equal",
+    "gt": "greater",
+    "ge": "greater_equal",
+    "eq": "equal",
+    "ne": "not_equal",
+}.items():
     setattr(Traced, f"__{_method}__", _operator(_name))
-setattr(Traced, "__neg__", lambda self: UFUNCS["negative"](self, self))
-setattr(Traced, "__invert__", lambda self: UFUNCS["invert"](self, self))
-setattr(Traced, "__abs__", lambda self: UFUNCS["absolute"](self, self))
 
 
-# ---- functions ----------------------------------------------------------------------------------------------------------
+# ---- functions ----------------------------------------------------------------------------------
 
 
 def _axes(axis: Any) -> tuple[int, ...] | None:
@@ -241,7 +333,8 @@ def _arg(name: str) -> Callable[..., Traced]:
 def _reshape(x: Traced, shape: Any, **_: Any) -> Traced:
     given = tuple(shape) if isinstance(shape, tuple | list) else (shape,)
     if -1 in [s for s in given if isinstance(s, int)]:
-        known, whole = 1, 1
+        known: Any = 1
+        whole: Any = 1
         for s in given:
             known = known * s if not (isinstance(s, int) and s == -1) else known
         for s in x.shape:
@@ -252,7 +345,11 @@ def _reshape(x: Traced, shape: Any, **_: Any) -> Traced:
 
 
 def _transpose(x: Traced, axes: Any = None) -> Traced:
-    return x.wrap(ops.transpose(x.builder, x.value, tuple(axes) if axes is not None else tuple(range(x.ndim))[::-1]))
+    return x.wrap(
+        ops.transpose(
+            x.builder, x.value, tuple(axes) if axes is not None else tuple(range(x.ndim))[::-1]
+        )
+    )
 
 
 def _swapaxes(x: Traced, a: int, b: int) -> Traced:
@@ -263,10 +360,14 @@ def _swapaxes(x: Traced, a: int, b: int) -> Traced:
 
 def _where(c: Operand, a: Operand, b: Operand) -> Traced:
     like = next(t for t in (c, a, b) if isinstance(t, Traced))
-    values = _promoted(like if any(isinstance(t, Traced) for t in (a, b)) else like, [a, b]) \
-        if not all(isinstance(t, bool | int | float) for t in (a, b)) else \
-        [ops.full(like.builder, (), t, from_numpy(np.dtype(np.float64))) for t in (a, b)]
-    return like.wrap(ops.select(like.builder, ops.cast(like.builder, _lift(like, c), boolean), *values))
+    values = (
+        _promoted(like, [a, b])
+        if not all(isinstance(t, bool | int | float) for t in (a, b))
+        else [ops.full(like.builder, (), t, from_numpy(np.dtype(np.float64))) for t in (a, b)]
+    )
+    return like.wrap(
+        ops.select(like.builder, ops.cast(like.builder, _lift(like, c), boolean), *values)
+    )
 
 
 def _concatenate(arrays: Sequence[Operand], axis: int = 0) -> Traced:
@@ -305,13 +406,32 @@ def _cumsum(x: Traced, axis: int | None = None) -> Traced:
 
 
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "sum": _sum, "mean": _reduce("mean"), "max": _reduce("reduce_max"), "amax": _reduce("reduce_max"),
-    "min": _reduce("reduce_min"), "amin": _reduce("reduce_min"), "prod": _reduce("reduce_prod"),
-    "any": _reduce("reduce_any"), "all": _reduce("reduce_all"), "var": _var, "std": _std, "argmax": _arg("argmax"),
-    "argmin": _arg("argmin"), "reshape": _reshape, "transpose": _transpose, "swapaxes": _swapaxes, "where": _where,
-    "concatenate": _concatenate, "stack": _stack, "expand_dims": _expand_dims, "clip": _clip, "einsum": _einsum,
-    "broadcast_to": _broadcast_to, "dot": lambda a, b: a @ b if isinstance(a, Traced) else b.__rmatmul__(a),
-    "cumsum": _cumsum, "squeeze": lambda x, axis=None: _squeeze(x, axis),
+    "sum": _sum,
+    "mean": _reduce("mean"),
+    "max": _reduce("reduce_max"),
+    "amax": _reduce("reduce_max"),
+    "min": _reduce("reduce_min"),
+    "amin": _reduce("reduce_min"),
+    "prod": _reduce("reduce_prod"),
+    "any": _reduce("reduce_any"),
+    "all": _reduce("reduce_all"),
+    "var": _var,
+    "std": _std,
+    "argmax": _arg("argmax"),
+    "argmin": _arg("argmin"),
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "swapaxes": _swapaxes,
+    "where": _where,
+    "concatenate": _concatenate,
+    "stack": _stack,
+    "expand_dims": _expand_dims,
+    "clip": _clip,
+    "einsum": _einsum,
+    "broadcast_to": _broadcast_to,
+    "dot": lambda a, b: a @ b if isinstance(a, Traced) else b.__rmatmul__(a),
+    "cumsum": _cumsum,
+    "squeeze": lambda x, axis=None: _squeeze(x, axis),
     "tril": lambda x, k=0: x.wrap(ops.tril(x.builder, x.value, k)),
     "triu": lambda x, k=0: x.wrap(ops.triu(x.builder, x.value, k)),
 }
@@ -319,7 +439,11 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 def _squeeze(x: Traced, axis: Any = None) -> Traced:
     drop = _axes(axis)
-    dims = [a % x.ndim for a in drop] if drop is not None else [d for d, s in enumerate(x.shape) if s == 1]
+    dims = (
+        [a % x.ndim for a in drop]
+        if drop is not None
+        else [d for d, s in enumerate(x.shape) if s == 1]
+    )
     return _reshape(x, tuple(s for d, s in enumerate(x.shape) if d not in dims))
 
 
@@ -328,7 +452,7 @@ def _index(x: Traced, index: tuple[Any, ...]) -> Traced:
     if Ellipsis in [i for i in index if not isinstance(i, Traced | np.ndarray)]:
         at = next(k for k, i in enumerate(index) if i is Ellipsis)
         fill = x.ndim - sum(1 for i in index if i is not None and i is not Ellipsis)
-        index = (*index[:at], *([slice(None)] * fill), *index[at + 1:])
+        index = (*index[:at], *([slice(None)] * fill), *index[at + 1 :])
     b, value, d = x.builder, x.value, 0
     for i in index:
         if i is None:
@@ -349,6 +473,8 @@ def _index(x: Traced, index: tuple[Any, ...]) -> Traced:
 
 def _slice(x: Traced, d: int, i: slice) -> Value:
     size = x.shape[d]
+    start: Any
+    stop: Any
     step = 1 if i.step is None else i.step
     if step < 0:
         raise UnsupportedError("a slice with a negative step cannot be traced: use numpy.flip")
@@ -358,14 +484,16 @@ def _slice(x: Traced, d: int, i: slice) -> Value:
     else:
         start, stop = (0 if i.start is None else i.start), (size if i.stop is None else i.stop)
         start, stop = (size + v if isinstance(v, int) and v < 0 else v for v in (start, stop))
-    starts = [0] * x.ndim
+    starts: list[Any] = [0] * x.ndim
     stops: list[Any] = list(x.shape)
     steps = [1] * x.ndim
     starts[d], stops[d], steps[d] = start, stop, step
     return ops.slice(x.builder, x.value, tuple(starts), tuple(stops), tuple(steps))
 
 
-def trace(fn: Callable[..., Any], types: Sequence[TensorType], name: str) -> tuple[Graph, Any, list[np.ndarray[Any, Any]]]:
+def trace(
+    fn: Callable[..., Any], types: Sequence[TensorType], name: str
+) -> tuple[Graph, Any, list[np.ndarray[Any, Any]]]:
     """(graph of `fn`, the structure of its result, the arrays that it captured as parameters).
 
     The structure is None for one array, else the tuple or list type.
@@ -376,6 +504,12 @@ def trace(fn: Callable[..., Any], types: Sequence[TensorType], name: str) -> tup
     several = result if isinstance(result, tuple | list) else (result,)
     for r in several:
         if not isinstance(r, Traced):
-            raise InputError(f"{name} must return arrays made from its arguments, got {type(r).__name__}")
+            raise InputError(
+                f"{name} must return arrays made from its arguments, got {type(r).__name__}"
+            )
     graph = builder.build([r.value for r in several])
-    return graph, type(result) if isinstance(result, tuple | list) else None, [array for _, array in captured]
+    return (
+        graph,
+        type(result) if isinstance(result, tuple | list) else None,
+        [array for _, array in captured],
+    )

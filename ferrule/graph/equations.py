@@ -1,4 +1,5 @@
 """Graph to System: each operator's Compute rule, in order, on one buffer a value."""
+
 from __future__ import annotations
 
 from ferrule.ir.compute import Compute, Stage, System
@@ -7,7 +8,9 @@ from ferrule.ir.graph import ComputeContext, Graph, Value, opdef
 
 
 def equations(graph: Graph) -> System:
-    """The system of `graph`. Outputs that are inputs, params or repeated get a copying stage of their own."""
+    """The system of `graph`. Outputs that are inputs, params or repeated get a copying stage of
+    their own.
+    """
     ctx = ComputeContext()
     bufs: dict[Value, Buf] = {v: _buf(v) for v in (*graph.inputs, *graph.params)}
     stages: list[Stage] = []
@@ -15,7 +18,11 @@ def equations(graph: Graph) -> System:
         for v in node.outputs:
             bufs[v] = _buf(v)
         stages += opdef(node.op).compute(
-            ctx, tuple(bufs[v] for v in node.inputs), tuple(bufs[v] for v in node.outputs), node.attributes)
+            ctx,
+            tuple(bufs[v] for v in node.inputs),
+            tuple(bufs[v] for v in node.outputs),
+            node.attributes,
+        )
     taken = {bufs[v] for v in (*graph.inputs, *graph.params)}
     outputs: list[Buf] = []
     for v in graph.outputs:
@@ -27,8 +34,13 @@ def equations(graph: Graph) -> System:
             buf = copy
         taken.add(buf)
         outputs.append(buf)
-    return System(graph.name, tuple(bufs[v] for v in graph.inputs), tuple(bufs[v] for v in graph.params),
-                  tuple(stages), tuple(outputs))
+    return System(
+        graph.name,
+        tuple(bufs[v] for v in graph.inputs),
+        tuple(bufs[v] for v in graph.params),
+        tuple(stages),
+        tuple(outputs),
+    )
 
 
 def _buf(v: Value) -> Buf:

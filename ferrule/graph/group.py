@@ -1,15 +1,19 @@
 """Group: stitch stages into kernels.
 
-A group is a set of stages that run at the points of one grid: the axes along which every member works independently. A
-stage joins the group of a producer when the two agree on a grid: each dimension of the group's buffers that a grid
-axis indexes must be read by the joining stage at a bare axis of its own, which then *is* that grid axis. Where it isn't (a row
-that is reduced, then read again) the axis leaves the grid and becomes local to the members. What remains must be
-enough points to share among threads. This is the fusion of FusionStitching (Zheng et al., 2020) with rows as grid
-points: intermediates of a group live in registers or scratch, those between groups in the arena.
+A group is a set of stages that run at the points of one grid: the axes along which every member
+works independently. A stage joins the group of a producer when the two agree on a grid: each
+dimension of the group's buffers that a grid axis indexes must be read by the joining stage at a
+bare axis of its own, which then *is* that grid axis. Where it isn't (a row that is reduced, then
+read again) the axis leaves the grid and becomes local to the members. What remains must be enough
+points to share among threads. This is the fusion of FusionStitching (Zheng et al., 2020) with rows
+as grid points: intermediates of a group live in registers or scratch, those between groups in the
+arena.
 
-A contraction takes its pointwise consumers as an epilogue. Stages over whole rows of its result (softmax), and a second
-contraction that consumes those rows, join it when its right operand is small enough to be read again for each panel of rows.
+A contraction takes its pointwise consumers as an epilogue. Stages over whole rows of its result
+(softmax), and a second contraction that consumes those rows, join it when its right operand is
+small enough to be read again for each panel of rows.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -22,15 +26,16 @@ from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal
 from ferrule.ir.size import estimate
 
-SERIAL_POINTS = 8192       # a kernel without a grid may do this many points
+SERIAL_POINTS = 8192  # a kernel without a grid may do this many points
 SCRATCH_BYTES = 256 << 10  # most scratch of a constant size that one grid point may take
 PANEL_ELEMENTS = 128 << 10  # largest right operand that is read again for every panel of rows
 
 
 @dataclass(frozen=True)
 class Grouped:
-    """Kernels in an order that respects their dependences, and why neighbours were not joined. `constant` ones depend
-    on parameters alone and run once."""
+    """Kernels in an order that respects their dependences, and why neighbours were not joined.
+    `constant` ones depend on parameters alone and run once.
+    """
 
     kernels: tuple[Kernel, ...]
     constant: frozenset[str]
@@ -55,7 +60,8 @@ class _Group:
 
 
 def group(inlined: Inlined, outputs: tuple[Buf, ...]) -> Grouped:
-    """Stitch the stages of `inlined` into kernels; `outputs` and what crosses kernels stay global."""
+    """Stitch the stages of `inlined` into kernels; `outputs` and what crosses kernels stay global.
+    """
     groups: list[_Group] = []
     home: dict[Buf, list[_Group]] = {}
     reasons: list[str] = []
@@ -63,8 +69,12 @@ def group(inlined: Inlined, outputs: tuple[Buf, ...]) -> Grouped:
         st = original
         if _is_contracting(st):
             st = untangle(st)
-        constant = all(b in inlined.constant for b in st.writes) and not set(st.writes) & set(outputs)
-        producers = {g for b in (*st.reads, *(st.writes if st.update else ())) for g in home.get(b, ())}
+        constant = all(b in inlined.constant for b in st.writes) and not set(st.writes) & set(
+            outputs
+        )
+        producers = {
+            g for b in (*st.reads, *(st.writes if st.update else ())) for g in home.get(b, ())
+        }
         chosen = None
         for g in sorted(_candidates(st, producers, groups), key=lambda g: -g.number):
             why = _join(g, st, producers, constant)
@@ -99,7 +109,9 @@ def _candidates(st: Stage, producers: set[_Group], groups: list[_Group]) -> list
     if st.update:
         return []
     read = set(st.reads)
-    siblings = [g for g in groups[-8:] if g not in producers and any(read & set(m.reads) for m in g.members)]
+    siblings = [
+        g for g in groups[-8:] if g not in producers and any(read & set(m.reads) for m in g.members)
+    ]
     return [*producers, *siblings]
 
 
@@ -113,7 +125,7 @@ def _small_right(roles: Roles) -> bool:
     return size <= PANEL_ELEMENTS
 
 
-# ---- joining ----------------------------------------------------------------------------------------------------------
+# ---- joining ------------------------------------------------------------------------------------
 
 
 def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str | None:
@@ -139,7 +151,9 @@ def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str |
 
 
 def _match(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
-    """How `st`'s axes map onto the group's (an axis, or an index made of several), and the grid axes that survive."""
+    """How `st`'s axes map onto the group's (an axis, or an index made of several), and the grid
+    axes that survive.
+    """
     kept, mapping = set(g.grid), dict[Expr, Expr]()
     writes = g.writes
     for e in st.exprs():
@@ -152,13 +166,17 @@ def _match(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
                 shared = theirs.axes & kept
                 if not shared:
                     continue
-                if mine not in st.compute.axes or mapping.get(mine, theirs) is not theirs:
-                    kept -= shared
-                elif theirs.op == "axis" and not equal(mine.extent, theirs.extent):
-                    kept -= shared
-                else:
+                if mine in st.compute.axes and _may_be(mine, theirs, mapping):
                     mapping[mine] = theirs
+                else:
+                    kept -= shared
     return _settle(mapping, kept)
+
+
+def _may_be(mine: Expr, theirs: Expr, mapping: dict[Expr, Expr]) -> bool:
+    """Whether an axis can stand for an index of the group: of its length, and not for another one already."""
+    alike = theirs.op != "axis" or equal(mine.extent, theirs.extent)
+    return alike and mapping.get(mine, theirs) is theirs
 
 
 def _match_siblings(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
@@ -170,7 +188,9 @@ def _match_siblings(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] 
                 if ld.attr not in mine or len(m.compute.axes) != len(st.compute.axes):
                     continue
                 pairs = dict(zip(st.compute.axes, m.compute.axes, strict=True))
-                if all(equal(a.extent, b.extent) for a, b in pairs.items()) and _same_index(mine[ld.attr], ld.args, pairs):
+                if all(equal(a.extent, b.extent) for a, b in pairs.items()) and _same_index(
+                    mine[ld.attr], ld.args, pairs
+                ):
                     return _settle({a: b for a, b in pairs.items() if b in g.grid}, set(g.grid))
     return None
 
@@ -180,12 +200,14 @@ def _same_index(mine: tuple[Expr, ...], theirs: tuple[Expr, ...], pairs: dict[Ex
         if a.op == "axis" and a in pairs:
             if pairs[a] is not b:
                 return False
-        elif a.op != b.op or a.op != "axis" and a is not b:
+        elif a.op != b.op or (a.op != "axis" and a is not b):
             return False
     return True
 
 
-def _settle(mapping: dict[Expr, Expr], kept: set[Expr]) -> tuple[dict[Expr, Expr], set[Expr]] | None:
+def _settle(
+    mapping: dict[Expr, Expr], kept: set[Expr]
+) -> tuple[dict[Expr, Expr], set[Expr]] | None:
     """Drop grid axes that are claimed twice or only in part."""
     changed = True
     while changed:
@@ -204,22 +226,36 @@ def _rename(st: Stage, mapping: dict[Expr, Expr], kept: set[Expr]) -> Stage:
     axes: list[Expr] = []
     for a in c.axes:
         new = mapping.get(a)
-        axes += [a] if new is None else sorted(new.axes, key=lambda x: x.name) if new.op != "axis" else [new]
-    fresh = {a: t for a, t in mapping.items()}
-    body = Stage(st.name, st.targets, Compute(tuple(axes), c.values, c.fold, c.where), st.combine, st.when, st.update)
-    return simplify_stage(substitute_stage(body, fresh))
+        axes += (
+            [a]
+            if new is None
+            else sorted(new.axes, key=lambda x: x.name)
+            if new.op != "axis"
+            else [new]
+        )
+    body = Stage(
+        st.name,
+        st.targets,
+        Compute(tuple(axes), c.values, c.fold, c.where),
+        st.combine,
+        st.when,
+        st.update,
+    )
+    return simplify_stage(substitute_stage(body, dict(mapping)))
 
 
-def _contraction_rules(g: _Group, st: Stage, mapping: dict[Expr, Expr], kept: set[Expr], sibling: bool) -> str | None:
+def _contraction_rules(
+    g: _Group, st: Stage, mapping: dict[Expr, Expr], kept: set[Expr], sibling: bool
+) -> str | None:
     mine = contraction(st)
     first = g.roles
     if mine is not None:
         if sibling or first is None or not g.panel:
             return "a contraction starts a kernel of its own"
         inside = set(g.writes)
-        if not _small_right(mine) or any(b in inside for b in operand_bufs(mine.right)):
-            if any(b in inside for b in operand_bufs(mine.left)) or not _small_right(mine.swapped()):
-                return "its operands are too large to read again for every panel of rows"
+        sides = (mine, mine.swapped())
+        if not any(_small_right(s) and not inside & set(operand_bufs(s.right)) for s in sides):
+            return "its operands are too large to read again for every panel of rows"
     if first is None:
         return None
     if sibling:
@@ -256,7 +292,7 @@ def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:
     return None
 
 
-# ---- kernels ----------------------------------------------------------------------------------------------------------
+# ---- kernels ------------------------------------------------------------------------------------
 
 
 def _topological(groups: list[_Group]) -> list[_Group]:
@@ -282,20 +318,33 @@ def _readers(groups: list[_Group]) -> dict[Buf, set[int]]:
 
 
 def _kernel(g: _Group, readers: dict[Buf, set[int]], outputs: tuple[Buf, ...]) -> Kernel:
-    """The group as an unscheduled kernel: grid axes taken out of the members, private buffers turned into scratch."""
+    """The group as an unscheduled kernel: grid axes taken out of the members, private buffers
+    turned into scratch.
+    """
     updates = any(m.update for m in g.members)
-    private = {b: st for b, st in g.writes.items()
-               if b not in outputs and not updates and readers.get(b, set()) <= {g.number}}
-    shrunk = {b: _shrink(b, next(i for t, i in st.targets if t == b), g.grid) for b, st in private.items()}
+    private = {
+        b: st
+        for b, st in g.writes.items()
+        if b not in outputs and not updates and readers.get(b, set()) <= {g.number}
+    }
+    shrunk = {
+        b: _shrink(b, next(i for t, i in st.targets if t == b), g.grid) for b, st in private.items()
+    }
     body = tuple(_local(m, g.grid, shrunk) for m in g.members)
     scratch = tuple(s for s, _ in shrunk.values())
     return Kernel(g.members[-1].targets[0][0].name, tuple(g.grid), body, scratch)
 
 
 def _shrink(buf: Buf, idx: tuple[Expr, ...], grid: list[Expr]) -> tuple[Buf, tuple[int, ...]]:
-    """The scratch form of a private buffer and the dimensions that remain: those not fixed by the grid point."""
-    left = tuple(d for d, i in enumerate(idx) if not i.is_const and not (i.axes and i.axes <= set(grid)))
-    return replace(buf, shape=tuple(buf.shape[d] for d in left), space=Space.SCRATCH, layout=None), left
+    """The scratch form of a private buffer and the dimensions that remain: those not fixed by the
+    grid point.
+    """
+    left = tuple(
+        d for d, i in enumerate(idx) if not i.is_const and not (i.axes and i.axes <= set(grid))
+    )
+    return replace(
+        buf, shape=tuple(buf.shape[d] for d in left), space=Space.SCRATCH, layout=None
+    ), left
 
 
 def _local(st: Stage, grid: list[Expr], shrunk: dict[Buf, tuple[Buf, tuple[int, ...]]]) -> Stage:
@@ -305,9 +354,13 @@ def _local(st: Stage, grid: list[Expr], shrunk: dict[Buf, tuple[Buf, tuple[int, 
             return load(buf, *(node.args[d] for d in left))
         return None
 
-    st = map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in shrunk for ld in loads(e)) else e)
-    targets = tuple((shrunk[b][0], tuple(idx[d] for d in shrunk[b][1])) if b in shrunk else (b, idx)
-                    for b, idx in st.targets)
+    st = map_stage(
+        st, lambda e: rewrite(e, visit) if any(ld.attr in shrunk for ld in loads(e)) else e
+    )
+    targets = tuple(
+        (shrunk[b][0], tuple(idx[d] for d in shrunk[b][1])) if b in shrunk else (b, idx)
+        for b, idx in st.targets
+    )
     c = st.compute
     axes = tuple(a for a in c.axes if a not in grid)
     return replace(st, targets=targets, compute=replace(c, axes=axes))

@@ -1,9 +1,12 @@
-"""Inline: substitute pointwise stages into their consumers, where that costs less than storing them.
+"""Inline: substitute pointwise stages into their consumers, where that costs less than storing
+them.
 
-Stages are visited in order, producers first. A stage's own loads are replaced first; then the stage itself is kept or
-inlined, by the rules of `_verdict`, each of which gives its reason. Views (a load with an index map) are always inlined: below
-Graph there are no views. What depends on parameters alone is not inlined into what does not: it is computed once.
+Stages are visited in order, producers first. A stage's own loads are replaced first; then the stage
+itself is kept or inlined, by the rules of `_verdict`, each of which gives its reason. Views (a load
+with an index map) are always inlined: below Graph there are no views. What depends on parameters
+alone is not inlined into what does not: it is computed once.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,14 +18,16 @@ from ferrule.ir.cost import flops
 from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
 from ferrule.ir.size import estimate
 
-CHEAP_FLOPS = 12        # work that may be done again in each of a few consumers
-FREE_FLOPS = 4          # work that may be done again in every iteration of a contraction or window
+CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
+FREE_FLOPS = 4  # work that may be done again in every iteration of a contraction or window
 MANY_CONSUMERS = 4
 
 
 @dataclass(frozen=True)
 class Inlined:
-    """What inlining leaves: the stages to run, those of them that depend on parameters alone, and why."""
+    """What inlining leaves: the stages to run, those of them that depend on parameters alone, and
+    why.
+    """
 
     stages: tuple[Stage, ...]
     constant: frozenset[Buf]
@@ -77,10 +82,14 @@ class _Inliner:
         def visit(node: Expr) -> Expr | None:
             if node.op == "load" and node.attr in self.values:
                 idx, value = self.values[node.attr]
-                return substitute(value, {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const})
+                return substitute(
+                    value, {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const}
+                )
             return None
 
-        return map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in self.values for ld in loads(e)) else e)
+        return map_stage(
+            st, lambda e: rewrite(e, visit) if any(ld.attr in self.values for ld in loads(e)) else e
+        )
 
     def _is_constant(self, st: Stage) -> bool:
         reads = st.reads
@@ -122,11 +131,17 @@ class _Inliner:
             return False, "kept: each element is read many times by its consumer"
         if self._reads_contraction(st):
             alone = len(users) == 1 and inlinable(users[0])
-            return alone, "" if alone else "kept: epilogue of a contraction, read by more than one stage"
+            return (
+                alone,
+                "" if alone else "kept: epilogue of a contraction, read by more than one stage",
+            )
         if len(users) == 1:
             return True, "inlined: one consumer"
         if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
-            return True, f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times"
+            return (
+                True,
+                f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times",
+            )
         return False, f"kept: {work} flops, {len(users)} consumers"
 
 
@@ -136,7 +151,9 @@ def inlinable(st: Stage) -> bool:
 
 
 def _window(st: Stage, buf: Buf) -> bool:
-    """Whether a folding stage reads elements of `buf` several times: its points outnumber the elements."""
+    """Whether a folding stage reads elements of `buf` several times: its points outnumber the
+    elements.
+    """
     if not st.is_reduction:
         return False
     points = 1
@@ -167,5 +184,12 @@ def drop_unit_axes(st: Stage) -> Stage:
         return st
     c = st.compute
     axes = tuple(a for a in c.axes if a not in unit)
-    lean = Stage(st.name, st.targets, Compute(axes, c.values, c.fold, c.where), st.combine, st.when, st.update)
+    lean = Stage(
+        st.name,
+        st.targets,
+        Compute(axes, c.values, c.fold, c.where),
+        st.combine,
+        st.when,
+        st.update,
+    )
     return substitute_stage(lean, dict.fromkeys(unit, ZERO))

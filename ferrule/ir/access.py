@@ -1,4 +1,5 @@
 """Access: where a load or a store goes in memory, and how that moves with an axis."""
+
 from __future__ import annotations
 
 from ferrule.ir.compute import Stage
@@ -22,8 +23,9 @@ def stride(buf: Buf, idx: tuple[Expr, ...], axis: Expr) -> Expr | None:
 
 
 def accesses(st: Stage, everywhere: bool = False) -> list[tuple[Buf, tuple[Expr, ...]]]:
-    """The distinct places in memory that a stage reads and writes; scratch too where `everywhere`."""
-    found = {(b, idx): None for b, idx in st.targets}
+    """The distinct places in memory that a stage reads and writes; scratch too where `everywhere`.
+    """
+    found = dict.fromkeys(st.targets)
     for e in st.exprs():
         for ld in loads(e):
             found[ld.attr, ld.args] = None

@@ -1,8 +1,10 @@
 """Algebra: identities of the scalar language as a table of rules, tried bottom-up on every value.
 
-A rule takes a node whose arguments are simple already and gives its replacement, or None. Each holds for all values of its
-dtype, NaN, infinities and signed zeros included, unless its comment says where it doesn't matter. Rules are indexed by operator.
+A rule takes a node whose arguments are simple already and gives its replacement, or None. Each
+holds for all values of its dtype, NaN, infinities and signed zeros included, unless its comment
+says where it doesn't matter. Rules are indexed by operator.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -40,13 +42,22 @@ def _mul_one(e: Expr) -> Expr | None:
 
 
 def _div_by_power_of_two(e: Expr) -> Expr | None:
-    """x / c -> x * (1/c) where 1/c is exact: c a power of two, neither bound of the exponent near."""
+    """x / c -> x * (1/c) where 1/c is exact: c a power of two, neither bound of the exponent near.
+    """
     x, c = e.args
-    if not c.is_const or e.dtype.kind != "f" or c.attr != c.attr or c.attr in (0.0, float("inf"), float("-inf")):
+    if (
+        not c.is_const
+        or e.dtype.kind != "f"
+        or c.attr != c.attr
+        or c.attr in (0.0, float("inf"), float("-inf"))
+    ):
         return None
     mantissa = abs(c.attr).hex().split("p")[0]
-    return call("mul", x, const(1 / c.attr, e.dtype)) if mantissa == "0x1.0000000000000" and 2**-60 < abs(c.attr) < 2**60 \
+    return (
+        call("mul", x, const(1 / c.attr, e.dtype))
+        if mantissa == "0x1.0000000000000" and 2**-60 < abs(c.attr) < 2**60
         else None
+    )
 
 
 def _sub_zero(e: Expr) -> Expr | None:
@@ -82,18 +93,31 @@ def _abs_twice(e: Expr) -> Expr | None:
 
 
 def _cast_back(e: Expr) -> Expr | None:
-    """A cast to a wider type and back to where it came from -> nothing; f16/bf16 roundings between computations go."""
+    """A cast to a wider type and back to where it came from -> nothing; f16/bf16 roundings between
+    computations go.
+    """
     x = e.args[0]
     if x.op != "cast":
         return None
     source = x.args[0]
     wider = source.dtype.kind == x.dtype.kind and source.dtype.bits < x.dtype.bits
-    return source if source.dtype == e.dtype and (wider or source.dtype.compute == source.dtype and
-                                                  x.dtype.name in ("f16", "bf16") and e.dtype.name == "f32") else None
+    return (
+        source
+        if source.dtype == e.dtype
+        and (
+            wider
+            or (source.dtype.compute == source.dtype
+            and x.dtype.name in ("f16", "bf16")
+            and e.dtype.name == "f32")
+        )
+        else None
+    )
 
 
 def _not_not(e: Expr) -> Expr | None:
-    """not not x -> x; not (a == b) -> a != b. Orderings keep their `not`: NaN makes a < b and b <= a both false."""
+    """not not x -> x; not (a == b) -> a != b. Orderings keep their `not`: NaN makes a < b and b <=
+    a both false.
+    """
     x = e.args[0]
     if x.op == "not":
         return x.args[0]
@@ -124,7 +148,9 @@ def _same(e: Expr) -> Expr | None:
 def _cast_of_bool(e: Expr) -> Expr | None:
     """cast<bool>(cast<t>(b)) -> b for a bool b."""
     x = e.args[0]
-    return x.args[0] if e.dtype == boolean and x.op == "cast" and x.args[0].dtype == boolean else None
+    return (
+        x.args[0] if e.dtype == boolean and x.op == "cast" and x.args[0].dtype == boolean else None
+    )
 
 
 def _rsqrt(e: Expr) -> Expr | None:
@@ -136,12 +162,25 @@ def _rsqrt(e: Expr) -> Expr | None:
 def _cast_constant(e: Expr) -> Expr | None:
     """A cast of a constant integer -> a constant."""
     x = e.args[0]
-    return cast(const(x.attr, x.dtype), e.dtype) if x.is_const and x.dtype.kind in "iub" and e.dtype.name != "bf16" else None
+    return (
+        cast(const(x.attr, x.dtype), e.dtype)
+        if x.is_const and x.dtype.kind in "iub" and e.dtype.name != "bf16"
+        else None
+    )
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
-    "mul": (_mul_one, _fold_scale), "div": (_div_by_power_of_two, _rsqrt), "sub": (_sub_zero,),
-    "add": (_add_negative_zero,), "neg": (_neg_neg,), "abs": (_abs_twice,),
-    "cast": (_cast_back, _cast_of_bool, _cast_constant), "not": (_not_not,), "select": (_select_not, _select_nested),
-    "max": (_same,), "min": (_same,), "and": (_same,), "or": (_same,),
+    "mul": (_mul_one, _fold_scale),
+    "div": (_div_by_power_of_two, _rsqrt),
+    "sub": (_sub_zero,),
+    "add": (_add_negative_zero,),
+    "neg": (_neg_neg,),
+    "abs": (_abs_twice,),
+    "cast": (_cast_back, _cast_of_bool, _cast_constant),
+    "not": (_not_not,),
+    "select": (_select_not, _select_nested),
+    "max": (_same,),
+    "min": (_same,),
+    "and": (_same,),
+    "or": (_same,),
 }

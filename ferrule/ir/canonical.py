@@ -1,4 +1,7 @@
-"""Canonical: a kernel with names of its own, so that equal kernels of a program are equal values and compile once."""
+"""Canonical: a kernel with names of its own, so that equal kernels of a program are equal values
+and compile once.
+"""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -9,7 +12,9 @@ from ferrule.ir.kernel import Kernel, stages
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:
-    """An unscheduled kernel renamed by position, and the buffers it stands for, in the order of its globals."""
+    """An unscheduled kernel renamed by position, and the buffers it stands for, in the order of its
+    globals.
+    """
     actual = kernel.globals
     bufs = {b: replace(b, name=f"b{i}") for i, b in enumerate(actual)}
     bufs |= {b: replace(b, name=f"s{i}") for i, b in enumerate(kernel.scratch)}

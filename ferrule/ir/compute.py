@@ -8,19 +8,24 @@
     system  = name (inputs) (params) stage.. (outputs) (dims)
 
 Meaning:
-- A compute's points are the product of its axes; with a reduce each point folds `values` over the reduce axes in
-  any order, starting from the identity or from `init` (an expression over the axes).
-- A point where `where` is false contributes nothing. Without a fold it writes nothing either; a fold's result is stored
-  all the same: the identity or `init` where no point contributed, in a scan the running value.
-- A scan folds along one further axis, in order; its result has that axis, and the target is indexed by it.
-- A stage evaluates all its values before it writes any (it reads before it writes). `idx` is injective over the axes
-  unless there is a `combine`: then values are folded into what the target holds (scatter). A scatter without
-  monoid keeps the last in axis order. Points where `when` is false write nothing.
-- A system runs its stages in order. A buffer is defined by one stage, except that stages with `combine`
-  (or with `update`) rewrite parts of a buffer that is already defined.
+- A compute's points are the product of its axes; with a reduce each point folds `values` over the
+  reduce axes in any order, starting from the identity or from `init` (an expression over the axes).
+- A point where `where` is false contributes nothing. Without a fold it writes nothing either; a
+  fold's result is stored all the same: the identity or `init` where no point contributed, in a scan
+  the running value.
+- A scan folds along one further axis, in order; its result has that axis, and the target is indexed
+  by it.
+- A stage evaluates all its values before it writes any (it reads before it writes). `idx` is
+  injective over the axes unless there is a `combine`: then values are folded into what the target
+  holds (scatter). A scatter without monoid keeps the last in axis order. Points where `when` is
+  false write nothing.
+- A system runs its stages in order. A buffer is defined by one stage, except that stages with
+  `combine` (or with `update`) rewrite parts of a buffer that is already defined.
 
-"Pointwise", "reduction" and "contraction" are predicates derived from a stage, below, never labels on an operator.
+"Pointwise", "reduction" and "contraction" are predicates derived from a stage, below, never labels
+on an operator.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
@@ -57,7 +62,9 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Scan:
-    """Running fold along `axis`; `exclusive` leaves out the point itself, `reverse` starts at the end."""
+    """Running fold along `axis`; `exclusive` leaves out the point itself, `reverse` starts at the
+    end.
+    """
 
     axis: Expr
     monoid: Monoid
@@ -126,8 +133,13 @@ class Stage:
     def is_pointwise(self) -> bool:
         """No fold, and each target is written at the bare axes in order (and at constants)."""
         c = self.compute
-        return c.fold is None and self.combine is None and not self.update and self.when is None and all(
-            tuple(i for i in idx if not i.is_const) == c.axes for _, idx in self.targets)
+        return (
+            c.fold is None
+            and self.combine is None
+            and not self.update
+            and self.when is None
+            and all(tuple(i for i in idx if not i.is_const) == c.axes for _, idx in self.targets)
+        )
 
     @property
     def is_reduction(self) -> bool:
@@ -136,7 +148,9 @@ class Stage:
 
 @dataclass(frozen=True)
 class System:
-    """A whole program as equations. `params` are inputs whose values are known before the first run (weights)."""
+    """A whole program as equations. `params` are inputs whose values are known before the first run
+    (weights).
+    """
 
     name: str
     inputs: tuple[Buf, ...]
@@ -147,7 +161,9 @@ class System:
     @property
     def dims(self) -> tuple[Expr, ...]:
         """The symbolic dims in order of name."""
-        found = {d for b in (*self.inputs, *self.params, *self.outputs) for s in b.shape for d in dims(s)}
+        found = {
+            d for b in (*self.inputs, *self.params, *self.outputs) for s in b.shape for d in dims(s)
+        }
         for st in self.stages:
             for e in st.exprs():
                 found |= dims(e)
@@ -156,7 +172,9 @@ class System:
         return tuple(sorted(found, key=lambda d: d.name))
 
 
-def map_stage(st: Stage, fn: Callable[[Expr], Expr], axis: Callable[[Expr], Expr] = lambda a: a) -> Stage:
+def map_stage(
+    st: Stage, fn: Callable[[Expr], Expr], axis: Callable[[Expr], Expr] = lambda a: a
+) -> Stage:
     """`st` with `fn` applied to every expression and `axis` to every bound axis."""
 
     def each(values: tuple[Expr, ...] | None) -> tuple[Expr, ...] | None:
@@ -167,10 +185,16 @@ def map_stage(st: Stage, fn: Callable[[Expr], Expr], axis: Callable[[Expr], Expr
         fold = replace(fold, axes=tuple(axis(a) for a in fold.axes), init=each(fold.init))
     elif isinstance(fold, Scan):
         fold = replace(fold, axis=axis(fold.axis), init=each(fold.init))
-    compute = Compute(tuple(axis(a) for a in c.axes), tuple(fn(v) for v in c.values), fold,
-                      None if c.where is None else fn(c.where))
+    compute = Compute(
+        tuple(axis(a) for a in c.axes),
+        tuple(fn(v) for v in c.values),
+        fold,
+        None if c.where is None else fn(c.where),
+    )
     targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in st.targets)
-    return replace(st, targets=targets, compute=compute, when=None if st.when is None else fn(st.when))
+    return replace(
+        st, targets=targets, compute=compute, when=None if st.when is None else fn(st.when)
+    )
 
 
 def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
@@ -193,5 +217,7 @@ def rename_bufs(st: Stage, bufs: Mapping[Buf, Buf]) -> Stage:
             return load(bufs[node.attr], *node.args)
         return None
 
-    moved = map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e)
+    moved = map_stage(
+        st, lambda e: rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e
+    )
     return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))

@@ -1,9 +1,11 @@
 """Contraction: which stages are products summed over shared axes, and the role of each axis.
 
-A stage contracts when it sums a product of two factors over axes that both have. Its other axes fall into batch (in both
-factors), m (in the left one alone) and n (in the right one alone), whatever operator it came from: a matrix product, an
-einsum, a convolution (the left factor's index is then a sum of an output and a kernel axis).
+A stage contracts when it sums a product of two factors over axes that both have. Its other axes
+fall into batch (in both factors), m (in the left one alone) and n (in the right one alone),
+whatever operator it came from: a matrix product, an einsum, a convolution (the left factor's index
+is then a sum of an output and a kernel axis).
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -29,9 +31,16 @@ class Roles:
 
 
 def contraction(st: Stage) -> Roles | None:
-    """The roles of a contracting stage, None for any other. The left factor is the one with the m axes."""
+    """The roles of a contracting stage, None for any other. The left factor is the one with the m
+    axes.
+    """
     c = st.compute
-    if not isinstance(c.fold, Reduce) or c.fold.monoid.name != "sum" or len(c.values) != 1 or c.fold.init is not None:
+    if (
+        not isinstance(c.fold, Reduce)
+        or c.fold.monoid.name != "sum"
+        or len(c.values) != 1
+        or c.fold.init is not None
+    ):
         return None
     value = c.values[0]
     if value.op != "mul" or value.dtype.kind != "f":
@@ -45,7 +54,7 @@ def contraction(st: Stage) -> Roles | None:
     batch = tuple(a for a in c.axes if a in left.axes and a in right.axes)
     m = tuple(a for a in c.axes if a in left.axes and a not in right.axes)
     n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
-    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n) or batch and not (m and n):
+    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n) or (batch and not (m and n)):
         return None
     return Roles(left, right, batch, m, n, k)
 
@@ -56,9 +65,11 @@ def operand_bufs(e: Expr) -> tuple[Buf, ...]:
 
 
 def untangle(st: Stage) -> Stage:
-    """Split each axis a that is indexed as a // c and a % c, with c dividing its extent, into a pair of axes.
+    """Split each axis a that is indexed as a // c and a % c, with c dividing its extent, into a
+    pair of axes.
 
-    A flattened dimension (heads times head size, groups times channels) becomes two axes that every index is linear in.
+    A flattened dimension (heads times head size, groups times channels) becomes two axes that every
+    index is linear in.
     """
     for _ in range(8):
         found = _tangled(st)
@@ -81,7 +92,9 @@ def _tangled(st: Stage) -> tuple[Expr, Expr] | None:
 
 
 def split_axis(st: Stage, a: Expr, inner: Expr) -> Stage:
-    """`st` with the axis `a` replaced by an outer axis and an inner one of extent `inner`, which divides a's."""
+    """`st` with the axis `a` replaced by an outer axis and an inner one of extent `inner`, which
+    divides a's.
+    """
     outer = axis(a.name + "o", simplify(a.extent // inner))
     low = axis(a.name + "i", inner)
     c = st.compute
@@ -102,11 +115,17 @@ def simplify_stage(st: Stage) -> Stage:
     if fold is not None and fold.init is not None:
         fold = replace(fold, init=tuple(simplify(v) for v in fold.init))
     where = None if c.where is None else simplify(c.where)
-    compute = Compute(c.axes, tuple(simplify(v) for v in c.values), fold,
-                      None if where is not None and where.is_const and where.attr else where)
+    compute = Compute(
+        c.axes,
+        tuple(simplify(v) for v in c.values),
+        fold,
+        None if where is not None and where.is_const and where.attr else where,
+    )
     targets = tuple((b, tuple(simplify(i) for i in idx)) for b, idx in st.targets)
     when = None if st.when is None else simplify(st.when)
-    return replace(st, targets=targets, compute=compute,
-                   when=None if when is not None and when.is_const and when.attr else when)
-
-
+    return replace(
+        st,
+        targets=targets,
+        compute=compute,
+        when=None if when is not None and when.is_const and when.attr else when,
+    )

@@ -1,4 +1,5 @@
 """Cost: work in floating-point operations and an estimate of time, for decisions alone."""
+
 from __future__ import annotations
 
 from ferrule.ir.compute import Stage
@@ -7,9 +8,39 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 
 FLOPS: dict[str, int] = {
-    **dict.fromkeys(("add", "sub", "mul", "neg", "abs", "min", "max", "eq", "ne", "lt", "le", "select", "cast", "and",
-                     "or", "xor", "not", "shl", "shr", "fma", "floor", "ceil", "trunc", "round", "copysign"), 1),
-    **dict.fromkeys(("div", "sqrt", "sign", "isnan", "isinf"), 4), "rsqrt": 8, "rem": 8,
+    **dict.fromkeys(
+        (
+            "add",
+            "sub",
+            "mul",
+            "neg",
+            "abs",
+            "min",
+            "max",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "select",
+            "cast",
+            "and",
+            "or",
+            "xor",
+            "not",
+            "shl",
+            "shr",
+            "fma",
+            "floor",
+            "ceil",
+            "trunc",
+            "round",
+            "copysign",
+        ),
+        1,
+    ),
+    **dict.fromkeys(("div", "sqrt", "sign", "isnan", "isinf"), 4),
+    "rsqrt": 8,
+    "rem": 8,
     **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
     # The sizes of the formulas of ferrule.lower.math, an operation of f64 counting twice.
     **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "sigmoid"), 20),
@@ -17,13 +48,16 @@ FLOPS: dict[str, int] = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "erf", "atan2"), 32),
     **dict.fromkeys(("sinh", "cosh"), 56),
     **dict.fromkeys(("asinh", "acosh", "atanh", "erfc"), 80),
-    **dict.fromkeys(("sin", "cos", "tan", "erfinv"), 104), "pow": 136,
+    **dict.fromkeys(("sin", "cos", "tan", "erfinv"), 104),
+    "pow": 136,
     **dict.fromkeys(("lgamma", "digamma"), 200),  # a call for each lane
 }
 
 
 def flops(e: Expr) -> int:
-    """Operations to evaluate `e` once: those of its distinct nodes, index arithmetic and what loads do left out."""
+    """Operations to evaluate `e` once: those of its distinct nodes, index arithmetic and what loads
+    do left out.
+    """
     found = e.memo.get("flops")
     if found is None:
         found = e.memo["flops"] = _flops(e, set())
@@ -43,12 +77,13 @@ def _flops(e: Expr, seen: set[Expr]) -> int:
     return total
 
 
-PS_PER_FLOP = 60        # one lane's operation, at eight lanes
-PS_PER_BYTE = 80        # moving a byte from memory
+PS_PER_FLOP = 60  # one lane's operation, at eight lanes
+PS_PER_BYTE = 80  # moving a byte from memory
 
 
 def kernel_ns(kernel: Kernel) -> Expr:
-    """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims."""
+    """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims.
+    """
     grid = ONE
     for a in kernel.grid:
         grid = grid * a.extent

@@ -1,4 +1,5 @@
 """Explain: what a kernel holds and costs, in words."""
+
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage
@@ -11,11 +12,15 @@ _WIDTH = 96
 
 
 def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
-    """Lines that tell a kernel's grid, bytes, flops and stages. Sizes with symbolic dims stay expressions."""
+    """Lines that tell a kernel's grid, bytes, flops and stages. Sizes with symbolic dims stay
+    expressions.
+    """
     grid = " x ".join(show(a.extent) for a in kernel.grid) or "1"
     body = list(stages(kernel.body))
-    head = f"kernel {kernel.name}: grid {grid}, {_plural(len(body), 'stage')}, " \
-           f"{_amount(kernel_flops(kernel), 'flop')}, {_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
+    head = (
+        f"kernel {kernel.name}: grid {grid}, {_plural(len(body), 'stage')}, "
+        f"{_amount(kernel_flops(kernel), 'flop')}, {_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
+    )
     lines = [head, *(f"    {_equation(st)}" for st in body)]
     kept = [b.name for b in kernel.scratch]
     if kept:
@@ -56,7 +61,9 @@ def _equation(st: Stage) -> str:
 
 
 def _place(b: Buf, idx: tuple[Expr, ...]) -> str:
-    return f"{b.name}[{', '.join(show(i) for i in idx)}]" if idx or b.space is Space.GLOBAL else b.name
+    return (
+        f"{b.name}[{', '.join(show(i) for i in idx)}]" if idx or b.space is Space.GLOBAL else b.name
+    )
 
 
 def _plural(n: int, word: str) -> str:

@@ -11,19 +11,25 @@
           | op(x..)                    arithmetic, comparison, logic, mathematics: the table OPS
 
 Meaning (every interpreter and back end obeys it):
-- Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and `rem` towards
-  zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified value and never a trap. Shifts by the width or more give 0
-  (or the sign). Dims, axes and indices are i64 and do not overflow.
+- Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
+  `rem` towards zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified
+  value and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and indices
+  are i64 and do not overflow.
 - On bools add, sub, mul, min and max are or, xor, and, and, or.
-- Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are storage types:
-  they may be loaded, selected and cast, and arithmetic happens in f32. A cast from float to integer truncates;
-  out of range it gives an unspecified value of the target type. A cast to bool is `x != 0`.
-- `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are strict.
-- `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then fails.
+- Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are
+  storage types: they may be loaded, selected and cast, and arithmetic happens in f32. A cast from
+  float to integer truncates; out of range it gives an unspecified value of the target type. A cast
+  to bool is `x != 0`.
+- `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are
+  strict.
+- `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then
+  fails.
 
-Nodes are hash-consed: equal expressions are the same object, so `is` and the default hash are structural equality,
-and any pure function of an expression can be memoised in the node's own `memo`.
+Nodes are hash-consed: equal expressions are the same object, so `is` and the default hash are
+structural equality, and any pure function of an expression can be memoised in the node's own
+`memo`.
 """
+
 from __future__ import annotations
 
 import threading
@@ -41,24 +47,88 @@ from ferrule.ir.notation import show as show
 COMPARISONS = frozenset({"eq", "ne", "lt", "le"})
 LOGIC = frozenset({"and", "or", "xor", "not"})  # on bool or, bitwise, on integers
 PREDICATES = frozenset({"isnan", "isinf"})
-BINARY = frozenset({
-    "add", "sub", "mul", "div", "floordiv", "mod", "truncdiv", "rem", "min", "max", "pow", "atan2", "copysign",
-    "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "nextafter", "hypot",
-})
-UNARY = frozenset({
-    "neg", "abs", "not", "sign", "floor", "ceil", "trunc", "round", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log",
-    "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh",
-    "atanh", "erf", "erfc", "erfinv", "sigmoid", "lgamma", "digamma", "isnan", "isinf",
-})
+BINARY = frozenset(
+    {
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "floordiv",
+        "mod",
+        "truncdiv",
+        "rem",
+        "min",
+        "max",
+        "pow",
+        "atan2",
+        "copysign",
+        "and",
+        "or",
+        "xor",
+        "shl",
+        "shr",
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "nextafter",
+        "hypot",
+    }
+)
+UNARY = frozenset(
+    {
+        "neg",
+        "abs",
+        "not",
+        "sign",
+        "floor",
+        "ceil",
+        "trunc",
+        "round",
+        "sqrt",
+        "rsqrt",
+        "exp",
+        "exp2",
+        "expm1",
+        "log",
+        "log2",
+        "log10",
+        "log1p",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "asinh",
+        "acosh",
+        "atanh",
+        "erf",
+        "erfc",
+        "erfinv",
+        "sigmoid",
+        "lgamma",
+        "digamma",
+        "isnan",
+        "isinf",
+    }
+)
 TERNARY = frozenset({"fma"})
-OPS: dict[str, int] = {**dict.fromkeys(BINARY, 2), **dict.fromkeys(UNARY, 1), **dict.fromkeys(TERNARY, 3)}
+OPS: dict[str, int] = {
+    **dict.fromkeys(BINARY, 2),
+    **dict.fromkeys(UNARY, 1),
+    **dict.fromkeys(TERNARY, 3),
+}
 LEAVES = frozenset({"const", "dim", "axis", "arg"})
 
 
 class Expr:
     """One hash-consed node. Build nodes with the functions below, never directly."""
 
-    __slots__ = ("op", "args", "attr", "dtype", "axes", "memo", "__weakref__")
+    __slots__ = ("__weakref__", "args", "attr", "axes", "dtype", "memo", "op")
     op: str
     args: tuple[Expr, ...]
     attr: Any
@@ -139,7 +209,9 @@ class DimFacts:
 
 
 class Space(Enum):
-    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread, REG in registers."""
+    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread,
+    REG in registers.
+    """
 
     GLOBAL = "global"
     LAUNCH = "launch"
@@ -149,7 +221,9 @@ class Space(Enum):
 
 @dataclass(frozen=True)
 class Buf:
-    """A named array. `layout` lists the dimensions from outermost to innermost in memory (None: as in `shape`)."""
+    """A named array. `layout` lists the dimensions from outermost to innermost in memory (None: as
+    in `shape`).
+    """
 
     name: str
     shape: tuple[Expr, ...]
@@ -208,11 +282,12 @@ def _intern(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType, key: Any =
 
 
 def rebuild_as(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr:
-    """A node exactly as given, unfolded: for what was a node before (pickled, or written as text)."""
+    """A node exactly as given, unfolded: for what was a node before (pickled, or written as text).
+    """
     return const(attr, dtype) if op == "const" else _intern(op, args, attr, dtype)
 
 
-# ---- leaves -----------------------------------------------------------------------------------------------------
+# ---- leaves -------------------------------------------------------------------------------------
 
 
 def const(value: Any, dtype: DType = i64) -> Expr:
@@ -252,7 +327,7 @@ def arg(index: int, dtype: DType) -> Expr:
     return _intern("arg", (), index, dtype)
 
 
-# ---- inner nodes ------------------------------------------------------------------------------------------------
+# ---- inner nodes --------------------------------------------------------------------------------
 
 
 def like(value: Expr | int | float | bool, other: Expr) -> Expr:
@@ -301,7 +376,8 @@ def bitcast(x: Expr, dtype: DType) -> Expr:
 
 
 def bounded(index: Expr, extent: Expr | int) -> Expr:
-    """`index`, promised to lie in [0, extent); the run fails with an index error where it does not."""
+    """`index`, promised to lie in [0, extent); the run fails with an index error where it does not.
+    """
     n = as_index(extent)
     if index.op == "const" and n.op == "const" and 0 <= index.attr < n.attr:
         return index
@@ -309,7 +385,9 @@ def bounded(index: Expr, extent: Expr | int) -> Expr:
 
 
 def call(op: str, *args: Expr) -> Expr:
-    """`op` of OPS applied to `args`, which agree in dtype; the result's dtype follows from the operator."""
+    """`op` of OPS applied to `args`, which agree in dtype; the result's dtype follows from the
+    operator.
+    """
     if OPS.get(op) != len(args):
         raise ValueError(f"{op} is no operator of {len(args)} arguments")
     dtype = args[0].dtype
@@ -401,7 +479,13 @@ def _extremum(op: str, pick: Callable[[int, int], int]) -> Callable[[Expr, Expr]
 
 minimum, maximum = _extremum("min", min), _extremum("max", max)
 _FOLD_INDEX: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "add": add, "sub": sub, "mul": mul, "floordiv": floordiv, "mod": mod, "min": minimum, "max": maximum,
+    "add": add,
+    "sub": sub,
+    "mul": mul,
+    "floordiv": floordiv,
+    "mod": mod,
+    "min": minimum,
+    "max": maximum,
 }
 
 
@@ -463,7 +547,7 @@ def fconst(value: float, dtype: DType = f32) -> Expr:
     return const(value, dtype)
 
 
-# ---- walking and rewriting ----------------------------------------------------------------------------------------
+# ---- walking and rewriting ----------------------------------------------------------------------
 
 
 def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
@@ -499,7 +583,9 @@ def walk(e: Expr) -> Iterator[Expr]:
 
 
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
-    """`e` rebuilt bottom-up; `fn` gets each rebuilt node and returns its replacement, or None to keep it."""
+    """`e` rebuilt bottom-up; `fn` gets each rebuilt node and returns its replacement, or None to
+    keep it.
+    """
     done: dict[Expr, Expr] = {}
     for node in walk(e):
         args = tuple(done[a] for a in node.args)
@@ -509,7 +595,9 @@ def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
 
 
 def substitute(e: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
-    """`e` with axes (or other leaves) replaced. When all keys are axes, subtrees without them are shared untouched."""
+    """`e` with axes (or other leaves) replaced. When all keys are axes, subtrees without them are
+    shared untouched.
+    """
     if not mapping:
         return e
     keys = frozenset(mapping)

@@ -4,11 +4,12 @@
     node   = %out:type.. = op(%in..) {attr = value..} [at location]
     graph  = name (%input:type..) (%param:type..) { node.. return %out.. }
 
-Operators are named and defined as in the StableHLO specification where it has them; composites that are worth keeping
-whole (softmax, layer_norm, attention, ..) carry a definition of their own. Everything about an operator stands in one
-`OpDef`: the type rule, the NumPy meaning, and the Compute it lowers to. `params` are inputs whose values are known
-before the first run.
+Operators are named and defined as in the StableHLO specification where it has them; composites that
+are worth keeping whole (softmax, layer_norm, attention, ..) carry a definition of their own.
+Everything about an operator stands in one `OpDef`: the type rule, the NumPy meaning, and the
+Compute it lowers to. `params` are inputs whose values are known before the first run.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
@@ -69,7 +70,9 @@ Attrs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Node:
-    """One operator application. Attribute values are hashable: numbers, strings, dtypes, Exprs, and tuples of these."""
+    """One operator application. Attribute values are hashable: numbers, strings, dtypes, Exprs, and
+    tuples of these.
+    """
 
     op: str
     inputs: tuple[Value, ...]
@@ -94,7 +97,9 @@ class Graph:
 
 
 class ComputeContext:
-    """Hands out names while operators lower to stages: axes and intermediate buffers unique in the system."""
+    """Hands out names while operators lower to stages: axes and intermediate buffers unique in the
+    system.
+    """
 
     def __init__(self) -> None:
         self._next = 0
@@ -123,8 +128,9 @@ class OpDef:
     """All there is to know about one operator.
 
     infer(types, attrs) -> the result types; raises CompileError (shapes or dtypes that do not fit).
-    meaning(arrays, attrs) -> the result arrays: the definition, in NumPy (sizes in `attrs` are ints by then).
-    compute(ctx, inputs, outputs, attrs) -> the stages that define `outputs` from `inputs`.
+    meaning(arrays, attrs) -> the result arrays: the definition, in NumPy (sizes in `attrs` are ints
+    by then). compute(ctx, inputs, outputs, attrs) -> the stages that define `outputs` from
+    `inputs`.
     """
 
     name: str
@@ -142,7 +148,9 @@ def opdef(name: str) -> OpDef:
     """The operator called `name`; UnsupportedError if there is none."""
     found = OPDEFS.get(name)
     if found is None:
-        raise UnsupportedError(f"there is no operator named {name!r}; ferrule.ops defines {len(OPDEFS)} operators")
+        raise UnsupportedError(
+            f"there is no operator named {name!r}; ferrule.ops defines {len(OPDEFS)} operators"
+        )
     return found
 
 
@@ -171,7 +179,9 @@ class GraphBuilder:
         return v
 
     def emit(self, op: str, *inputs: Value, **attrs: Any) -> Any:
-        """Append `op` and return its value (a tuple of values if it has several). Equal nodes are emitted once."""
+        """Append `op` and return its value (a tuple of values if it has several). Equal nodes are
+        emitted once.
+        """
         definition = opdef(op)
         items = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
         key = (op, inputs, tuple((k, repr(v), v) for k, v in items))  # repr: 0.0 is not -0.0
@@ -183,7 +193,9 @@ class GraphBuilder:
                 raise
             except (TypeError, ValueError, IndexError, KeyError) as error:
                 shown = ", ".join(str(v.type) for v in inputs)
-                raise CompileError(f"{op}({shown}) with {dict(items)}: {error}{self._where()}") from error
+                raise CompileError(
+                    f"{op}({shown}) with {dict(items)}: {error}{self._where()}"
+                ) from error
             several = types if isinstance(types, tuple) else (types,)
             outputs = tuple(Value(f"v{self._count + i}", t) for i, t in enumerate(several))
             self._count += len(outputs)
@@ -193,7 +205,9 @@ class GraphBuilder:
 
     def build(self, outputs: Iterable[Value]) -> Graph:
         """The finished graph."""
-        return Graph(self.name, tuple(self.inputs), tuple(self.params), tuple(self.nodes), tuple(outputs))
+        return Graph(
+            self.name, tuple(self.inputs), tuple(self.params), tuple(self.nodes), tuple(outputs)
+        )
 
     def _where(self) -> str:
         return f" (at {self.location})" if self.location else ""

@@ -6,17 +6,19 @@
     launch = { kernel.. } ; { kernel.. } ; ..           kernels side by side; a barrier at ';'
 
 Meaning:
-- Every grid axis and every enclosing scope's axis is free in the items below it. Items run in order.
-- Scratch (Space.SCRATCH, Space.REG) belongs to the kernel (one grid point) or scope (one iteration) that declares it and
-  is undefined on entry: the interpreter poisons it.
-- Two grid points never write the same element of a GLOBAL buffer; so each grid axis is in the index of every global store,
-  or is pinned by the stage's `when`.
-- A point whose `where` is false is skipped. `relaxed` says that a guard was dropped on a private target because every
-  consumer carries it and the loads are safe.
-- `kinds` annotate axes for the Loop level (UNROLL, LANES; SERIAL when absent; grid axes are PARALLEL). They do not change the
-  meaning. At most one LANES axis is open at any point, its extent is a constant, and REG buffers are indexed by
-  UNROLL and LANES axes alone.
+- Every grid axis and every enclosing scope's axis is free in the items below it. Items run in
+  order.
+- Scratch (Space.SCRATCH, Space.REG) belongs to the kernel (one grid point) or scope (one iteration)
+  that declares it and is undefined on entry: the interpreter poisons it.
+- Two grid points never write the same element of a GLOBAL buffer; so each grid axis is in the index
+  of every global store, or is pinned by the stage's `when`.
+- A point whose `where` is false is skipped. `relaxed` says that a guard was dropped on a private
+  target because every consumer carries it and the loads are safe.
+- `kinds` annotate axes for the Loop level (UNROLL, LANES; SERIAL when absent; grid axes are
+  PARALLEL). They do not change the meaning. At most one LANES axis is open at any point, its extent
+  is a constant, and REG buffers are indexed by UNROLL and LANES axes alone.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -62,19 +64,37 @@ class Kernel:
         return dict(self.kinds).get(axis.name, Kind.SERIAL)
 
     def with_kinds(self, **kinds: Kind) -> Kernel:
-        return replace(self, kinds=tuple(sorted({**dict(self.kinds), **kinds}.items(), key=lambda k: k[0])))
+        return replace(
+            self, kinds=tuple(sorted({**dict(self.kinds), **kinds}.items(), key=lambda k: k[0]))
+        )
 
     @property
     def globals(self) -> tuple[Buf, ...]:
         """The buffers of the program it touches, written ones first, in order of use."""
-        written = [b for st in stages(self.body) for b in st.writes if b.space in (Space.GLOBAL, Space.LAUNCH)]
-        read = [b for st in stages(self.body) for b in st.reads if b.space in (Space.GLOBAL, Space.LAUNCH)]
+        written = [
+            b
+            for st in stages(self.body)
+            for b in st.writes
+            if b.space in (Space.GLOBAL, Space.LAUNCH)
+        ]
+        read = [
+            b
+            for st in stages(self.body)
+            for b in st.reads
+            if b.space in (Space.GLOBAL, Space.LAUNCH)
+        ]
         return tuple(dict.fromkeys(written + read))
 
     @property
     def written(self) -> tuple[Buf, ...]:
-        return tuple(dict.fromkeys(b for st in stages(self.body) for b in st.writes
-                                   if b.space in (Space.GLOBAL, Space.LAUNCH)))
+        return tuple(
+            dict.fromkeys(
+                b
+                for st in stages(self.body)
+                for b in st.writes
+                if b.space in (Space.GLOBAL, Space.LAUNCH)
+            )
+        )
 
     @property
     def dims(self) -> tuple[Expr, ...]:
@@ -105,7 +125,9 @@ class Launch:
     scratch: tuple[Buf, ...] = ()
 
 
-def walk_items(body: tuple[Item, ...], path: tuple[Scope, ...] = ()) -> Iterator[tuple[Item, tuple[Scope, ...]]]:
+def walk_items(
+    body: tuple[Item, ...], path: tuple[Scope, ...] = ()
+) -> Iterator[tuple[Item, tuple[Scope, ...]]]:
     """Each item in order with the scopes around it; a scope comes before what is in it."""
     for item in body:
         yield item, path

@@ -8,16 +8,19 @@
     function = name (buf.. dim..) grid axis.. { stmt.. }
 
 Meaning:
-- The grid is the product of its axes, the last one fastest; a call runs a contiguous range of its points. All other axes
-  are bound by exactly one `for` around their use. `hi` is exclusive; UNROLL and LANES loops have constant bounds.
-- Under a LANES loop every expression that mentions its axis is a vector with one element a lane; an `if` on such a
-  condition is a mask. Lanes run in lockstep: a statement ends for all of them before the next one begins, and what is
-  allocated there they share. A store by a monoid under LANES to a place that does not depend on the lane folds the lanes
-  (the horizontal reduction). UNROLL iterations run in order and are emitted one after another.
+- The grid is the product of its axes, the last one fastest; a call runs a contiguous range of its
+  points. All other axes are bound by exactly one `for` around their use. `hi` is exclusive; UNROLL
+  and LANES loops have constant bounds.
+- Under a LANES loop every expression that mentions its axis is a vector with one element a lane; an
+  `if` on such a condition is a mask. Lanes run in lockstep: a statement ends for all of them before
+  the next one begins, and what is allocated there they share. A store by a monoid under LANES to a
+  place that does not depend on the lane folds the lanes (the horizontal reduction). UNROLL
+  iterations run in order and are emitted one after another.
 - A REG buffer is indexed by constants, UNROLL and LANES axes alone and is kept in registers.
-- A buffer read here and written nowhere in the function is constant for the call; no two buffers of the argument list
-  overlap in memory.
+- A buffer read here and written nowhere in the function is constant for the call; no two buffers of
+  the argument list overlap in memory.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -77,8 +80,9 @@ Stmt = For | Alloc | Store | If | Prefetch
 
 @dataclass(frozen=True)
 class Function:
-    """One kernel as loops. `bufs` are its GLOBAL and LAUNCH buffers (the `written` first ones are stored to), `dims`
-    its symbolic sizes, in the order in which callers pass them."""
+    """One kernel as loops. `bufs` are its GLOBAL and LAUNCH buffers (the `written` first ones are
+    stored to), `dims` its symbolic sizes, in the order in which callers pass them.
+    """
 
     name: str
     bufs: tuple[Buf, ...]

@@ -7,13 +7,16 @@
     variants = when guard { step.. } .. else { step.. }
 
 Meaning:
-- `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed weights, folded constants).
-  `main` runs on each call and may read inputs, params, consts and temps.
-- A temp lives in the arena at `offset` bytes (an Expr over dims, a multiple of 64) for the steps in which it is used; temps
-  whose lifetimes overlap do not overlap in memory. Consts have constant offsets in an arena of their own.
+- `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed
+  weights, folded constants). `main` runs on each call and may read inputs, params, consts and
+  temps.
+- A temp lives in the arena at `offset` bytes (an Expr over dims, a multiple of 64) for the steps in
+  which it is used; temps whose lifetimes overlap do not overlap in memory. Consts have constant
+  offsets in an arena of their own.
 - Kernels of one phase are independent; a phase starts when all of the one before it has ended.
 - `variants` runs the first branch whose guard over dims holds.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -25,8 +28,10 @@ from ferrule.ir.loop import Function
 
 @dataclass(frozen=True)
 class Call:
-    """One kernel of a phase. `function` names an entry of Program.functions; `args` are in the order of its bufs.
-    `cost` is the estimated time of the whole grid in ns (an i64 Expr over dims): it decides the number of threads."""
+    """One kernel of a phase. `function` names an entry of Program.functions; `args` are in the
+    order of its bufs. `cost` is the estimated time of the whole grid in ns (an i64 Expr over dims):
+    it decides the number of threads.
+    """
 
     function: str
     args: tuple[Buf, ...]

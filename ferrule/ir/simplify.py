@@ -1,16 +1,19 @@
 """Simplify: one normal form for index expressions, and proofs about them.
 
-An i64 expression is a polynomial: a sum of integer multiples of products of atoms (axes, dims, and what the algebra does
-not look into: `floordiv`, `mod`, `min`, loads, ..). `simplify` brings it to that form, dividing exactly where it can:
+An i64 expression is a polynomial: a sum of integer multiples of products of atoms (axes, dims, and
+what the algebra does not look into: `floordiv`, `mod`, `min`, loads, ..). `simplify` brings it to
+that form, dividing exactly where it can:
 
     (h*64 + d) // 64 -> h,   (h*64 + d) % 64 -> d      for an axis d < 64
     (b*S + s) // S   -> b                              for an axis s < S, S symbolic
 
-`prove` shows a comparison by bounding its difference from below: each axis is put at the end of its range that
-makes the difference least, each `x // c` between (x - c + 1)/c and x/c, each dim at its least value. What can't
-be shown is simply not proved; a proof is never wrong for values that meet the dims' facts. Results are memoised
-on the nodes. Other dtypes are only rebuilt around their simplified index expressions and folded.
+`prove` shows a comparison by bounding its difference from below: each axis is put at the end of its
+range that makes the difference least, each `x // c` between (x - c + 1)/c and x/c, each dim at its
+least value. What can't be shown is simply not proved; a proof is never wrong for values that meet
+the dims' facts. Results are memoised on the nodes. Other dtypes are only rebuilt around their
+simplified index expressions and folded.
 """
+
 from __future__ import annotations
 
 from functools import reduce as _fold
@@ -31,7 +34,6 @@ from ferrule.ir.expr import (
     const,
     mul,
     rebuild,
-    select,
     show,
     walk,
 )
@@ -121,18 +123,23 @@ def _logic(op: str, args: tuple[Expr, ...]) -> Expr:
     return a if b is neutral else call(op, a, b)
 
 
-# ---- polynomials ----------------------------------------------------------------------------------------------------
+# ---- polynomials --------------------------------------------------------------------------------
 
 
 def _rank(e: Expr) -> tuple[int, str]:
     key = e.memo.get("rank")
     if key is None:
-        key = e.memo["rank"] = (("dim", "axis").index(e.op) if e.op in ("dim", "axis") else 2, show(e))
+        key = e.memo["rank"] = (
+            ("dim", "axis").index(e.op) if e.op in ("dim", "axis") else 2,
+            show(e),
+        )
     return key
 
 
 def poly(e: Expr) -> Poly:
-    """`e`, an i64 expression, as a polynomial over atoms with simplified arguments. Treat the result as immutable."""
+    """`e`, an i64 expression, as a polynomial over atoms with simplified arguments. Treat the
+    result as immutable.
+    """
     found = e.memo.get("poly")
     if found is None:
         found = e.memo["poly"] = _poly(e)
@@ -155,7 +162,7 @@ def _poly(e: Expr) -> Poly:
     if e.op == "mod":
         return _mod(poly(e.args[0]), simplify(e.args[1]))
     s = simplify(e) if e.args and e.op != "axis" else e
-    if s is e or s.op not in _ARITHMETIC and s.op != "const":
+    if s is e or (s.op not in _ARITHMETIC and s.op != "const"):
         return {(s,): 1}
     return poly(s)
 
@@ -230,13 +237,15 @@ def _term(m: Monomial, c: int) -> Expr:
 
 
 def _opaque(p: Poly) -> bool:
-    """Whether `p` holds atoms that are data, not indices: these may wrap, so division must not look into them."""
+    """Whether `p` holds atoms that are data, not indices: these may wrap, so division must not look
+    into them.
+    """
     return any(a.op not in _TRANSPARENT for m in p for a in m)
 
 
 def _split(p: Poly, b: Poly) -> tuple[Poly, Poly]:
     """(q, r) with p = q*b + r, taking into q each term that the one-term divisor b divides."""
-    (bm, bc), = b.items()
+    ((bm, bc),) = b.items()
     q: Poly = {}
     r: Poly = {}
     for m, c in p.items():
@@ -264,8 +273,12 @@ def _divide_monomial(m: Monomial, by: Monomial) -> Monomial | None:
 def _floordiv(p: Poly, b: Expr) -> Poly:
     if not p:
         return {}
-    if b.is_const and b.attr == 0 or _opaque(p):
-        return {(_raw("floordiv", from_poly(p), b),): 1} if not _constants(p, b) else _constant(p[()] // b.attr)
+    if (b.is_const and b.attr == 0) or _opaque(p):
+        return (
+            {(_raw("floordiv", from_poly(p), b),): 1}
+            if not _constants(p, b)
+            else _constant(p[()] // b.attr)
+        )
     bp = poly(b)
     if len(bp) != 1:
         return {(_raw("floordiv", from_poly(p), b),): 1}
@@ -285,8 +298,14 @@ def _floordiv_rest(r: Poly, b: Expr) -> Poly:
             scaled = {m: c // common for m, c in r.items() if m or c // common}
             return _floordiv(scaled, const(b.attr // common))
         if len(r) == 1:
-            (m, c), = r.items()
-            if c == 1 and len(m) == 1 and m[0].op == "floordiv" and m[0].args[1].is_const and m[0].args[1].attr > 0:
+            ((m, c),) = r.items()
+            if (
+                c == 1
+                and len(m) == 1
+                and m[0].op == "floordiv"
+                and m[0].args[1].is_const
+                and m[0].args[1].attr > 0
+            ):
                 return _floordiv(poly(m[0].args[0]), const(m[0].args[1].attr * b.attr))
     return {(_raw("floordiv", e, b),): 1}
 
@@ -302,8 +321,12 @@ def _constant(c: int) -> Poly:
 def _mod(p: Poly, b: Expr) -> Poly:
     if not p:
         return {}
-    if b.is_const and b.attr == 0 or _opaque(p):
-        return {(_raw("mod", from_poly(p), b),): 1} if not _constants(p, b) else _constant(p[()] % b.attr)
+    if (b.is_const and b.attr == 0) or _opaque(p):
+        return (
+            {(_raw("mod", from_poly(p), b),): 1}
+            if not _constants(p, b)
+            else _constant(p[()] % b.attr)
+        )
     bp = poly(b)
     if len(bp) != 1:
         return {(_raw("mod", from_poly(p), b),): 1}
@@ -321,11 +344,13 @@ def _mod(p: Poly, b: Expr) -> Poly:
     return {(_raw("mod", e, b),): 1}
 
 
-# ---- questions --------------------------------------------------------------------------------------------------------
+# ---- questions ----------------------------------------------------------------------------------
 
 
 def coefficient(e: Expr, axis: Expr) -> Expr | None:
-    """c where `e` = c*axis + (terms without axis) and c does not mention axis; None where e is not linear in axis."""
+    """c where `e` = c*axis + (terms without axis) and c does not mention axis; None where e is not
+    linear in axis.
+    """
     if axis not in e.axes:
         return ZERO
     out: Poly = {}
@@ -344,7 +369,8 @@ def equal(a: Expr, b: Expr) -> bool:
 
 
 def prove(cond: Expr) -> bool:
-    """Whether a bool expression holds for all values of its axes and dims; False means: not shown."""
+    """Whether a bool expression holds for all values of its axes and dims; False means: not shown.
+    """
     return simplify(cond) is TRUE
 
 
@@ -364,7 +390,9 @@ def range_of(e: Expr) -> tuple[int | None, int | None]:
 
 
 def _least(p: Poly) -> int | None:
-    """The largest constant c of a few candidates with p - c >= 0: exact when p is linear with constant ranges."""
+    """The largest constant c of a few candidates with p - c >= 0: exact when p is linear with
+    constant ranges.
+    """
     total = p.get((), 0)
     for m, c in p.items():
         if not m:
@@ -426,11 +454,16 @@ def _nonneg(p: Poly, depth: int) -> bool:
             slope[tuple(a for a in m if a is not atom)] = c
         else:
             rest[m] = c
-    return any(all(_nonneg(q, depth - 1) for q in alternative) for alternative in _bounded_by(atom, slope, rest, depth))
+    return any(
+        all(_nonneg(q, depth - 1) for q in alternative)
+        for alternative in _bounded_by(atom, slope, rest, depth)
+    )
 
 
 def _next_atom(p: Poly) -> Expr | None:
-    """The atom to bound next: composites over axes, then axes, then composites over dims; None when only dims are left."""
+    """The atom to bound next: composites over axes, then axes, then composites over dims; None when
+    only dims are left.
+    """
     best: tuple[int, Expr] | None = None
     for m in p:
         for a in m:
@@ -487,7 +520,8 @@ def _high(atom: Expr) -> list[Poly]:
 
 
 def _exact_quotient(atom: Expr, slope: Poly, rest: Poly) -> list[list[Poly]]:
-    """-k*b*(x // b) >= -k*x: replaces the quotient where its multiple is a multiple of the divisor."""
+    """-k*b*(x // b) >= -k*x: replaces the quotient where its multiple is a multiple of the divisor.
+    """
     if atom.op != "floordiv" or not _positive(atom.args[1]):
         return []
     divisor = poly(atom.args[1])
@@ -514,5 +548,3 @@ def _nonneg_dims(p: Poly) -> bool:
                 term = _product(term, {(d,): 1, (): lo} if lo else {(d,): 1})
         shifted = _sum(shifted, term)
     return all(c >= 0 for c in shifted.values())
-
-

@@ -1,4 +1,5 @@
 """Likely sizes: an integer for a symbolic size, for decisions only and never for meaning."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -8,10 +9,20 @@ from ferrule.ir.expr import Expr, walk
 LIKELY_DIM = 128
 
 _INT: dict[str, Callable[..., int]] = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "min": min, "max": max,
-    "floordiv": lambda a, b: a // b if b else 0, "mod": lambda a, b: a % b if b else 0, "neg": lambda a: -a,
-    "select": lambda c, a, b: a if c else b, "lt": lambda a, b: int(a < b), "le": lambda a, b: int(a <= b),
-    "eq": lambda a, b: int(a == b), "ne": lambda a, b: int(a != b), "and": lambda a, b: a & b,
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "min": min,
+    "max": max,
+    "floordiv": lambda a, b: a // b if b else 0,
+    "mod": lambda a, b: a % b if b else 0,
+    "neg": lambda a: -a,
+    "select": lambda c, a, b: a if c else b,
+    "lt": lambda a, b: int(a < b),
+    "le": lambda a, b: int(a <= b),
+    "eq": lambda a, b: int(a == b),
+    "ne": lambda a, b: int(a != b),
+    "and": lambda a, b: a & b,
 }
 
 
@@ -23,7 +34,8 @@ def likely(d: Expr) -> int:
 
 
 def estimate(e: Expr, dims: dict[Expr, int] | None = None) -> int:
-    """An i64 expression over dims as an integer; a dim not given in `dims` takes its likely value."""
+    """An i64 expression over dims as an integer; a dim not given in `dims` takes its likely value.
+    """
     return evaluate(e, lambda d: dims[d] if dims is not None and d in dims else likely(d))
 
 

@@ -1,9 +1,11 @@
 """Loops: a scheduled Kernel as a Function of loops.
 
-Mechanical: the order of a stage's loops follows from the kinds (SERIAL outside, then UNROLL, then LANES), a reduction gets an
-accumulator in registers over its UNROLL and LANES axes, and each conjunct of a guard stands just inside the loop of its
-innermost axis, so that a guard on a lane becomes a mask and any other a branch around as much as possible.
+Mechanical: the order of a stage's loops follows from the kinds (SERIAL outside, then UNROLL, then
+LANES), a reduction gets an accumulator in registers over its UNROLL and LANES axes, and each
+conjunct of a guard stands just inside the loop of its innermost axis, so that a guard on a lane
+becomes a mask and any other a branch around as much as possible.
 """
+
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
@@ -17,7 +19,9 @@ _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
 def lower_kernel(kernel: Kernel, name: str | None = None) -> Function:
     """`kernel` as a Function whose buffers are its globals, written ones first."""
     body = _Lowering(kernel).block(kernel.scratch, kernel.body)
-    return Function(name or kernel.name, kernel.globals, len(kernel.written), kernel.dims, kernel.grid, body)
+    return Function(
+        name or kernel.name, kernel.globals, len(kernel.written), kernel.dims, kernel.grid, body
+    )
 
 
 class _Lowering:
@@ -36,8 +40,15 @@ class _Lowering:
         out: list[Stmt] = [Alloc(b) for b in scratch]
         for item in items:
             if isinstance(item, Scope):
-                out.append(For(item.axis, ZERO, item.axis.extent, self.kind(item.axis),
-                               self.block(item.scratch, item.body)))
+                out.append(
+                    For(
+                        item.axis,
+                        ZERO,
+                        item.axis.extent,
+                        self.kind(item.axis),
+                        self.block(item.scratch, item.body),
+                    )
+                )
             else:
                 out += self.stage(item)
         return tuple(out)
@@ -49,17 +60,28 @@ class _Lowering:
         if isinstance(fold, Scan):
             return self.scan(st, fold)
         store = Store(st.targets, st.compute.values, st.combine)
-        return self.nest(st.compute.axes, both(*conjuncts(st.when), *conjuncts(st.compute.where)), (store,))
+        return self.nest(
+            st.compute.axes, both(*conjuncts(st.when), *conjuncts(st.compute.where)), (store,)
+        )
 
-    def nest(self, axes: tuple[Expr, ...], guard: Expr, body: tuple[Stmt, ...],
-             folded: tuple[Expr, ...] = ()) -> tuple[Stmt, ...]:
-        """Loops over `axes` around `body`, each conjunct of `guard` as far out as it can stand. Of UNROLL loops the `folded`
-        ones and then the longer ones are outside: fewer operands of a register block are live at a time."""
-        ordered = sorted(axes, key=lambda a: (_ORDER[self.kind(a)], a not in folded, -self.unrolled(a)))
+    def nest(
+        self,
+        axes: tuple[Expr, ...],
+        guard: Expr,
+        body: tuple[Stmt, ...],
+        folded: tuple[Expr, ...] = (),
+    ) -> tuple[Stmt, ...]:
+        """Loops over `axes` around `body`, each conjunct of `guard` as far out as it can stand. Of
+        UNROLL loops the `folded` ones and then the longer ones are outside: fewer operands of a
+        register block are live at a time.
+        """
+        ordered = sorted(
+            axes, key=lambda a: (_ORDER[self.kind(a)], a not in folded, -self.unrolled(a))
+        )
         waiting = list(conjuncts(guard))
         levels: list[list[Expr]] = []
         for depth in range(len(ordered), -1, -1):
-            inner = frozenset(ordered[depth - 1:depth])
+            inner = frozenset(ordered[depth - 1 : depth])
             levels.append([c for c in waiting if depth == 0 or c.axes & inner])
             waiting = [c for c in waiting if c not in levels[-1]]
         for depth, here in zip(range(len(ordered), -1, -1), levels, strict=True):
@@ -87,7 +109,9 @@ class _Lowering:
         body = (
             *(Alloc(b) for b in accumulators),
             *self.nest(wide, both(), (Store(places, start),)),
-            *self.nest(steps, both(*outer), self.nest((*wide, *rest), both(*inner), (update,), rest)),
+            *self.nest(
+                steps, both(*outer), self.nest((*wide, *rest), both(*inner), (update,), rest)
+            ),
             *self.nest(wide, both(*conjuncts(st.when)), (final,)),
         )
         return self.nest(serial, both(), body)
@@ -97,8 +121,10 @@ class _Lowering:
         self._next += 1
         fold = st.compute.fold
         assert fold is not None
-        return tuple(Buf(f"acc{self._next}_{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
-                     for i, x in enumerate(fold.monoid.identity))
+        return tuple(
+            Buf(f"acc{self._next}_{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
+            for i, x in enumerate(fold.monoid.identity)
+        )
 
     def scan(self, st: Stage, fold: Scan) -> tuple[Stmt, ...]:
         accumulators = self.accumulators(st, ())
@@ -106,7 +132,9 @@ class _Lowering:
         carried = tuple(load(b) for b in accumulators)
         a = fold.axis
         here = {a: a.extent - ONE - a} if fold.reverse else {}
-        update: Stmt = Store(places, tuple(substitute(v, here) for v in st.compute.values), fold.monoid)
+        update: Stmt = Store(
+            places, tuple(substitute(v, here) for v in st.compute.values), fold.monoid
+        )
         if st.compute.where is not None:
             update = If(substitute(st.compute.where, here), (update,))
         targets = tuple((b, tuple(substitute(i, here) for i in idx)) for b, idx in st.targets)
@@ -116,7 +144,11 @@ class _Lowering:
             keep = If(substitute(both(*inside), here), (keep,))
         step = (keep, update) if fold.exclusive else (update, keep)
         start = Store(places, fold.init or fold.monoid.identity)
-        body: tuple[Stmt, ...] = (*(Alloc(b) for b in accumulators), start, For(a, ZERO, a.extent, Kind.SERIAL, step))
-        return self.nest(st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body)
-
-
+        body: tuple[Stmt, ...] = (
+            *(Alloc(b) for b in accumulators),
+            start,
+            For(a, ZERO, a.extent, Kind.SERIAL, step),
+        )
+        return self.nest(
+            st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body
+        )

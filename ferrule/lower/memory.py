@@ -1,8 +1,10 @@
 """Memory: where each buffer of a program lives in the arena.
 
-Buffers whose lifetimes (in phases) do not overlap share a slot. A slot is as large as its largest buffer; offsets are the
-sums of the slots before, 64-byte aligned, so that with symbolic dims the plan is plain arithmetic at entry.
+Buffers whose lifetimes (in phases) do not overlap share a slot. A slot is as large as its largest
+buffer; offsets are the sums of the slots before, 64-byte aligned, so that with symbolic dims the
+plan is plain arithmetic at entry.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -57,7 +59,8 @@ def aligned_bytes(buf: Buf) -> Expr:
 
 
 def _fitting(free: list[_Slot], size: Expr) -> _Slot | None:
-    """The free slot that wastes least: one of the same size, else a constant one nearest in size."""
+    """The free slot that wastes least: one of the same size, else a constant one nearest in size.
+    """
     for s in free:
         if s.size is size:
             return s

@@ -7,16 +7,19 @@
             part[m_o, r, u, l] = acc[r, u, l]
         for m_o: out[..] = epilogue(part[..])           guarded at the edges
 
-The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into panels of NR columns,
-[batch, n_o, k.., NR], which for parameters happens once. A is read in place, one element at a time, so its layout and
-index map do not matter to the vector code: a convolution's window is just an index, and its padding a select of a row's
-address. Rows past the edge repeat the last one (the guard is relaxed: loads are clamped, stores are not done).
+The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into
+panels of NR columns, [batch, n_o, k.., NR], which for parameters happens once. A is read in place,
+one element at a time, so its layout and index map do not matter to the vector code: a convolution's
+window is just an index, and its padding a select of a row's address. Rows past the edge repeat the
+last one (the guard is relaxed: loads are clamped, stores are not done).
 
-A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by panels: the grid keeps
-the batch and m tiles, the first contraction writes MR rows to scratch, the others follow on these rows.
-The block (MR, NR) follows Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), as BLIS
-names it: as many accumulators as registers allow beside one vector of B a column and one broadcast of A.
+A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by
+panels: the grid keeps the batch and m tiles, the first contraction writes MR rows to scratch, the
+others follow on these rows. The block (MR, NR) follows Goto and van de Geijn, "Anatomy of
+High-Performance Matrix Multiplication" (2008), as BLIS names it: as many accumulators as registers
+allow beside one vector of B a column and one broadcast of A.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -26,16 +29,32 @@ from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
-    ONE, Buf, Expr, Space, axis, both, call, conjuncts, const, eq, fconst, load, loads, lt, product, rewrite,
-    select, substitute,
+    ONE,
+    Buf,
+    Expr,
+    Space,
+    axis,
+    both,
+    call,
+    conjuncts,
+    const,
+    eq,
+    fconst,
+    load,
+    loads,
+    lt,
+    product,
+    rewrite,
+    select,
+    substitute,
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.rows import schedule_rows
 
-DEPTH = 384         # most terms of the sum taken at once: a panel of B this deep stays in L1
-BLOCK_ROWS = 128    # rows of A, this deep, that stay in L2 while the panels of B pass by
+DEPTH = 384  # most terms of the sum taken at once: a panel of B this deep stays in L1
+BLOCK_ROWS = 128  # rows of A, this deep, that stay in L2 while the panels of B pass by
 
 
 @dataclass(frozen=True)
@@ -47,9 +66,12 @@ class RegisterBlock:
 
 
 def register_block(m: Expr, n: Expr, width: int, target: Target) -> RegisterBlock:
-    """The block for an m x n product: the largest that fits the registers, less where m or n is smaller."""
+    """The block for an m x n product: the largest that fits the registers, less where m or n is
+    smaller.
+    """
+    choices: tuple[tuple[int, int], ...]
     if target.registers >= 32:
-        choices = ((14, 2), (9, 3), (7, 4), (4, 6), (2, 8), (1, 8))
+        choices = ((14, 2), (8, 3), (6, 4), (4, 6), (2, 8), (1, 8))
     elif target.has_fma:
         choices = ((6, 2), (4, 3), (3, 4), (2, 5), (1, 8))
     else:
@@ -73,7 +95,9 @@ def register_block(m: Expr, n: Expr, width: int, target: Target) -> RegisterBloc
 
 @dataclass(frozen=True)
 class Packing:
-    """A kernel that packs an operand into panels: `kernel` fills `buf`; for parameters it runs once."""
+    """A kernel that packs an operand into panels: `kernel` fills `buf`; for parameters it runs
+    once.
+    """
 
     buf: Buf
     kernel: Kernel
@@ -89,7 +113,9 @@ class Scheduled:
 
 
 def schedulable(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in plain ways."""
+    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in
+    plain ways.
+    """
     body = list(stages(kernel.body))
     roles = roles_in(kernel, body[0])
     if roles is None or any(st.combine or st.update for st in body):
@@ -119,7 +145,9 @@ def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
 
 
 def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
-    """The roles with the better side along the lanes: packed once, of unit stride in the result, readable in place."""
+    """The roles with the better side along the lanes: packed once, of unit stride in the result,
+    readable in place.
+    """
     local = set(st.compute.axes)
 
     def rating(r: Roles) -> int:
@@ -137,7 +165,9 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
 
 def _in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
     """Whether vectors along the one n axis can be read where they lie."""
-    return len(n) == 1 and all(stride(ld.attr, ld.args, n[0]) is ONE for ld in loads(e) if n[0] in ld.axes)
+    return len(n) == 1 and all(
+        stride(ld.attr, ld.args, n[0]) is ONE for ld in loads(e) if n[0] in ld.axes
+    )
 
 
 def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
@@ -153,7 +183,9 @@ def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
 
 @dataclass
 class _Rows:
-    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, and the guard."""
+    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, and
+    the guard.
+    """
 
     axis: Expr
     clamped: dict[Expr, Expr]
@@ -163,7 +195,9 @@ class _Rows:
 
 @dataclass
 class _Tile:
-    """One tile of a contraction: its accumulators over the `wide` axes, its columns, and the terms of its sum."""
+    """One tile of a contraction: its accumulators over the `wide` axes, its columns, and the terms
+    of its sum.
+    """
 
     st: Stage
     wide: tuple[Expr, ...]
@@ -173,13 +207,25 @@ class _Tile:
     term: Expr
     where: Expr | None
 
-    def items(self, k: tuple[Expr, ...], start: Expr | None, split: dict[Expr, Expr]) -> tuple[Item, ...]:
+    def items(
+        self, k: tuple[Expr, ...], start: Expr | None, split: dict[Expr, Expr]
+    ) -> tuple[Item, ...]:
         """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`."""
         zero = fconst(0.0, self.acc.dtype)
-        first = Stage(self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,)))
+        first = Stage(
+            self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
+        )
         where = None if self.where is None else simplify(substitute(self.where, split))
-        body: tuple[Item, ...] = (Stage(self.st.name, ((self.acc, self.wide),), Compute(
-            self.wide, (simplify(substitute(self.term, split)),)), _sum_of(self.st), where, update=True),)
+        body: tuple[Item, ...] = (
+            Stage(
+                self.st.name,
+                ((self.acc, self.wide),),
+                Compute(self.wide, (simplify(substitute(self.term, split)),)),
+                _sum_of(self.st),
+                where,
+                update=True,
+            ),
+        )
         for a in reversed(k):
             body = (Scope(a, body),)
         return (first, *body)
@@ -187,8 +233,9 @@ class _Tile:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The folded axes in order: all, and cut in two so that the inner ones have at most DEPTH points; `split` tells where
-    an axis went that was cut itself."""
+    """The folded axes in order: all, and cut in two so that the inner ones have at most DEPTH
+    points; `split` tells where an axis went that was cut itself.
+    """
 
     whole: tuple[Expr, ...]
     outer: tuple[Expr, ...]
@@ -204,7 +251,14 @@ def _parts(k: tuple[Expr, ...]) -> _Parts:
     if at < len(k):
         return _Parts(k, k[:at], k[at:], {})
     last = k[-1]
-    step = next((d for d in range(DEPTH, DEPTH // 2, -1) if last.extent.is_const and last.extent.attr % d == 0), 256)
+    step = next(
+        (
+            d
+            for d in range(DEPTH, DEPTH // 2, -1)
+            if last.extent.is_const and last.extent.attr % d == 0
+        ),
+        256,
+    )
     outer = axis(last.name + "o", simplify((last.extent + (step - 1)) // step))
     inner = axis(last.name + "i", simplify(call("min", const(step), last.extent - outer * step)))
     return _Parts(k, (*k[:-1], outer), (inner,), {last: simplify(outer * step + inner)})
@@ -234,16 +288,28 @@ class _Builder:
             items = self._panel(body, self._rows(roles, outer, m, block.rows), block)
             grid = (*roles.batch, outer)
         else:
-            columns = axis("no", simplify((n + (block.vectors * self.width - 1)) // (block.vectors * self.width)))
+            columns = axis(
+                "no",
+                simplify((n + (block.vectors * self.width - 1)) // (block.vectors * self.width)),
+            )
             grid, items = self._blocks(body, roles, m, tiles, block, columns)
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
         scratch = tuple(b for b in self.scratch if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
         return Scheduled(kernel, tuple(self.packings))
 
-    def _blocks(self, body: list[Stage], roles: Roles, m: Expr, tiles: Expr, block: RegisterBlock, columns: Expr
-                ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
-        """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is deep."""
+    def _blocks(
+        self,
+        body: list[Stage],
+        roles: Roles,
+        m: Expr,
+        tiles: Expr,
+        block: RegisterBlock,
+        columns: Expr,
+    ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
+        """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is
+        deep.
+        """
         per = min(max(1, BLOCK_ROWS // block.rows), max(1, estimate(tiles)))
         if tiles.is_const:
             per = -(-tiles.attr // -(-tiles.attr // per))
@@ -251,18 +317,24 @@ class _Builder:
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
         rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
         tile = self._product_of(body[0], roles, rows, block, columns)
-        write = self._write(body[0], body[1:], rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside)
+        write = self._write(
+            body[0], body[1:], rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
+        )
         grid = (*roles.batch, whole, columns)
         steps = _parts(self._k_order(roles))
-        if not steps.outer or not tiles.is_const and per == 1:
+        if not steps.outer or (not tiles.is_const and per == 1):
             return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
         part = Buf("part", (const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH)
         self.scratch.append(part)
         first = both(*(eq(a, 0) for a in steps.outer))
         held = load(part, row, *tile.wide)
         start = select(first, fconst(0.0, part.dtype), held)
-        keep = Stage("keep", ((part, (row, *tile.wide)),), Compute(tile.wide, (load(tile.acc, *tile.wide),)))
-        inner: tuple[Item, ...] = (Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),)
+        keep = Stage(
+            "keep", ((part, (row, *tile.wide)),), Compute(tile.wide, (load(tile.acc, *tile.wide),))
+        )
+        inner: tuple[Item, ...] = (
+            Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),
+        )
         for a in reversed(steps.outer):
             inner = (Scope(a, inner),)
         again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (held,)))
@@ -280,16 +352,29 @@ class _Builder:
         clamped = simplify(call("min", index, m - 1))
         return _Rows(r, flat(roles.m, clamped), flat(roles.m, index), inside)
 
-    # ---- one contraction --------------------------------------------------------------------------------------------
+    # ---- one contraction ------------------------------------------------------------------------
 
-    def _tile(self, st: Stage, epilogue: list[Stage], roles: Roles, rows: _Rows, block: RegisterBlock,
-              columns: Expr) -> tuple[Item, ...]:
-        """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of n."""
+    def _tile(
+        self,
+        st: Stage,
+        epilogue: list[Stage],
+        roles: Roles,
+        rows: _Rows,
+        block: RegisterBlock,
+        columns: Expr,
+    ) -> tuple[Item, ...]:
+        """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of
+        n.
+        """
         tile = self._product_of(st, roles, rows, block, columns)
-        write = self._write(st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside)
+        write = self._write(
+            st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
+        )
         return (*tile.items(self._k_order(roles), None, {}), *write)
 
-    def _product_of(self, st: Stage, roles: Roles, rows: _Rows, block: RegisterBlock, columns: Expr) -> _Tile:
+    def _product_of(
+        self, st: Stage, roles: Roles, rows: _Rows, block: RegisterBlock, columns: Expr
+    ) -> _Tile:
         """The accumulators of one tile of `st` and what is added to them."""
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
@@ -301,11 +386,17 @@ class _Builder:
         n = simplify(columns * (block.vectors * self.width) + within)
         inside = lt(n, simplify(product([a.extent for a in roles.n])))
         left, where = self._left(st, roles, rows, flat(roles.n, n))
-        right = self._right(roles, self._k_order(roles), block.vectors * self.width, columns, within, n, inside)
+        right = self._right(
+            roles, self._k_order(roles), block.vectors * self.width, columns, within, n, inside
+        )
         return _Tile(st, wide, acc, n, inside, call("mul", left, right), where)
 
-    def _left(self, st: Stage, roles: Roles, rows: _Rows, columns: dict[Expr, Expr]) -> tuple[Expr, Expr | None]:
-        """The left factor for a row of the tile, zero where its guard is false; a guard that n is in stays a guard."""
+    def _left(
+        self, st: Stage, roles: Roles, rows: _Rows, columns: dict[Expr, Expr]
+    ) -> tuple[Expr, Expr | None]:
+        """The left factor for a row of the tile, zero where its guard is false; a guard that n is
+        in stays a guard.
+        """
         mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
         other = [c for c in conjuncts(st.compute.where) if c not in mine]
         left = simplify(substitute(roles.left, rows.clamped))
@@ -315,8 +406,16 @@ class _Builder:
         place = rows.clamped | columns
         return left, (simplify(both(*(substitute(c, place) for c in other))) if other else None)
 
-    def _right(self, roles: Roles, k: tuple[Expr, ...], width: int, columns: Expr, within: Expr, n: Expr,
-               inside: Expr) -> Expr:
+    def _right(
+        self,
+        roles: Roles,
+        k: tuple[Expr, ...],
+        width: int,
+        columns: Expr,
+        within: Expr,
+        n: Expr,
+        inside: Expr,
+    ) -> Expr:
         """The right factor along the lanes: where it lies, or from its packed panel."""
         divisible = prove(inside)
         bufs = operand_bufs(roles.right)
@@ -327,10 +426,14 @@ class _Builder:
         batch = tuple(b for b in roles.batch if b in roles.right.axes)
         names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
         panel, lane = axis("pn", columns.extent), axis("pl", width)
-        source = simplify(substitute(roles.right, names | flat(roles.n, simplify(panel * width + lane))))
+        source = simplify(
+            substitute(roles.right, names | flat(roles.n, simplify(panel * width + lane)))
+        )
         if not divisible:
             extent = simplify(product([a.extent for a in roles.n]))
-            source = select(lt(simplify(panel * width + lane), extent), source, fconst(0.0, source.dtype))
+            source = select(
+                lt(simplify(panel * width + lane), extent), source, fconst(0.0, source.dtype)
+            )
         axes = (*(names[b] for b in batch), panel, *(names[a] for a in k), lane)
         packed = Buf(f"pack{len(self.packings)}", tuple(a.extent for a in axes), source.dtype)
         stage = Stage("pack", ((packed, axes),), Compute(axes, (source,)))
@@ -341,14 +444,23 @@ class _Builder:
 
     def _k_order(self, roles: Roles) -> tuple[Expr, ...]:
         """The folded axes, the one with the smallest step in the left factor last."""
+
         def step(a: Expr) -> int:
             steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.left) if a in ld.axes]
             return max((1 << 40 if s is None else estimate(s) for s in steps), default=0)
 
         return tuple(sorted(roles.k, key=step, reverse=True))
 
-    def _write(self, st: Stage, epilogue: list[Stage], rows: _Rows, columns: dict[Expr, Expr],
-               wide: tuple[Expr, ...], acc: Buf, inside: Expr) -> list[Item]:
+    def _write(
+        self,
+        st: Stage,
+        epilogue: list[Stage],
+        rows: _Rows,
+        columns: dict[Expr, Expr],
+        wide: tuple[Expr, ...],
+        acc: Buf,
+        inside: Expr,
+    ) -> list[Item]:
         """The stages that consume the tile, at its points, reading the accumulators.
 
         Results in scratch are written for the rows past the edge too, which repeat the last one.
@@ -365,19 +477,34 @@ class _Builder:
             outside = s.targets[0][0].space in (Space.GLOBAL, Space.LAUNCH)
             place = (rows.exact if outside else rows.clamped) | columns
             moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
-            value = moved.compute.values[0] if s is whole else simplify(rewrite(moved.compute.values[0], visit))
+            value = (
+                moved.compute.values[0]
+                if s is whole
+                else simplify(rewrite(moved.compute.values[0], visit))
+            )
             if s is last or outside:
                 guards = (rows.guard, inside) if outside else (inside,)
                 when = both(*guards, *conjuncts(moved.when))
-                out.append(simplify_stage(Stage(s.name, moved.targets, Compute(wide, (value,)), moved.combine,
-                                                None if when.is_const else when)))
+                out.append(
+                    simplify_stage(
+                        Stage(
+                            s.name,
+                            moved.targets,
+                            Compute(wide, (value,)),
+                            moved.combine,
+                            None if when.is_const else when,
+                        )
+                    )
+                )
             known[s.targets[0][0]] = value
         return out
 
-    # ---- panels of rows ---------------------------------------------------------------------------------------------
+    # ---- panels of rows -------------------------------------------------------------------------
 
     def _panel(self, body: list[Stage], rows: _Rows, block: RegisterBlock) -> tuple[Item, ...]:
-        """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one row after another."""
+        """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one
+        row after another.
+        """
         wider = {b: replace(b, shape=(rows.axis.extent, *b.shape)) for b in self.kernel.scratch}
         self.scratch += wider.values()
         items: list[Item] = []
@@ -386,18 +513,27 @@ class _Builder:
             st = body[i]
             if roles_in(self.kernel, st) is None:
                 run = [st]
-                while i + len(run) < len(body) and roles_in(self.kernel, body[i + len(run)]) is None:
+                while (
+                    i + len(run) < len(body) and roles_in(self.kernel, body[i + len(run)]) is None
+                ):
                     run.append(body[i + len(run)])
                 items += self._row_stages([_widen(s, wider, rows.axis) for s in run], rows)
                 i += len(run)
                 continue
             follow = self._epilogue_of(body, i)
-            items += self._product(_widen(st, wider, rows.axis), [_widen(s, wider, rows.axis) for s in follow], rows, block)
+            items += self._product(
+                _widen(st, wider, rows.axis),
+                [_widen(s, wider, rows.axis) for s in follow],
+                rows,
+                block,
+            )
             i += 1 + len(follow)
         return tuple(items)
 
     def _epilogue_of(self, body: list[Stage], i: int) -> list[Stage]:
-        """The pointwise stages right behind contraction `i` that consume it element by element, and nobody else does."""
+        """The pointwise stages right behind contraction `i` that consume it element by element, and
+        nobody else does.
+        """
         out: list[Stage] = []
         value = body[i].targets[0][0]
         for j in range(i + 1, len(body)):
@@ -409,7 +545,9 @@ class _Builder:
             value = st.targets[0][0]
         return out
 
-    def _product(self, st: Stage, follow: list[Stage], rows: _Rows, block: RegisterBlock) -> list[Item]:
+    def _product(
+        self, st: Stage, follow: list[Stage], rows: _Rows, block: RegisterBlock
+    ) -> list[Item]:
         roles = contraction(st)
         assert roles is not None
         if not roles.n:
@@ -417,10 +555,23 @@ class _Builder:
         free = [g for g in self.kernel.grid if g not in rows.exact and g in roles.right.axes]
         roles = replace(roles, batch=tuple(free), m=())
         n = simplify(product([a.extent for a in roles.n]))
-        vectors = block.vectors if not n.is_const else max(1, min(block.vectors, -(-n.attr // self.width)))
+        vectors = (
+            block.vectors
+            if not n.is_const
+            else max(1, min(block.vectors, -(-n.attr // self.width)))
+        )
         block = RegisterBlock(block.rows, vectors)
-        columns = axis(f"no{len(self.scratch)}", simplify((n + (vectors * self.width - 1)) // (vectors * self.width)))
-        names = dict(zip([a for s in follow for a in s.compute.axes], st.compute.axes * len(follow), strict=True))
+        columns = axis(
+            f"no{len(self.scratch)}",
+            simplify((n + (vectors * self.width - 1)) // (vectors * self.width)),
+        )
+        names = dict(
+            zip(
+                [a for s in follow for a in s.compute.axes],
+                st.compute.axes * len(follow),
+                strict=True,
+            )
+        )
         follow = [substitute_stage(s, {a: names[a] for a in s.compute.axes}) for s in follow]
         return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
 
@@ -429,7 +580,9 @@ class _Builder:
         serial = axis(f"row{len(self.scratch)}", rows.axis.extent)
         here = {rows.axis: serial}
         place = {a: substitute(e, here) for a, e in rows.clamped.items()}
-        moved = tuple(simplify_stage(substitute_stage(substitute_stage(s, here), place)) for s in run)
+        moved = tuple(
+            simplify_stage(substitute_stage(substitute_stage(s, here), place)) for s in run
+        )
         private = tuple(dict.fromkeys(b for s in moved for b in s.writes))
         kernel = schedule_rows(Kernel("rows", (), moved, private), self.target, prefix=serial.name)
         self.scratch += [b for b in kernel.scratch if b not in private]
@@ -439,19 +592,32 @@ class _Builder:
 
 def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
     """`st` with the kernel's scratch indexed by the row of the panel first."""
+
     def visit(node: Expr) -> Expr | None:
         if node.op == "load" and node.attr in wider:
             return load(wider[node.attr], row, *node.args)
         return None
 
     moved = map_stage(st, lambda e: rewrite(e, visit))
-    return replace(moved, targets=tuple((wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets))
+    return replace(
+        moved,
+        targets=tuple(
+            (wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets
+        ),
+    )
 
 
 def _elementwise(st: Stage, buf: Buf) -> bool:
     """Whether a stage reads `buf` only at its own point."""
-    plain = st.compute.fold is None and st.combine is None and not st.update and st.compute.where is None
-    return plain and all(ld.args == st.compute.axes for e in st.exprs() for ld in loads(e) if ld.attr == buf)
+    plain = (
+        st.compute.fold is None
+        and st.combine is None
+        and not st.update
+        and st.compute.where is None
+    )
+    return plain and all(
+        ld.args == st.compute.axes for e in st.exprs() for ld in loads(e) if ld.attr == buf
+    )
 
 
 def _sum_of(st: Stage) -> Monoid:

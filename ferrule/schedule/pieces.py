@@ -1,13 +1,16 @@
-"""Pieces: a pointwise stage whose value changes along an axis, as one stage for each part of the axis.
+"""Pieces: a pointwise stage whose value changes along an axis, as one stage for each part of the
+axis.
 
     y[i] = select(i < n, a[i], b[i - n])     ->     y[i] = a[i] for i < n;   y[n + i] = b[i]
 
-Concatenation, padding and rotary embedding are of this form: after it each piece is a plain loop, and no element computes the
-branch that it does not take.
+Concatenation, padding and rotary embedding are of this form: after it each piece is a plain loop,
+and no element computes the branch that it does not take.
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from ferrule.ir.compute import Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
@@ -29,7 +32,9 @@ def partition_pieces(kernel: Kernel) -> Kernel:
         cut = _cut(body[0], grid)
         if cut is not None:
             a, bounds = cut
-            moved = replace(body[0], compute=replace(body[0].compute, axes=(a, *body[0].compute.axes)))
+            moved = replace(
+                body[0], compute=replace(body[0].compute, axes=(a, *body[0].compute.axes))
+            )
             body, grid = _pieces(moved, a, bounds), tuple(g for g in grid if g is not a)
     out: list[Stage] = []
     for st in body:
@@ -40,11 +45,19 @@ def partition_pieces(kernel: Kernel) -> Kernel:
 
 def _plain(st: Stage) -> bool:
     c = st.compute
-    return c.fold is None and c.where is None and st.combine is None and not st.update and st.when is None
+    return (
+        c.fold is None
+        and c.where is None
+        and st.combine is None
+        and not st.update
+        and st.when is None
+    )
 
 
 def _cut(st: Stage, axes: tuple[Expr, ...]) -> tuple[Expr, list[Expr]] | None:
-    """The axis with the most bounds that the stage's selects compare it with, and these in rising order."""
+    """The axis with the most bounds that the stage's selects compare it with, and these in rising
+    order.
+    """
     found: dict[Expr, list[Expr]] = {}
     for v in st.compute.values:
         for node in walk(v):
@@ -69,14 +82,14 @@ def _rising(bounds: list[Expr], extent: Expr) -> list[Expr] | None:
         at = next((i for i, o in enumerate(out) if prove_nonneg(simplify(o - b))), len(out))
         out.insert(at, b)
     steps = [ZERO, *out, extent]
-    shown = all(prove_nonneg(simplify(hi - lo)) for lo, hi in zip(steps, steps[1:], strict=False))
+    shown = all(prove_nonneg(simplify(hi - lo)) for lo, hi in pairwise(steps))
     return out if shown else None
 
 
 def _pieces(st: Stage, a: Expr, bounds: list[Expr]) -> tuple[Stage, ...]:
     out: list[Stage] = []
     steps = [ZERO, *bounds, a.extent]
-    for k, (lo, hi) in enumerate(zip(steps, steps[1:], strict=False)):
+    for k, (lo, hi) in enumerate(pairwise(steps)):
         size = simplify(hi - lo)
         if size is ZERO:
             continue
@@ -84,5 +97,9 @@ def _pieces(st: Stage, a: Expr, bounds: list[Expr]) -> tuple[Stage, ...]:
         c = st.compute
         axes = tuple(x for x in (local if y is a else y for y in c.axes) if x is not None)
         wide = replace(st, name=f"{st.name}_{k}", compute=replace(c, axes=axes))
-        out.append(simplify_stage(substitute_stage(wide, {a: lo if local is None else simplify(local + lo)})))
+        out.append(
+            simplify_stage(
+                substitute_stage(wide, {a: lo if local is None else simplify(local + lo)})
+            )
+        )
     return tuple(out)

@@ -1,11 +1,14 @@
 """Rows: the schedule of kernels without contractions (pointwise, reductions, scans).
 
-1. Adjacent axes that every access walks as one are merged, so that a row is as long as memory allows.
-2. The lane axis is the one with unit stride in most accesses: an axis local to the stages (a row), else a grid axis, of which a
-   tile is then made local to every stage (columns, and all of a pointwise kernel).
-3. Neighbouring stages with equal loops, none of which needs the finished result of another, become one bundle, and each bundle
-   a nest of vectors (`strips`).
+1. Adjacent axes that every access walks as one are merged, so that a row is as long as memory
+   allows.
+2. The lane axis is the one with unit stride in most accesses: an axis local to the stages (a row),
+   else a grid axis, of which a tile is then made local to every stage (columns, and all of a
+   pointwise kernel).
+3. Neighbouring stages with equal loops, none of which needs the finished result of another, become
+   one bundle, and each bundle a nest of vectors (`strips`).
 """
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -15,15 +18,15 @@ from ferrule.ir.access import accesses, stride
 from ferrule.ir.compute import Compute, Reduce, Scan, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.cost import flops
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, loads, rewrite
-from ferrule.ir.kernel import Item, Kernel, Kind, stages
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, load, loads, rewrite
+from ferrule.ir.kernel import Item, Kernel, stages
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.pieces import partition_pieces
 from ferrule.schedule.strips import Shape, strips
 
-BLOCK = 4096        # elements of a tile of a pointwise kernel
-VECTORS = 4         # vectors in flight in a light loop
+BLOCK = 4096  # elements of a tile of a pointwise kernel
+VECTORS = 4  # vectors in flight in a light loop
 
 
 def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
@@ -39,11 +42,13 @@ def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
     return _vectorise(kernel, target, prefix)
 
 
-# ---- merging ----------------------------------------------------------------------------------------------------------
+# ---- merging ------------------------------------------------------------------------------------
 
 
 def merge_grid(kernel: Kernel) -> Kernel:
-    """Grid axes in the order of memory, neighbours merged where every access of every stage allows it."""
+    """Grid axes in the order of memory, neighbours merged where every access of every stage allows
+    it.
+    """
     body = tuple(stages(kernel.body))
     grid = list(_by_stride(kernel.grid, body))
     i = len(grid) - 2
@@ -51,8 +56,11 @@ def merge_grid(kernel: Kernel) -> Kernel:
         a, b = grid[i], grid[i + 1]
         if all(mergeable(st, a, b) for st in body):
             z = axis(f"{a.name}_{b.name}", simplify(a.extent * b.extent))
-            body = tuple(simplify_stage(substitute_stage(st, {a: z // b.extent, b: z % b.extent})) for st in body)
-            grid[i:i + 2] = [z]
+            body = tuple(
+                simplify_stage(substitute_stage(st, {a: z // b.extent, b: z % b.extent}))
+                for st in body
+            )
+            grid[i : i + 2] = [z]
         i -= 1
     return replace(kernel, grid=tuple(grid), body=body)
 
@@ -77,17 +85,25 @@ def merge_local(st: Stage) -> Stage:
             a, b = axes[i], axes[i + 1]
             if mergeable(st, a, b):
                 z = axis(f"{a.name}_{b.name}", simplify(a.extent * b.extent))
-                axes[i:i + 2] = [z]
+                axes[i : i + 2] = [z]
                 c = st.compute
-                fold = replace(c.fold, axes=tuple(axes)) if folded and isinstance(c.fold, Reduce) else c.fold
-                wide = replace(st, compute=Compute(c.axes if folded else tuple(axes), c.values, fold, c.where))
+                fold = (
+                    replace(c.fold, axes=tuple(axes))
+                    if folded and isinstance(c.fold, Reduce)
+                    else c.fold
+                )
+                wide = replace(
+                    st, compute=Compute(c.axes if folded else tuple(axes), c.values, fold, c.where)
+                )
                 st = simplify_stage(substitute_stage(wide, {a: z // b.extent, b: z % b.extent}))
             i -= 1
     return st
 
 
 def mergeable(st: Stage, a: Expr, b: Expr) -> bool:
-    """Whether each access steps over `a` as over whole rows of `b`, and neither is used outside addresses."""
+    """Whether each access steps over `a` as over whole rows of `b`, and neither is used outside
+    addresses.
+    """
     if any(_outside_addresses(e, (a, b)) for e in st.exprs()):
         return False
     for buf, idx in accesses(st, everywhere=True):
@@ -111,15 +127,18 @@ def _outside_addresses(e: Expr, axes: tuple[Expr, ...]) -> bool:
 
 
 def _data(index: Expr) -> tuple[Expr, ...]:
-    """Loads inside an index: their own addresses must merge too, which `stride` sees as not linear."""
+    """Loads inside an index: their own addresses must merge too, which `stride` sees as not linear.
+    """
     return loads(index)
 
 
-# ---- the lane axis ------------------------------------------------------------------------------------------------------
+# ---- the lane axis ------------------------------------------------------------------------------
 
 
 def score(st: Stage, a: Expr) -> float:
-    """How well lanes along `a` suit the stage's memory accesses, each weighed by how many elements it touches."""
+    """How well lanes along `a` suit the stage's memory accesses, each weighed by how many elements
+    it touches.
+    """
     total = 0.0
     for buf, idx in accesses(st, everywhere=True):
         s = stride(buf, idx, a)
@@ -134,12 +153,15 @@ def score(st: Stage, a: Expr) -> float:
 
 
 def _independent(a: Expr) -> bool:
-    """Whether an axis's extent is known without other axes (a tile's last one may depend on its number)."""
+    """Whether an axis's extent is known without other axes (a tile's last one may depend on its
+    number).
+    """
     return not a.extent.axes
 
 
 def local_lane(st: Stage, target: Target) -> Expr | None:
-    """The best of the stage's own axes for lanes, None where none has unit stride or enough points."""
+    """The best of the stage's own axes for lanes, None where none has unit stride or enough points.
+    """
     if isinstance(st.compute.fold, Scan) or st.update or st.combine is not None:
         return None
     width = lane_count([st], target)
@@ -181,20 +203,24 @@ def localise(kernel: Kernel, lane: Expr, tile: int) -> Kernel:
     n = lane.extent
     few = n.is_const and n.attr <= tile
     outer = axis(lane.name + "t", simplify((n + (tile - 1)) // tile))
-    inner = axis(lane.name + "e", n if few else simplify(call("min", const(tile), n - outer * tile)))
+    inner = axis(
+        lane.name + "e", n if few else simplify(call("min", const(tile), n - outer * tile))
+    )
     grid = tuple(a for g in kernel.grid for a in ((() if few else (outer,)) if g is lane else (g,)))
     size = n if few else const(tile)
     wider = {b: replace(b, shape=(*b.shape, size)) for b in kernel.scratch}
 
     def widen(node: Expr) -> Expr | None:
         if node.op == "load" and node.attr in wider:
-            return wider[node.attr][(*node.args, inner)]
+            return load(wider[node.attr], *node.args, inner)
         return None
 
     body: list[Item] = []
     for st in stages(kernel.body):
         moved = map_stage(st, lambda e: rewrite(e, widen))
-        targets = tuple((wider[b], (*idx, inner)) if b in wider else (b, idx) for b, idx in moved.targets)
+        targets = tuple(
+            (wider[b], (*idx, inner)) if b in wider else (b, idx) for b, idx in moved.targets
+        )
         c = moved.compute
         moved = replace(moved, targets=targets, compute=replace(c, axes=(*c.axes, inner)))
         here = inner if few else outer * tile + inner
@@ -203,14 +229,18 @@ def localise(kernel: Kernel, lane: Expr, tile: int) -> Kernel:
 
 
 def lane_count(body: list[Stage], target: Target) -> int:
-    """Lanes of a vector: a full register of the widest value that the stages compute, 4 bytes at least."""
-    widest = max((v.dtype.size for st in body for v in st.compute.values if v.dtype.kind == "f"), default=0)
+    """Lanes of a vector: a full register of the widest value that the stages compute, 4 bytes at
+    least.
+    """
+    widest = max(
+        (v.dtype.size for st in body for v in st.compute.values if v.dtype.kind == "f"), default=0
+    )
     if not widest:
         widest = max((v.dtype.size for st in body for v in st.compute.values[:1]), default=4)
     return target.vector_bytes // max(4, widest)
 
 
-# ---- bundles ------------------------------------------------------------------------------------------------------------
+# ---- bundles ------------------------------------------------------------------------------------
 
 
 def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
@@ -227,14 +257,20 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
         kinds |= nest.kinds
     used = {b for st in stages(tuple(items)) for b in (*st.reads, *st.writes)}
     scratch = tuple(b for b in kernel.scratch if b in used)
-    return replace(kernel, body=tuple(items), scratch=(*scratch, *registers), kinds=tuple(sorted(kinds.items())))
+    return replace(
+        kernel,
+        body=tuple(items),
+        scratch=(*scratch, *registers),
+        kinds=tuple(sorted(kinds.items())),
+    )
 
 
 def _shape(bundle: list[Stage], target: Target) -> Shape:
     work = sum(flops(v) for st in bundle for v in st.compute.values)
     unroll = VECTORS if work <= 24 else 2 if work <= 80 else 1
-    narrow = any(ld.attr.dtype.size < 4 for st in bundle for e in st.exprs() for ld in loads(e)) or any(
-        b.dtype.size < 4 for st in bundle for b in st.writes)
+    narrow = any(
+        ld.attr.dtype.size < 4 for st in bundle for e in st.exprs() for ld in loads(e)
+    ) or any(b.dtype.size < 4 for st in bundle for b in st.writes)
     return Shape(lane_count(bundle, target), unroll, target.has_masks and not narrow)
 
 
@@ -253,7 +289,9 @@ def _bundles(body: list[Stage], target: Target) -> list[tuple[list[Stage], Expr 
 
 
 def _joined(bundle: list[Stage], lane: Expr, st: Stage, own: Expr) -> Stage | None:
-    """`st` over the bundle's axes, reading the values computed there instead of loading them; None if it can't join."""
+    """`st` over the bundle's axes, reading the values computed there instead of loading them; None
+    if it can't join.
+    """
     first = bundle[0]
     theirs, mine = list(first.compute.all_axes), list(st.compute.all_axes)
     if len(theirs) != len(mine) or theirs.index(lane) != mine.index(own):
@@ -279,7 +317,7 @@ def _joined(bundle: list[Stage], lane: Expr, st: Stage, own: Expr) -> Stage | No
         position = [b for b, _ in m.targets].index(node.attr)
         return m.compute.values[position]
 
-    st = map_stage(st, lambda e: rewrite(e, visit) if any(ld.attr in produced for ld in loads(e)) else e)
+    st = map_stage(
+        st, lambda e: rewrite(e, visit) if any(ld.attr in produced for ld in loads(e)) else e
+    )
     return None if blocked else st
-
-

@@ -1,13 +1,15 @@
 """Strips: run stages that share their loops as one nest of vectors.
 
-The lane axis of a bundle of stages is cut into blocks of `unroll` vectors of `width` lanes and a rest, which is done under a mask
-where the target has masks, else element by element. A reduction gets an accumulator for each lane of a block (when the lane axis
-is folded) or for each result (when it isn't), in registers:
+The lane axis of a bundle of stages is cut into blocks of `unroll` vectors of `width` lanes and a
+rest, which is done under a mask where the target has masks, else element by element. A reduction
+gets an accumulator for each lane of a block (when the lane axis is folded) or for each result (when
+it isn't), in registers:
 
-    for j_o { acc[u, l] (+)= x[j_o*T + u*W + l] }        the sink and rfactor steps of a schedule, in one
+    for j_o { acc[u, l] (+)= x[j_o*T + u*W + l] }        sink and rfactor in one
     for j_t { acc[0, l] (+)= x[..] where j < N }
     s = sum[l] sum[u] acc[u, l]
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
@@ -30,7 +32,9 @@ class Shape:
 
 @dataclass(frozen=True)
 class Block:
-    """One way through the lane axis: the element's index, the axes that are wide in it, and a guard."""
+    """One way through the lane axis: the element's index, the axes that are wide in it, and a
+    guard.
+    """
 
     index: Expr
     wide: tuple[Expr, ...]
@@ -53,7 +57,9 @@ def strips(bundle: list[Stage], lane: Expr, shape: Shape, prefix: str) -> Strips
 
 
 def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
-    """The common loops of a bundle from outside in: spaces, the lane block, folded axes; a folded lane goes last."""
+    """The common loops of a bundle from outside in: spaces, the lane block, folded axes; a folded
+    lane goes last.
+    """
     order: list[Expr] = []
     for st in bundle:
         for a in st.compute.axes:
@@ -86,8 +92,10 @@ class _Nest:
         n, w, p = self.lane.extent, self.shape.width, self.prefix
         unroll = self.shape.unroll
         if n.is_const:
-            unroll = max([u for u in (8, 6, 5, 4, 3, 2, 1) if u <= unroll and n.attr % (u * w) == 0],
-                         default=max(1, min(unroll, n.attr // w)))
+            unroll = max(
+                [u for u in (8, 6, 5, 4, 3, 2, 1) if u <= unroll and n.attr % (u * w) == 0],
+                default=max(1, min(unroll, n.attr // w)),
+            )
         lanes, units = axis(p + "l", w), axis(p + "u", unroll)
         self.out.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
         step = unroll * w
@@ -114,12 +122,14 @@ class _Nest:
     # -- the nest --
 
     def _level(self, depth: int, block: Block | None) -> tuple[Item, ...]:
-        folding = [i for i, st in enumerate(self.bundle) if st.is_reduction and self._depth(st) == depth]
+        folding = [
+            i for i, st in enumerate(self.bundle) if st.is_reduction and self._depth(st) == depth
+        ]
         before = [s for i in folding for s in self._start(i, block)]
+        body: tuple[Item, ...] = ()
         if depth == len(self.loops):
             body = tuple(self._update(i, block) for i in range(len(self.bundle)))
         elif self.loops[depth] is self.lane:
-            body = ()
             for way in (self.main, self.tail):
                 if way is not None:
                     body += self._scope(way[0], self._level(depth + 1, way[1]))
@@ -139,7 +149,8 @@ class _Nest:
         return self.lane in st.compute.reduce_axes
 
     def _wide(self, st: Stage, block: Block | None) -> tuple[Expr, ...]:
-        """The axes of the accumulator: the block's, or those of a full block when lanes are folded."""
+        """The axes of the accumulator: the block's, or those of a full block when lanes are folded.
+        """
         if not self._folds_lane(st):
             assert block is not None
             return block.wide
@@ -151,8 +162,10 @@ class _Nest:
         fold = st.compute.fold
         assert isinstance(fold, Reduce)
         stem = f"{self.prefix}{stem}{len(self.out.registers)}_"
-        bufs = tuple(Buf(f"{stem}{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
-                     for i, x in enumerate(fold.monoid.identity))
+        bufs = tuple(
+            Buf(f"{stem}{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
+            for i, x in enumerate(fold.monoid.identity)
+        )
         self.out.registers += bufs
         return bufs
 
@@ -162,7 +175,11 @@ class _Nest:
         assert isinstance(fold, Reduce)
         wide = self._wide(st, block)
         self.accumulators[i] = self._registers("a", st, wide)
-        start = fold.monoid.identity if self._folds_lane(st) or fold.init is None else self._at(fold.init, block)
+        start = (
+            fold.monoid.identity
+            if self._folds_lane(st) or fold.init is None
+            else self._at(fold.init, block)
+        )
         out = [_set(st.name + "_start", self.accumulators[i], wide, start)]
         if self._scalar_rest(st):
             self.rests[i] = self._registers("r", st, ())
@@ -170,7 +187,12 @@ class _Nest:
         return out
 
     def _scalar_rest(self, st: Stage) -> bool:
-        return self._folds_lane(st) and self.main is not None and self.tail is not None and self.tail[1].scalar
+        return (
+            self._folds_lane(st)
+            and self.main is not None
+            and self.tail is not None
+            and self.tail[1].scalar
+        )
 
     def _at(self, values: tuple[Expr, ...], block: Block | None) -> tuple[Expr, ...]:
         here = {} if block is None else {self.lane: block.index}
@@ -184,9 +206,18 @@ class _Nest:
         if not isinstance(c.fold, Reduce):
             free = replace(st, compute=Compute((), c.values, c.fold, c.where))
             moved = substitute_stage(free, here)
-            when = moved.when if guard is None else both(guard, *((moved.when,) if moved.when is not None else ()))
-            return simplify_stage(replace(moved, compute=replace(moved.compute, axes=block.wide), when=when))
-        where = both(*((guard,) if guard is not None else ()), *((substitute(c.where, here),) if c.where is not None else ()))
+            when = (
+                moved.when
+                if guard is None
+                else both(guard, *((moved.when,) if moved.when is not None else ()))
+            )
+            return simplify_stage(
+                replace(moved, compute=replace(moved.compute, axes=block.wide), when=when)
+            )
+        where = both(
+            *((guard,) if guard is not None else ()),
+            *((substitute(c.where, here),) if c.where is not None else ()),
+        )
         bufs, place = self.accumulators[i], block.wide
         if self._folds_lane(st):
             if block.scalar and i in self.rests:
@@ -194,8 +225,16 @@ class _Nest:
             elif len(self._wide(st, block)) > len(block.wide):
                 place = (ZERO,) * (len(self._wide(st, block)) - len(block.wide)) + block.wide
         values = tuple(substitute(v, here) for v in c.values)
-        return simplify_stage(Stage(st.name, tuple((b, place) for b in bufs), Compute(block.wide, values, None, None),
-                                    c.fold.monoid, None if where.is_const else where, update=True))
+        return simplify_stage(
+            Stage(
+                st.name,
+                tuple((b, place) for b in bufs),
+                Compute(block.wide, values, None, None),
+                c.fold.monoid,
+                None if where.is_const else where,
+                update=True,
+            )
+        )
 
     def _finish(self, i: int, block: Block | None) -> list[Stage]:
         st, c = self.bundle[i], self.bundle[i].compute
@@ -204,17 +243,33 @@ class _Nest:
         if not self._folds_lane(st):
             assert block is not None
             values = tuple(load(b, *block.wide) for b in self.accumulators[i])
-            result = substitute_stage(replace(st, compute=Compute((), values, None, None)), {self.lane: block.index})
+            result = substitute_stage(
+                replace(st, compute=Compute((), values, None, None)), {self.lane: block.index}
+            )
             when = both(*(g for g in (block.guard, result.when) if g is not None))
-            return [simplify_stage(replace(result, compute=replace(result.compute, axes=block.wide),
-                                           when=None if when.is_const else when))]
+            return [
+                simplify_stage(
+                    replace(
+                        result,
+                        compute=replace(result.compute, axes=block.wide),
+                        when=None if when.is_const else when,
+                    )
+                )
+            ]
         out: list[Stage] = []
         bufs, wide = self.accumulators[i], self._wide(st, block)
         while wide:  # fold the vectors of a block first, then the lanes of one vector
             inner, rest = wide[0], wide[1:]
             folded = self._registers("f", st, rest)
-            out.append(Stage(st.name + "_fold", tuple((b, rest) for b in folded),
-                             Compute(rest, tuple(load(b, *wide) for b in bufs), Reduce((inner,), fold.monoid))))
+            out.append(
+                Stage(
+                    st.name + "_fold",
+                    tuple((b, rest) for b in folded),
+                    Compute(
+                        rest, tuple(load(b, *wide) for b in bufs), Reduce((inner,), fold.monoid)
+                    ),
+                )
+            )
             bufs, wide = folded, rest
         values = tuple(load(b) for b in bufs)
         others = [tuple(load(b) for b in self.rests[i])] if i in self.rests else []
@@ -230,7 +285,9 @@ def _counter(name: str, extent: Expr) -> Expr:
     return ZERO if extent is ONE else axis(name, extent)
 
 
-def combine(fold: Reduce | Scan, left: tuple[Expr, ...], right: tuple[Expr, ...]) -> tuple[Expr, ...]:
+def combine(
+    fold: Reduce | Scan, left: tuple[Expr, ...], right: tuple[Expr, ...]
+) -> tuple[Expr, ...]:
     """The monoid applied to two tuples of values."""
     from_args = dict(enumerate((*left, *right)))
 
@@ -246,5 +303,7 @@ def _args(e: Expr) -> set[Expr]:
     return set().union(*(_args(a) for a in e.args)) if e.args else set()
 
 
-def _set(name: str, bufs: tuple[Buf, ...], wide: tuple[Expr, ...], values: tuple[Expr, ...]) -> Stage:
+def _set(
+    name: str, bufs: tuple[Buf, ...], wide: tuple[Expr, ...], values: tuple[Expr, ...]
+) -> Stage:
     return Stage(name, tuple((b, wide) for b in bufs), Compute(wide, values))

@@ -76,6 +76,6 @@ def _level(p: Parser) -> Level:
 __all__ = [
     "Level", "to_text", "parse", "parse_all", "parse_expr", "parse_function", "parse_graph",
     "parse_kernel", "parse_launch", "parse_program", "parse_system", "print_function",
-    "print_graph", "print_kernel", "print_launch", "print_node", "print_program", "print_stage", "print_stmt",
-    "print_system",
+    "print_graph", "print_kernel", "print_launch", "print_node", "print_program", "print_stage",
+    "print_stmt", "print_system",
 ]  # fmt: skip

@@ -1,0 +1,117 @@
+"""Sizes of one PyTorch capture: SymInts and their sympy expressions as Exprs, arithmetic on numbers as Exprs or 0-d values.
+
+A symbol becomes a dim with the range that PyTorch knows of it. Dims are never negative: an integer argument that may be is the
+dim `name` minus SHIFT, and whoever calls the program adds SHIFT to what it passes (`Sizes.shifts`).
+"""
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+from ferrule import ops
+from ferrule.base.dtype import f64
+from ferrule.base.errors import UnsupportedError
+from ferrule.ir.expr import Expr, call, const, dim, floordiv, mod
+from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.simplify import simplify
+
+SHIFT = 1 << 40
+_LEAST_SIZE = 2
+_FOLDED = {"Add": "add", "Mul": "mul", "Max": "max", "Min": "min"}
+
+
+class Sizes:
+    """Exprs of sizes; `shifts` tells which dims stand for a possibly negative integer."""
+
+    def __init__(self) -> None:
+        self._symbols: dict[str, Expr] = {}
+        self.shifts: dict[str, int] = {}
+
+    def expr(self, size: Any) -> Expr:
+        """An int or SymInt as an Expr. Raises UnsupportedError for arithmetic that has no Expr."""
+        if isinstance(size, int):
+            return const(size)
+        return simplify(self._sympy(size.node.expr, size.node.shape_env))
+
+    def _sympy(self, e: Any, env: Any) -> Expr:
+        name = type(e).__name__
+        if e.is_Integer:
+            return const(int(e))
+        if e.is_Symbol:
+            return self._symbol(e, env)
+        if name == "Pow" and e.args[1].is_Integer and int(e.args[1]) > 0:
+            base = out = self._sympy(e.args[0], env)
+            for _ in range(int(e.args[1]) - 1):
+                out = call("mul", out, base)
+            return out
+        if name in _FOLDED:
+            args = [self._sympy(a, env) for a in e.args]
+            out = args[0]
+            for a in args[1:]:
+                out = call(_FOLDED[name], out, a)
+            return out
+        if name in ("FloorDiv", "CleanDiv", "PythonMod", "Mod"):
+            a, b = (self._sympy(x, env) for x in e.args)
+            return (mod if "Mod" in name else floordiv)(a, b)
+        if name == "ModularIndexing":
+            a, b, c = (self._sympy(x, env) for x in e.args)
+            return mod(floordiv(a, b), c)
+        raise UnsupportedError(f"the size {e} uses {name}, which has no meaning here")
+
+    def _symbol(self, symbol: Any, env: Any) -> Expr:
+        name = str(symbol)
+        found = self._symbols.get(name)
+        if found is None:
+            low, high = _range(symbol, env)
+            if low is None or low < 0:
+                self.shifts[name] = SHIFT
+                found = dim(name) - SHIFT
+            else:
+                found = dim(name, low, high)
+            self._symbols[name] = found
+        return found
+
+
+def _range(symbol: Any, env: Any) -> tuple[int | None, int | None]:
+    """The least and greatest value of a symbol; None where there is no bound."""
+    bounds = env.var_to_range.get(symbol) if env is not None else None
+    if bounds is None:
+        return _LEAST_SIZE, None
+    low = int(bounds.lower) if bounds.lower.is_Integer else None
+    high = int(bounds.upper) if bounds.upper.is_Integer and bounds.upper < SHIFT else None
+    return low, high
+
+
+# ---- numbers that are computed ----------------------------------------------------------------------------------------------
+
+Number = Value | int | float
+_ARITHMETIC: dict[Any, Callable[..., Value]] = {
+    operator.add: ops.add, operator.sub: ops.sub, operator.mul: ops.mul, operator.truediv: ops.div, operator.pow: ops.pow,
+    operator.neg: ops.neg, math.sqrt: ops.sqrt, math.exp: ops.exp, math.log: ops.log, math.floor: ops.floor,
+    math.ceil: ops.ceil, abs: ops.abs,
+}
+
+
+def float_value(b: GraphBuilder, node: Any, leaf: Callable[[Any], Number]) -> Value:
+    """A node that gives a SymFloat as a 0-d f64 value.
+
+    `leaf` gives what other nodes stand for: a number, or a value. Raises UnsupportedError for a function that has no meaning.
+    """
+    if type(node.meta.get("val")).__name__ != "SymFloat":
+        return _wide(b, leaf(node))
+    name = getattr(node.target, "__name__", str(node.target))
+    if name in ("sym_float", "float") or str(node.target) in ("aten._local_scalar_dense.default", "aten.item.default"):
+        return _wide(b, leaf(node.args[0]))
+    rule = _ARITHMETIC.get(node.target) or (ops.sqrt if name == "_sym_sqrt" else None)
+    if rule is None:
+        raise UnsupportedError(f"arithmetic on numbers with {name}")
+    args = [float_value(b, a, leaf) if hasattr(a, "meta") else _wide(b, a) for a in node.args]
+    return rule(b, *args)
+
+
+def _wide(b: GraphBuilder, x: Number) -> Value:
+    if isinstance(x, Value):
+        return ops.cast(b, ops.reshape(b, x, ()), f64)
+    return ops.cast(b, ops.scalar(b, x), f64) if isinstance(x, Expr) else ops.full(b, (), float(x), f64)
