@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__version__ = "0.1.0"
-
 from ferrule.api import compile
 from ferrule.base.errors import (
     CompileError,
@@ -15,6 +13,7 @@ from ferrule.base.errors import (
     UnsupportedError,
     VerifyError,
 )
+from ferrule.base.version import VERSION as __version__
 from ferrule.jit import jit
 from ferrule.runtime.counters import counters, reset_counters
 from ferrule.runtime.pool import get_num_threads, set_num_threads
@@ -28,6 +27,7 @@ __all__ = [
     "RunError",
     "UnsupportedError",
     "VerifyError",
+    "__version__",
     "compile",
     "counters",
     "get_num_threads",

@@ -23,7 +23,7 @@ def compile(
     called as the module; it has `explain()`, `kernels` and `compile_seconds`. Operators that
     ferrule lacks run in PyTorch, with a warning that names them.
     """
-    from ferrule.frontend.torch_backend import compile_module
+    from ferrule.frontend.torch_module import compile_module
 
     return compile_module(
         module,

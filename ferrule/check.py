@@ -1,8 +1,8 @@
 """Checked: an executable whose first run is compared with the definition of its graph.
 
-This is the setting `verify` (FERRULE_VERIFY=1). It works on the memory that a run is given, so every
-frontend is checked alike, and a program that is not checked pays nothing. The arithmetic that
-counts is NumPy's (ferrule.ir.interp), the tolerances are those of ferrule.base.numerics.
+This is the setting `verify` (FERRULE_VERIFY=1). It works on the memory that a run is given, so
+every frontend is checked alike, and a program that is not checked pays nothing. What is right is
+what NumPy gives (ferrule.ir.interp), within the tolerances of ferrule.base.numerics.
 """
 
 from __future__ import annotations
@@ -85,5 +85,5 @@ def _view(address: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
     size = prod(shape) * dtype.itemsize
     if not size:
         return np.empty(shape, dtype)
-    memory = (ctypes.c_char * size).from_address(address)
+    memory: Any = (ctypes.c_char * size).from_address(address)
     return np.frombuffer(memory, dtype).reshape(shape)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ferrule import __version__
+from ferrule.base.version import VERSION
 from ferrule.base import config, log
 from ferrule.base.compiled import Compiled
 from ferrule.base.errors import CompileError, InputError, VerifyError
@@ -177,9 +177,7 @@ def _assemble(s: State) -> State:
         explain += describe(use.kernel, _notes(use.unit, once))
     scratch = total([scratch_layout(f)[1] for f in s.functions])
     explain += ["decisions:", *(f"    {r}" for r in s.reasons)]
-    return replace(
-        s, program=assemble(system, placements, s.functions, scratch, tuple(explain))
-    )
+    return replace(s, program=assemble(system, placements, s.functions, scratch, tuple(explain)))
 
 
 def _placements(
@@ -302,8 +300,12 @@ def run(
         _look(p, s)
         if after is not None:
             after(p, s)
-    log.log(1, lambda: f"{s.name}: " + ", ".join(f"{n} {1e3 * t:.1f} ms" for n, t in seconds.items()))
+    log.log(1, lambda: f"{s.name}: {_timings(seconds)}")
     return s, seconds
+
+
+def _timings(seconds: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {1e3 * t:.1f} ms" for name, t in seconds.items())
 
 
 def parts_of(s: State) -> tuple[Level, ...]:
@@ -400,7 +402,7 @@ def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> Com
     with config.override(**(options or {})):
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
-        key = cache.digest(__version__, _source_stamp(), target.key, repr(graph))[:24]
+        key = cache.digest(VERSION, _source_stamp(), target.key, repr(graph))[:24]
         looked_at = checked or config.get("dump_dir") is not None
         compiled = None if looked_at else cache.get(key)
         if compiled is None:

@@ -194,7 +194,7 @@ def pointwise(op: str, first: Tensor, *others: Any) -> Tensor:
 def fold(monoid: str, x: Tensor) -> Tensor:
     """The sum or maximum over the last dim, which is kept with the extent 1."""
     *rows, last = x.axes(*x.buf.shape)
-    value = x.buf[(*rows, last)]
+    value = x.buf[[*rows, last]]
     return x.define((*rows, expr(0)), (*x.buf.shape[:-1], expr(1)), value, monoid, (last,))
 
 
@@ -399,7 +399,9 @@ def nest(axes: list[Expr], body: list[For | Store]) -> list[For | Store]:
 
 
 def lower(kernel: Kernel) -> list[For | Store]:
-    return nest([kernel.grid], [s for st in kernel.stages for s in lower_stage(st, kernel.grid)])
+    """The loops of a kernel; one with a single row has no loop over rows."""
+    body = [s for st in kernel.stages for s in lower_stage(st, kernel.grid)]
+    return nest([kernel.grid] if kernel.grid.op == "axis" else [], body)
 
 
 def exp_rule(e: Expr) -> Expr | None:
@@ -439,14 +441,14 @@ def splat(element: str, text: str, lanes: int) -> str:
 class Emitter:
     """Writes one function: the loops of one kernel."""
 
-    def __init__(self, name: str, loops: Any, bufs: list[Buf], dims: list[str]):
+    def __init__(self, name: str, body: list[For | Store], bufs: list[Buf], dims: list[str]):
         params = ", ".join([f"ptr noalias %{b.name}" for b in bufs] + [f"i64 %{d}" for d in dims])
         self.head = [f"define void @{name}({params}) {{"]
         self.lines: list[str] = []
         self.local: set[Buf] = set()
         self.axes: dict[Expr, str] = {}
         self.count = 0
-        self.loop(loops[0], None)
+        self.run(body, None)
         self.text = "\n".join([*self.head, *self.lines, "  ret void", "}"])
 
     def new(self, code: str, to: list[str] | None = None) -> str:
@@ -455,6 +457,13 @@ class Emitter:
         (self.lines if to is None else to).append(f"  %v{self.count} = {code}")
         return f"%v{self.count}"
 
+    def run(self, body: list[For | Store], lane: Expr | None) -> None:
+        for s in body:
+            if isinstance(s, For):
+                self.loop(s, lane)
+            else:
+                self.store(s, lane)
+
     def loop(self, s: For, lane: Expr | None) -> None:
         slot, lo, hi = self.new("alloca i64", self.head), self.index(s.lo), self.index(s.hi)
         at = f"L{self.count}"
@@ -462,9 +471,7 @@ class Emitter:
         i = self.axes[s.axis] = self.new(f"load i64, ptr {slot}")
         more = self.new(f"icmp slt i64 {i}, {hi}")
         self.lines += [f"  br i1 {more}, label %{at}.body, label %{at}.end", f"{at}.body:"]
-        for inner in s.body:
-            visit: Any = self.loop if isinstance(inner, For) else self.store
-            visit(inner, s.axis if s.lanes > 1 else lane)
+        self.run(s.body, s.axis if s.lanes > 1 else lane)
         step = self.new(f"add i64 {i}, {s.lanes}")
         self.lines += [f"  store i64 {step}, ptr {slot}", f"  br label %{at}", f"{at}.end:"]
 
@@ -475,7 +482,8 @@ class Emitter:
         if s.by is not None:
             while lanes > s.target.lanes:
                 lanes //= 2
-                value = self.binary(COMBINE[s.by], *self.halves(value, lanes), lanes)
+                low, high = self.halves(value, lanes)
+                value = self.binary(COMBINE[s.by], low, high, lanes)
             before = self.new(f"load {of('float', lanes)}, ptr {place}, align 4")
             value = self.binary(COMBINE[s.by], before, value, lanes)
         self.lines.append(f"  store {of('float', lanes)} {value}, ptr {place}, align 4")
@@ -491,14 +499,16 @@ class Emitter:
     def value(self, e: Expr, lane: Expr | None, lanes: int, memo: dict[Expr, str]) -> str:
         """A float expression in `lanes` lanes, each distinct node computed once."""
         if e not in memo:
-            args = [self.value(a, lane, lanes, memo) for a in (() if e.op == "load" else e.args)]
+            args = [self.value(a, lane, lanes, memo) for a in e.args if e.op != "load"]
             if e.op == "const":
                 bits = int(np.float64(np.float32(e.attr)).view(np.uint64))
                 memo[e] = splat("float", f"0x{bits:016X}", lanes)
             elif e.op == "load":
                 memo[e] = self.load(e, lane, lanes)
+            elif e.op == "pow2":
+                memo[e] = self.pow2(args[0], lanes)
             else:
-                memo[e] = (self.unary if len(args) == 1 else self.binary)(e.op, *args, lanes)
+                memo[e] = self.binary(e.op, args[0], args[1], lanes)
         return memo[e]
 
     def load(self, e: Expr, lane: Expr | None, lanes: int) -> str:
@@ -510,9 +520,8 @@ class Emitter:
         first = self.new(f"insertelement {t} undef, float {one}, i32 0")
         return self.new(f"shufflevector {t} {first}, {t} undef, <{lanes} x i32> zeroinitializer")
 
-    def unary(self, op: str, x: str, lanes: int) -> str:
-        """2**x for an integral x, whose bits are the exponent field of a float."""
-        assert op == "pow2"
+    def pow2(self, x: str, lanes: int) -> str:
+        """2**x for an integral x: its bits are the exponent field of a float."""
         t, ints = of("float", lanes), of("i32", lanes)
         whole = self.new(f"fptosi {t} {x} to {ints}")
         biased = self.new(f"add {ints} {whole}, {splat('i32', '127', lanes)}")
@@ -558,8 +567,10 @@ class Compiled:
     """
 
     def __init__(self, function: Callable[..., Tensor], *shapes: tuple[int | str, ...]):
-        sizes = [[make("dim" if isinstance(n, str) else "const", attr=n) for n in s] for s in shapes]
-        self.inputs = [Buf(f"x{i}", tuple(s)) for i, s in enumerate(sizes)]
+        def size(n: int | str) -> Expr:
+            return make("dim", attr=n) if isinstance(n, str) else expr(n)
+
+        self.inputs = [Buf(f"x{i}", tuple(map(size, s))) for i, s in enumerate(shapes)]
         self.dims = sorted({n for s in shapes for n in s if isinstance(n, str)})
         traced: list[Stage] = []
         self.output = function(*(Tensor(b, traced) for b in self.inputs)).buf
@@ -641,5 +652,6 @@ def test_one_softmax_serves_every_size() -> None:
 def test_a_linear_layer_takes_its_bias_and_activation_along() -> None:
     compiled = Compiled(linear_relu, ("n", 30), (20, 30), (20,))
     assert len(compiled.levels[2]) == 1
-    x, w, b = (np.random.default_rng(0).standard_normal(s).astype("f") for s in ((7, 30), (20, 30), 20))
+    rng = np.random.default_rng(0)
+    x, w, b = (rng.standard_normal(s).astype("f") for s in ((7, 30), (20, 30), 20))
     np.testing.assert_allclose(compiled(x, w, b), np.maximum(x @ w.T + b, 0), rtol=1e-5, atol=1e-5)

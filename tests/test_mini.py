@@ -1,4 +1,4 @@
-"""What the miniature of the compiler fuses, and more programs for it."""
+"""What the miniature of the compiler fuses, more programs for it, and its own two tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.mini import Array, Compiled, exp, fold, interpret, softmax
+from tests.mini import (  # noqa: F401
+    Array,
+    Compiled,
+    exp,
+    fold,
+    interpret,
+    softmax,
+    test_a_linear_layer_takes_its_bias_and_activation_along,
+    test_one_softmax_serves_every_size,
+)
 
 
 def check(compiled: Compiled, expected: Callable[..., Array], *shapes: tuple[int, ...]) -> None:
@@ -60,6 +69,11 @@ def test_a_transpose_and_a_broadcast_disappear() -> None:
     compiled = Compiled(lambda x, b: (x.T + b) * 2, ("n", "m"), ("n",))
     assert len(compiled.levels[1]) == 1
     check(compiled, lambda x, b: (x.T + b) * 2, (5, 9), (5,))
+
+
+def test_a_single_row_needs_no_grid() -> None:
+    compiled = Compiled(lambda x: exp(fold("max", x)) + fold("sum", x), ("n",))
+    check(compiled, lambda x: np.exp(x.max(keepdims=True)) + x.sum(keepdims=True), (21,))
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -58,9 +58,7 @@ def _sizes(case: Case, array: Array, symbolic: bool) -> list[Any]:
 
 def _graph(case: Case, symbolic: bool) -> Graph:
     b = GraphBuilder(case.name)
-    values = [
-        b.input(tensor(_sizes(case, a, symbolic), from_numpy(a.dtype))) for a in case.arrays
-    ]
+    values = [b.input(tensor(_sizes(case, a, symbolic), from_numpy(a.dtype))) for a in case.arrays]
     out = case.build(b, *values)
     return b.build((out,) if isinstance(out, Value) else tuple(out))
 
@@ -68,7 +66,8 @@ def _graph(case: Case, symbolic: bool) -> Graph:
 X4 = (f(2, 8, 9, 13),)
 Q, K, M = f(2, 4, 11, 16), f(2, 2, 11, 16), RNG.random((11, 11)) < 0.7
 CASES = (
-    Case("reshape", lambda b, x: ops.reshape(b, x, (x.shape[0], x.shape[1], 4, 8)), (f(3, 5, 32),), (0, 1)),
+    Case("reshape", lambda b, x: ops.reshape(b, x, (x.shape[0], x.shape[1], 4, 8)), (f(3, 5, 32),),
+         (0, 1)),
     Case("transpose", lambda b, x: ops.transpose(b, x, (2, 0, 1)), (f(3, 5, 7),)),
     Case("reverse", lambda b, x: ops.reverse(b, x, (0, 2)), (f(3, 5, 7),)),
     Case("slice", lambda b, x: ops.slice_axis(b, x, 1, 1, 5, 2), (f(3, 7),), (0,)),
@@ -88,15 +87,21 @@ CASES = (
     Case("attention", lambda b, *v: ops.attention(b, *v, scale=0.3, causal=True), (Q, Q, Q), (2,)),
     Case("masked", lambda b, *v: ops.attention(b, *v, scale=0.3), (Q, Q, Q, M), (2,)),
     Case("grouped", lambda b, *v: ops.attention(b, *v, grouped=True), (Q / 4, K, K), (2,)),
-    Case("conv1d", lambda b, *v: ops.conv(b, *v, stride=2, padding=1), (f(2, 4, 9), f(6, 4, 3)), (0, 2)),
-    Case("conv2d", lambda b, *v: ops.conv(b, *v, padding=1), (*X4, f(16, 8, 3, 3), f(16)), (0, 2, 3)),
+    Case("conv1d", lambda b, *v: ops.conv(b, *v, stride=2, padding=1), (f(2, 4, 9), f(6, 4, 3)),
+         (0, 2)),
+    Case("conv2d", lambda b, *v: ops.conv(b, *v, padding=1), (*X4, f(16, 8, 3, 3), f(16)),
+         (0, 2, 3)),
     Case("conv1x1", ops.conv, (*X4, f(5, 8, 1, 1)), (0, 2, 3)),
-    Case("conv3d", lambda b, *v: ops.conv(b, *v, padding=1), (f(1, 2, 4, 5, 6), f(3, 2, 2, 3, 2)), ()),
-    Case("groups", lambda b, *v: ops.conv(b, *v, groups=2, dilation=2), (*X4, f(6, 4, 3, 3)), (0, 2, 3)),
-    Case("depthwise", lambda b, *v: ops.conv(b, *v, padding=1, groups=8), (*X4, f(8, 1, 3, 3)), (0, 2, 3)),
+    Case("conv3d", lambda b, *v: ops.conv(b, *v, padding=1), (f(1, 2, 4, 5, 6), f(3, 2, 2, 3, 2)),
+         ()),
+    Case("groups", lambda b, *v: ops.conv(b, *v, groups=2, dilation=2), (*X4, f(6, 4, 3, 3)),
+         (0, 2, 3)),
+    Case("depthwise", lambda b, *v: ops.conv(b, *v, padding=1, groups=8), (*X4, f(8, 1, 3, 3)),
+         (0, 2, 3)),
     Case("transposed", lambda b, *v: ops.conv(b, *v, stride=2, padding=1, transposed=True),
          (*X4, f(8, 3, 3, 3)), (0, 2, 3)),
-    Case("max_pool", lambda b, x: ops.max_pool(b, x, 3, 2, 1, ceil_mode=True, with_indices=True), X4),
+    Case("max_pool", lambda b, x: ops.max_pool(b, x, 3, 2, 1, ceil_mode=True, with_indices=True),
+         X4),
     Case("avg_pool", lambda b, x: ops.avg_pool(b, x, 3, 2, 1, count_include_pad=False), X4),
     Case("adaptive_avg_pool", lambda b, x: ops.adaptive_avg_pool(b, x, (4, 5)), X4),
     Case("adaptive_max_pool", lambda b, x: ops.adaptive_max_pool(b, x, (4, 5)), X4),
@@ -105,16 +110,21 @@ CASES = (
     Case("resize_linear", lambda b, x: ops.resize_linear(b, x, (18, 7)), X4, (0, 1)),
     Case("take", lambda b, x, k: ops.take(b, x, k, 0), (f(10, 33), i(10, 3, 4))),
     Case("gather", lambda b, x, k: ops.take_along_axis(b, x, k, 1), (f(5, 6, 7), i(6, 4, 3, 7))),
-    Case("index", lambda b, x, j, k: ops.index(b, x, (j, None, k)), (f(5, 6, 7), i(5, 4), i(7, 3, 1))),
+    Case("index", lambda b, x, j, k: ops.index(b, x, (j, None, k)),
+         (f(5, 6, 7), i(5, 4), i(7, 3, 1))),
     Case("one_hot", lambda b, k: ops.one_hot(b, k, 6), (i(6, 3, 4),)),
-    Case("scatter", lambda b, x, k, s: ops.scatter(b, x, 0, k, s), (f(6, 7), np.array([[5] * 7, [0] * 7]), f(2, 7))),
+    Case("scatter", lambda b, x, k, s: ops.scatter(b, x, 0, k, s),
+         (f(6, 7), np.array([[5] * 7, [0] * 7]), f(2, 7))),
     Case("scatter_mean", lambda b, x, k, s: ops.scatter(b, x, 1, k, s, "mean", False),
          (f(5, 6, 7), i(6, 4, 3, 7), f(5, 4, 7))),
     Case("scatter_half", lambda b, x, k, s: ops.scatter(b, x, 1, k, s, "sum"),
          (f(5, 6).astype(np.float16), i(6, 4, 3), f(5, 4).astype(np.float16))),
-    Case("index_add", lambda b, x, k, s: ops.index_add(b, x, 1, k, s), (f(5, 6, 7), i(6, 9), f(5, 9, 7))),
-    Case("slice_scatter", lambda b, x, s: ops.slice_scatter(b, x, s, 1, 1, 5, 2), (f(5, 6, 7), f(5, 2, 7)), (0, 2)),
-    Case("diagonal_scatter", lambda b, x, s: ops.diagonal_scatter(b, x, s), (f(5, 5, 7), f(7, 5)), (2,)),
+    Case("index_add", lambda b, x, k, s: ops.index_add(b, x, 1, k, s),
+         (f(5, 6, 7), i(6, 9), f(5, 9, 7))),
+    Case("slice_scatter", lambda b, x, s: ops.slice_scatter(b, x, s, 1, 1, 5, 2),
+         (f(5, 6, 7), f(5, 2, 7)), (0, 2)),
+    Case("diagonal_scatter", lambda b, x, s: ops.diagonal_scatter(b, x, s), (f(5, 5, 7), f(7, 5)),
+         (2,)),
 )  # fmt: skip
 
 

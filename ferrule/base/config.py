@@ -63,6 +63,13 @@ SETTINGS: tuple[Setting, ...] = (
         doc="check programs after every pass, and their first results against NumPy",
     ),
     Setting(
+        name="strict",
+        env="FERRULE_STRICT",
+        type=bool,
+        default=False,
+        doc="raise where an operator would run in the framework",
+    ),
+    Setting(
         name="cache",
         env="FERRULE_CACHE",
         type=bool,

@@ -52,7 +52,8 @@ def difference(found: Array, expected: Array, dtype: DType) -> str | None:
     count = int(np.count_nonzero(wrong))
     if not count:
         return None
-    where = tuple(int(i) for i in np.unravel_index(int(_errors(got, want, wrong).argmax()), got.shape))
+    worst = int(_errors(got, want, wrong).argmax())
+    where = tuple(int(i) for i in np.unravel_index(worst, got.shape))
     return (
         f"element {list(where)} is {got[where]} and should be {want[where]}; {count} of {got.size} "
         "elements differ"

@@ -28,10 +28,30 @@ from enum import Enum
 from ferrule.base.dtype import f32
 from ferrule.base.errors import UnsupportedError
 from ferrule.ir.access import offset
-from ferrule.ir.compute import Compute, Reduce, Scan, Stage, map_stage, rename_bufs, substitute_stage
+from ferrule.ir.compute import (
+    Compute,
+    Reduce,
+    Scan,
+    Stage,
+    map_stage,
+    substitute_stage,
+)
 from ferrule.ir.contraction import contraction, simplify_stage
-from ferrule.ir.expr import ONE, Buf, Expr, Space, axis, conjuncts, le, load, loads, lt, product, rewrite, walk
-from ferrule.ir.kernel import Kernel
+from ferrule.ir.expr import (
+    ONE,
+    Buf,
+    Expr,
+    Space,
+    axis,
+    conjuncts,
+    le,
+    load,
+    loads,
+    lt,
+    rewrite,
+    walk,
+)
+from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import equal, prove, simplify
 
 STREAM = 4096  # elements of one block of a loop
@@ -100,7 +120,7 @@ class Plan:
     rows: dict[Buf, Block | None]
 
     def dims_of(self, e: Expr, domain: tuple[Along, ...]) -> tuple[Along, ...]:
-        """The dimensions of `domain` along which `e` differs; a scratch tile has all of the grid's."""
+        """The dimensions of `domain` along which `e` differs: a scratch tile has the grid's."""
         held = any(ld.attr in self.rows for ld in loads(e))
         return tuple(d for d in domain if d.axis in e.axes or (held and d in self.grid))
 
@@ -138,8 +158,8 @@ def _checked(kernel: Kernel) -> Kernel:
 
 
 def _kept_tiles(kernel: Kernel) -> Kernel:
-    """`kernel` with each global buffer that is read after it was written held in scratch as well."""
-    body = [st for st in kernel.body if isinstance(st, Stage)]
+    """`kernel` with each global buffer that it reads after writing it held in scratch as well."""
+    body = list(stages(kernel.body))
     scratch = list(kernel.scratch)
     for buf in kernel.written:
         first = next(i for i, st in enumerate(body) if buf in st.writes)
@@ -187,12 +207,13 @@ def _from_tile(
 # ---- the grid ------------------------------------------------------------------------------------
 
 Axes = tuple[Expr, ...]
+Steps = tuple[dict[Expr, Expr], ...]
 
 
 def _product_split(kernel: Kernel) -> tuple[Axes, tuple[Axes, ...]] | None:
     """The grid by the first contraction: scalar axes, then the blocked groups; None without one."""
-    for st in kernel.body:
-        if not isinstance(st, Stage) or not isinstance(st.compute.fold, Reduce):
+    for st in stages(kernel.body):
+        if not isinstance(st.compute.fold, Reduce):
             continue
         own = set(st.compute.axes)
         full = replace(st, compute=replace(st.compute, axes=kernel.grid + st.compute.axes))
@@ -209,18 +230,20 @@ def _product_split(kernel: Kernel) -> tuple[Axes, tuple[Axes, ...]] | None:
     return None
 
 
-def _merged(axes: Axes) -> tuple[Expr | None, dict[Expr, Expr]]:
-    """One axis for several, and each of them decoded from it."""
+def _merged(axes: Axes) -> tuple[Expr | None, Steps]:
+    """One axis for several, and the substitutions that decode them, innermost pair first.
+
+    Simplified after each step, an address that is contiguous in the pair is linear in their axis.
+    """
     if len(axes) < 2:
-        return (axes[0] if axes else None), {}
-    one = axis("_".join(a.name for a in axes), simplify(product([a.extent for a in axes])))
-    mapping: dict[Expr, Expr] = {}
-    rest = one
-    for a in reversed(axes[1:]):
-        mapping[a] = rest % a.extent
-        rest = rest // a.extent
-    mapping[axes[0]] = rest
-    return one, mapping
+        return (axes[0] if axes else None), ()
+    steps: list[dict[Expr, Expr]] = []
+    inner = axes[-1]
+    for a in reversed(axes[:-1]):
+        one = axis(f"{a.name}_{inner.name}", simplify(a.extent * inner.extent))
+        steps.append({a: one // inner.extent, inner: one % inner.extent})
+        inner = one
+    return inner, tuple(steps)
 
 
 # ---- the stages ----------------------------------------------------------------------------------
@@ -228,19 +251,19 @@ def _merged(axes: Axes) -> tuple[Expr | None, dict[Expr, Expr]]:
 
 def _planned(kernel: Kernel, points: Axes, blocked: tuple[Axes, ...]) -> Plan:
     """The plan with `points` as one scalar axis and each group of `blocked` as one dimension."""
-    point, mapping = _merged(points)
+    point, steps = _merged(points)
     grid: list[Along] = []
     for group in blocked:
         one, decoded = _merged(group)
-        mapping |= decoded
+        steps += decoded
         if one is not None:
             most = SQUARE if len(blocked) > 1 or points else STREAM
             grid.append(Along(one, Block(Role.GRID, one.extent, most)))
     flat = {b: replace(b, shape=_row(b)) for b in kernel.scratch}
     rows = {f: Block(Role.ROW, f.shape[0]) if f.shape else None for f in flat.values()}
     draft = Plan(kernel, point, tuple(grid), (), rows)
-    stages = [_tiled(draft, _flattened(st, mapping, flat)) for st in kernel.body if isinstance(st, Stage)]
-    return _with_least(replace(draft, stages=tuple(stages)))
+    tiled = [_tiled(draft, _flattened(st, steps, flat)) for st in stages(kernel.body)]
+    return _with_least(replace(draft, stages=tuple(tiled)))
 
 
 def _row(b: Buf) -> tuple[Expr, ...]:
@@ -249,7 +272,7 @@ def _row(b: Buf) -> tuple[Expr, ...]:
     return () if size is ONE else (size,)
 
 
-def _flattened(st: Stage, mapping: dict[Expr, Expr], flat: dict[Buf, Buf]) -> Stage:
+def _flattened(st: Stage, steps: Steps, flat: dict[Buf, Buf]) -> Stage:
     """`st` with its own axes as one, its folded axes as one, and scratch as rows."""
     c = st.compute
     own, decoded = _merged(c.axes)
@@ -258,7 +281,9 @@ def _flattened(st: Stage, mapping: dict[Expr, Expr], flat: dict[Buf, Buf]) -> St
     if isinstance(fold, Reduce):
         fold = replace(fold, axes=() if folded is None else (folded,))
     compute = Compute(() if own is None else (own,), c.values, fold, c.where)
-    every = {**mapping, **decoded, **more}
+    st = replace(st, compute=compute)
+    for step in (*steps, *decoded, *more):
+        st = simplify_stage(substitute_stage(st, step))
 
     def place(buf: Buf, idx: tuple[Expr, ...]) -> tuple[Expr, ...]:
         return (offset(buf, idx),) if flat[buf].shape else ()
@@ -268,9 +293,7 @@ def _flattened(st: Stage, mapping: dict[Expr, Expr], flat: dict[Buf, Buf]) -> St
             return load(flat[node.attr], *place(node.attr, node.args))
         return None
 
-    st = map_stage(
-        substitute_stage(replace(st, compute=compute), every), lambda e: rewrite(e, visit)
-    )
+    st = map_stage(st, lambda e: rewrite(e, visit))
     targets = tuple((flat[b], place(b, idx)) if b in flat else (b, idx) for b, idx in st.targets)
     return simplify_stage(replace(st, targets=targets))
 
@@ -305,7 +328,8 @@ def _check_scratch(p: Plan, st: Stage) -> None:
     places += [(ld.attr, ld.args, c.all_axes) for e in st.exprs() for ld in loads(e)]
     for buf, idx, axes in places:
         if buf in p.rows and idx and not (idx[0] in axes and equal(idx[0].extent, buf.shape[0])):
-            raise _refuse(p.kernel, st.name, f"{buf.name} is used at {idx[0]}, not whole by one axis")
+            why = f"{buf.name} is used at {idx[0]}, not whole by one axis"
+            raise _refuse(p.kernel, st.name, why)
     if st.when is not None and any(b in p.rows for b in st.writes):
         raise _refuse(p.kernel, st.name, "scratch is written under a condition")
 
@@ -333,7 +357,7 @@ def _factors(p: Plan, st: Stage, domain: tuple[Along, ...]) -> tuple[Factor, Fac
         if side is None:
             return None
         held[side].append(g)
-    if held[0] and not _in_bounds(p, right) or held[1] and not _in_bounds(p, left):
+    if (held[0] and not _in_bounds(p, right)) or (held[1] and not _in_bounds(p, left)):
         return None
     return (
         Factor(left, (domain[0], folded), tuple(held[0])),
@@ -363,7 +387,7 @@ def _with_least(p: Plan) -> Plan:
     def factor(f: Factor) -> Factor:
         return replace(f, dims=(along(f.dims[0]), along(f.dims[1])))
 
-    stages = tuple(
+    tiled = tuple(
         Tiled(
             t.stage,
             along(t.own) if t.own else None,
@@ -373,4 +397,4 @@ def _with_least(p: Plan) -> Plan:
         for t in p.stages
     )
     rows = {b: block(r) if r else None for b, r in p.rows.items()}
-    return replace(p, grid=tuple(map(along, p.grid)), stages=stages, rows=rows)
+    return replace(p, grid=tuple(map(along, p.grid)), stages=tiled, rows=rows)

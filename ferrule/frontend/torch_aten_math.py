@@ -1,4 +1,5 @@
 """ATen rules: arithmetic, comparisons, mathematics, casts, creation, reductions and scans."""
+
 from __future__ import annotations
 
 import math
@@ -55,10 +56,20 @@ _binary("nextafter.default", op="nextafter")
 _binary("bitwise_and.Tensor", "bitwise_and.Scalar", "bitwise_and.Scalar_Tensor", op="bitwise_and")
 _binary("bitwise_or.Tensor", "bitwise_or.Scalar", "bitwise_or.Scalar_Tensor", op="bitwise_or")
 _binary("bitwise_xor.Tensor", "bitwise_xor.Scalar", "bitwise_xor.Scalar_Tensor", op="bitwise_xor")
-_binary("bitwise_left_shift.Tensor", "bitwise_left_shift.Tensor_Scalar", "__lshift__.Tensor", "__lshift__.Scalar",
-        op="shl")
-_binary("bitwise_right_shift.Tensor", "bitwise_right_shift.Tensor_Scalar", "__rshift__.Tensor", "__rshift__.Scalar",
-        op="shr")
+_binary(
+    "bitwise_left_shift.Tensor",
+    "bitwise_left_shift.Tensor_Scalar",
+    "__lshift__.Tensor",
+    "__lshift__.Scalar",
+    op="shl",
+)
+_binary(
+    "bitwise_right_shift.Tensor",
+    "bitwise_right_shift.Tensor_Scalar",
+    "__rshift__.Tensor",
+    "__rshift__.Scalar",
+    op="shr",
+)
 
 
 @aten("div.Tensor_mode", "div.Scalar_mode")
@@ -138,10 +149,50 @@ def _unary(name: str, op: str | None = None) -> None:
         return getattr(ops, op or name)(cx.b, cx.value(x, cx.dtype))
 
 
-for _name in ("sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "asin", "acos",
-              "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "erf", "erfc", "erfinv", "sigmoid", "lgamma",
-              "digamma", "floor", "ceil", "trunc", "round", "neg", "abs", "relu", "reciprocal", "silu", "mish",
-              "selu", "relu6", "hardswish", "hardsigmoid", "square"):
+for _name in (
+    "sqrt",
+    "rsqrt",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log2",
+    "log10",
+    "log1p",
+    "sin",
+    "cos",
+    "tan",
+    "asin",
+    "acos",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "acosh",
+    "atanh",
+    "erf",
+    "erfc",
+    "erfinv",
+    "sigmoid",
+    "lgamma",
+    "digamma",
+    "floor",
+    "ceil",
+    "trunc",
+    "round",
+    "neg",
+    "abs",
+    "relu",
+    "reciprocal",
+    "silu",
+    "mish",
+    "selu",
+    "relu6",
+    "hardswish",
+    "hardsigmoid",
+    "square",
+):
     _unary(_name)
 _unary("fix", "trunc")
 _unary("absolute", "abs")
@@ -155,7 +206,11 @@ def _sign(cx: Context, x: Value) -> Value:
     if x.dtype == boolean:
         return x
     sign = ops.sign(cx.b, x)
-    return ops.select(cx.b, ops.isnan(cx.b, x), ops.full(cx.b, (), 0, x.dtype), sign) if x.dtype.is_float else sign
+    return (
+        ops.select(cx.b, ops.isnan(cx.b, x), ops.full(cx.b, (), 0, x.dtype), sign)
+        if x.dtype.is_float
+        else sign
+    )
 
 
 def _classify(name: str, of_integer: bool) -> None:
@@ -196,7 +251,9 @@ def _leaky_relu(cx: Context, x: Value, slope: float = 0.01) -> Value:
 
 
 @aten("elu.default")
-def _elu(cx: Context, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Value:
+def _elu(
+    cx: Context, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
+) -> Value:
     return ops.elu(cx.b, x, alpha, scale, input_scale)
 
 
@@ -263,10 +320,27 @@ def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Val
 # ---- casts and creation -------------------------------------------------------------------------
 
 
-@aten("_to_copy.default", "clone.default", "alias.default", "contiguous.default", "detach.default", "lift_fresh_copy.default",
-      "to.dtype", "to.dtype_layout", "to.device", "type_as.default", "positive.default", "real.default",
-      "alias_copy.default", "detach_copy.default", "lift.default", "conj.default", "_conj.default",
-      "resolve_conj.default", "resolve_neg.default")
+@aten(
+    "_to_copy.default",
+    "clone.default",
+    "alias.default",
+    "contiguous.default",
+    "detach.default",
+    "lift_fresh_copy.default",
+    "to.dtype",
+    "to.dtype_layout",
+    "to.device",
+    "type_as.default",
+    "positive.default",
+    "real.default",
+    "alias_copy.default",
+    "detach_copy.default",
+    "lift.default",
+    "conj.default",
+    "_conj.default",
+    "resolve_conj.default",
+    "resolve_neg.default",
+)
 def _copy(cx: Context, x: Value, *_: Any, **__: Any) -> Value:
     return ops.cast(cx.b, x, cx.dtype)
 
@@ -276,7 +350,9 @@ def _copy_from(cx: Context, x: Value, source: Value, *_: Any) -> Value:
     return ops.expand(cx.b, ops.cast(cx.b, source, x.dtype), x.shape)
 
 
-@aten("dropout.default", "native_dropout.default", "alpha_dropout.default", "feature_dropout.default")
+@aten(
+    "dropout.default", "native_dropout.default", "alpha_dropout.default", "feature_dropout.default"
+)
 def _dropout(cx: Context, x: Value, p: float = 0.5, train: bool = False) -> Any:
     if train and p:
         raise UnsupportedError("dropout while training")
@@ -297,8 +373,19 @@ def _filled(names: tuple[str, ...], value: int) -> None:
         return ops.full(cx.b, cx.shape, value, cx.dtype)
 
 
-_filled(("zeros.default", "zeros_like.default", "new_zeros.default", "empty.memory_format", "empty_like.default",
-         "new_empty.default", "empty_strided.default", "new_empty_strided.default"), 0)
+_filled(
+    (
+        "zeros.default",
+        "zeros_like.default",
+        "new_zeros.default",
+        "empty.memory_format",
+        "empty_like.default",
+        "new_empty.default",
+        "empty_strided.default",
+        "new_empty_strided.default",
+    ),
+    0,
+)
 _filled(("ones.default", "ones_like.default", "new_ones.default"), 1)
 
 
@@ -321,15 +408,22 @@ def _arange(cx: Context, *args: Any, **__: Any) -> Value:
 
 @aten("linspace.default")
 def _linspace(cx: Context, start: float, end: float, steps: int, **_: Any) -> Value:
-    if not cx.dtype.is_float or not isinstance(start, int | float) or not isinstance(end, int | float):
+    if (
+        not cx.dtype.is_float
+        or not isinstance(start, int | float)
+        or not isinstance(end, int | float)
+    ):
         raise UnsupportedError("linspace of integers or tensors")
     if steps < 2:
         return ops.full(cx.b, cx.shape, start, cx.dtype)
     step = (end - start) / (steps - 1)
     i = ops.cast(cx.b, ops.iota(cx.b, cx.shape, 0), cx.dtype.compute)
     near = ops.add(cx.b, ops.mul(cx.b, i, step), start)
-    far = ops.sub(cx.b, ops.full(cx.b, (), end, i.dtype), ops.mul(cx.b, ops.sub(cx.b, ops.full(
-        cx.b, (), steps - 1, i.dtype), i), step))
+    far = ops.sub(
+        cx.b,
+        ops.full(cx.b, (), end, i.dtype),
+        ops.mul(cx.b, ops.sub(cx.b, ops.full(cx.b, (), steps - 1, i.dtype), i), step),
+    )
     return ops.select(cx.b, ops.lt(cx.b, i, ops.full(cx.b, (), steps // 2, i.dtype)), near, far)
 
 
@@ -377,22 +471,57 @@ def _logsumexp(cx: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
 
 
 @aten("var.correction", "var.dim")
-def _var(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None, keepdim: bool = False
-         ) -> Value:
-    return ops.var(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction), keepdims=_keep(unbiased, keepdim))
+def _var(
+    cx: Context,
+    x: Value,
+    dim: Any = None,
+    *unbiased: Any,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> Value:
+    return ops.var(
+        cx.b,
+        x,
+        _dims(x, dim),
+        correction=_correction(unbiased, correction),
+        keepdims=_keep(unbiased, keepdim),
+    )
 
 
 @aten("std.correction", "std.dim")
-def _std(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None, keepdim: bool = False
-         ) -> Value:
-    return ops.std(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction), keepdims=_keep(unbiased, keepdim))
+def _std(
+    cx: Context,
+    x: Value,
+    dim: Any = None,
+    *unbiased: Any,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> Value:
+    return ops.std(
+        cx.b,
+        x,
+        _dims(x, dim),
+        correction=_correction(unbiased, correction),
+        keepdims=_keep(unbiased, keepdim),
+    )
 
 
 @aten("var_mean.correction", "var_mean.dim")
-def _var_mean(cx: Context, x: Value, dim: Any = None, *unbiased: Any, correction: float | None = None,
-              keepdim: bool = False) -> Any:
-    return ops.var_mean(cx.b, x, _dims(x, dim), correction=_correction(unbiased, correction),
-                        keepdims=_keep(unbiased, keepdim))
+def _var_mean(
+    cx: Context,
+    x: Value,
+    dim: Any = None,
+    *unbiased: Any,
+    correction: float | None = None,
+    keepdim: bool = False,
+) -> Any:
+    return ops.var_mean(
+        cx.b,
+        x,
+        _dims(x, dim),
+        correction=_correction(unbiased, correction),
+        keepdims=_keep(unbiased, keepdim),
+    )
 
 
 def _correction(unbiased: tuple[Any, ...], correction: float | None) -> float:
@@ -423,12 +552,20 @@ def _arg(cx: Context, name: str, x: Value, dim: int | None, keepdim: bool) -> Va
 
 @aten("max.dim")
 def _max_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
-    return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else ops.max_with_index(cx.b, x, dim, keepdims=keepdim)
+    return (
+        (x, ops.full(cx.b, (), 0, i64))
+        if x.rank == 0
+        else ops.max_with_index(cx.b, x, dim, keepdims=keepdim)
+    )
 
 
 @aten("min.dim")
 def _min_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
-    return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else ops.min_with_index(cx.b, x, dim, keepdims=keepdim)
+    return (
+        (x, ops.full(cx.b, (), 0, i64))
+        if x.rank == 0
+        else ops.min_with_index(cx.b, x, dim, keepdims=keepdim)
+    )
 
 
 def _scan(name: str) -> None:
@@ -453,7 +590,9 @@ _scan_index("cummin")
 
 
 @aten("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
-def _vector_norm(cx: Context, x: Value, ord: float = 2, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
+def _vector_norm(
+    cx: Context, x: Value, ord: float = 2, dim: Any = None, keepdim: bool = False, **_: Any
+) -> Value:
     p = 2.0 if ord is None else float(ord)
     if not math.isfinite(p) or p <= 0:
         raise UnsupportedError(f"a vector norm of order {ord}")
@@ -475,4 +614,3 @@ def _log_softmax(cx: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
 @aten("prims.convert_element_type.default")
 def _convert(cx: Context, x: Value, dtype: Any) -> Value:
     return ops.cast(cx.b, x, dtype_of(dtype))
-

@@ -1,4 +1,5 @@
 """ATen rules: products, attention, normalisation, convolution, pooling, resizing."""
+
 from __future__ import annotations
 
 import math
@@ -25,7 +26,9 @@ def _linear(cx: Context, x: Value, w: Value, bias: Value | None = None) -> Value
 
 
 @aten("addmm.default", "baddbmm.default", "addmv.default", "addbmm.default")
-def _addmm(cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1) -> Value:
+def _addmm(
+    cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
+) -> Value:
     if x.rank == 3 and bias.rank == 2:
         raise UnsupportedError("addbmm")
     return ops.addmm(cx.b, bias, x, y, alpha=alpha, beta=beta)
@@ -37,8 +40,17 @@ def _einsum(cx: Context, spec: str, xs: list[Value], path: Any = None) -> Value:
 
 
 @aten("scaled_dot_product_attention.default")
-def _sdpa(cx: Context, q: Value, k: Value, v: Value, mask: Value | None = None, dropout: float = 0.0,
-          causal: bool = False, scale: float | None = None, enable_gqa: bool = False) -> Value:
+def _sdpa(
+    cx: Context,
+    q: Value,
+    k: Value,
+    v: Value,
+    mask: Value | None = None,
+    dropout: float = 0.0,
+    causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Value:
     if dropout:
         raise UnsupportedError("attention with dropout")
     if scale is None:
@@ -52,8 +64,16 @@ def _sdpa(cx: Context, q: Value, k: Value, v: Value, mask: Value | None = None, 
 
 
 @aten("_scaled_dot_product_flash_attention_for_cpu.default")
-def _flash(cx: Context, q: Value, k: Value, v: Value, dropout: float = 0.0, causal: bool = False,
-           attn_mask: Value | None = None, scale: float | None = None) -> Any:
+def _flash(
+    cx: Context,
+    q: Value,
+    k: Value,
+    v: Value,
+    dropout: float = 0.0,
+    causal: bool = False,
+    attn_mask: Value | None = None,
+    scale: float | None = None,
+) -> Any:
     out = _sdpa(cx, q, k, v, attn_mask, dropout, causal, scale)
     return out, ops.full(cx.b, cx.results[1].shape, 0, cx.results[1].dtype)
 
@@ -62,32 +82,62 @@ def _flash(cx: Context, q: Value, k: Value, v: Value, dropout: float = 0.0, caus
 
 
 @aten("layer_norm.default")
-def _layer_norm(cx: Context, x: Value, shape: Any, weight: Value | None = None, bias: Value | None = None,
-                eps: float = 1e-5, *_: Any) -> Value:
+def _layer_norm(
+    cx: Context,
+    x: Value,
+    shape: Any,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Value:
     return ops.layer_norm(cx.b, x, weight, bias, axes=len(shape), eps=eps)
 
 
 @aten("native_layer_norm.default")
-def _native_layer_norm(cx: Context, x: Value, shape: Any, weight: Value | None, bias: Value | None, eps: float) -> Any:
+def _native_layer_norm(
+    cx: Context, x: Value, shape: Any, weight: Value | None, bias: Value | None, eps: float
+) -> Any:
     mean, rstd = ops.layer_norm_stats(cx.b, x, axes=len(shape), eps=eps)
     return ops.layer_norm(cx.b, x, weight, bias, axes=len(shape), eps=eps), mean, rstd
 
 
 @aten("rms_norm.default")
-def _rms_norm(cx: Context, x: Value, shape: Any, weight: Value | None = None, eps: float | None = None) -> Value:
-    smallest = {"f64": 2.220446049250313e-16, "f16": 0.0009765625, "bf16": 0.0078125}.get(x.dtype.name, 1.1920929e-07)
+def _rms_norm(
+    cx: Context, x: Value, shape: Any, weight: Value | None = None, eps: float | None = None
+) -> Value:
+    smallest = {"f64": 2.220446049250313e-16, "f16": 0.0009765625, "bf16": 0.0078125}.get(
+        x.dtype.name, 1.1920929e-07
+    )
     return ops.rms_norm(cx.b, x, weight, axes=len(shape), eps=smallest if eps is None else eps)
 
 
 @aten("group_norm.default")
-def _group_norm(cx: Context, x: Value, groups: int, weight: Value | None = None, bias: Value | None = None,
-                eps: float = 1e-5, *_: Any) -> Value:
+def _group_norm(
+    cx: Context,
+    x: Value,
+    groups: int,
+    weight: Value | None = None,
+    bias: Value | None = None,
+    eps: float = 1e-5,
+    *_: Any,
+) -> Value:
     return ops.group_norm(cx.b, x, weight, bias, groups, eps)
 
 
 @aten("instance_norm.default")
-def _instance_norm(cx: Context, x: Value, weight: Value | None, bias: Value | None, mean: Value | None,
-                   var: Value | None, use_input_stats: bool, momentum: float, eps: float, *_: Any) -> Value:
+def _instance_norm(
+    cx: Context,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    use_input_stats: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Value:
     if not use_input_stats:
         assert mean is not None and var is not None
         return ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
@@ -95,16 +145,34 @@ def _instance_norm(cx: Context, x: Value, weight: Value | None, bias: Value | No
 
 
 @aten("_native_batch_norm_legit_no_training.default")
-def _batch_norm(cx: Context, x: Value, weight: Value | None, bias: Value | None, mean: Value, var: Value,
-                momentum: float, eps: float) -> Any:
+def _batch_norm(
+    cx: Context,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    var: Value,
+    momentum: float,
+    eps: float,
+) -> Any:
     y = ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
     rest = tuple(ops.full(cx.b, t.shape, 0, t.dtype) for t in cx.results[1:])
     return (y, *rest)
 
 
 @aten("batch_norm.default")
-def _batch_norm_eval(cx: Context, x: Value, weight: Value | None, bias: Value | None, mean: Value | None,
-                     var: Value | None, training: bool, momentum: float, eps: float, *_: Any) -> Value:
+def _batch_norm_eval(
+    cx: Context,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value | None,
+    var: Value | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    *_: Any,
+) -> Value:
     if training or mean is None or var is None:
         raise UnsupportedError("batch norm with the statistics of the batch")
     return ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
@@ -113,15 +181,34 @@ def _batch_norm_eval(cx: Context, x: Value, weight: Value | None, bias: Value | 
 # ---- convolution --------------------------------------------------------------------------------
 
 
-def _conv(cx: Context, x: Value, w: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any, groups: int,
-          transposed: bool = False, output_padding: Any = 0) -> Value:
+def _conv(
+    cx: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    transposed: bool = False,
+    output_padding: Any = 0,
+) -> Value:
     n = w.rank - 2
     single = x.rank == n + 1
     if single:
         x = ops.unsqueeze(cx.b, x, 0)
-    y = ops.conv(cx.b, x, w, bias, stride=pair(stride, n, 1), padding=_padding(padding, w, dilation, n),
-                 dilation=pair(dilation, n, 1), groups=groups, transposed=transposed,
-                 output_padding=pair(output_padding, n))
+    y = ops.conv(
+        cx.b,
+        x,
+        w,
+        bias,
+        stride=pair(stride, n, 1),
+        padding=_padding(padding, w, dilation, n),
+        dilation=pair(dilation, n, 1),
+        groups=groups,
+        transposed=transposed,
+        output_padding=pair(output_padding, n),
+    )
     return ops.squeeze(cx.b, y, (0,)) if single else y
 
 
@@ -130,26 +217,62 @@ def _padding(padding: Any, w: Value, dilation: Any, n: int) -> tuple[Any, ...]:
     if padding == "valid":
         return (0,) * n
     if padding == "same":
-        total = [simplify((k - 1) * d) for k, d in zip(w.shape[2:], pair(dilation, n, 1), strict=True)]
+        total = [
+            simplify((k - 1) * d) for k, d in zip(w.shape[2:], pair(dilation, n, 1), strict=True)
+        ]
         return tuple((t.attr // 2, t.attr - t.attr // 2) for t in total)
     return pair(padding, n)
 
 
 @aten("convolution.default")
-def _convolution(cx: Context, x: Value, w: Value, bias: Value | None, stride: Any, padding: Any, dilation: Any,
-                 transposed: bool, output_padding: Any, groups: int) -> Value:
+def _convolution(
+    cx: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    transposed: bool,
+    output_padding: Any,
+    groups: int,
+) -> Value:
     return _conv(cx, x, w, bias, stride, padding, dilation, groups, transposed, output_padding)
 
 
-@aten("conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding", "conv3d.padding")
-def _conv_nd(cx: Context, x: Value, w: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-             dilation: Any = 1, groups: int = 1) -> Value:
+@aten(
+    "conv1d.default",
+    "conv2d.default",
+    "conv3d.default",
+    "conv1d.padding",
+    "conv2d.padding",
+    "conv3d.padding",
+)
+def _conv_nd(
+    cx: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Value:
     return _conv(cx, x, w, bias, stride, padding, dilation, groups)
 
 
 @aten("conv_transpose1d.default", "conv_transpose2d.input", "conv_transpose3d.input")
-def _conv_transpose(cx: Context, x: Value, w: Value, bias: Value | None = None, stride: Any = 1, padding: Any = 0,
-                    output_padding: Any = 0, groups: int = 1, dilation: Any = 1) -> Value:
+def _conv_transpose(
+    cx: Context,
+    x: Value,
+    w: Value,
+    bias: Value | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> Value:
     return _conv(cx, x, w, bias, stride, padding, dilation, groups, True, output_padding)
 
 
@@ -163,16 +286,35 @@ def _batched(cx: Context, x: Value, n: int) -> tuple[Value, bool]:
 def _unbatched(cx: Context, y: Any, single: bool) -> Any:
     if not single:
         return y
-    return tuple(ops.squeeze(cx.b, v, (0,)) for v in y) if isinstance(y, tuple) else ops.squeeze(cx.b, y, (0,))
+    return (
+        tuple(ops.squeeze(cx.b, v, (0,)) for v in y)
+        if isinstance(y, tuple)
+        else ops.squeeze(cx.b, y, (0,))
+    )
 
 
 def _max_pool(n: int, indices: bool) -> Any:
-    def rule(cx: Context, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1,
-             ceil_mode: bool = False) -> Any:
+    def rule(
+        cx: Context,
+        x: Value,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        dilation: Any = 1,
+        ceil_mode: bool = False,
+    ) -> Any:
         k = pair(kernel, n)
         x, single = _batched(cx, x, n)
-        y = ops.max_pool(cx.b, x, k, pair(stride, n) if stride else k, pair(padding, n), pair(dilation, n, 1),
-                         ceil_mode, with_indices=indices)
+        y = ops.max_pool(
+            cx.b,
+            x,
+            k,
+            pair(stride, n) if stride else k,
+            pair(padding, n),
+            pair(dilation, n, 1),
+            ceil_mode,
+            with_indices=indices,
+        )
         return _unbatched(cx, y, single)
 
     return rule
@@ -184,12 +326,28 @@ for _n in (1, 2, 3):
 
 
 def _avg_pool(n: int) -> Any:
-    def rule(cx: Context, x: Value, kernel: Any, stride: Any = (), padding: Any = 0, ceil_mode: bool = False,
-             count_include_pad: bool = True, divisor_override: int | None = None) -> Any:
+    def rule(
+        cx: Context,
+        x: Value,
+        kernel: Any,
+        stride: Any = (),
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> Any:
         k = pair(kernel, n)
         x, single = _batched(cx, x, n)
-        y = ops.avg_pool(cx.b, x, k, pair(stride, n) if stride else k, pair(padding, n), ceil_mode=ceil_mode,
-                         count_include_pad=count_include_pad, divisor_override=divisor_override)
+        y = ops.avg_pool(
+            cx.b,
+            x,
+            k,
+            pair(stride, n) if stride else k,
+            pair(padding, n),
+            ceil_mode=ceil_mode,
+            count_include_pad=count_include_pad,
+            divisor_override=divisor_override,
+        )
         return _unbatched(cx, y, single)
 
     return rule
@@ -207,7 +365,9 @@ def _adaptive(n: int, name: str) -> Any:
 
 for _n in (1, 2, 3):
     aten(f"avg_pool{_n}d.default")(_avg_pool(_n))
-    aten(f"adaptive_avg_pool{_n}d.default", f"_adaptive_avg_pool{_n}d.default")(_adaptive(_n, "adaptive_avg_pool"))
+    aten(f"adaptive_avg_pool{_n}d.default", f"_adaptive_avg_pool{_n}d.default")(
+        _adaptive(_n, "adaptive_avg_pool")
+    )
 
 
 @aten("upsample_nearest1d.default", "upsample_nearest2d.default", "upsample_nearest3d.default")
@@ -215,7 +375,11 @@ def _nearest(cx: Context, x: Value, size: Any, *scales: float | None) -> Value:
     return ops.resize_nearest(cx.b, x, cx.shape[2:], _scales(scales, x.rank - 2))
 
 
-@aten("_upsample_nearest_exact1d.default", "_upsample_nearest_exact2d.default", "_upsample_nearest_exact3d.default")
+@aten(
+    "_upsample_nearest_exact1d.default",
+    "_upsample_nearest_exact2d.default",
+    "_upsample_nearest_exact3d.default",
+)
 def _nearest_exact(cx: Context, x: Value, size: Any, *scales: float | None) -> Value:
     return ops.resize_nearest(cx.b, x, cx.shape[2:], _scales(scales, x.rank - 2), exact=True)
 
@@ -227,12 +391,16 @@ def _nearest_vec(cx: Context, x: Value, size: Any, factors: Any) -> Value:
 
 @aten("upsample_linear1d.default", "upsample_bilinear2d.default", "upsample_trilinear3d.default")
 def _bilinear(cx: Context, x: Value, size: Any, align: bool, *scales: float | None) -> Value:
-    return ops.resize_linear(cx.b, x, cx.shape[2:], _scales(scales, x.rank - 2), align_corners=align)
+    return ops.resize_linear(
+        cx.b, x, cx.shape[2:], _scales(scales, x.rank - 2), align_corners=align
+    )
 
 
 @aten("upsample_linear1d.vec", "upsample_bilinear2d.vec", "upsample_trilinear3d.vec")
 def _bilinear_vec(cx: Context, x: Value, size: Any, align: bool, factors: Any) -> Value:
-    return ops.resize_linear(cx.b, x, cx.shape[2:], _scales(tuple(factors or ()), x.rank - 2), align_corners=align)
+    return ops.resize_linear(
+        cx.b, x, cx.shape[2:], _scales(tuple(factors or ()), x.rank - 2), align_corners=align
+    )
 
 
 def _scales(given: tuple[float | None, ...], n: int) -> tuple[float | None, ...]:
@@ -245,5 +413,3 @@ def _scales(given: tuple[float | None, ...], n: int) -> tuple[float | None, ...]
 @aten("embedding.default")
 def _embedding(cx: Context, weight: Value, indices: Value, *_: Any, **__: Any) -> Value:
     return ops.take(cx.b, weight, ops.cast(cx.b, indices, i64), 0)
-
-

@@ -1,4 +1,5 @@
 """ATen rules: views, joins, padding, indexing and scattering."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -16,9 +17,21 @@ _END = (1 << 63) - 1
 # ---- shapes and axes ----------------------------------------------------------------------------
 
 
-@aten("view.default", "reshape.default", "_unsafe_view.default", "view_copy.default", "_reshape_alias.default",
-      "flatten.using_ints", "unflatten.int", "squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default",
-      "squeeze_copy.dims", "unsqueeze_copy.default")
+@aten(
+    "view.default",
+    "reshape.default",
+    "_unsafe_view.default",
+    "view_copy.default",
+    "_reshape_alias.default",
+    "flatten.using_ints",
+    "unflatten.int",
+    "squeeze.default",
+    "squeeze.dim",
+    "squeeze.dims",
+    "unsqueeze.default",
+    "squeeze_copy.dims",
+    "unsqueeze_copy.default",
+)
 def _reshape(cx: Context, x: Value, *_: Any) -> Value:
     return ops.reshape(cx.b, x, cx.shape)
 
@@ -136,7 +149,9 @@ def _least(e: Expr, size: Expr) -> Expr:
 
 
 @aten("slice.Tensor", "slice_copy.Tensor")
-def _slice(cx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1) -> Value:
+def _slice(
+    cx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Value:
     size = x.shape[dim]
     begin = _bound(start, size, ZERO)
     stop = _bound(end, size, size)
@@ -155,8 +170,16 @@ def _select(cx: Context, x: Value, dim: int, index: Scalar) -> Value:
     return ops.select_index(cx.b, x, dim, _index_of(x, dim, index))
 
 
-@aten("split.Tensor", "split_with_sizes.default", "split_with_sizes_copy.default", "chunk.default", "split.sizes",
-      "tensor_split.indices", "tensor_split.sections", "split_copy.Tensor")
+@aten(
+    "split.Tensor",
+    "split_with_sizes.default",
+    "split_with_sizes_copy.default",
+    "chunk.default",
+    "split.sizes",
+    "tensor_split.indices",
+    "tensor_split.sections",
+    "split_copy.Tensor",
+)
 def _split(cx: Context, x: Value, _: Any = None, dim: int = 0, **__: Any) -> tuple[Value, ...]:
     return tuple(ops.split(cx.b, x, [t.shape[dim] for t in cx.results], dim))
 
@@ -173,11 +196,25 @@ def _narrow(cx: Context, x: Value, dim: int, start: Scalar, length: Scalar) -> V
 
 
 @aten("slice_scatter.default")
-def _slice_scatter(cx: Context, x: Value, src: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
-                   ) -> Value:
+def _slice_scatter(
+    cx: Context,
+    x: Value,
+    src: Value,
+    dim: int = 0,
+    start: Any = None,
+    end: Any = None,
+    step: int = 1,
+) -> Value:
     size = x.shape[dim]
-    return ops.slice_scatter(cx.b, x, ops.cast(cx.b, src, x.dtype), dim, _bound(start, size, ZERO),
-                             _bound(end, size, size), step)
+    return ops.slice_scatter(
+        cx.b,
+        x,
+        ops.cast(cx.b, src, x.dtype),
+        dim,
+        _bound(start, size, ZERO),
+        _bound(end, size, size),
+        step,
+    )
 
 
 @aten("select_scatter.default")
@@ -186,7 +223,9 @@ def _select_scatter(cx: Context, x: Value, src: Value, dim: int, index: Scalar) 
 
 
 @aten("diagonal_scatter.default")
-def _diagonal_scatter(cx: Context, x: Value, src: Value, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Value:
+def _diagonal_scatter(
+    cx: Context, x: Value, src: Value, offset: int = 0, dim1: int = 0, dim2: int = 1
+) -> Value:
     return ops.diagonal_scatter(cx.b, x, ops.cast(cx.b, src, x.dtype), offset, dim1, dim2)
 
 
@@ -239,7 +278,9 @@ def _replication(cx: Context, x: Value, padding: Any) -> Value:
 
 def _integer(cx: Context, index: Value) -> Value:
     if not index.dtype.is_int:
-        raise UnsupportedError(f"indexing with a tensor of {index.dtype.name}, whose result has a size that is not known")
+        raise UnsupportedError(
+            f"indexing with a tensor of {index.dtype.name}, whose result has a size that is not known"
+        )
     return ops.cast(cx.b, index, i64)
 
 
@@ -263,20 +304,39 @@ def _gather(cx: Context, x: Value, dim: int, index: Value, **_: Any) -> Value:
 
 
 @aten("index_put.default", "_unsafe_index_put.default")
-def _index_put(cx: Context, x: Value, indices: Any, values: Value, accumulate: bool = False) -> Value:
+def _index_put(
+    cx: Context, x: Value, indices: Any, values: Value, accumulate: bool = False
+) -> Value:
     if accumulate and x.dtype.kind == "b":
         raise UnsupportedError("index_put that accumulates bools")
-    return ops.index_put(cx.b, x, tuple(None if i is None else _integer(cx, i) for i in indices),
-                         ops.cast(cx.b, values, x.dtype), accumulate)
+    return ops.index_put(
+        cx.b,
+        x,
+        tuple(None if i is None else _integer(cx, i) for i in indices),
+        ops.cast(cx.b, values, x.dtype),
+        accumulate,
+    )
 
 
-def _scattered(cx: Context, x: Value, dim: int, index: Value, source: Operand, reduce: str | None,
-               include_self: bool = True) -> Value:
+def _scattered(
+    cx: Context,
+    x: Value,
+    dim: int,
+    index: Value,
+    source: Operand,
+    reduce: str | None,
+    include_self: bool = True,
+) -> Value:
     if not x.rank or not index.rank:
         raise UnsupportedError("scatter into or by a 0-d tensor")
-    value = ops.cast(cx.b, source, x.dtype) if isinstance(source, Value) else ops.full(
-        cx.b, index.shape, source, x.dtype)  # type: ignore[arg-type]
-    return ops.scatter(cx.b, x, dim, _integer(cx, index), value, reduce=reduce, include_self=include_self)
+    value = (
+        ops.cast(cx.b, source, x.dtype)
+        if isinstance(source, Value)
+        else ops.full(cx.b, index.shape, source, x.dtype)
+    )  # type: ignore[arg-type]
+    return ops.scatter(
+        cx.b, x, dim, _integer(cx, index), value, reduce=reduce, include_self=include_self
+    )
 
 
 @aten("scatter.src", "scatter.value")
@@ -285,7 +345,9 @@ def _scatter_set(cx: Context, x: Value, dim: int, index: Value, source: Operand)
 
 
 @aten("scatter.reduce", "scatter.value_reduce")
-def _scatter_named(cx: Context, x: Value, dim: int, index: Value, source: Operand, *, reduce: str) -> Value:
+def _scatter_named(
+    cx: Context, x: Value, dim: int, index: Value, source: Operand, *, reduce: str
+) -> Value:
     return _scattered(cx, x, dim, index, source, {"add": "sum", "multiply": "prod"}[reduce])
 
 
@@ -295,14 +357,24 @@ def _scatter_add(cx: Context, x: Value, dim: int, index: Value, source: Value) -
 
 
 @aten("scatter_reduce.two")
-def _scatter_reduce(cx: Context, x: Value, dim: int, index: Value, source: Value, reduce: str, *,
-                    include_self: bool = True) -> Value:
+def _scatter_reduce(
+    cx: Context,
+    x: Value,
+    dim: int,
+    index: Value,
+    source: Value,
+    reduce: str,
+    *,
+    include_self: bool = True,
+) -> Value:
     name = {"sum": "sum", "prod": "prod", "mean": "mean", "amax": "max", "amin": "min"}[reduce]
     return _scattered(cx, x, dim, index, source, name, include_self)
 
 
 @aten("index_add.default")
-def _index_add(cx: Context, x: Value, dim: int, index: Value, source: Value, alpha: Any = 1) -> Value:
+def _index_add(
+    cx: Context, x: Value, dim: int, index: Value, source: Value, alpha: Any = 1
+) -> Value:
     if not x.rank:
         raise UnsupportedError("index_add into a 0-d tensor")
     scaled = source if alpha == 1 else ops.mul(cx.b, source, cx.value(alpha, source.dtype))

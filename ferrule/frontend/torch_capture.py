@@ -62,7 +62,9 @@ def export_decompositions() -> dict[Any, Any]:
     return table  # type: ignore[no-any-return]
 
 
-def through_aot(gm: Any, example_inputs: Sequence[Any], compile_captured: Inner) -> Callable[..., Any]:
+def through_aot(
+    gm: Any, example_inputs: Sequence[Any], compile_captured: Inner
+) -> Callable[..., Any]:
     """`gm` functionalised by AOTAutograd and compiled by `compile_captured(graph_module, params)`.
 
     `params` are the placeholders that are parameters or buffers which the graph does not change. The result takes gm's inputs. It
@@ -71,8 +73,10 @@ def through_aot(gm: Any, example_inputs: Sequence[Any], compile_captured: Inner)
     from torch._functorch.aot_autograd import aot_module_simplified
     from torch._guards import TracingContext
 
-    owned = [*dict(gm.named_parameters(remove_duplicate=False)).values(),
-             *dict(gm.named_buffers(remove_duplicate=False)).values()]
+    owned = [
+        *dict(gm.named_parameters(remove_duplicate=False)).values(),
+        *dict(gm.named_buffers(remove_duplicate=False)).values(),
+    ]
     given = [*owned, *example_inputs]
     made: list[Any] = []
 
@@ -83,8 +87,11 @@ def through_aot(gm: Any, example_inputs: Sequence[Any], compile_captured: Inner)
         holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
         aligned = len(holders) == len(given)
         fixed = _unchanged(meta, len(owned)) if aligned else frozenset()
-        params = {n: given[i] for i, n in enumerate(holders)
-                  if i in fixed and isinstance(given[i], torch.Tensor)}
+        params = {
+            n: given[i]
+            for i, n in enumerate(holders)
+            if i in fixed and isinstance(given[i], torch.Tensor)
+        }
         run = compile_captured(graph, params)
 
         def boxed(args: list[Any]) -> list[Any]:
@@ -98,8 +105,13 @@ def through_aot(gm: Any, example_inputs: Sequence[Any], compile_captured: Inner)
         return boxed
 
     with keep_whole() if not torch.is_grad_enabled() else contextlib.nullcontext():
-        wrapped = aot_module_simplified(gm, list(example_inputs), fw_compiler=inner, inference_compiler=inner,
-                                        decompositions=decompositions())
+        wrapped = aot_module_simplified(
+            gm,
+            list(example_inputs),
+            fw_compiler=inner,
+            inference_compiler=inner,
+            decompositions=decompositions(),
+        )
     if not made:
         return wrapped
     run = made[0]
@@ -110,7 +122,9 @@ def _unchanged(meta: Any, owned: int) -> frozenset[int]:
     """The positions of inputs that are parameters or buffers, and that the graph does not write to."""
     if meta is None:
         return frozenset(range(owned))
-    written = {i for i, info in enumerate(meta.input_info) if info.mutates_data or info.mutates_metadata}
+    written = {
+        i for i, info in enumerate(meta.input_info) if info.mutates_data or info.mutates_metadata
+    }
     return frozenset({*range(owned), *meta.static_input_indices} - written)
 
 
@@ -127,6 +141,8 @@ def _needs_no_wrapper(meta: Any) -> bool:
         and not meta.is_rng_op_functionalized
         and meta.num_graphsafe_rng_states == 0
         and not any(o.requires_grad for o in meta.output_info)
-        and all(type(m).__name__ == "PlainTensorMeta"
-                for m in (*meta.subclass_inp_meta, *meta.subclass_fw_graph_out_meta))
+        and all(
+            type(m).__name__ == "PlainTensorMeta"
+            for m in (*meta.subclass_inp_meta, *meta.subclass_fw_graph_out_meta)
+        )
     )

@@ -1,4 +1,5 @@
 """FX to Graph: ATen nodes through the table, sympy sizes as Exprs, PyTorch dtypes as ours."""
+
 from __future__ import annotations
 
 import operator
@@ -64,7 +65,9 @@ def _strange(fake: Any) -> str | None:
 
 
 def _unbacked(size: Any) -> bool:
-    return not isinstance(size, int) and any(str(s).startswith("u") for s in size.node.expr.free_symbols)
+    return not isinstance(size, int) and any(
+        str(s).startswith("u") for s in size.node.expr.free_symbols
+    )
 
 
 def order_of(fake: Any) -> tuple[int, ...] | None:
@@ -111,12 +114,17 @@ class Converter:
         types = tuple(None if v is None else self._type(v) for v in fakes(node))
         cx = Context(self.b, tuple(t for t in types if t is not None), lambda: self._common(node))
         try:
-            out = rule_for(node)(cx, *(self._argument(a) for a in node.args),
-                                 **{k: self._argument(v) for k, v in node.kwargs.items()})
+            out = rule_for(node)(
+                cx,
+                *(self._argument(a) for a in node.args),
+                **{k: self._argument(v) for k, v in node.kwargs.items()},
+            )
         except FerruleError as error:
             raise type(error)(f"{node.target}: {error}{self._where()}") from error
         except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-            raise CompileError(f"{node.target}: {type(error).__name__}: {error}{self._where()}") from error
+            raise CompileError(
+                f"{node.target}: {type(error).__name__}: {error}{self._where()}"
+            ) from error
         results = iter(out if isinstance(out, tuple) else (out,))
         fixed = tuple(None if t is None else self._fitted(next(results), t, node) for t in types)
         self.env[node] = fixed if isinstance(node.meta["val"], tuple | list) else fixed[0]
@@ -140,7 +148,9 @@ class Converter:
         v = ops.cast(self.b, v, t.dtype)
         if v.shape == t.shape:
             return v
-        if v.rank != t.rank or any(a.is_const and b.is_const for a, b in zip(v.shape, t.shape, strict=True) if a is not b):
+        if v.rank != t.rank or any(
+            a.is_const and b.is_const for a, b in zip(v.shape, t.shape, strict=True) if a is not b
+        ):
             raise CompileError(f"{node.target} gave {v.type} where {t} was expected{self._where()}")
         return ops.reshape(self.b, v, t.shape)
 
@@ -168,7 +178,11 @@ class Converter:
         import torch
 
         pair = [x.meta["val"] if type(x).__name__ == "Node" else x for x in node.args[:2]]
-        like = {"SymInt": 1, "SymFloat": 1.0, "SymBool": True}  # reading a symbolic number would make it a constant
+        like = {
+            "SymInt": 1,
+            "SymFloat": 1.0,
+            "SymBool": True,
+        }  # reading a symbolic number would make it a constant
         return dtype_of(torch.result_type(*[like.get(type(x).__name__, x) for x in pair]))
 
     def build(self, outputs: Iterable[Any]) -> tuple[Graph, list[tuple[int, ...] | None]]:
@@ -179,8 +193,10 @@ class Converter:
         """
         nodes = list(outputs)
         orders = [order_of(n.meta["val"]) for n in nodes]
-        results = [self.env[n] if o is None else ops.transpose(self.b, self.env[n], o)
-                   for n, o in zip(nodes, orders, strict=True)]
+        results = [
+            self.env[n] if o is None else ops.transpose(self.b, self.env[n], o)
+            for n, o in zip(nodes, orders, strict=True)
+        ]
         graph = self.b.build(results)
         known = {s for v in graph.inputs for s in v.shape}
         needed: set[Expr] = set()
@@ -190,8 +206,12 @@ class Converter:
         for n in graph.nodes:
             for _, a in n.attrs:
                 needed |= {d for e in _exprs(a) for d in dims(e)}
-        extra = [Value(d.name, tensor((), i64)) for d in sorted(needed - known, key=lambda d: d.name)]
-        return Graph(graph.name, (*graph.inputs, *extra), graph.params, graph.nodes, graph.outputs), orders
+        extra = [
+            Value(d.name, tensor((), i64)) for d in sorted(needed - known, key=lambda d: d.name)
+        ]
+        return Graph(
+            graph.name, (*graph.inputs, *extra), graph.params, graph.nodes, graph.outputs
+        ), orders
 
 
 def _exprs(a: Any) -> Iterable[Expr]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from ferrule.base import config, log
-from ferrule.base.errors import CompileError, FerruleError, InputError
+from ferrule.base.errors import CompileError, FerruleError, InputError, InputTypeError
 from ferrule.frontend.torch_convert import Converter
 from ferrule.frontend.torch_run import Bound
 from ferrule.frontend.torch_segments import Segment, segments
@@ -67,7 +67,9 @@ class Plan:
         self.graph = graph_module.graph
         self.params = dict(params)
         self.placeholders = [n for n in nodes if n.op == "placeholder"]
-        self.attributes = {n: _attribute(graph_module, n.target) for n in nodes if n.op == "get_attr"}
+        self.attributes = {
+            n: _attribute(graph_module, n.target) for n in nodes if n.op == "get_attr"
+        }
         results = next(n for n in nodes if n.op == "output").args[0]
         self.results = list(results) if isinstance(results, tuple | list) else [results]
         self.steps = self._compile(compile_graph, count_fallback)
@@ -79,6 +81,20 @@ class Plan:
             return self.direct(args)
         with torch.no_grad():
             return self._interpret(args)
+
+    def check(self, args: Sequence[Any]) -> None:
+        """Raise InputTypeError for an argument that is no tensor of its placeholder's dtype on the CPU."""
+        for n, x in zip(self.placeholders, args, strict=True):
+            wanted = n.meta["val"]
+            if not isinstance(wanted, torch.Tensor):
+                continue
+            if not isinstance(x, torch.Tensor) or x.dtype is not wanted.dtype or not x.is_cpu:
+                shown = (
+                    f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
+                )
+                raise InputTypeError(
+                    f"the argument {n.name} must be a tensor of {wanted.dtype} on the CPU, not {shown}"
+                )
 
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""
@@ -136,8 +152,10 @@ class Plan:
             program = _compiled(compile_graph, graph)
         except FerruleError as error:
             raise _RefusedError(current, str(error)) from error
-        names = [v.name for v in graph.inputs[len(inputs):]]
-        shifts = {len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)}
+        names = [v.name for v in graph.inputs[len(inputs) :]]
+        shifts = {
+            len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
+        }
         inputs += [self._symbol(name) for name in names]
         return Step(s, Bound(program, orders, shifts), inputs, params)
 
@@ -153,7 +171,11 @@ class Plan:
         """Let each step drop the values that no later one needs."""
         last: dict[Any, int] = {}
         for i, step in enumerate(steps):
-            for n in step.inputs if step.bound is not None else [*step.segment.inputs, *step.segment.nodes]:
+            for n in (
+                step.inputs
+                if step.bound is not None
+                else [*step.segment.inputs, *step.segment.nodes]
+            ):
                 last[n] = i
             for n in step.segment.outputs:
                 last[n] = i
@@ -169,12 +191,18 @@ class Plan:
         step = self.steps[0]
         at = {n: i for i, n in enumerate(self.placeholders)}
         outputs = step.segment.outputs
-        if any(n not in at for n in (*step.inputs, *step.params)) or any(r not in outputs for r in self.results):
+        if any(n not in at for n in (*step.inputs, *step.params)) or any(
+            r not in outputs for r in self.results
+        ):
             return None
         results = tuple(outputs.index(r) for r in self.results)
         assert step.bound is not None
-        return Direct(step.bound, tuple(at[n] for n in step.inputs), tuple(at[n] for n in step.params),
-                      None if results == tuple(range(len(outputs))) else results)
+        return Direct(
+            step.bound,
+            tuple(at[n] for n in step.inputs),
+            tuple(at[n] for n in step.params),
+            None if results == tuple(range(len(outputs))) else results,
+        )
 
     # ---- running --------------------------------------------------------------------------------
 
@@ -209,7 +237,9 @@ def _compiled(compile_graph: CompileGraph, graph: Any) -> Any:
     except FerruleError:
         raise
     except Exception as error:
-        raise CompileError(f"a defect of ferrule, please report it: {type(error).__name__}: {error}") from error
+        raise CompileError(
+            f"a defect of ferrule, please report it: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _value(a: Any, env: dict[Any, Any]) -> Any:
@@ -217,7 +247,10 @@ def _value(a: Any, env: dict[Any, Any]) -> Any:
     if isinstance(a, torch.fx.Node):
         if a not in env:
             target: Any = a.target
-            env[a] = target(*(_value(x, env) for x in a.args), **{k: _value(v, env) for k, v in a.kwargs.items()})
+            env[a] = target(
+                *(_value(x, env) for x in a.args),
+                **{k: _value(v, env) for k, v in a.kwargs.items()},
+            )
         return env[a]
     if isinstance(a, list | tuple):
         return type(a)([_value(x, env) for x in a])

@@ -7,6 +7,7 @@
 What is not needed on every call is settled when `Bound` is made: a call makes its inputs dense, looks its sizes up in the
 signature's table, takes an output tensor from each pool, and passes addresses.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -22,9 +23,21 @@ from ferrule.base.errors import InputError, InputTypeError
 _POOLED_BYTES = 1 << 20
 _KEPT = 4
 _PROBE_BYTES = 8
-_TORCH = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i8": torch.int8,
-          "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "u8": torch.uint8, "u16": torch.uint16,
-          "u32": torch.uint32, "u64": torch.uint64, "bool": torch.bool}
+_TORCH = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i8": torch.int8,
+    "i16": torch.int16,
+    "i32": torch.int32,
+    "i64": torch.int64,
+    "u8": torch.uint8,
+    "u16": torch.uint16,
+    "u32": torch.uint32,
+    "u64": torch.uint64,
+    "bool": torch.bool,
+}
 
 Order = tuple[int, ...]
 
@@ -58,7 +71,7 @@ class Outputs:
                 if storage.nbytes() == n and _unused(storage):
                     return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
             out = torch.empty(shape, dtype=self.dtype)
-            self._storages = [*self._storages[1 - _KEPT:], out.untyped_storage()]
+            self._storages = [*self._storages[1 - _KEPT :], out.untyped_storage()]
             return out
 
 
@@ -91,7 +104,11 @@ class Params:
 
 def _word(p: torch.Tensor) -> Any:
     """The memory of a few bytes in the middle of a tensor, by reference."""
-    last = sum((n - 1) * s for n, s in zip(p.shape, p.stride())) * p.element_size() if p.numel() else -p.element_size()
+    last = (
+        sum((n - 1) * s for n, s in zip(p.shape, p.stride())) * p.element_size()
+        if p.numel()
+        else -p.element_size()
+    )
     size = min(_PROBE_BYTES, last + p.element_size())
     middle = (last // 2) // _PROBE_BYTES * _PROBE_BYTES
     start = min(middle, last + p.element_size() - size)
@@ -112,7 +129,11 @@ class Bound:
         self._plan = program.signature.plan
         self._outputs = [Outputs(torch_dtype(s.dtype)) for s in program.compiled.outputs]
         self._views = [(i, _inverse(order)) for i, order in enumerate(orders) if order is not None]
-        self._scalars = {d.input_index: shifts.get(d.input_index, 0) for d in program.compiled.dims if d.axis is None}
+        self._scalars = {
+            d.input_index: shifts.get(d.input_index, 0)
+            for d in program.compiled.dims
+            if d.axis is None
+        }
         self._dtypes = [torch_dtype(s.dtype) for s in program.compiled.inputs]
         self._params: Params | None = None
 
@@ -126,10 +147,16 @@ class Bound:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise InputTypeError for an input that is no tensor of the program's dtype on the CPU."""
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
-            if i not in self._scalars and (not isinstance(x, torch.Tensor) or x.dtype is not dtype or not x.is_cpu):
-                shown = f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
+            if i not in self._scalars and (
+                not isinstance(x, torch.Tensor) or x.dtype is not dtype or not x.is_cpu
+            ):
+                shown = (
+                    f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
+                )
                 name = self.program.compiled.inputs[i].name
-                raise InputTypeError(f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}")
+                raise InputTypeError(
+                    f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
+                )
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims)."""
@@ -146,7 +173,9 @@ class Bound:
         for i, value in values.items():
             if value < 0:
                 raise InputError(f"the integer {inputs[i]} is out of range")
-        tensors = [torch.tensor(values[i]) if i in values else x.contiguous() for i, x in enumerate(inputs)]
+        tensors = [
+            torch.tensor(values[i]) if i in values else x.contiguous() for i, x in enumerate(inputs)
+        ]
         plan = self._plan(tuple([tuple(x.shape) for x in tensors]), values)
         out = [o.empty(s) for o, s in zip(self._outputs, plan.outputs)]
         self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)

@@ -4,6 +4,7 @@ Each node belongs to a segment, the least level that comes after its operands' a
 are ferrule's, odd ones PyTorch's. So there are as few crossings as the graph's dependences allow, and a graph that is covered
 whole is one segment. Arithmetic on sizes belongs to neither side: it is done anew where it is needed.
 """
+
 from __future__ import annotations
 
 import operator
@@ -13,8 +14,13 @@ from typing import Any
 from ferrule.frontend.torch_convert import is_size, why_not
 
 
-CLAIMS = frozenset({"aten._assert_tensor_metadata.default", "aten.sym_constrain_range.default",
-                    "aten.sym_constrain_range_for_size.default"})  # what tracing took for granted: nothing to run
+CLAIMS = frozenset(
+    {
+        "aten._assert_tensor_metadata.default",
+        "aten.sym_constrain_range.default",
+        "aten.sym_constrain_range_for_size.default",
+    }
+)  # what tracing took for granted: nothing to run
 
 
 @dataclass
@@ -27,7 +33,9 @@ class Segment:
     outputs: list[Any] = field(default_factory=list)
 
 
-def segments(graph: Any, refused: dict[Any, str] | None = None) -> tuple[list[Segment], dict[str, str]]:
+def segments(
+    graph: Any, refused: dict[Any, str] | None = None
+) -> tuple[list[Segment], dict[str, str]]:
     """The segments of an FX graph in running order, and each operator that PyTorch runs with the reason.
 
     `refused` are nodes that ferrule could not compile, with the cause.
@@ -35,7 +43,11 @@ def segments(graph: Any, refused: dict[Any, str] | None = None) -> tuple[list[Se
     refused = refused or {}
     level: dict[Any, int] = {}
     reasons: dict[str, str] = {}
-    compute = [n for n in graph.nodes if n.op == "call_function" and not is_size(n) and str(n.target) not in CLAIMS]
+    compute = [
+        n
+        for n in graph.nodes
+        if n.op == "call_function" and not is_size(n) and str(n.target) not in CLAIMS
+    ]
     for n in compute:
         if n.target is operator.getitem:
             level[n] = level[n.args[0]]

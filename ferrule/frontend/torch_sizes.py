@@ -3,6 +3,7 @@
 A symbol becomes a dim with the range that PyTorch knows of it. Dims are never negative: an integer argument that may be is the
 dim `name` minus SHIFT, and whoever calls the program adds SHIFT to what it passes (`Sizes.shifts`).
 """
+
 from __future__ import annotations
 
 import math
@@ -88,9 +89,18 @@ def _range(symbol: Any, env: Any) -> tuple[int | None, int | None]:
 
 Number = Value | int | float
 _ARITHMETIC: dict[Any, Callable[..., Value]] = {
-    operator.add: ops.add, operator.sub: ops.sub, operator.mul: ops.mul, operator.truediv: ops.div, operator.pow: ops.pow,
-    operator.neg: ops.neg, math.sqrt: ops.sqrt, math.exp: ops.exp, math.log: ops.log, math.floor: ops.floor,
-    math.ceil: ops.ceil, abs: ops.abs,
+    operator.add: ops.add,
+    operator.sub: ops.sub,
+    operator.mul: ops.mul,
+    operator.truediv: ops.div,
+    operator.pow: ops.pow,
+    operator.neg: ops.neg,
+    math.sqrt: ops.sqrt,
+    math.exp: ops.exp,
+    math.log: ops.log,
+    math.floor: ops.floor,
+    math.ceil: ops.ceil,
+    abs: ops.abs,
 }
 
 
@@ -102,7 +112,10 @@ def float_value(b: GraphBuilder, node: Any, leaf: Callable[[Any], Number]) -> Va
     if type(node.meta.get("val")).__name__ != "SymFloat":
         return _wide(b, leaf(node))
     name = getattr(node.target, "__name__", str(node.target))
-    if name in ("sym_float", "float") or str(node.target) in ("aten._local_scalar_dense.default", "aten.item.default"):
+    if name in ("sym_float", "float") or str(node.target) in (
+        "aten._local_scalar_dense.default",
+        "aten.item.default",
+    ):
         return _wide(b, leaf(node.args[0]))
     rule = _ARITHMETIC.get(node.target) or (ops.sqrt if name == "_sym_sqrt" else None)
     if rule is None:
@@ -114,4 +127,8 @@ def float_value(b: GraphBuilder, node: Any, leaf: Callable[[Any], Number]) -> Va
 def _wide(b: GraphBuilder, x: Number) -> Value:
     if isinstance(x, Value):
         return ops.cast(b, ops.reshape(b, x, ()), f64)
-    return ops.cast(b, ops.scalar(b, x), f64) if isinstance(x, Expr) else ops.full(b, (), float(x), f64)
+    return (
+        ops.cast(b, ops.scalar(b, x), f64)
+        if isinstance(x, Expr)
+        else ops.full(b, (), float(x), f64)
+    )

@@ -7,6 +7,7 @@ A rule gets a context and the operator's arguments: tensors as Values, symbolic 
 FX graph. It returns a Value, or a tuple of Values for several results; the driver converts each to the dtype that ATen
 gives it. A rule that can't handle its arguments raises UnsupportedError, and the operator runs in PyTorch.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -25,9 +26,21 @@ Operand = Value | Scalar
 
 ATEN: dict[str, Callable[..., Any]] = {}
 
-_DTYPES = {"torch.float32": "f32", "torch.float64": "f64", "torch.float16": "f16", "torch.bfloat16": "bf16",
-           "torch.int8": "i8", "torch.int16": "i16", "torch.int32": "i32", "torch.int64": "i64", "torch.uint8": "u8",
-           "torch.uint16": "u16", "torch.uint32": "u32", "torch.uint64": "u64", "torch.bool": "bool"}
+_DTYPES = {
+    "torch.float32": "f32",
+    "torch.float64": "f64",
+    "torch.float16": "f16",
+    "torch.bfloat16": "bf16",
+    "torch.int8": "i8",
+    "torch.int16": "i16",
+    "torch.int32": "i32",
+    "torch.int64": "i64",
+    "torch.uint8": "u8",
+    "torch.uint16": "u16",
+    "torch.uint32": "u32",
+    "torch.uint64": "u64",
+    "torch.bool": "bool",
+}
 
 
 def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ferrule.ir.expr import ZERO, Buf, Expr, as_index, ceildiv, maximum, minimum
+from ferrule.base.errors import CompileError
+from ferrule.ir.expr import ZERO, Buf, Expr, as_index, ceildiv, lt, maximum, minimum
 from ferrule.ir.graph import Attrs, GraphBuilder, TensorType, Value
-from ferrule.ir.simplify import equal, prove_nonneg, simplify
+from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 from ferrule.ops.op import (
     normal_axis,
 )
@@ -27,12 +28,13 @@ Size = Expr | int
 
 
 def _slice_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:
-    return (
-        simplify(ceildiv(stop - start, step))
-        for start, stop, step in zip(
-            sizes_of(attrs["starts"]), sizes_of(attrs["stops"]), attrs["steps"], strict=True
-        )
-    )
+    starts, stops, steps = sizes_of(attrs["starts"]), sizes_of(attrs["stops"]), attrs["steps"]
+    if not len(starts) == len(stops) == len(steps) == t.rank:
+        raise CompileError(f"slice of {t} takes a start, a stop and a step for each of its axes")
+    for d, (start, stop, size) in enumerate(zip(starts, stops, t.shape)):
+        if any(map(prove, (lt(start, 0), lt(stop, start), lt(size, stop)))):
+            raise CompileError(f"slice of {t}: {start} to {stop} is not within axis {d}")
+    return [simplify(ceildiv(o - a, step)) for a, o, step in zip(starts, stops, steps)]
 
 
 def _sliced(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:

@@ -79,8 +79,8 @@ class Executable:
         needed = compiled.meta.get("target", "generic")
         if not supports(needed):
             raise CompileError(
-                f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it here, "
-                "or compile it for the target generic"
+                f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it "
+                "here, or for the target generic"
             )
         self.compiled = compiled
         self._code = _Code(compiled)

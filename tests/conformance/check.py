@@ -23,7 +23,9 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ferrule.base import log
 from ferrule.compile import compile_graph
-from ferrule.frontend import torch_backend
+from ferrule.frontend.torch_backend import make_backend
+from ferrule.frontend.torch_capture import through_aot
+from ferrule.frontend.torch_plan import Plan
 
 SEED = 1234
 UNDEFINED = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided",
@@ -134,14 +136,11 @@ def _compiled(op: Any, args: Any, fallbacks: dict[str, str], dynamo: bool) -> tu
         name, _, why = message.partition(" runs in PyTorch: ")
         fallbacks[name] = _short(why)
 
-    def compile_it(graph: Any) -> Any:
-        return compile_graph(graph)
-
     mine = _copied(args)
     traced = _Traced(op, mine)
     tensors = [traced.leaves[i] for i in traced.places]
     with mock.patch.object(log, "warn", warn):
-        run = None if dynamo or not _plain(tensors) else _aot(traced, tensors, compile_it, fallbacks)
+        run = None if dynamo or not _plain(tensors) else _aot(traced, tensors, fallbacks)
         torch.manual_seed(SEED)
         if run is not None:
             out = run(*tensors)
@@ -160,7 +159,7 @@ def _plain(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def _counting(counted: list[int]) -> Callable[..., Any]:
-    backend = torch_backend.make_backend(lambda g, **_: compile_graph(g), lambda _: None)
+    backend = make_backend(compile_graph, lambda _: None)
 
     def counting(gm: Any, inputs: Sequence[Any]) -> Any:
         counted.append(1)
@@ -169,25 +168,21 @@ def _counting(counted: list[int]) -> Callable[..., Any]:
     return counting
 
 
-def _aot(traced: _Traced, tensors: list[torch.Tensor], compile_it: Callable[[Any], Any],
-         fallbacks: dict[str, str]) -> Any:  # fmt: skip
+def _aot(traced: _Traced, tensors: list[torch.Tensor], fallbacks: dict[str, str]) -> Any:
     """The compiled sample, None where it can't be traced."""
     reached: list[int] = []
-    through = torch_backend.Plan
 
-    class Reached(through):  # type: ignore[valid-type, misc]
-        def __init__(self, *args: Any):
-            reached.append(1)
-            super().__init__(*args)
+    def captured(graph: Any, params: Any) -> Plan:
+        reached.append(1)
+        return Plan(graph, params, compile_graph, lambda _: None)
 
-    with mock.patch.object(torch_backend, "Plan", Reached):
-        try:
-            return torch_backend._through_aot(traced, tensors, compile_it, lambda _: None)
-        except Exception as error:
-            if reached:
-                raise
-            fallbacks["trace"] = f"{type(error).__name__}: {_short(error)}"
-            return None
+    try:
+        return through_aot(traced, tensors, captured)
+    except Exception as error:
+        if reached:
+            raise
+        fallbacks["trace"] = f"{type(error).__name__}: {_short(error)}"
+        return None
 
 
 # ---- comparing ----------------------------------------------------------------------------------
@@ -209,7 +204,9 @@ def _random(op: Any, args: Any, expected: Any) -> bool:
 def _compare_types(actual: Any, expected: Any) -> None:
     for a, e in zip(tree_flatten(actual)[0], tree_flatten(expected)[0], strict=True):
         if isinstance(e, torch.Tensor):
-            assert a.shape == e.shape and a.dtype == e.dtype, f"{a.dtype}{a.shape} != {e.dtype}{e.shape}"
+            assert a.shape == e.shape and a.dtype == e.dtype, (
+                f"{a.dtype}{a.shape} != {e.dtype}{e.shape}"
+            )
 
 
 def _compare(actual: Any, expected: Any, precise: Callable[[], Any]) -> None:
@@ -237,7 +234,9 @@ def _as_precise(a: torch.Tensor, e: torch.Tensor, precise: Callable[[], Any], i:
     x = exact[i].double()
     ours, theirs = (a.double() - x).abs(), (e.double() - x).abs()
     undefined = x.isnan() | x.isinf() | e.isnan() | e.isinf()
-    if not torch.equal(a.double()[undefined].nan_to_num(7.0), e.double()[undefined].nan_to_num(7.0)):
+    if not torch.equal(
+        a.double()[undefined].nan_to_num(7.0), e.double()[undefined].nan_to_num(7.0)
+    ):
         return False
     worst = max((theirs[~undefined].max().item() if (~undefined).any() else 0.0), 1e-7)
     return bool((ours[~undefined] <= EXCESS * worst).all())

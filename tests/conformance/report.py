@@ -104,12 +104,28 @@ def _lists(dtype: str, mine: Sequence[Operator]) -> list[str]:
         return [o for o in mine if o.status == status]
 
     out = ["", f"## {dtype}: failed", ""]
-    out += [f"- `{o.name}`: {len(o.failures)} of {o.samples}: {_code(o.failures[0])}" for o in of("failed")] or ["None."]
-    out += ["", f"## {dtype}: fell back", "", "| operator | whole | what ran in PyTorch |", "| --- | --- | --- |"]
+    out += [
+        f"- `{o.name}`: {len(o.failures)} of {o.samples}: {_code(o.failures[0])}"
+        for o in of("failed")
+    ] or ["None."]
+    out += [
+        "",
+        f"## {dtype}: fell back",
+        "",
+        "| operator | whole | what ran in PyTorch |",
+        "| --- | --- | --- |",
+    ]
     for o in of("fell back"):
-        why = "; ".join(f"`{name}`: {_cell(reason)}" for name, reason in sorted(o.fallbacks.items())[:4])
+        why = "; ".join(
+            f"`{name}`: {_cell(reason)}" for name, reason in sorted(o.fallbacks.items())[:4]
+        )
         out.append(f"| `{o.name}` | {o.wholly}/{o.samples} | {why} |")
-    out += ["", f"## {dtype}: passed", "", ", ".join(f"`{o.name}`" for o in of("passed")) or "None."]
+    out += [
+        "",
+        f"## {dtype}: passed",
+        "",
+        ", ".join(f"`{o.name}`" for o in of("passed")) or "None.",
+    ]
     return out
 
 

@@ -209,6 +209,10 @@ WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("one dtype", lambda b, x, i: ops.concat(b, (x, i), 0)),
     ("the other sizes differ", lambda b, x, i: ops.concat(b, (x, ops.reshape(b, x, (4, 3))), 0)),
     ("none of constant", lambda b, x, i: ops.pad(b, x, (0, 0), (0, 0), mode="mirror")),
+    ("0 to 5 is not within axis 1", lambda b, x, i: ops.slice_axis(b, x, 1, 0, 5)),
+    ("2 to 1 is not within axis 0", lambda b, x, i: ops.slice_axis(b, x, 0, 2, 1)),
+    ("-1 to 0 is not within axis 0", lambda b, x, i: ops.slice_axis(b, x, 0, -1, 0)),
+    ("for each of its axes", lambda b, x, i: ops.slice(b, x, (0,), (1,))),
     ("axis -3 is out of range", lambda b, x, i: ops.slice_axis(b, x, -3, 0, 1)),
 ]
 
