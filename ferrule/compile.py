@@ -19,11 +19,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ferrule.base.version import VERSION
 from ferrule.base import config, log
 from ferrule.base.compiled import Compiled
 from ferrule.base.errors import CompileError, InputError, VerifyError
 from ferrule.base.target import Target, current
+from ferrule.base.version import VERSION
 from ferrule.check import Checked
 from ferrule.codegen.compile_ir import compile_module
 from ferrule.codegen.host import emit_host, make_compiled

@@ -90,13 +90,23 @@ def full(value: object, dtype: DType, shape: str = "()") -> str:
     return f"tl.full({shape}, {literal(value, dtype)}, {TYPES[dtype.name]})"
 
 
+def operand(value: object, dtype: DType) -> str:
+    """A constant beside a tile of `dtype` in `tl.where`, which would widen a plain number."""
+    return literal(value, dtype) if dtype.name in ("f32", "i64") else full(value, dtype)
+
+
+def narrowed(text: str, dtype: DType) -> str:
+    """A sum, which Triton widens to 32 bits, in the dtype of its terms."""
+    return text if dtype.bits >= 32 else f"{text}.to({TYPES[dtype.name]})"
+
+
 def helper_of(text: str) -> frozenset[str]:
     """The helpers that a piece of text calls."""
     return frozenset(name for name in HELPERS if f"{name}(" in text)
 
 
-def convert(text: str, source: DType, to: DType) -> str:
-    """`text` of `source` as `to`."""
+def convert(text: str, to: DType) -> str:
+    """`text` cast to `to`."""
     if to.is_bool:
         return f"({text} != 0)"
     return f"{text}.to({TYPES[to.name]})"

@@ -1,6 +1,6 @@
 """Expressions as Triton tiles: the text that computes an Expr at every point of some blocks.
 
-    tile = text of rank len(domain), size 1 along the dimensions in which it does not differ; or a scalar
+    tile = text of rank len(domain), size 1 along dimensions in which it does not differ, or scalar
 
 A domain is an ordered tuple of blocked axes. `in_x` says which points of the block of `x` exist.
 A load is masked by them, for the axes that its address mentions, and by the guards it stands
@@ -17,13 +17,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from ferrule.base.dtype import DType
 from ferrule.base.errors import UnsupportedError
 from ferrule.codegen import triton_ops as ops
 from ferrule.codegen.triton_plan import Along, Block, Plan
 from ferrule.ir.access import offset
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import OPS, Buf, Expr, call, conjuncts, loads, walk
+from ferrule.ir.expr import OPS, ZERO, Buf, Expr, call, conjuncts, loads, walk
 from ferrule.ir.simplify import prove_nonneg
 
 Domain = tuple[Along, ...]
@@ -51,9 +50,10 @@ class Names:
 
 @dataclass
 class Writer:
-    """The text of one kernel as it grows; `axes`, `blocks`, `bufs` and `dims` are the names in it.
+    """The text of one kernel as it grows; `bufs`, `dims` and `blocks` are names in it.
 
-    `tiles` are the scratch tiles; `folds` the combining functions by monoid.
+    `axes` are the points of each blocked axis, `masks` which of them exist, `tiles` the scratch
+    tiles, `folds` the combining functions by monoid.
     """
 
     plan: Plan
@@ -62,6 +62,7 @@ class Writer:
     dims: dict[Expr, str]
     blocks: dict[Block, str]
     axes: dict[Expr, str] = field(default_factory=dict)
+    masks: dict[Expr, str] = field(default_factory=dict)
     tiles: dict[Buf, str] = field(default_factory=dict)
     folds: dict[Monoid, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
@@ -123,14 +124,14 @@ class Values:
         text = self._memo.get((e, held))
         if text is None:
             text = self._node(e, held)
-            if e.op == "load" or e.args and (e in self._shared or len(text) > LONGEST):
+            if e.op == "load" or (e.args and (e in self._shared or len(text) > LONGEST)):
                 text = self.name(e.op, text)
             self._memo[e, held] = text
         return text
 
     def name(self, stem: str, text: str) -> str:
         """`text` as a variable, if it is not one."""
-        return text if text.isidentifier() else self.out.named(f"{stem}_", _bare(text))
+        return text if text.isidentifier() else self.out.named(stem, _bare(text))
 
     def whole(self, text: str, dims: Domain) -> str:
         """`text`, which differs along `dims`, as a tile of the whole domain."""
@@ -146,7 +147,7 @@ class Values:
 
     def mask(self, dims: Iterable[Along], guards: Guards) -> str:
         """Where the points along `dims` exist and `guards` hold; empty where that is everywhere."""
-        parts = [self.out.spread(f"in_{self.out.axes[d.axis]}", (d,), self.domain) for d in dims]
+        parts = [self.out.spread(self.out.masks[d.axis], (d,), self.domain) for d in dims]
         parts += [self.value(g, guards[:i]) for i, g in enumerate(guards)]
         return " & ".join(parts)
 
@@ -156,16 +157,16 @@ class Values:
         if e.op == "dim":
             return self.out.dims[e]
         if e.op == "axis":
-            name = self.out.axes[e]
-            return self.out.spread(name, (self._by_axis[e],), self.domain) if e in self._by_axis else name
+            have = (self._by_axis[e],) if e in self._by_axis else ()
+            return self.out.spread(self.out.axes[e], have, self.domain)
         if e.op == "load":
             return self._load(e, guards)
         if e.op == "select":
             return self._select(e, guards)
         if e.op in ("cast", "bitcast"):
             (x,) = e.args
-            text = self.value(x, guards)
-            return ops.convert(text, x.dtype, e.dtype) if e.op == "cast" else ops.reinterpret(text, e.dtype)
+            change = ops.convert if e.op == "cast" else ops.reinterpret
+            return change(self.value(x, guards), e.dtype)
         if e.op not in OPS:
             raise UnsupportedError(f"Triton code has no {e.op}")
         return self._call(e, guards)
@@ -198,11 +199,13 @@ class Values:
             row = tuple(self._by_axis[i] for i in e.args)
             return self.out.spread(self.out.tiles[buf], (*self.out.plan.grid, *row), self.domain)
         at, dims = self.address(buf, e.args, guards, self.dims_of(*guards))
-        mask = self.mask(dims if dims else (), guards)
+        mask = self.mask(dims, guards)
         other = f", mask={mask}, other=0" if mask else ""
         return f"tl.load({at}{other})"
 
-    def address(self, buf: Buf, idx: tuple[Expr, ...], guards: Guards, least: Domain) -> tuple[str, Domain]:
+    def address(
+        self, buf: Buf, idx: tuple[Expr, ...], guards: Guards, least: Domain
+    ) -> tuple[str, Domain]:
         """The pointers to `buf[idx]`, as a tile that differs along `least` at least, and the
         dimensions that the address mentions.
         """
@@ -210,8 +213,10 @@ class Values:
         dims = self.dims_of(place)
         name = self.out.bufs[buf]
         joined = tuple(d for d in self.domain if d in dims or d in least)
+        if joined == dims and place is ZERO:
+            return name, dims
         if joined == dims:
-            return (f"{name} + {self.value(place, guards)}" if not _is_zero(place) else name), dims
+            return f"{name} + {self.value(place, guards)}", dims
         shape = self.out.shape(joined, self.domain)
         if place.is_const:
             return f"{name} + {ops.full(place.value, place.dtype, shape)}", dims
@@ -219,14 +224,10 @@ class Values:
 
 
 LITERAL = frozenset({
-    "add", "sub", "mul", "eq", "ne", "lt", "le", "and", "or", "xor", "min", "max", "floordiv", "mod",
-    "rem", "truncdiv", "shl", "shr", "div",
+    "add", "sub", "mul", "eq", "ne", "lt", "le", "and", "or", "xor", "min", "max", "floordiv",
+    "mod", "rem", "truncdiv", "shl", "shr", "div",
 })  # fmt: skip
 ROUNDING = {"floordiv": "truncdiv", "mod": "rem"}  # the same for what is not negative
-
-
-def _is_zero(e: Expr) -> bool:
-    return e.is_const and e.value == 0
 
 
 def _bare(text: str) -> str:
@@ -254,7 +255,7 @@ def combine_text(monoid: Monoid, name: str) -> str:
             c, a, b = map(text, e.args)
             return f"tl.where({c}, {a}, {b})"
         if e.op == "cast":
-            return ops.convert(text(e.args[0]), e.args[0].dtype, e.dtype)
+            return ops.convert(text(e.args[0]), e.dtype)
         if e.op not in OPS:
             raise UnsupportedError(f"Triton code has no {e.op} in a fold")
         return ops.apply(e.op, e.args[0].dtype, [text(a) for a in e.args])
@@ -262,8 +263,3 @@ def combine_text(monoid: Monoid, name: str) -> str:
     args = ", ".join(f"{side}{i}" for side in "ab" for i in range(count))
     result = ", ".join(text(e) for e in monoid.combine)
     return f"@triton.jit\ndef {name}({args}):\n    return {result}\n"
-
-
-def typed(text: str, dtype: DType) -> str:
-    """`text` converted to the dtype that a fold of it should have."""
-    return text if dtype.bits >= 32 else f"{text}.to({ops.TYPES[dtype.name]})"

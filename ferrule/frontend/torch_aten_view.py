@@ -152,11 +152,9 @@ def _least(e: Expr, size: Expr) -> Expr:
 def _slice(
     cx: Context, x: Value, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Value:
-    size = x.shape[dim]
-    begin = _bound(start, size, ZERO)
-    stop = _bound(end, size, size)
-    if not prove_nonneg(simplify(stop - begin)):
-        stop = begin if simplify(stop - begin).is_const else simplify(call("max", stop, begin))
+    begin = _bound(start, x.shape[dim], ZERO)
+    length = cx.shape[dim]  # what PyTorch found, under guards of its own
+    stop = begin if equal(length, ZERO) else simplify(begin + (length - 1) * step + 1)
     return ops.slice_axis(cx.b, x, dim, begin, stop, step)
 
 

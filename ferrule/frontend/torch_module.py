@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_structure, tree_unflatten
+from torch.utils._pytree import tree_flatten, tree_map, tree_structure, tree_unflatten
 
 from ferrule.base.errors import InputError
 from ferrule.frontend.torch_capture import export_decompositions
@@ -82,6 +82,18 @@ class CompiledModule:
         return tree_unflatten(out[len(changed) :], self._out_spec)
 
 
+def _apart(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """`inputs` with a tensor that is given twice copied: tracing takes one tensor for one input."""
+    seen: set[int] = set()
+
+    def once(x: Any) -> Any:
+        again = isinstance(x, torch.Tensor) and id(x) in seen
+        seen.add(id(x))
+        return x.clone() if again else x
+
+    return tuple(tree_map(once, inputs))
+
+
 def compile_module(
     module: Any,
     example_inputs: tuple[Any, ...],
@@ -96,7 +108,7 @@ def compile_module(
             program = module
         else:
             program = torch.export.export(
-                module, example_inputs, dynamic_shapes=dynamic_shapes, strict=False
+                module, _apart(example_inputs), dynamic_shapes=dynamic_shapes, strict=False
             )
         program = program.run_decompositions(export_decompositions())
     graph_module = program.graph_module

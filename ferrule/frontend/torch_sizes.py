@@ -34,7 +34,8 @@ class Sizes:
         """An int or SymInt as an Expr. Raises UnsupportedError for arithmetic that has no Expr."""
         if isinstance(size, int):
             return const(size)
-        return simplify(self._sympy(size.node.expr, size.node.shape_env))
+        env = size.node.shape_env
+        return simplify(self._sympy(size.node.expr.xreplace(_equalities(env)), env))
 
     def _sympy(self, e: Any, env: Any) -> Expr:
         name = type(e).__name__
@@ -73,6 +74,17 @@ class Sizes:
                 found = dim(name, low, high)
             self._symbols[name] = found
         return found
+
+
+def _equalities(env: Any) -> dict[Any, Any]:
+    """What PyTorch has found equal to a symbol so far and guards, such as Min(512, s) == s."""
+    found: dict[Any, Any] = {}
+    for g in env.guards if env is not None else ():
+        if type(g.expr).__name__ == "Equality":
+            a, b = g.expr.args
+            if a.is_Symbol != b.is_Symbol:
+                found[b if a.is_Symbol else a] = a if a.is_Symbol else b
+    return found
 
 
 def _range(symbol: Any, env: Any) -> tuple[int | None, int | None]:

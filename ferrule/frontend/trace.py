@@ -127,6 +127,9 @@ class Traced:
     def var(self, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Traced:
         return _var(self, axis, keepdims, ddof)
 
+    def std(self, axis: Any = None, keepdims: bool = False, ddof: int = 0) -> Traced:
+        return _std(self, axis, keepdims, ddof)
+
     def wrap(self, value: Value) -> Traced:
         return Traced(self.builder, value, self.captured)
 

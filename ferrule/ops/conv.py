@@ -150,15 +150,15 @@ def _direct_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
     x = _padded(x, attrs["padding"])
     reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], attrs["dilation"], strict=True)]
     size = [(s - r) // t + 1 for s, r, t in zip(x.shape[2:], reach, stride, strict=True)]
-    x = x.reshape(x.shape[0], groups, -1, *x.shape[2:])
-    w = w.reshape(groups, -1, *w.shape[1:])
+    x = x.reshape(x.shape[0], groups, x.shape[1] // groups, *x.shape[2:])
+    w = w.reshape(groups, w.shape[0] // groups, *w.shape[1:])
     out = np.zeros((x.shape[0], groups, w.shape[1], *size), x.dtype)
     for k in np.ndindex(*w.shape[3:]):
         first = [i * d for i, d in zip(k, attrs["dilation"], strict=True)]
         cut = tuple(slice(f, f + n * t, t) for f, n, t in zip(first, size, stride, strict=True))
         at_x, at_w = (slice(None),) * 3 + cut, (slice(None),) * 3 + k
         out += np.einsum("ngi...,goi->ngo...", x[at_x], w[at_w])
-    return out.reshape(out.shape[0], -1, *size)
+    return out.reshape(out.shape[0], groups * out.shape[2], *size)
 
 
 def _padded(x: Array, padding: tuple[tuple[int, int], ...]) -> Array:
@@ -181,8 +181,9 @@ def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
             w.shape[2:], attrs["dilation"], attrs["padding"], attrs["output_padding"], strict=True
         )
     )
-    turned = np.flip(w, tuple(range(2, w.ndim))).reshape(groups, -1, *w.shape[1:])
-    turned = turned.swapaxes(1, 2).reshape(-1, w.shape[0] // groups, *w.shape[2:])
+    inner = w.shape[0] // groups
+    turned = np.flip(w, tuple(range(2, w.ndim))).reshape(groups, inner, *w.shape[1:])
+    turned = turned.swapaxes(1, 2).reshape(groups * w.shape[1], inner, *w.shape[2:])
     direct = {**attrs, "padding": padding, "stride": (1,) * len(stride)}
     return _direct_meaning(wide, turned, direct)
 

@@ -163,6 +163,12 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
     return max((roles, roles.swapped()), key=rating)
 
 
+def _is_right(guard: Expr, roles: Roles) -> bool:
+    """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it."""
+    batch = {b for b in roles.batch if b in roles.right.axes}
+    return bool(guard.axes & set(roles.n)) and guard.axes <= {*roles.n, *roles.k, *batch}
+
+
 def _in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
     """Whether vectors along the one n axis can be read where they lie."""
     return len(n) == 1 and all(
@@ -385,30 +391,28 @@ class _Builder:
         within = simplify(units * self.width + lanes)
         n = simplify(columns * (block.vectors * self.width) + within)
         inside = lt(n, simplify(product([a.extent for a in roles.n])))
-        left, where = self._left(st, roles, rows, flat(roles.n, n))
-        right = self._right(
-            roles, self._k_order(roles), block.vectors * self.width, columns, within, n, inside
-        )
+        guards = conjuncts(st.compute.where)
+        k, packings = self._k_order(roles), len(self.packings)
+        own = both(*(c for c in guards if _is_right(c, roles)))
+        right = self._right(roles, own, k, block.vectors * self.width, columns, within, n, inside)
+        packed = len(self.packings) > packings
+        rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
+        place = rows.clamped | flat(roles.n, n)
+        where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
+        left = self._left(st, roles, rows)
         return _Tile(st, wide, acc, n, inside, call("mul", left, right), where)
 
-    def _left(
-        self, st: Stage, roles: Roles, rows: _Rows, columns: dict[Expr, Expr]
-    ) -> tuple[Expr, Expr | None]:
-        """The left factor for a row of the tile, zero where its guard is false; a guard that n is
-        in stays a guard.
-        """
+    def _left(self, st: Stage, roles: Roles, rows: _Rows) -> Expr:
+        """The left factor for a row of the tile, zero where guards that n is not in are false."""
         mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
-        other = [c for c in conjuncts(st.compute.where) if c not in mine]
         left = simplify(substitute(roles.left, rows.clamped))
         guard = simplify(substitute(both(*mine), rows.clamped))
-        if guard is not both():
-            left = select(guard, left, fconst(0.0, left.dtype))
-        place = rows.clamped | columns
-        return left, (simplify(both(*(substitute(c, place) for c in other))) if other else None)
+        return left if guard is both() else select(guard, left, fconst(0.0, left.dtype))
 
     def _right(
         self,
         roles: Roles,
+        guard: Expr,
         k: tuple[Expr, ...],
         width: int,
         columns: Expr,
@@ -416,7 +420,9 @@ class _Builder:
         n: Expr,
         inside: Expr,
     ) -> Expr:
-        """The right factor along the lanes: where it lies, or from its packed panel."""
+        """The right factor along the lanes: where it lies, or from its packed panel, which holds
+        zero where its guard is false.
+        """
         divisible = prove(inside)
         bufs = operand_bufs(roles.right)
         once = bool(bufs) and set(bufs) <= self.constant
@@ -426,9 +432,11 @@ class _Builder:
         batch = tuple(b for b in roles.batch if b in roles.right.axes)
         names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
         panel, lane = axis("pn", columns.extent), axis("pl", width)
-        source = simplify(
-            substitute(roles.right, names | flat(roles.n, simplify(panel * width + lane)))
-        )
+        place = names | flat(roles.n, simplify(panel * width + lane))
+        source = simplify(substitute(roles.right, place))
+        if guard is not both():
+            zero = fconst(0.0, source.dtype)
+            source = select(simplify(substitute(guard, place)), source, zero)
         if not divisible:
             extent = simplify(product([a.extent for a in roles.n]))
             source = select(

@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32, i32
+from ferrule.base.dtype import boolean, f32, i32
 from ferrule.base.errors import CompileError
+from ferrule.graph.equations import equations
+from ferrule.ir.contraction import contraction
+from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, tensor
 
 torch = pytest.importorskip("torch")
@@ -81,3 +84,52 @@ def test_what_does_not_fit_is_an_error(shapes: Any, dtype: Any) -> None:
     b = GraphBuilder()
     with pytest.raises(CompileError, match="attention"):
         ops.attention(b, *(b.input(tensor(s, dtype)) for s in shapes))
+
+
+@pytest.mark.parametrize(
+    ("message", "shapes", "how"),
+    [
+        ("do not broadcast", ((2, 4, 8), (3, 6, 8), (3, 6, 8)), {}),
+        ("do not broadcast", ((2, 4, 8), (2, 6, 8), (2, 6, 8), (4, 5)), {}),
+        ("does not broadcast to the scores", ((4, 8), (6, 8), (6, 8), (3, 4, 6)), {}),
+        ("heads of k and v that divide", ((4, 4, 8), (3, 6, 8), (3, 6, 8)), {"grouped": True}),
+        ("heads of k and v that divide", ((4, 8), (6, 8), (6, 8)), {"grouped": True}),
+    ],
+)
+def test_masks_and_heads_that_do_not_fit_are_errors(message: str, shapes: Any, how: Any) -> None:
+    b = GraphBuilder()
+    values = [b.input(tensor(s, boolean if i == 3 else f32)) for i, s in enumerate(shapes)]
+    with pytest.raises(CompileError, match=message):
+        ops.attention(b, *values, **how)
+
+
+def test_an_additive_mask_may_take_a_row_out(check: Check) -> None:
+    mask = np.where(np.arange(7)[:, None] == 2, -np.inf, given(7, 5)).astype(np.float32)
+    out = compare(check, [given(3, 7, 4), given(3, 5, 4), given(3, 5, 4), mask], {}, {})
+    assert (out[:, 2] == 0).all()
+
+
+def test_a_mask_combines_with_causality(check: Check) -> None:
+    keep = RNG.integers(0, 2, (4, 6)).astype(np.bool_)
+    both, one = check(
+        lambda b, q, k, v, m, n: (
+            ops.attention(b, q, k, v, m, causal=True), ops.attention(b, q, k, v, n)
+        ),
+        given(4, 8), given(6, 8), given(6, 8), keep, np.tril(keep),
+    )  # fmt: skip
+    np.testing.assert_array_equal(both, one)
+
+
+def test_scores_keep_their_rows() -> None:
+    """Two contractions, and in between folds over the keys alone."""
+    b = GraphBuilder()
+    n, l, s = dim("N"), dim("L"), dim("S")
+    q, k, v = (b.input(tensor((n, 12, m, 64), f32)) for m in (l, s, s))
+    stages = equations(b.build((ops.attention(b, q, k, v),))).stages
+    folds = [st for st in stages if st.is_reduction]
+    assert [st.compute.reduce_axes[0].extent for st in folds[1:]] == [s, s, s]
+    for st in (folds[0], folds[-1]):
+        roles = contraction(st)
+        assert roles is not None
+        assert [len(roles.batch), len(roles.m), len(roles.n), len(roles.k)] == [2, 1, 1, 1]
+        assert roles.m[0].extent is l

@@ -1,0 +1,178 @@
+"""What compile_graph does besides compiling: timings, dumps, checks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ferrule
+from ferrule import ops
+from ferrule.base import config
+from ferrule.base.dtype import DType, bf16, f32, to_storage
+from ferrule.base.errors import CompileError, VerifyError
+from ferrule.base.target import current
+from ferrule.compile import LEVELS, PASSES, CompiledGraph, begin, compile_graph, run, steps
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import Expr, dim
+from ferrule.ir.graph import Graph, GraphBuilder, opdef, tensor
+from ferrule.ir.text import parse_all
+from ferrule.runtime.arrays import NumpyCallable
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for setting in config.SETTINGS:
+        monkeypatch.delenv(setting.env, raising=False)
+    monkeypatch.setenv("FERRULE_CACHE_DIR", str(tmp_path / "cache"))
+    ferrule.reset_counters()
+
+
+def linear(rows: Expr | int = 4, dtype: DType = f32, name: str = "linear") -> Graph:
+    """exp(x @ w.T), and the sum of its rows."""
+    b = GraphBuilder(name)
+    x, w = b.input(tensor((rows, 8), dtype)), b.param(tensor((5, 8), dtype))
+    y = ops.exp(b, ops.linear(b, x, w))
+    return b.build([y, ops.reduce_sum(b, y, axes=1)])
+
+
+def called(compiled: CompiledGraph, rows: int = 4, dtype: DType = f32) -> tuple[Any, ...]:
+    """The results for one set of arrays."""
+    rng = np.random.default_rng(0)
+    x, w = (to_storage(rng.standard_normal(s, np.float32), dtype) for s in ((rows, 8), (5, 8)))
+    compiled.executable.bind([(w.ctypes.data, w)])
+    return NumpyCallable(compiled.executable)(x)
+
+
+def test_passes_lead_from_level_to_level_without_a_gap() -> None:
+    for before, after in pairwise(PASSES):
+        assert before.result == after.source
+    assert (PASSES[0].source, PASSES[-1].result) == (LEVELS[0], LEVELS[-1])
+    assert len({p.name for p in PASSES}) == len(PASSES)
+
+
+def test_steps_are_those_between_two_levels() -> None:
+    names = [p.name for p in steps("system", "kernels")]
+    assert names == ["layout", "inline", "group"]
+    assert "assemble" not in [p.name for p in steps("kernels", "llvm", whole=False)]
+    assert "assemble" in [p.name for p in steps("kernels", "llvm")]
+
+
+def test_every_pass_is_timed() -> None:
+    compiled = compile_graph(linear())
+    assert list(compiled.passes) == [p.name for p in PASSES]
+    assert 0 < sum(compiled.passes.values()) <= compiled.seconds + 1e-4
+    assert all(t >= 0 for t in compiled.passes.values())
+
+
+def test_seconds_add_up_cached_or_not() -> None:
+    first, again = compile_graph(linear()), compile_graph(linear())
+    counts = ferrule.counters()
+    assert (counts["compilations"], counts["cache_hits"]) == (1, 1)
+    assert counts["compile_seconds"] == pytest.approx(first.seconds + again.seconds)
+    assert again.passes == first.passes
+
+
+def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = []
+    for logs in (0, 1, 2, 4):
+        compile_graph(linear(), {"logs": logs, "cache": False})
+        texts.append(capsys.readouterr().err)
+    assert texts[0] == ""
+    assert "linear: equations " in texts[1]
+    assert "linear: 2 kernels, ready in" in texts[1]
+    assert "decisions:" not in texts[1]
+    assert "decisions:" in texts[2]
+    assert "ferrule[3] linear after group:\nkernel " in texts[3]
+    assert "ferrule[4] linear after emit:\n" in texts[3]
+
+
+def test_a_dump_has_a_file_for_each_level(tmp_path: Path) -> None:
+    graph = linear(dim("n"), name="my model/1")
+    compile_graph(graph)
+    compiled = compile_graph(graph, {"dump_dir": tmp_path / "dump"})
+    assert ferrule.counters()["compilations"] == 2  # what comes from the cache has no levels
+    stem = f"my_model_1.{compiled.compiled.key}"
+    texts = {f.name: f.read_text() for f in (tmp_path / "dump").iterdir()}
+    levels = [level for level in LEVELS if level not in ("llvm", "object")]
+    assert set(texts) == {f"{stem}.{level}.txt" for level in levels} | {f"{stem}.ll"}
+    for level in levels:
+        assert parse_all(texts[f"{stem}.{level}.txt"])
+    assert compiled.compiled.entry in texts[f"{stem}.ll"]
+
+
+def test_a_dump_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    compile_graph(linear(), {"dump_dir": tmp_path / "file"})
+    assert "programs are not dumped" in capsys.readouterr().err
+
+
+def test_verify_names_the_pass_that_broke_a_rule() -> None:
+    def spoil(s: Any) -> Any:
+        system = PASSES[0].run(s).system
+        return replace(s, system=replace(system, stages=system.stages[1:]))
+
+    broken = replace(PASSES[0], run=spoil)
+    with config.override(verify=True), pytest.raises(VerifyError, match="after the pass equations"):
+        run(begin(linear(), current()), (broken,))
+    run(begin(linear(), current()), (broken,))
+
+
+@pytest.mark.parametrize("dtype", [f32, bf16])
+def test_verified_results_are_those_of_the_definition(dtype: DType) -> None:
+    plain = called(compile_graph(linear(dim("n"), dtype)), 6, dtype)
+    checked = called(compile_graph(linear(dim("n"), dtype), {"verify": True}), 6, dtype)
+    for x, y in zip(plain, checked, strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_a_wrong_result_is_a_compile_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = opdef("reduce_sum")
+
+    def twice(ctx: Any, inputs: Any, outputs: Any, attrs: Any) -> list[Stage]:
+        *rest, last = right.compute(ctx, inputs, outputs, attrs)
+        doubled = tuple(v * 2.0 for v in last.compute.values)
+        return [*rest, replace(last, compute=replace(last.compute, values=doubled))]
+
+    monkeypatch.setitem(ops.op.OPDEFS, "reduce_sum", replace(right, compute=twice))
+    graph = linear(dim("n"))
+    compiled = compile_graph(graph, {"verify": True, "cache": False})
+    for _ in range(2):
+        with pytest.raises(CompileError, match=r"linear: output 1 \(v2: f32\[n\]\) is not what"):
+            called(compiled, 3)
+    called(compile_graph(graph, {"cache": False}), 3)
+
+
+def test_only_the_first_run_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("ferrule.check.run_graph", _counting(asked))
+    compiled = compile_graph(linear(), {"verify": True})
+    for _ in range(3):
+        called(compiled)
+    assert len(asked) == 1
+
+
+def _counting(asked: list[Any]) -> Any:
+    from ferrule.ir.interp import run_graph
+
+    def counted(*args: Any) -> Any:
+        asked.append(args)
+        return run_graph(*args)
+
+    return counted
+
+
+def test_jitted_functions_are_checked_too() -> None:
+    @ferrule.jit
+    def centred(x: Any) -> Any:
+        return x - x.mean(-1, keepdims=True)
+
+    x = np.random.default_rng(0).standard_normal((5, 30)).astype(np.float32)
+    with config.override(verify=True):
+        np.testing.assert_allclose(centred(x), x - x.mean(-1, keepdims=True), atol=1e-6)
