@@ -1,4 +1,4 @@
-# make setup | test | demo | conformance | bench | clean
+# make setup | test | demo | conformance | bench | docs | clean
 #
 # The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
 
@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup test lint types unit demo conformance bench clean
+.PHONY: setup test lint types unit demo conformance bench docs clean
 
 setup: $(STAMP)
 
@@ -33,10 +33,13 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 conformance: $(STAMP)
-	$(BIN)/python -m benchmarks.conformance
+	$(BIN)/python -m tests.conformance.opinfo --write docs/conformance.md
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+docs: $(STAMP)
+	$(BIN)/python docs/make_example.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,4 +1,4 @@
-"""ferrule: an AI compiler in Python, from tensor programs to machine code, on numpy and llvmlite."""
+"""ferrule: an AI compiler in Python: tensor programs to machine code, on numpy and llvmlite."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Builder:
         self.zeros = 0
         self._count = 0
 
-    # ---- names and regions ----
+    # ---- names and regions -----------------------------------------------------------------------
 
     def name(self, stem: str = "v") -> str:
         """A name no other value or label of the function has."""
@@ -103,7 +103,7 @@ class Builder:
         region.lines.extend(lines)
         region.block = block
 
-    # ---- instructions ----
+    # ---- instructions ----------------------------------------------------------------------------
 
     def pure(self, text: str, type: str, width: int, level: int) -> Val:
         """The value of an instruction without side effects, emitted once at `level`."""
@@ -218,7 +218,7 @@ class Builder:
         text = f"shufflevector {v.full} {v.text}, {v.full} poison, <{len(lanes)} x i32> {mask}"
         return self.pure(text, v.type, len(lanes), v.level)
 
-    # ---- memory ----
+    # ---- memory ----------------------------------------------------------------------------------
 
     def load_level(self, buf: Buf, level: int) -> int:
         """The outermost level, not above `level`, at which `buf` holds the same as now and reading

@@ -134,7 +134,7 @@ def _held(cx: Context, m: Monomial, c: int, guard: Val) -> Val:
     return out
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def load(cx: Context, e: Expr) -> Val:
@@ -240,7 +240,7 @@ def _from_memory(cx: Context, dtype: DType, v: Val) -> Val:
     return cx.b.compare("icmp ne", v, Val("0", "i8")) if dtype.is_bool else v
 
 
-# ---- writing ------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def write(cx: Context, at: Place, v: Val, guards: tuple[Val, ...]) -> None:

@@ -150,7 +150,7 @@ def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
     return all(prove_nonneg(i) and prove_nonneg(n - i - 1) for i, n in zip(idx, buf.shape))
 
 
-# ---- indices ------------------------------------------------------------------------------------
+# ---- indices -------------------------------------------------------------------------------------
 
 
 def _ring(cx: Context, e: Expr) -> Val:
@@ -285,7 +285,7 @@ def _narrow_lanes(cx: Context, x: Expr, to: DType) -> Val | None:
     return convert(cx.b, cx.b.binary("add", scalar, cx.b.iota(cx.width, step, "i32")), i32, to)
 
 
-# ---- conditions ---------------------------------------------------------------------------------
+# ---- conditions ----------------------------------------------------------------------------------
 
 
 def _select(cx: Context, e: Expr) -> Val:
@@ -371,7 +371,7 @@ def any_lane(b: Builder, v: Val) -> Val:
     return b.pure(f"call i1 @{callee}({v.full} {v.text})", "i1", 0, v.level)
 
 
-# ---- monoids ------------------------------------------------------------------------------------
+# ---- monoids -------------------------------------------------------------------------------------
 
 
 def combine(cx: Context, monoid: Monoid, old: list[Val], new: list[Val]) -> list[Val]:

@@ -1,1 +1,1 @@
-"""Frontends: a framework's program as a Graph. Each is a table from foreign operators to builder functions."""
+"""Frontends: a framework's program as a Graph, each a table from foreign operators to builders."""

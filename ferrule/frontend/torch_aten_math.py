@@ -1,4 +1,4 @@
-"""ATen rules: arithmetic, comparisons, mathematics, casts, creation, reductions and scans."""
+"""ATen rules: arithmetic, comparisons, mathematics, casts and creation."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, Operand, aten, axes_of, dtype_of
+from ferrule.frontend.torch_table import Context, Operand, aten, dtype_of, truth
 from ferrule.ir.expr import Expr
 from ferrule.ir.graph import Value
 
-# ---- arithmetic ---------------------------------------------------------------------------------
+# ---- arithmetic ----------------------------------------------------------------------------------
 
 
 def _both(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
@@ -105,6 +105,40 @@ def _small_power(cx: Context, x: Value, n: float) -> Value | None:
     return out
 
 
+@aten("ldexp.Tensor")
+def _ldexp(cx: Context, x: Value, y: Value) -> Value:
+    two = ops.full(cx.b, (), 2, cx.dtype)
+    return ops.mul(cx.b, cx.value(x, cx.dtype), ops.pow(cx.b, two, cx.value(y, cx.dtype)))
+
+
+def _ignoring_nan(name: str, op: str) -> None:
+    """The greater or lesser operand; a NaN counts only where both are."""
+
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value, y: Value) -> Value:
+        a, c = _both(cx, x, y)
+        out = getattr(ops, op)(cx.b, a, c)
+        if not cx.dtype.is_float:
+            return out
+        out = ops.select(cx.b, ops.isnan(cx.b, a), c, out)
+        return ops.select(cx.b, ops.isnan(cx.b, c), a, out)
+
+
+_ignoring_nan("fmax", "maximum")
+_ignoring_nan("fmin", "minimum")
+
+
+@aten("angle.default")
+def _angle(cx: Context, x: Value) -> Value:
+    """0 or pi; NaN stays."""
+    if not x.dtype.is_float:
+        x = cx.value(x, cx.dtype)
+    zero, half = cx.value(0.0, x.dtype), cx.value(math.pi, x.dtype)
+    return ops.select(
+        cx.b, ops.isnan(cx.b, x), x, ops.select(cx.b, ops.lt(cx.b, x, zero), half, zero)
+    )
+
+
 def _comparison(name: str) -> None:
     @aten(f"{name}.Tensor", f"{name}.Scalar")
     def rule(cx: Context, x: Operand, y: Operand) -> Value:
@@ -119,20 +153,16 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 def _logical(name: str) -> None:
     @aten(f"logical_{name}.default")
     def rule(cx: Context, x: Value, y: Value) -> Value:
-        return getattr(ops, f"logical_{name}")(cx.b, _truth(cx, x), _truth(cx, y))
+        return getattr(ops, f"logical_{name}")(cx.b, truth(cx, x), truth(cx, y))
 
 
 for _name in ("and", "or", "xor"):
     _logical(_name)
 
 
-def _truth(cx: Context, x: Value) -> Value:
-    return ops.cast(cx.b, x, boolean)
-
-
 @aten("logical_not.default")
 def _logical_not(cx: Context, x: Value) -> Value:
-    return ops.logical_not(cx.b, _truth(cx, x))
+    return ops.logical_not(cx.b, truth(cx, x))
 
 
 @aten("bitwise_not.default")
@@ -140,7 +170,7 @@ def _bitwise_not(cx: Context, x: Value) -> Value:
     return ops.bitwise_not(cx.b, x)
 
 
-# ---- unary mathematics --------------------------------------------------------------------------
+# ---- unary mathematics ---------------------------------------------------------------------------
 
 
 def _unary(name: str, op: str | None = None) -> None:
@@ -196,8 +226,14 @@ for _name in (
     _unary(_name)
 _unary("fix", "trunc")
 _unary("absolute", "abs")
-_unary("log_sigmoid_forward", "logsigmoid")
 _unary("special_erf", "erf")
+
+
+@aten("log_sigmoid_forward.default")
+def _log_sigmoid(cx: Context, x: Value) -> Any:
+    """The value, and a buffer for the gradient, which nobody reads here."""
+    buffer = cx.results[1]
+    return ops.logsigmoid(cx.b, x), ops.full(cx.b, buffer.shape, 0, buffer.dtype)
 
 
 @aten("sign.default", "sgn.default")
@@ -292,7 +328,7 @@ def _clamp_max(cx: Context, x: Value, hi: Operand) -> Value:
 
 @aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _where(cx: Context, c: Value, x: Operand, y: Operand) -> Value:
-    return ops.select(cx.b, _truth(cx, c), *_both(cx, x, y))
+    return ops.select(cx.b, truth(cx, c), *_both(cx, x, y))
 
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
@@ -317,7 +353,7 @@ def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Val
     return ops.add(cx.b, a, ops.mul(cx.b, cx.value(value, cx.dtype), ops.div(cx.b, c, d)))
 
 
-# ---- casts and creation -------------------------------------------------------------------------
+# ---- casts and creation --------------------------------------------------------------------------
 
 
 @aten(
@@ -431,184 +467,6 @@ def _linspace(cx: Context, start: float, end: float, steps: int, **_: Any) -> Va
 def _eye(cx: Context, *_: Any, **__: Any) -> Value:
     i, j = (ops.iota(cx.b, cx.shape, d) for d in (0, 1))
     return ops.cast(cx.b, ops.eq(cx.b, i, j), cx.dtype)
-
-
-# ---- reductions and scans -----------------------------------------------------------------------
-
-
-def _reduction(names: tuple[str, ...], op: str) -> None:
-    @aten(*names)
-    def rule(cx: Context, x: Value, dim: Any = None, keepdim: bool = False, **_: Any) -> Value:
-        wide = cx.dtype if cx.dtype != boolean else x.dtype
-        return getattr(ops, op)(cx.b, cx.value(x, wide), _dims(x, dim), keepdims=keepdim)
-
-
-def _dims(x: Value, dim: Any) -> tuple[int, ...] | None:
-    axes = axes_of(dim)
-    return () if x.rank == 0 else axes
-
-
-_reduction(("sum.default", "sum.dim_IntList"), "reduce_sum")
-_reduction(("mean.default", "mean.dim"), "mean")
-_reduction(("amax.default", "max.default"), "reduce_max")
-_reduction(("amin.default", "min.default"), "reduce_min")
-_reduction(("prod.default", "prod.dim_int"), "reduce_prod")
-
-
-def _truth_reduction(name: str) -> None:
-    @aten(f"{name}.default", f"{name}.dim", f"{name}.dims")
-    def rule(cx: Context, x: Value, dim: Any = None, keepdim: bool = False) -> Value:
-        return getattr(ops, f"reduce_{name}")(cx.b, _truth(cx, x), _dims(x, dim), keepdims=keepdim)
-
-
-_truth_reduction("any")
-_truth_reduction("all")
-
-
-@aten("logsumexp.default")
-def _logsumexp(cx: Context, x: Value, dim: Any, keepdim: bool = False) -> Value:
-    return ops.logsumexp(cx.b, cx.value(x, cx.dtype), _dims(x, dim), keepdims=keepdim)
-
-
-@aten("var.correction", "var.dim")
-def _var(
-    cx: Context,
-    x: Value,
-    dim: Any = None,
-    *unbiased: Any,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> Value:
-    return ops.var(
-        cx.b,
-        x,
-        _dims(x, dim),
-        correction=_correction(unbiased, correction),
-        keepdims=_keep(unbiased, keepdim),
-    )
-
-
-@aten("std.correction", "std.dim")
-def _std(
-    cx: Context,
-    x: Value,
-    dim: Any = None,
-    *unbiased: Any,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> Value:
-    return ops.std(
-        cx.b,
-        x,
-        _dims(x, dim),
-        correction=_correction(unbiased, correction),
-        keepdims=_keep(unbiased, keepdim),
-    )
-
-
-@aten("var_mean.correction", "var_mean.dim")
-def _var_mean(
-    cx: Context,
-    x: Value,
-    dim: Any = None,
-    *unbiased: Any,
-    correction: float | None = None,
-    keepdim: bool = False,
-) -> Any:
-    return ops.var_mean(
-        cx.b,
-        x,
-        _dims(x, dim),
-        correction=_correction(unbiased, correction),
-        keepdims=_keep(unbiased, keepdim),
-    )
-
-
-def _correction(unbiased: tuple[Any, ...], correction: float | None) -> float:
-    if unbiased:
-        return 1 if unbiased[0] else 0
-    return 1 if correction is None else correction
-
-
-def _keep(unbiased: tuple[Any, ...], keepdim: bool) -> bool:
-    return bool(unbiased[1]) if len(unbiased) > 1 else keepdim
-
-
-@aten("argmax.default")
-def _argmax(cx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
-    return _arg(cx, "argmax", x, dim, keepdim)
-
-
-@aten("argmin.default")
-def _argmin(cx: Context, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
-    return _arg(cx, "argmin", x, dim, keepdim)
-
-
-def _arg(cx: Context, name: str, x: Value, dim: int | None, keepdim: bool) -> Value:
-    if x.rank == 0:
-        return ops.full(cx.b, (), 0, i64)
-    return getattr(ops, name)(cx.b, x, dim, keepdims=keepdim)
-
-
-@aten("max.dim")
-def _max_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
-    return (
-        (x, ops.full(cx.b, (), 0, i64))
-        if x.rank == 0
-        else ops.max_with_index(cx.b, x, dim, keepdims=keepdim)
-    )
-
-
-@aten("min.dim")
-def _min_dim(cx: Context, x: Value, dim: int, keepdim: bool = False) -> Any:
-    return (
-        (x, ops.full(cx.b, (), 0, i64))
-        if x.rank == 0
-        else ops.min_with_index(cx.b, x, dim, keepdims=keepdim)
-    )
-
-
-def _scan(name: str) -> None:
-    @aten(f"{name}.default")
-    def rule(cx: Context, x: Value, dim: int, **_: Any) -> Value:
-        wide = cx.value(x, cx.dtype)
-        return wide if x.rank == 0 else getattr(ops, name)(cx.b, wide, dim)
-
-
-for _name in ("cumsum", "cumprod", "logcumsumexp"):
-    _scan(_name)
-
-
-def _scan_index(name: str) -> None:
-    @aten(f"{name}.default")
-    def rule(cx: Context, x: Value, dim: int) -> Any:
-        return (x, ops.full(cx.b, (), 0, i64)) if x.rank == 0 else getattr(ops, name)(cx.b, x, dim)
-
-
-_scan_index("cummax")
-_scan_index("cummin")
-
-
-@aten("linalg_vector_norm.default", "norm.ScalarOpt_dim", "norm.Scalar")
-def _vector_norm(
-    cx: Context, x: Value, ord: float = 2, dim: Any = None, keepdim: bool = False, **_: Any
-) -> Value:
-    p = 2.0 if ord is None else float(ord)
-    if not math.isfinite(p) or p <= 0:
-        raise UnsupportedError(f"a vector norm of order {ord}")
-    return ops.p_norm(cx.b, cx.value(x, cx.dtype), p, _dims(x, dim), keepdims=keepdim)
-
-
-@aten("softmax.int", "_softmax.default", "_safe_softmax.default")
-def _softmax(cx: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
-    wide = cx.value(x, cx.dtype)
-    return ops.exp(cx.b, ops.sub(cx.b, wide, wide)) if x.rank == 0 else ops.softmax(cx.b, wide, dim)
-
-
-@aten("log_softmax.int", "_log_softmax.default")
-def _log_softmax(cx: Context, x: Value, dim: int, *_: Any, **__: Any) -> Value:
-    wide = cx.value(x, cx.dtype)
-    return ops.sub(cx.b, wide, wide) if x.rank == 0 else ops.log_softmax(cx.b, wide, dim)
 
 
 @aten("prims.convert_element_type.default")

@@ -8,11 +8,11 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, aten, pair
+from ferrule.frontend.torch_table import Context, aten, pair, product
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, simplify
 
-# ---- products -----------------------------------------------------------------------------------
+# ---- products ------------------------------------------------------------------------------------
 
 
 @aten("mm.default", "bmm.default", "matmul.default", "mv.default", "dot.default")
@@ -25,12 +25,34 @@ def _linear(cx: Context, x: Value, w: Value, bias: Value | None = None) -> Value
     return ops.linear(cx.b, x, w, bias)
 
 
-@aten("addmm.default", "baddbmm.default", "addmv.default", "addbmm.default")
+@aten("addbmm.default")
+def _addbmm(
+    cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
+) -> Value:
+    total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y), (0,))
+    scaled = ops.mul(cx.b, total, cx.value(alpha, total.dtype))
+    if beta == 0:
+        return scaled
+    return ops.add(cx.b, scaled, ops.mul(cx.b, bias, cx.value(beta, bias.dtype)))
+
+
+@aten("_trilinear.default")
+def _trilinear(cx: Context, x: Value, y: Value, z: Value, *rest: Any) -> Value:
+    """The product of three operands, each first expanded at some dims, summed over some."""
+    at, summed = rest[:3], tuple(rest[3])
+    out: Value | None = None
+    for v, dims in zip((x, y, z), at, strict=True):
+        for d in sorted(dims):
+            v = ops.unsqueeze(cx.b, v, d)
+        out = v if out is None else ops.mul(cx.b, out, v)
+    assert out is not None
+    return ops.reduce_sum(cx.b, out, summed)
+
+
+@aten("addmm.default", "baddbmm.default", "addmv.default")
 def _addmm(
     cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
 ) -> Value:
-    if x.rank == 3 and bias.rank == 2:
-        raise UnsupportedError("addbmm")
     return ops.addmm(cx.b, bias, x, y, alpha=alpha, beta=beta)
 
 
@@ -78,7 +100,7 @@ def _flash(
     return out, ops.full(cx.b, cx.results[1].shape, 0, cx.results[1].dtype)
 
 
-# ---- normalisation ------------------------------------------------------------------------------
+# ---- normalisation -------------------------------------------------------------------------------
 
 
 @aten("layer_norm.default")
@@ -125,23 +147,23 @@ def _group_norm(
     return ops.group_norm(cx.b, x, weight, bias, groups, eps)
 
 
-@aten("instance_norm.default")
-def _instance_norm(
+@aten("native_group_norm.default")
+def _native_group_norm(
     cx: Context,
     x: Value,
     weight: Value | None,
     bias: Value | None,
-    mean: Value | None,
-    var: Value | None,
-    use_input_stats: bool,
-    momentum: float,
+    n: Any,
+    channels: Any,
+    size: Any,
+    groups: int,
     eps: float,
-    *_: Any,
-) -> Value:
-    if not use_input_stats:
-        assert mean is not None and var is not None
-        return ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
-    return ops.instance_norm(cx.b, x, weight, bias, eps)
+) -> Any:
+    stats = cx.results[1].shape
+    rows = ops.reshape(cx.b, x, (*stats, simplify(product(x.shape[1:]) // groups)))
+    mean, rstd = ops.layer_norm_stats(cx.b, rows, axes=1, eps=eps)
+    y = ops.group_norm(cx.b, x, weight, bias, groups, eps)
+    return y, ops.reshape(cx.b, mean, stats), ops.reshape(cx.b, rstd, stats)
 
 
 @aten("_native_batch_norm_legit_no_training.default")
@@ -160,25 +182,61 @@ def _batch_norm(
     return (y, *rest)
 
 
-@aten("batch_norm.default")
-def _batch_norm_eval(
+def _batch_statistics(
+    cx: Context, x: Value, weight: Value | None, bias: Value | None, eps: float
+) -> tuple[Value, Value, Value, Value]:
+    """(normalised x, mean, 1/sqrt(variance + eps), variance) with the batch's own statistics."""
+    wide = ops.cast(cx.b, x, x.dtype.compute)
+    axes = tuple(d for d in range(x.rank) if d != 1)
+    var, mean = ops.var_mean(cx.b, wide, axes, correction=0)
+    rstd = ops.rsqrt(cx.b, ops.add(cx.b, var, ops.full(cx.b, (), eps, var.dtype)))
+    y = ops.batch_norm(
+        cx.b, x, *(ops.cast(cx.b, v, x.dtype) for v in (mean, var)), weight, bias, eps
+    )
+    return y, mean, rstd, var
+
+
+@aten("_native_batch_norm_legit.no_stats")
+def _batch_norm_no_stats(
     cx: Context,
     x: Value,
     weight: Value | None,
     bias: Value | None,
-    mean: Value | None,
-    var: Value | None,
     training: bool,
     momentum: float,
     eps: float,
-    *_: Any,
-) -> Value:
-    if training or mean is None or var is None:
-        raise UnsupportedError("batch norm with the statistics of the batch")
-    return ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
+) -> Any:
+    return _batch_statistics(cx, x, weight, bias, eps)[:3]
 
 
-# ---- convolution --------------------------------------------------------------------------------
+@aten("_native_batch_norm_legit_functional.default", "_batch_norm_with_update_functional.default")
+def _batch_norm_training(
+    cx: Context,
+    x: Value,
+    weight: Value | None,
+    bias: Value | None,
+    mean: Value,
+    var: Value,
+    *rest: Any,
+) -> Any:
+    """With running statistics, which come back updated: the variance as that of a sample."""
+    momentum, eps = rest[-2:]
+    if rest[:-2] == (False,):
+        raise UnsupportedError("batch norm with running statistics that is to return them")
+    y, batch_mean, rstd, batch_var = _batch_statistics(cx, x, weight, bias, eps)
+    count = simplify(product(x.shape) // x.shape[1])
+    n = cx.value(count if not count.is_const else int(count.value), batch_var.dtype)
+    sample = ops.div(cx.b, ops.mul(cx.b, batch_var, n), ops.sub(cx.b, n, cx.value(1, n.dtype)))
+    updated = [
+        ops.add(cx.b, ops.mul(cx.b, ops.cast(cx.b, old, n.dtype), cx.value(1 - momentum, n.dtype)),
+                ops.mul(cx.b, new, cx.value(momentum, n.dtype)))
+        for old, new in ((mean, batch_mean), (var, sample))
+    ]  # fmt: skip
+    reserve = [ops.full(cx.b, t.shape, 0, t.dtype) for t in cx.results[3:-2]]
+    return y, batch_mean, rstd, *reserve, *updated
+
+
+# ---- convolution ---------------------------------------------------------------------------------
 
 
 def _conv(
@@ -276,7 +334,7 @@ def _conv_transpose(
     return _conv(cx, x, w, bias, stride, padding, dilation, groups, True, output_padding)
 
 
-# ---- pooling ------------------------------------------------------------------------------------
+# ---- pooling -------------------------------------------------------------------------------------
 
 
 def _batched(cx: Context, x: Value, n: int) -> tuple[Value, bool]:
@@ -370,6 +428,19 @@ for _n in (1, 2, 3):
     )
 
 
+def _adaptive_max(n: int) -> None:
+    names = [f"adaptive_max_pool{n}d.default"]
+
+    @aten(*names)
+    def rule(cx: Context, x: Value, size: Any) -> Any:
+        x, single = _batched(cx, x, n)
+        return _unbatched(cx, ops.adaptive_max_pool(cx.b, x, pair(size, n)), single)
+
+
+for _n in (1, 2, 3):
+    _adaptive_max(_n)
+
+
 @aten("upsample_nearest1d.default", "upsample_nearest2d.default", "upsample_nearest3d.default")
 def _nearest(cx: Context, x: Value, size: Any, *scales: float | None) -> Value:
     return ops.resize_nearest(cx.b, x, cx.shape[2:], _scales(scales, x.rank - 2))
@@ -407,7 +478,7 @@ def _scales(given: tuple[float | None, ...], n: int) -> tuple[float | None, ...]
     return tuple(given) if len(given) == n else (None,) * n
 
 
-# ---- embeddings ---------------------------------------------------------------------------------
+# ---- embeddings ----------------------------------------------------------------------------------
 
 
 @aten("embedding.default")

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, Operand, Scalar, aten
+from ferrule.frontend.torch_table import Context, Scalar, aten
 from ferrule.ir.expr import ONE, ZERO, Expr, as_index, call
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
 
 _END = (1 << 63) - 1
 
-# ---- shapes and axes ----------------------------------------------------------------------------
+# ---- shapes and axes -----------------------------------------------------------------------------
 
 
 @aten(
@@ -123,7 +122,7 @@ def _triu(cx: Context, x: Value, k: int = 0) -> Value:
     return ops.triu(cx.b, x, k)
 
 
-# ---- slices -------------------------------------------------------------------------------------
+# ---- slices --------------------------------------------------------------------------------------
 
 
 def _bound(at: Scalar | None, size: Expr, default: Expr) -> Expr:
@@ -227,7 +226,7 @@ def _diagonal_scatter(
     return ops.diagonal_scatter(cx.b, x, ops.cast(cx.b, src, x.dtype), offset, dim1, dim2)
 
 
-# ---- joining and padding ------------------------------------------------------------------------
+# ---- joining and padding -------------------------------------------------------------------------
 
 
 @aten("cat.default", "concat.default", "concatenate.default")
@@ -269,118 +268,3 @@ def _reflection(cx: Context, x: Value, padding: Any) -> Value:
 @aten("replication_pad1d.default", "replication_pad2d.default", "replication_pad3d.default")
 def _replication(cx: Context, x: Value, padding: Any) -> Value:
     return ops.pad(cx.b, x, *_pairs(x, padding), mode="replicate")
-
-
-# ---- indexing -----------------------------------------------------------------------------------
-
-
-def _integer(cx: Context, index: Value) -> Value:
-    if not index.dtype.is_int:
-        raise UnsupportedError(
-            f"indexing with a tensor of {index.dtype.name}, whose result has a size that is not known"
-        )
-    return ops.cast(cx.b, index, i64)
-
-
-@aten("index.Tensor", "_unsafe_index.Tensor")
-def _index(cx: Context, x: Value, indices: Any) -> Value:
-    return ops.index(cx.b, x, tuple(None if i is None else _integer(cx, i) for i in indices))
-
-
-@aten("index_select.default")
-def _index_select(cx: Context, x: Value, dim: int, index: Value) -> Value:
-    if not x.rank or not index.rank:
-        raise UnsupportedError("index_select of or by a 0-d tensor")
-    return ops.take(cx.b, x, _integer(cx, index), dim)
-
-
-@aten("gather.default")
-def _gather(cx: Context, x: Value, dim: int, index: Value, **_: Any) -> Value:
-    if not x.rank or not index.rank:
-        raise UnsupportedError("gather of or by a 0-d tensor")
-    return ops.take_along_axis(cx.b, x, _integer(cx, index), dim)
-
-
-@aten("index_put.default", "_unsafe_index_put.default")
-def _index_put(
-    cx: Context, x: Value, indices: Any, values: Value, accumulate: bool = False
-) -> Value:
-    if accumulate and x.dtype.kind == "b":
-        raise UnsupportedError("index_put that accumulates bools")
-    return ops.index_put(
-        cx.b,
-        x,
-        tuple(None if i is None else _integer(cx, i) for i in indices),
-        ops.cast(cx.b, values, x.dtype),
-        accumulate,
-    )
-
-
-def _scattered(
-    cx: Context,
-    x: Value,
-    dim: int,
-    index: Value,
-    source: Operand,
-    reduce: str | None,
-    include_self: bool = True,
-) -> Value:
-    if not x.rank or not index.rank:
-        raise UnsupportedError("scatter into or by a 0-d tensor")
-    value = (
-        ops.cast(cx.b, source, x.dtype)
-        if isinstance(source, Value)
-        else ops.full(cx.b, index.shape, source, x.dtype)
-    )  # type: ignore[arg-type]
-    return ops.scatter(
-        cx.b, x, dim, _integer(cx, index), value, reduce=reduce, include_self=include_self
-    )
-
-
-@aten("scatter.src", "scatter.value")
-def _scatter_set(cx: Context, x: Value, dim: int, index: Value, source: Operand) -> Value:
-    return _scattered(cx, x, dim, index, source, None)
-
-
-@aten("scatter.reduce", "scatter.value_reduce")
-def _scatter_named(
-    cx: Context, x: Value, dim: int, index: Value, source: Operand, *, reduce: str
-) -> Value:
-    return _scattered(cx, x, dim, index, source, {"add": "sum", "multiply": "prod"}[reduce])
-
-
-@aten("scatter_add.default")
-def _scatter_add(cx: Context, x: Value, dim: int, index: Value, source: Value) -> Value:
-    return _scattered(cx, x, dim, index, source, "sum")
-
-
-@aten("scatter_reduce.two")
-def _scatter_reduce(
-    cx: Context,
-    x: Value,
-    dim: int,
-    index: Value,
-    source: Value,
-    reduce: str,
-    *,
-    include_self: bool = True,
-) -> Value:
-    name = {"sum": "sum", "prod": "prod", "mean": "mean", "amax": "max", "amin": "min"}[reduce]
-    return _scattered(cx, x, dim, index, source, name, include_self)
-
-
-@aten("index_add.default")
-def _index_add(
-    cx: Context, x: Value, dim: int, index: Value, source: Value, alpha: Any = 1
-) -> Value:
-    if not x.rank:
-        raise UnsupportedError("index_add into a 0-d tensor")
-    scaled = source if alpha == 1 else ops.mul(cx.b, source, cx.value(alpha, source.dtype))
-    return ops.index_add(cx.b, x, dim, _integer(cx, index), ops.cast(cx.b, scaled, x.dtype))
-
-
-@aten("one_hot.default")
-def _one_hot(cx: Context, x: Value, classes: int = -1) -> Value:
-    if classes < 0:
-        raise UnsupportedError("one_hot with a number of classes that depends on the data")
-    return ops.one_hot(cx.b, x, classes)

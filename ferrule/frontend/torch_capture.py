@@ -47,8 +47,9 @@ def _is_composite(op: Any) -> bool:
 
 def decompositions() -> dict[Any, Any]:
     """PyTorch's core decompositions, for the operators that the table lacks."""
-    core = torch._decomp._core_aten_decompositions_post_autograd  # type: ignore[attr-defined]
-    table = dict(core())
+    aten = torch.ops.aten
+    table = dict(torch._decomp._core_aten_decompositions_post_autograd())
+    table |= torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
     for op in overloads():
         table.pop(op, None)
     return table

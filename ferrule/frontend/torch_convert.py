@@ -9,13 +9,25 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import DType, i64
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
-from ferrule.frontend import torch_aten_math, torch_aten_nn, torch_aten_view
+from ferrule.frontend import (
+    torch_aten_index,
+    torch_aten_math,
+    torch_aten_nn,
+    torch_aten_reduce,
+    torch_aten_view,
+)
 from ferrule.frontend.torch_sizes import Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, GraphBuilder, TensorType, Value, tensor
 
-TABLES = (torch_aten_math, torch_aten_nn, torch_aten_view)  # imported for what they register
+TABLES = (
+    torch_aten_index,
+    torch_aten_math,
+    torch_aten_nn,
+    torch_aten_reduce,
+    torch_aten_view,
+)  # imported for what they register
 _SYMBOLIC = ("SymInt", "SymFloat", "SymBool")
 
 
@@ -84,6 +96,16 @@ def order_of(fake: Any) -> tuple[int, ...] | None:
     return None if kept == sorted(kept) else order
 
 
+def _row_major(fake: Any) -> bool:
+    """Whether a tensor lies in its whole memory in row-major order."""
+    size = fake.numel() * fake.element_size()
+    return bool(
+        fake.is_contiguous()
+        and fake.storage_offset() == 0
+        and fake.untyped_storage().nbytes() == size
+    )
+
+
 def _likely(size: Any) -> int:
     """A size as it was at the time of tracing."""
     return size if isinstance(size, int) else int(size.node.hint)
@@ -112,7 +134,12 @@ class Converter:
             return
         self.b.location = location(node)
         types = tuple(None if v is None else self._type(v) for v in fakes(node))
-        cx = Context(self.b, tuple(t for t in types if t is not None), lambda: self._common(node))
+        cx = Context(
+            self.b,
+            tuple(t for t in types if t is not None),
+            lambda: self._common(node),
+            lambda i: _row_major(node.args[i].meta["val"]),
+        )
         try:
             out = rule_for(node)(
                 cx,
@@ -125,8 +152,10 @@ class Converter:
             raise CompileError(
                 f"{node.target}: {type(error).__name__}: {error}{self._where()}"
             ) from error
-        results = iter(out if isinstance(out, tuple) else (out,))
-        fixed = tuple(None if t is None else self._fitted(next(results), t, node) for t in types)
+        results = list(out) if isinstance(out, tuple) else [out]
+        if len(results) != len(cx.results):
+            raise CompileError(f"{node.target} gave {len(results)} of {len(cx.results)} results")
+        fixed = tuple(None if t is None else self._fitted(results.pop(0), t, node) for t in types)
         self.env[node] = fixed if isinstance(node.meta["val"], tuple | list) else fixed[0]
 
     def _where(self) -> str:

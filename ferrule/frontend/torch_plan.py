@@ -112,7 +112,7 @@ class Plan:
         """How many kernels one call runs."""
         return sum(s.bound.program.kernels for s in self.steps if s.bound is not None)
 
-    # ---- compiling ------------------------------------------------------------------------------
+    # ---- compiling -------------------------------------------------------------------------------
 
     def _compile(self, compile_graph: CompileGraph, count_fallback: Count) -> list[Step]:
         """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is cut anew."""
@@ -204,7 +204,7 @@ class Plan:
             None if results == tuple(range(len(outputs))) else results,
         )
 
-    # ---- running --------------------------------------------------------------------------------
+    # ---- running ---------------------------------------------------------------------------------
 
     def _interpret(self, args: Sequence[Any]) -> list[Any]:
         env: dict[Any, Any] = dict(zip(self.placeholders, args, strict=True)) | self.attributes

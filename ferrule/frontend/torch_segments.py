@@ -13,7 +13,6 @@ from typing import Any
 
 from ferrule.frontend.torch_convert import is_size, why_not
 
-
 CLAIMS = frozenset(
     {
         "aten._assert_tensor_metadata.default",

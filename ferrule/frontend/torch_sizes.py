@@ -97,7 +97,7 @@ def _range(symbol: Any, env: Any) -> tuple[int | None, int | None]:
     return low, high
 
 
-# ---- numbers that are computed ----------------------------------------------------------------------------------------------
+# ---- numbers that are computed -------------------------------------------------------------------
 
 Number = Value | int | float
 _ARITHMETIC: dict[Any, Callable[..., Value]] = {

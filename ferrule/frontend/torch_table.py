@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import DType, f32, f64, from_name, i64
+from ferrule.base.dtype import DType, boolean, f32, f64, from_name, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.ir.expr import Expr
+from ferrule.ir.expr import ONE, Expr
 from ferrule.ir.graph import GraphBuilder, TensorType, Value
+from ferrule.ir.simplify import simplify
 
 Number = int | float | bool
 Scalar = Number | Expr
@@ -64,11 +65,14 @@ def dtype_of(torch_dtype: Any) -> DType:
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule sees of its node: the builder, the results' types, and the operands' common dtype."""
+    """What a rule sees of its node: the builder, the results' types, the operands' common dtype, and
+    whether the operand of some number lies in its whole memory in row-major order.
+    """
 
     b: GraphBuilder
     results: tuple[TensorType, ...]
     common: Callable[[], DType]
+    row_major: Callable[[int], bool]
 
     @property
     def dtype(self) -> DType:
@@ -93,9 +97,22 @@ class Context:
         return ops.full(self.b, (), x, kind)
 
 
+def truth(cx: Context, x: Value) -> Value:
+    """Where x is not 0, as bools."""
+    return ops.cast(cx.b, x, boolean)
+
+
+def product(sizes: Sequence[Expr]) -> Expr:
+    """How many elements a shape has."""
+    out = ONE
+    for s in sizes:
+        out = out * s
+    return simplify(out)
+
+
 def pair(x: int | Sequence[int] | None, n: int, default: int = 0) -> tuple[int, ...]:
     """An argument of n spatial dims that may be given once for all, or be empty."""
-    if x is None or not isinstance(x, int) and len(x) == 0:
+    if x is None or (not isinstance(x, int) and len(x) == 0):
         return (default,) * n
     values = (x,) if isinstance(x, int) else tuple(x)
     return values * n if len(values) == 1 else values
@@ -103,6 +120,6 @@ def pair(x: int | Sequence[int] | None, n: int, default: int = 0) -> tuple[int, 
 
 def axes_of(dims: Any) -> tuple[int, ...] | None:
     """Reduced dims as ATen gives them: None and [] are all of them."""
-    if dims is None or not isinstance(dims, int) and len(dims) == 0:
+    if dims is None or (not isinstance(dims, int) and len(dims) == 0):
         return None
     return (dims,) if isinstance(dims, int) else tuple(dims)

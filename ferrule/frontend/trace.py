@@ -84,7 +84,7 @@ class Traced:
 
     def __bool__(self) -> bool:
         raise InputError(
-            "the value of a traced array is not known while tracing: use numpy.where instead of `if`"
+            "the value of a traced array is not known while tracing: use numpy.where, not `if`"
         )
 
     def __array__(self, *args: Any, **kwargs: Any) -> Any:
@@ -299,7 +299,7 @@ for _method, _name in {
     setattr(Traced, f"__{_method}__", _operator(_name))
 
 
-# ---- functions ----------------------------------------------------------------------------------
+# ---- functions -----------------------------------------------------------------------------------
 
 
 def _axes(axis: Any) -> tuple[int, ...] | None:

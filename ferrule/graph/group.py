@@ -125,7 +125,7 @@ def _small_right(roles: Roles) -> bool:
     return size <= PANEL_ELEMENTS
 
 
-# ---- joining ------------------------------------------------------------------------------------
+# ---- joining -------------------------------------------------------------------------------------
 
 
 def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str | None:
@@ -174,7 +174,7 @@ def _match(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
 
 
 def _may_be(mine: Expr, theirs: Expr, mapping: dict[Expr, Expr]) -> bool:
-    """Whether an axis can stand for an index of the group: of its length, and not for another one already."""
+    """Whether an axis can stand for an index of the group: it has its length and no other role."""
     alike = theirs.op != "axis" or equal(mine.extent, theirs.extent)
     return alike and mapping.get(mine, theirs) is theirs
 
@@ -292,7 +292,7 @@ def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:
     return None
 
 
-# ---- kernels ------------------------------------------------------------------------------------
+# ---- kernels -------------------------------------------------------------------------------------
 
 
 def _topological(groups: list[_Group]) -> list[_Group]:

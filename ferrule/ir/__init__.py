@@ -1,1 +1,1 @@
-"""The levels of ferrule's intermediate representation, and what all rooms need to speak about them."""
+"""The levels of the intermediate representation, and what all rooms need to speak of them."""

@@ -1,6 +1,6 @@
 """Compute: index notation. What each buffer holds, as equations over axes.
 
-    monoid  = name, identity[n], combine[n] over arg 0..2n-1          n values folded together (argmax has two)
+    monoid  = name, identity[n], combine[n] over arg 0..2n-1    n values folded together
     fold    = reduce[axis..] by monoid [init value..]
             | scan[axis] by monoid [init value..] [exclusive] [reverse]
     compute = [axis..] value[n] [fold] [where guard]

@@ -19,7 +19,8 @@ def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
     body = list(stages(kernel.body))
     head = (
         f"kernel {kernel.name}: grid {grid}, {_plural(len(body), 'stage')}, "
-        f"{_amount(kernel_flops(kernel), 'flop')}, {_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
+        f"{_amount(kernel_flops(kernel), 'flop')}, "
+        f"{_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
     )
     lines = [head, *(f"    {_equation(st)}" for st in body)]
     kept = [b.name for b in kernel.scratch]

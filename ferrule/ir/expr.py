@@ -7,7 +7,7 @@
           | load(buf, idx..)           one element of a buffer
           | select(c, a, b)            a where c holds, else b
           | cast(x) | bitcast(x)       to the node's dtype
-          | bounded(i, n)              i, which must lie in [0, n): else the program reports an error
+          | bounded(i, n)              i, which must lie in [0, n): else the run reports an error
           | op(x..)                    arithmetic, comparison, logic, mathematics: the table OPS
 
 Meaning (every interpreter and back end obeys it):
@@ -287,7 +287,7 @@ def rebuild_as(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr
     return const(attr, dtype) if op == "const" else _intern(op, args, attr, dtype)
 
 
-# ---- leaves -------------------------------------------------------------------------------------
+# ---- leaves --------------------------------------------------------------------------------------
 
 
 def const(value: Any, dtype: DType = i64) -> Expr:
@@ -327,7 +327,7 @@ def arg(index: int, dtype: DType) -> Expr:
     return _intern("arg", (), index, dtype)
 
 
-# ---- inner nodes --------------------------------------------------------------------------------
+# ---- inner nodes ---------------------------------------------------------------------------------
 
 
 def like(value: Expr | int | float | bool, other: Expr) -> Expr:
@@ -547,7 +547,7 @@ def fconst(value: float, dtype: DType = f32) -> Expr:
     return const(value, dtype)
 
 
-# ---- walking and rewriting ----------------------------------------------------------------------
+# ---- walking and rewriting -----------------------------------------------------------------------
 
 
 def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:

@@ -1,6 +1,6 @@
 """Graph: tensor operators in SSA form.
 
-    type   = dtype[dim, ..]                                   dims are Exprs, so they may be symbolic
+    type   = dtype[dim, ..]                         dims are Exprs, so they may be symbolic
     node   = %out:type.. = op(%in..) {attr = value..} [at location]
     graph  = name (%input:type..) (%param:type..) { node.. return %out.. }
 

@@ -2,8 +2,8 @@
 
     item   = stage | scope
     scope  = for axis { item.. } with scratch..        a serial loop, and the life of its scratch
-    kernel = name, grid axis.., item.., scratch..       grid points independent, in any order; no barrier inside
-    launch = { kernel.. } ; { kernel.. } ; ..           kernels side by side; a barrier at ';'
+    kernel = name, grid axis.., item.., scratch..       points independent, in any order; no barrier
+    launch = { kernel.. } ; { kernel.. } ; ..       kernels side by side; a barrier at ';'
 
 Meaning:
 - Every grid axis and every enclosing scope's axis is free in the items below it. Items run in

@@ -1,8 +1,8 @@
 """Loop: scheduled loops, the level that machine code is emitted from.
 
     stmt     = for axis in lo..hi kind { stmt.. }
-             | alloc buf                                     a SCRATCH or REG buffer, alive to the end of the block
-             | store (buf[idx..])[n] = value[n] [by monoid]  all values are evaluated, then written or combined
+             | alloc buf                                     SCRATCH or REG, to the block's end
+             | store (buf[idx..])[n] = value[n] [by monoid]  evaluated, then written or combined
              | if cond { stmt.. } [else { stmt.. }]
              | prefetch buf[idx..]
     function = name (buf.. dim..) grid axis.. { stmt.. }

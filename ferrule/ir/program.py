@@ -1,9 +1,10 @@
 """Program: buffers with lifetimes, launches, guarded variants; what one native entry runs.
 
-    program  = name (inputs) (params) (outputs) (dims) consts buf.. temps buf@offset.. prepare { step.. } main { step.. }
+    program  = name (inputs) (params) (outputs) (dims) consts buf@offset.. temps buf@offset..
+               prepare { step.. } main { step.. }
     step     = run phase.. | extern | variants
     phase    = call..                                   kernels side by side; a barrier follows
-    call     = function(buf.. ) grid                    actual buffers for the function's formal ones
+    call     = function(buf..) grid                     actual buffers for the formal ones
     variants = when guard { step.. } .. else { step.. }
 
 Meaning:

@@ -123,7 +123,7 @@ def _logic(op: str, args: tuple[Expr, ...]) -> Expr:
     return a if b is neutral else call(op, a, b)
 
 
-# ---- polynomials --------------------------------------------------------------------------------
+# ---- polynomials ---------------------------------------------------------------------------------
 
 
 def _rank(e: Expr) -> tuple[int, str]:
@@ -344,7 +344,7 @@ def _mod(p: Poly, b: Expr) -> Poly:
     return {(_raw("mod", e, b),): 1}
 
 
-# ---- questions ----------------------------------------------------------------------------------
+# ---- questions -----------------------------------------------------------------------------------
 
 
 def coefficient(e: Expr, axis: Expr) -> Expr | None:

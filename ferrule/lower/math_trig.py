@@ -119,7 +119,7 @@ def tan(m: Floats, x: Expr) -> Expr:
     return _finite(x, _flipped(m, y, call("xor", call("shl", q, const(31, i32)), m.bits(x))))
 
 
-# ---- inverses -----------------------------------------------------------------------------------
+# ---- inverses ------------------------------------------------------------------------------------
 
 
 def _asin_parts(m: Floats, a: Expr) -> tuple[Expr, Expr]:

@@ -39,7 +39,7 @@ Size = Expr | int
 Padding = int | Sequence[Size | tuple[Size, Size]]
 
 
-# ---- the type rule ------------------------------------------------------------------------------
+# ---- the type rule -------------------------------------------------------------------------------
 
 
 def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -80,7 +80,7 @@ def _transposed_size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
     return spread + reach + 1 + attrs["output_padding"][d] - low - high
 
 
-# ---- the Compute --------------------------------------------------------------------------------
+# ---- the Compute ---------------------------------------------------------------------------------
 
 
 def _compute(
@@ -134,7 +134,7 @@ def _gathered(x: Buf, place: Index, window: Index, attrs: Attrs) -> tuple[Index,
     return tuple(index), guards
 
 
-# ---- the meaning --------------------------------------------------------------------------------
+# ---- the meaning ---------------------------------------------------------------------------------
 
 
 def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -191,7 +191,7 @@ def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
 define("conv", _infer, _meaning, _compute)
 
 
-# ---- the builder --------------------------------------------------------------------------------
+# ---- the builder ---------------------------------------------------------------------------------
 
 
 def conv(

@@ -39,7 +39,7 @@ def _literal(value: Number | Expr, dtype: DType) -> Expr:
     return const(value, dtype.compute)
 
 
-# ---- full ---------------------------------------------------------------------------------------
+# ---- full ----------------------------------------------------------------------------------------
 
 
 def full(b: GraphBuilder, shape: Iterable[Size], value: Number | Expr, dtype: DType) -> Value:
@@ -73,7 +73,7 @@ def _full_compute(
 define("full", _full_type, _full_meaning, _full_compute)
 
 
-# ---- iota and arange ----------------------------------------------------------------------------
+# ---- iota and arange -----------------------------------------------------------------------------
 
 
 def iota(b: GraphBuilder, shape: Iterable[Size], axis: int, dtype: DType = i64) -> Value:
@@ -127,7 +127,7 @@ def _arange_compute(
 define("arange", _full_type, _arange_meaning, _arange_compute)
 
 
-# ---- constant -----------------------------------------------------------------------------------
+# ---- constant ------------------------------------------------------------------------------------
 
 
 def constant(b: GraphBuilder, value: Any, dtype: DType | None = None) -> Value:

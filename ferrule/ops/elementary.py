@@ -57,7 +57,7 @@ def _define(name: str, op: str, accepts: str, value: Callable[..., Expr] | None 
     elementwise(name, value or (lambda *xs: call(op, *xs)), meaning, result=truth, accepts=accepts)
 
 
-# ---- one operand --------------------------------------------------------------------------------
+# ---- one operand ---------------------------------------------------------------------------------
 
 
 def _unary(name: str, accepts: str = "f", op: str = "", otherwise: Unary | None = None) -> Unary:
@@ -121,7 +121,7 @@ logical_not = _unary("logical_not", "b", "not")
 bitwise_not = _unary("bitwise_not", "iu", "not", otherwise=logical_not)
 
 
-# ---- two operands -------------------------------------------------------------------------------
+# ---- two operands --------------------------------------------------------------------------------
 
 
 def _binary(
@@ -203,7 +203,7 @@ def floordiv(b: GraphBuilder, x: Value, y: Operand) -> Value:
     return b.emit("floordiv", x, operand(b, y, x.dtype))
 
 
-# ---- conversions --------------------------------------------------------------------------------
+# ---- conversions ---------------------------------------------------------------------------------
 
 
 def cast(b: GraphBuilder, x: Value, dtype: DType) -> Value:
@@ -255,7 +255,7 @@ def _bitcast_compute(
 define("bitcast", _bitcast_type, _bitcast_meaning, _bitcast_compute)
 
 
-# ---- choice -------------------------------------------------------------------------------------
+# ---- choice --------------------------------------------------------------------------------------
 
 
 def select(b: GraphBuilder, c: Value, x: Operand, y: Operand) -> Value:

@@ -53,7 +53,7 @@ def wrapped(index: Array, size: int, wrap: bool) -> Array:
     return out
 
 
-# ---- take ---------------------------------------------------------------------------------------
+# ---- take ----------------------------------------------------------------------------------------
 
 
 def _take_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -88,7 +88,7 @@ def take(b: GraphBuilder, x: Value, indices: Value, axis: int = 0, wrap: bool = 
     return out
 
 
-# ---- take_along_axis ----------------------------------------------------------------------------
+# ---- take_along_axis -----------------------------------------------------------------------------
 
 
 def check_within(name: str, x: TensorType, indices: TensorType, axis: int) -> None:
@@ -157,7 +157,7 @@ def take_along_axis(
     return out
 
 
-# ---- index --------------------------------------------------------------------------------------
+# ---- index ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -254,7 +254,7 @@ def index_operands(
     return tuple(d for d, _ in pairs), tuple(index_operand(name, b, i) for _, i in pairs)
 
 
-# ---- one_hot ------------------------------------------------------------------------------------
+# ---- one_hot -------------------------------------------------------------------------------------
 
 
 def one_hot(b: GraphBuilder, indices: Value, classes: Size) -> Value:

@@ -43,7 +43,7 @@ from ferrule.ops.view import sizes_of, unsqueeze
 Size = Expr | int
 
 
-# ---- joining and padding ------------------------------------------------------------------------
+# ---- joining and padding -------------------------------------------------------------------------
 
 
 def _concat_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:

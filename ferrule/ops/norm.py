@@ -37,7 +37,7 @@ from ferrule.ops.op import (
 )
 from ferrule.ops.reduce import Points, moment_stages, points, reduced_type
 
-# ---- softmax ------------------------------------------------------------------------------------
+# ---- softmax -------------------------------------------------------------------------------------
 
 
 def softmax(b: GraphBuilder, x: Value, axis: int = -1) -> Value:
@@ -108,7 +108,7 @@ define("softmax", _same_type, _softmax_meaning, _softmax_compute)
 define("log_softmax", _same_type, _log_softmax_meaning, _log_softmax_compute)
 
 
-# ---- operands of norms --------------------------------------------------------------------------
+# ---- operands of norms ---------------------------------------------------------------------------
 
 
 def _affine(weight: Value | None, bias: Value | None) -> tuple[tuple[Value, ...], str]:
@@ -168,7 +168,7 @@ def _moments(x: Array, axes: tuple[int, ...], eps: float) -> tuple[Array, Array]
     return mean, 1 / np.sqrt(squares / n + x.dtype.type(eps))
 
 
-# ---- layer norm and rms norm --------------------------------------------------------------------
+# ---- layer norm and rms norm ---------------------------------------------------------------------
 
 
 def layer_norm(
@@ -291,7 +291,7 @@ define("layer_norm_stats", _stats_type, _stats_meaning, _stats_compute)
 define("rms_norm", _trailing_norm("rms_norm"), _rms_norm_meaning, _rms_norm_compute)
 
 
-# ---- group norm ---------------------------------------------------------------------------------
+# ---- group norm ----------------------------------------------------------------------------------
 
 
 def group_norm(
@@ -356,7 +356,7 @@ def _group_norm_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
 define("group_norm", _group_norm_type, _group_norm_meaning, _group_norm_compute)
 
 
-# ---- batch norm ---------------------------------------------------------------------------------
+# ---- batch norm ----------------------------------------------------------------------------------
 
 
 def batch_norm(

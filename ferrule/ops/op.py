@@ -74,7 +74,7 @@ def _apart(ctx: ComputeContext, stages: list[Stage]) -> list[Stage]:
     return out
 
 
-# ---- Compute rules ------------------------------------------------------------------------------
+# ---- Compute rules -------------------------------------------------------------------------------
 
 
 def element(buf: Buf, *idx: Expr) -> Expr:
@@ -136,7 +136,7 @@ def at_shape(shape: Shape, axes: Index) -> Index:
     return tuple(ZERO if equal(s, ONE) else a for s, a in zip(shape, axes[lead:], strict=True))
 
 
-# ---- type rules ---------------------------------------------------------------------------------
+# ---- type rules ----------------------------------------------------------------------------------
 
 
 def broadcast(shapes: Iterable[Shape]) -> Shape:
@@ -211,7 +211,7 @@ def normal_axes(name: str, axes: Iterable[int] | int | None, rank: int) -> tuple
     return out
 
 
-# ---- elementwise operators ----------------------------------------------------------------------
+# ---- elementwise operators -----------------------------------------------------------------------
 
 
 def elementwise(

@@ -44,7 +44,7 @@ def _wide(meaning: Callable[..., Array]) -> Callable[..., Array]:
     return apply
 
 
-# ---- sigmoid-like activations -------------------------------------------------------------------
+# ---- sigmoid-like activations --------------------------------------------------------------------
 
 
 def gelu(b: GraphBuilder, x: Value, approximate: str = "none") -> Value:
@@ -148,7 +148,7 @@ def _logit_meaning(x: Array, eps: float | None = None) -> Array:
 elementwise("logit", _logit, _logit_meaning, accepts="f")
 
 
-# ---- piecewise activations ----------------------------------------------------------------------
+# ---- piecewise activations -----------------------------------------------------------------------
 
 
 def relu(b: GraphBuilder, x: Value) -> Value:
@@ -241,7 +241,7 @@ elementwise(
 )
 
 
-# ---- arithmetic ---------------------------------------------------------------------------------
+# ---- arithmetic ----------------------------------------------------------------------------------
 
 
 def square(b: GraphBuilder, x: Value) -> Value:

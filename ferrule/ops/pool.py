@@ -46,7 +46,7 @@ from ferrule.ops.view import reshape
 Size = Expr | int
 
 
-# ---- windows ------------------------------------------------------------------------------------
+# ---- windows -------------------------------------------------------------------------------------
 
 
 def _pooled_shape(name: str, x: TensorType, attrs: Attrs) -> tuple[Expr, ...]:
@@ -129,7 +129,7 @@ def _exprs(attrs: Attrs) -> Attrs:
     return {**attrs, "padding": pairs}
 
 
-# ---- max_pool -----------------------------------------------------------------------------------
+# ---- max_pool ------------------------------------------------------------------------------------
 
 
 def _max_infer(types: tuple[TensorType, ...], attrs: Attrs) -> Any:
@@ -223,7 +223,7 @@ def max_pool(
     )
 
 
-# ---- avg_pool -----------------------------------------------------------------------------------
+# ---- avg_pool ------------------------------------------------------------------------------------
 
 
 def _avg_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -323,7 +323,7 @@ def avg_pool(
     return out
 
 
-# ---- adaptive pooling ---------------------------------------------------------------------------
+# ---- adaptive pooling ----------------------------------------------------------------------------
 
 
 def _cut(x: Value, sizes: tuple[Expr, ...]) -> tuple[int, ...] | None:

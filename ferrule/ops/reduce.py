@@ -41,7 +41,7 @@ from ferrule.ops.op import (
 Axes = Iterable[int] | int | None
 
 
-# ---- axes of a reduction ------------------------------------------------------------------------
+# ---- axes of a reduction -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def check_not_empty(name: str, t: TensorType, axes: tuple[int, ...]) -> None:
         raise CompileError(f"{name} of no elements has no value: {t} is empty along axes {axes}")
 
 
-# ---- folds --------------------------------------------------------------------------------------
+# ---- folds ---------------------------------------------------------------------------------------
 
 
 def _fold(name: str, make: Callable[[DType], Monoid], meaning: Any, accepts: str) -> None:
@@ -166,7 +166,7 @@ def _truth(b: GraphBuilder, x: Value) -> Value:
     return x if x.dtype.is_bool else el.ne(b, x, 0)
 
 
-# ---- moments ------------------------------------------------------------------------------------
+# ---- moments -------------------------------------------------------------------------------------
 
 
 def mean_stages(
@@ -300,7 +300,7 @@ def var_mean(
     return _emit(b, "var_mean", x, axes, keepdims, correction=correction)
 
 
-# ---- arg reductions -----------------------------------------------------------------------------
+# ---- arg reductions ------------------------------------------------------------------------------
 
 
 def _arg(name: str, make: Callable[[DType], Monoid], find: Any, best: Any) -> None:
@@ -375,7 +375,7 @@ def argmin(b: GraphBuilder, x: Value, axis: int | None = None, keepdims: bool = 
     return min_with_index(b, x, axis, keepdims)[1]
 
 
-# ---- logsumexp and norms ------------------------------------------------------------------------
+# ---- logsumexp and norms -------------------------------------------------------------------------
 
 
 def _logsumexp_compute(

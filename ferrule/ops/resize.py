@@ -39,7 +39,7 @@ Size = Expr | int
 Scales = Sequence[float | None] | None
 
 
-# ---- the type rule ------------------------------------------------------------------------------
+# ---- the type rule -------------------------------------------------------------------------------
 
 
 def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -58,7 +58,7 @@ def _linear_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     return _infer(types, attrs)
 
 
-# ---- coordinates --------------------------------------------------------------------------------
+# ---- coordinates ---------------------------------------------------------------------------------
 
 
 def _coordinate_dtype(dtype: DType) -> DType:
@@ -80,7 +80,7 @@ def _steps_of(old: int, new: int, scale: float, kind: np.dtype[Any]) -> Any:
     return kind.type(1.0 / scale) if scale else kind.type(old) / kind.type(max(new, 1))
 
 
-# ---- resize_nearest -----------------------------------------------------------------------------
+# ---- resize_nearest ------------------------------------------------------------------------------
 
 
 def _nearest(p: Expr, old: Expr, new: Expr, scale: float, exact: bool, dtype: DType) -> Expr:
@@ -175,7 +175,7 @@ def _factors(scales: Scales, n: int) -> tuple[float, ...]:
     return tuple(float(s or 0.0) for s in scales) if scales is not None else (0.0,) * n
 
 
-# ---- resize_linear ------------------------------------------------------------------------------
+# ---- resize_linear -------------------------------------------------------------------------------
 
 Neighbours = list[tuple[Expr, Expr | None]]  # place in x and weight, None for 1
 

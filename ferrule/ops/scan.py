@@ -22,7 +22,7 @@ from ferrule.ir.monoids import PROD, SUM
 from ferrule.ops.create import full
 from ferrule.ops.op import Array, check_kind, define, element, normal_axis, stage, upcast
 
-# ---- monoids ------------------------------------------------------------------------------------
+# ---- monoids -------------------------------------------------------------------------------------
 
 
 @cache
@@ -61,7 +61,7 @@ def LAST_MIN(dtype: DType) -> Monoid:
     return _last_extremum("last_min", dtype, dtype.max, "min")
 
 
-# ---- running folds ------------------------------------------------------------------------------
+# ---- running folds -------------------------------------------------------------------------------
 
 
 def _scan(
@@ -147,7 +147,7 @@ def logcumsumexp(b: GraphBuilder, x: Value, axis: int) -> Value:
     return _emit(b, "logcumsumexp", x, axis, False, False)
 
 
-# ---- running extremes ---------------------------------------------------------------------------
+# ---- running extremes ----------------------------------------------------------------------------
 
 
 def _extreme(name: str, make: Callable[[DType], Monoid], ufunc: np.ufunc) -> None:

@@ -79,7 +79,7 @@ _UFUNCS: dict[str, Any] = {
 }  # fmt: skip
 
 
-# ---- updates ------------------------------------------------------------------------------------
+# ---- updates -------------------------------------------------------------------------------------
 
 
 def _updated(
@@ -161,7 +161,7 @@ def _check_reduce(name: str, x: TensorType, reduce: str) -> None:
         raise CompileError(f"{name}: reduce={reduce!r} is none of {', '.join(_MONOIDS)}")
 
 
-# ---- scatter ------------------------------------------------------------------------------------
+# ---- scatter -------------------------------------------------------------------------------------
 
 
 def _scatter_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -215,7 +215,7 @@ def scatter(
     return out
 
 
-# ---- index_put ----------------------------------------------------------------------------------
+# ---- index_put -----------------------------------------------------------------------------------
 
 
 def _put_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -276,7 +276,7 @@ def index_add(b: GraphBuilder, x: Value, axis: int, indices: Value, source: Valu
     return index_put(b, x, (*(None,) * d, indices), source, accumulate=True)
 
 
-# ---- known places -------------------------------------------------------------------------------
+# ---- known places --------------------------------------------------------------------------------
 
 
 def _slice_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:

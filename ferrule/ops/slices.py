@@ -24,7 +24,7 @@ from ferrule.ops.view import define_view, reshape, sizes_of
 Size = Expr | int
 
 
-# ---- slices -------------------------------------------------------------------------------------
+# ---- slices --------------------------------------------------------------------------------------
 
 
 def _slice_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:

@@ -69,7 +69,7 @@ def define_view(
     define(name, infer, lambda arrays, attrs: meaning(arrays[0], attrs), compute)
 
 
-# ---- reshape ------------------------------------------------------------------------------------
+# ---- reshape -------------------------------------------------------------------------------------
 
 
 def groups(old: Shape, new: Shape) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -141,7 +141,7 @@ def squeeze(b: GraphBuilder, x: Value, axes: Iterable[int] | None = None) -> Val
     )
 
 
-# ---- axes ---------------------------------------------------------------------------------------
+# ---- axes ----------------------------------------------------------------------------------------
 
 
 def _transposed(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:

@@ -1,11 +1,11 @@
 """Contraction: the schedule of products, convolutions and attention.
 
-    for (batch, m_b, n_o):                              the grid: blocks of rows by panels of columns
-        for k_o, m_o:                                   a panel of B, KC deep, stays in L1 for all rows of the block
-            acc[r, u, l] = part[m_o, r, u, l]           MR x NR accumulators in registers
+    for (batch, m_b, n_o):                        the grid: blocks of rows by panels of columns
+        for k_o, m_o:                             a panel of B, KC deep, stays in L1 for a block
+            acc[r, u, l] = part[m_o, r, u, l]     MR x NR accumulators in registers
             for k_i: acc[r, u, l] += A[m_b, m_o*MR + r, k] * B[n_o, k, u*W + l]
             part[m_o, r, u, l] = acc[r, u, l]
-        for m_o: out[..] = epilogue(part[..])           guarded at the edges
+        for m_o: out[..] = epilogue(part[..])     guarded at the edges
 
 The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into
 panels of NR columns, [batch, n_o, k.., NR], which for parameters happens once. A is read in place,
@@ -15,9 +15,7 @@ last one (the guard is relaxed: loads are clamped, stores are not done).
 
 A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by
 panels: the grid keeps the batch and m tiles, the first contraction writes MR rows to scratch, the
-others follow on these rows. The block (MR, NR) follows Goto and van de Geijn, "Anatomy of
-High-Performance Matrix Multiplication" (2008), as BLIS names it: as many accumulators as registers
-allow beside one vector of B a column and one broadcast of A.
+others follow on these rows.
 """
 
 from __future__ import annotations
@@ -26,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Compute, Reduce, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
@@ -52,45 +50,16 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.rows import schedule_rows
+from ferrule.schedule.tiles import (
+    RegisterBlock,
+    Rows,
+    Tile,
+    flat,
+    parts,
+    register_block,
+)
 
-DEPTH = 384  # most terms of the sum taken at once: a panel of B this deep stays in L1
 BLOCK_ROWS = 128  # rows of A, this deep, that stay in L2 while the panels of B pass by
-
-
-@dataclass(frozen=True)
-class RegisterBlock:
-    """Rows of A by vectors of B that one tile accumulates."""
-
-    rows: int
-    vectors: int
-
-
-def register_block(m: Expr, n: Expr, width: int, target: Target) -> RegisterBlock:
-    """The block for an m x n product: the largest that fits the registers, less where m or n is
-    smaller.
-    """
-    choices: tuple[tuple[int, int], ...]
-    if target.registers >= 32:
-        choices = ((14, 2), (8, 3), (6, 4), (4, 6), (2, 8), (1, 8))
-    elif target.has_fma:
-        choices = ((6, 2), (4, 3), (3, 4), (2, 5), (1, 8))
-    else:
-        choices = ((4, 2), (3, 3), (2, 4), (1, 8))
-    rows, columns = estimate(m), estimate(n)
-    if not m.is_const:
-        rows = max(rows, choices[0][0])
-    if not n.is_const:
-        columns = max(columns, width * 2)
-
-    def waste(c: tuple[int, int]) -> float:
-        r, v = c
-        tiles = -(-rows // r) * -(-columns // (v * width))
-        return tiles * (r * v + 0.15 * (r + v * 2) + 1.5)
-
-    rows_, vectors = min(choices, key=waste)
-    if n.is_const:
-        vectors = min(vectors, -(-n.attr // width))
-    return RegisterBlock(rows_, vectors)
 
 
 @dataclass(frozen=True)
@@ -176,100 +145,6 @@ def _in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
     )
 
 
-def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
-    """Each of `axes` as an expression of the index into their product."""
-    out: dict[Expr, Expr] = {}
-    inner = ONE
-    for i, a in enumerate(reversed(axes)):
-        q = simplify(index // inner)
-        out[a] = q if i == len(axes) - 1 else simplify(q % a.extent)
-        inner = simplify(inner * a.extent)
-    return out
-
-
-@dataclass
-class _Rows:
-    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, and
-    the guard.
-    """
-
-    axis: Expr
-    clamped: dict[Expr, Expr]
-    exact: dict[Expr, Expr]
-    guard: Expr
-
-
-@dataclass
-class _Tile:
-    """One tile of a contraction: its accumulators over the `wide` axes, its columns, and the terms
-    of its sum.
-    """
-
-    st: Stage
-    wide: tuple[Expr, ...]
-    acc: Buf
-    n: Expr
-    inside: Expr
-    term: Expr
-    where: Expr | None
-
-    def items(
-        self, k: tuple[Expr, ...], start: Expr | None, split: dict[Expr, Expr]
-    ) -> tuple[Item, ...]:
-        """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`."""
-        zero = fconst(0.0, self.acc.dtype)
-        first = Stage(
-            self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
-        )
-        where = None if self.where is None else simplify(substitute(self.where, split))
-        body: tuple[Item, ...] = (
-            Stage(
-                self.st.name,
-                ((self.acc, self.wide),),
-                Compute(self.wide, (simplify(substitute(self.term, split)),)),
-                _sum_of(self.st),
-                where,
-                update=True,
-            ),
-        )
-        for a in reversed(k):
-            body = (Scope(a, body),)
-        return (first, *body)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """The folded axes in order: all, and cut in two so that the inner ones have at most DEPTH
-    points; `split` tells where an axis went that was cut itself.
-    """
-
-    whole: tuple[Expr, ...]
-    outer: tuple[Expr, ...]
-    inner: tuple[Expr, ...]
-    split: dict[Expr, Expr]
-
-
-def _parts(k: tuple[Expr, ...]) -> _Parts:
-    depth, at = 1, len(k)
-    while at > 0 and depth * estimate(k[at - 1].extent) <= DEPTH:
-        at -= 1
-        depth *= estimate(k[at].extent)
-    if at < len(k):
-        return _Parts(k, k[:at], k[at:], {})
-    last = k[-1]
-    step = next(
-        (
-            d
-            for d in range(DEPTH, DEPTH // 2, -1)
-            if last.extent.is_const and last.extent.attr % d == 0
-        ),
-        256,
-    )
-    outer = axis(last.name + "o", simplify((last.extent + (step - 1)) // step))
-    inner = axis(last.name + "i", simplify(call("min", const(step), last.extent - outer * step)))
-    return _Parts(k, (*k[:-1], outer), (inner,), {last: simplify(outer * step + inner)})
-
-
 @dataclass
 class _Builder:
     kernel: Kernel
@@ -327,7 +202,7 @@ class _Builder:
             body[0], body[1:], rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
         )
         grid = (*roles.batch, whole, columns)
-        steps = _parts(self._k_order(roles))
+        steps = parts(self._k_order(roles))
         if not steps.outer or (not tiles.is_const and per == 1):
             return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
         part = Buf("part", (const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH)
@@ -346,7 +221,7 @@ class _Builder:
         again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (held,)))
         return grid, (*inner, Scope(row, (again, *write)))
 
-    def _rows(self, roles: Roles, tile: Expr, m: Expr, count: int) -> _Rows:
+    def _rows(self, roles: Roles, tile: Expr, m: Expr, count: int) -> Rows:
         """The `count` rows of the tile with number `tile`."""
         r = axis("r", count)
         self.kinds["r"] = Kind.UNROLL
@@ -354,18 +229,18 @@ class _Builder:
         inside = lt(index, m)
         if prove(inside):
             exact = flat(roles.m, index)
-            return _Rows(r, exact, exact, both())
+            return Rows(r, exact, exact, both())
         clamped = simplify(call("min", index, m - 1))
-        return _Rows(r, flat(roles.m, clamped), flat(roles.m, index), inside)
+        return Rows(r, flat(roles.m, clamped), flat(roles.m, index), inside)
 
-    # ---- one contraction ------------------------------------------------------------------------
+    # ---- one contraction -------------------------------------------------------------------------
 
     def _tile(
         self,
         st: Stage,
         epilogue: list[Stage],
         roles: Roles,
-        rows: _Rows,
+        rows: Rows,
         block: RegisterBlock,
         columns: Expr,
     ) -> tuple[Item, ...]:
@@ -379,8 +254,8 @@ class _Builder:
         return (*tile.items(self._k_order(roles), None, {}), *write)
 
     def _product_of(
-        self, st: Stage, roles: Roles, rows: _Rows, block: RegisterBlock, columns: Expr
-    ) -> _Tile:
+        self, st: Stage, roles: Roles, rows: Rows, block: RegisterBlock, columns: Expr
+    ) -> Tile:
         """The accumulators of one tile of `st` and what is added to them."""
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
@@ -400,9 +275,9 @@ class _Builder:
         place = rows.clamped | flat(roles.n, n)
         where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
         left = self._left(st, roles, rows)
-        return _Tile(st, wide, acc, n, inside, call("mul", left, right), where)
+        return Tile(st, wide, acc, n, inside, call("mul", left, right), where)
 
-    def _left(self, st: Stage, roles: Roles, rows: _Rows) -> Expr:
+    def _left(self, st: Stage, roles: Roles, rows: Rows) -> Expr:
         """The left factor for a row of the tile, zero where guards that n is not in are false."""
         mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
         left = simplify(substitute(roles.left, rows.clamped))
@@ -463,7 +338,7 @@ class _Builder:
         self,
         st: Stage,
         epilogue: list[Stage],
-        rows: _Rows,
+        rows: Rows,
         columns: dict[Expr, Expr],
         wide: tuple[Expr, ...],
         acc: Buf,
@@ -507,9 +382,9 @@ class _Builder:
             known[s.targets[0][0]] = value
         return out
 
-    # ---- panels of rows -------------------------------------------------------------------------
+    # ---- panels of rows --------------------------------------------------------------------------
 
-    def _panel(self, body: list[Stage], rows: _Rows, block: RegisterBlock) -> tuple[Item, ...]:
+    def _panel(self, body: list[Stage], rows: Rows, block: RegisterBlock) -> tuple[Item, ...]:
         """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one
         row after another.
         """
@@ -554,7 +429,7 @@ class _Builder:
         return out
 
     def _product(
-        self, st: Stage, follow: list[Stage], rows: _Rows, block: RegisterBlock
+        self, st: Stage, follow: list[Stage], rows: Rows, block: RegisterBlock
     ) -> list[Item]:
         roles = contraction(st)
         assert roles is not None
@@ -583,7 +458,7 @@ class _Builder:
         follow = [substitute_stage(s, {a: names[a] for a in s.compute.axes}) for s in follow]
         return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
 
-    def _row_stages(self, run: list[Stage], rows: _Rows) -> list[Item]:
+    def _row_stages(self, run: list[Stage], rows: Rows) -> list[Item]:
         """Stages over whole rows, one row of the panel after another."""
         serial = axis(f"row{len(self.scratch)}", rows.axis.extent)
         here = {rows.axis: serial}
@@ -626,9 +501,3 @@ def _elementwise(st: Stage, buf: Buf) -> bool:
     return plain and all(
         ld.args == st.compute.axes for e in st.exprs() for ld in loads(e) if ld.attr == buf
     )
-
-
-def _sum_of(st: Stage) -> Monoid:
-    fold = st.compute.fold
-    assert isinstance(fold, Reduce)
-    return fold.monoid

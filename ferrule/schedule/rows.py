@@ -42,7 +42,7 @@ def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
     return _vectorise(kernel, target, prefix)
 
 
-# ---- merging ------------------------------------------------------------------------------------
+# ---- merging -------------------------------------------------------------------------------------
 
 
 def merge_grid(kernel: Kernel) -> Kernel:
@@ -127,12 +127,11 @@ def _outside_addresses(e: Expr, axes: tuple[Expr, ...]) -> bool:
 
 
 def _data(index: Expr) -> tuple[Expr, ...]:
-    """Loads inside an index: their own addresses must merge too, which `stride` sees as not linear.
-    """
+    """Loads inside an index: their addresses must merge too, which `stride` finds not linear."""
     return loads(index)
 
 
-# ---- the lane axis ------------------------------------------------------------------------------
+# ---- the lane axis -------------------------------------------------------------------------------
 
 
 def score(st: Stage, a: Expr) -> float:
@@ -160,8 +159,7 @@ def _independent(a: Expr) -> bool:
 
 
 def local_lane(st: Stage, target: Target) -> Expr | None:
-    """The best of the stage's own axes for lanes, None where none has unit stride or enough points.
-    """
+    """The stage's own best axis for lanes; None where none has unit stride or enough points."""
     if isinstance(st.compute.fold, Scan) or st.update or st.combine is not None:
         return None
     width = lane_count([st], target)
@@ -240,7 +238,7 @@ def lane_count(body: list[Stage], target: Target) -> int:
     return target.vector_bytes // max(4, widest)
 
 
-# ---- bundles ------------------------------------------------------------------------------------
+# ---- bundles -------------------------------------------------------------------------------------
 
 
 def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:

@@ -149,8 +149,7 @@ class _Nest:
         return self.lane in st.compute.reduce_axes
 
     def _wide(self, st: Stage, block: Block | None) -> tuple[Expr, ...]:
-        """The axes of the accumulator: the block's, or those of a full block when lanes are folded.
-        """
+        """The accumulator's axes: the block's, or those of a full block when lanes are folded."""
         if not self._folds_lane(st):
             assert block is not None
             return block.wide

@@ -7,7 +7,9 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,27 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import DType, boolean, f16, f32, from_storage, i32, i64, to_storage
+from ferrule.base.dtype import (
+    DType,
+    bf16,
+    boolean,
+    f16,
+    f32,
+    f64,
+    from_storage,
+    i32,
+    i64,
+    to_storage,
+    u8,
+)  # fmt: skip
 from ferrule.base.errors import UnsupportedError
-from ferrule.base.target import named
 from ferrule.codegen.triton import emit_triton, refusal
 from ferrule.graph.equations import equations
 from ferrule.graph.group import group
 from ferrule.graph.inline import inline
 from ferrule.graph.layout import assign_layouts
 from ferrule.ir.compute import Compute, Stage, System, map_stage
-from ferrule.ir.expr import Buf, Expr, Space, axis, dim
+from ferrule.ir.expr import OPS, Buf, as_index, axis, call, dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
 from ferrule.ir.kernel import Kernel, Scope
@@ -66,25 +79,40 @@ def random_arrays(system: System, values: Values) -> dict[str, Array]:
     return {b.name: one(b) for b in (*system.inputs, *system.params)}
 
 
+@contextmanager
+def process(
+    factory: pytest.TempPathFactory, interpret: bool
+) -> Iterator[tuple[ProcessPoolExecutor, Path]]:
+    """A process that has Triton, and a folder for modules; skips the test where there is none."""
+    pytest.importorskip("triton")
+    pytest.importorskip("torch")
+    folder = factory.mktemp("triton")
+    start = partial(triton_worker.start, interpret, str(folder / "cache"))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), start) as pool:
+        yield pool, folder
+
+
+def module_file(folder: Path, kernel: Kernel) -> str:
+    """The path of a new file that holds the kernel's Triton module."""
+    path = folder / f"k{len(list(folder.iterdir()))}.py"
+    path.write_text(emit_triton(kernel), encoding="utf-8")
+    return str(path)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     """Runs a kernel on arrays by name, in logical order, changed in place."""
-    pytest.importorskip("triton")
-    pytest.importorskip("torch")
-    folder = tmp_path_factory.mktemp("triton")
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn, triton_worker.start) as pool:
+    with process(tmp_path_factory, True) as (pool, folder):
 
         def launch(kernel: Kernel, memory: dict[str, Array], values: Values) -> None:
-            path = Path(folder, f"k{len(list(folder.iterdir()))}.py")
-            path.write_text(emit_triton(kernel), encoding="utf-8")
+            path = module_file(folder, kernel)
             bufs = kernel.globals
             given = [
                 (np.ascontiguousarray(memory[b.name].transpose(b.order)), b.dtype.name)
                 for b in bufs
             ]
             dims = [values[d.name] for d in kernel.dims]
-            found = pool.submit(triton_worker.launch, str(path), given, dims).result()
+            found = pool.submit(triton_worker.launch, path, given, dims).result()
             for b, array in zip(bufs, found, strict=True):
                 memory[b.name] = array.transpose(np.argsort(b.order)) if b.shape else array
 
@@ -172,7 +200,7 @@ MORE: list[tuple[System, Values]] = [
     (system_of(linear, (1, 40), (33, 40), (33,)), {}),
     (system_of(lambda b, x: ops.reduce_sum(b, x, (0, 1)), (N, M)), {"n": 9, "m": 70}),
     (system_of(lambda b, x: ops.var_mean(b, x, (0,)), (N, M)), {"n": 9, "m": 20}),
-    (system_of(lambda b, x: ops.group_norm(b, x, None, None, 2), (B, 6, N, M)), {"b": 2, "n": 3, "m": 5}),
+    (system_of(lambda b, x: ops.layer_norm(b, x, axes=2), (B, N, M)), {"b": 4, "n": 3, "m": 5}),
     (system_of(lambda b, x: ops.transpose(b, x, (2, 0, 1)), (N, 3, M)), {"n": 4, "m": 5}),
     (system_of(lambda b, x: ops.argmax(b, x, 1), (N, M)), {"n": 3, "m": 21}),
     (system_of(lambda b, x: ops.max_with_index(b, x, 0), (N, M), dtype=i32), {"n": 9, "m": 3}),
@@ -186,3 +214,195 @@ MORE: list[tuple[System, Values]] = [
 @pytest.mark.parametrize(("system", "values"), MORE, ids=[f"{i}" for i in range(len(MORE))])
 def test_fused_kernels_keep_the_meaning(run: Runner, system: System, values: Values) -> None:
     check(run, system, values)
+
+
+Compiler = Callable[[Kernel, bool], str]
+
+
+@pytest.fixture(scope="module")
+def to_gpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiler]:
+    """Compiles a kernel to PTX, for which no GPU is needed."""
+    with process(tmp_path_factory, False) as (pool, folder):
+
+        def compile_kernel(kernel: Kernel, whole: bool) -> str:
+            path = module_file(folder, kernel)
+            dtypes = [b.dtype.name for b in kernel.globals]
+            job = pool.submit(
+                triton_worker.gpu_code, path, f"{kernel.name}_kernel", dtypes, 32, whole
+            )
+            return job.result()
+
+        yield compile_kernel
+
+
+COMPILED = [
+    system_of(ops.softmax, (N, M)),
+    system_of(gelu_norm, (N, M), (N, M), (M,), (M,)),
+    system_of(linear, (N, B), (M, B), (M,)),
+    system_of(linear, (N, 24), (20, 24), (20,), dtype=f16),
+    systems.convolutions(1, 4, N, 16, stride=2),
+    systems.attention(B, 2, N, M, 16),
+    system_of(lambda b, x: ops.argmax(b, x, 1), (N, M)),
+    system_of(lambda b, x: ops.reduce_any(b, x, (1,)), (N, M), dtype=boolean),
+]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("system", COMPILED, ids=[str(i) for i in range(len(COMPILED))])
+def test_the_gpu_compiler_accepts_it(to_gpu: Compiler, system: System, whole: bool) -> None:
+    for kernel in kernels_of(system):
+        assert ".visible .entry" in to_gpu(kernel, whole)
+
+
+def test_an_output_that_the_kernel_reads_again(run: Runner) -> None:
+    softmax = systems.softmax(N, M)
+    e = softmax.stages[1].writes[0]
+    system = replace(softmax, outputs=(e, *softmax.outputs))
+    (kernel,) = kernels_of(system)
+    assert e in kernel.written
+    assert e in kernel.globals
+    check(run, system, {"n": 5, "m": 37})
+
+
+def test_nan_and_infinities_propagate(run: Runner) -> None:
+    x = np.random.default_rng(0).standard_normal((4, 9)).astype(np.float32)
+    x[1, 3], x[2, 4], x[3, :] = np.nan, np.inf, -np.inf
+    for op in (ops.softmax, ops.relu, lambda b, v: ops.reduce_max(b, v, (1,))):
+        check(run, system_of(op, (N, M)), {"n": 4, "m": 9}, arrays={"x0": x})
+
+
+def test_half_precision_products_run_on_half_precision_tiles(run: Runner) -> None:
+    system = system_of(linear, (N, 24), (20, 24), (20,), dtype=f16)
+    (kernel,) = kernels_of(system)
+    product = next(ln for ln in emit_triton(kernel).splitlines() if "tl.dot" in ln)
+    assert "float32" not in product
+    check(run, system, {"n": 7}, tolerance=2e-3)
+
+
+def test_bfloat16(run: Runner) -> None:
+    check(run, system_of(ops.softmax, (N, M), dtype=bf16), {"n": 3, "m": 21}, tolerance=1e-2)
+
+
+# ---- operators -----------------------------------------------------------------------------------
+
+FLOAT_OPS = (
+    "add", "sub", "mul", "div", "min", "max", "mod", "rem", "floordiv", "truncdiv", "copysign",
+    "eq", "ne", "lt", "le", "neg", "abs", "sign", "floor", "ceil", "trunc", "round", "sqrt",
+    "rsqrt", "exp", "exp2", "log", "log2", "sin", "cos", "tanh", "erf", "sigmoid", "isnan",
+    "isinf", "fma",
+)  # fmt: skip
+INTEGER_OPS = (
+    "add", "sub", "mul", "div", "floordiv", "mod", "truncdiv", "rem", "min", "max", "and", "or",
+    "xor", "shl", "shr", "eq", "ne", "lt", "le", "neg", "abs", "not", "sign",
+)  # fmt: skip
+BOOL_OPS = ("add", "sub", "mul", "min", "max", "and", "or", "xor", "eq", "ne", "not")
+SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 0.5, 1.5, -2.5, 1e-3, 3e9, 87.0, -104.0]
+OPERATORS = [
+    *((f32, op) for op in FLOAT_OPS),
+    *((f64, op) for op in FLOAT_OPS if op != "tanh"),
+    *((f16, op) for op in ("add", "max", "lt", "exp")),
+    *((d, op) for d in (i32, i64, u8) for op in INTEGER_OPS),
+    *((boolean, op) for op in BOOL_OPS),
+]
+
+
+def operands(dtype: DType) -> list[Array]:
+    """Three arrays that hold every pair of awkward values."""
+    if dtype.is_float:
+        points = np.array(SPECIAL)
+    elif dtype.is_bool:
+        points = np.array([False, True])
+    else:
+        points = np.array([0, 1, 2, 3, 7, 8, 40, 100, 127, *((-1, -2, -7, -100) * dtype.is_signed)])
+    x, y = np.meshgrid(points, points)
+    with np.errstate(over="ignore"):
+        return [to_storage(a.ravel(), dtype) for a in (x, y, x)]
+
+
+def operator_system(dtype: DType, op: str) -> tuple[System, dict[str, Array]]:
+    """out[i] = op(x[i], ..): integers are not divided by zero, whose result is unspecified."""
+    count = OPS[op]
+    arrays = operands(dtype)[:count]
+    if dtype.is_int and op in ("div", "floordiv", "mod", "truncdiv", "rem"):
+        keep = arrays[1] != 0
+        arrays = [a[keep] for a in arrays]
+    size = as_index(len(arrays[0]))
+    i = axis("i", size)
+    bufs = [Buf(f"x{k}", (size,), dtype) for k in range(count)]
+    value = call(op, *(b[i] for b in bufs))
+    out = Buf("out", (size,), value.dtype)
+    stage = Stage("out", ((out, (i,)),), Compute((i,), (value,)))
+    system = System("operator", tuple(bufs), (), (stage,), (out,))
+    return system, {b.name: a for b, a in zip(bufs, arrays, strict=True)}
+
+
+@pytest.mark.parametrize(("dtype", "op"), OPERATORS, ids=[f"{d}-{op}" for d, op in OPERATORS])
+def test_operators(run: Runner, dtype: DType, op: str) -> None:
+    system, arrays = operator_system(dtype, op)
+    check(run, system, tolerance=1e-6, arrays=arrays)
+
+
+CASTS = [(f32, i32), (f32, f16), (f16, f32), (i32, f32), (boolean, f32), (i64, u8), (i32, boolean)]
+
+
+@pytest.mark.parametrize(("source", "to"), CASTS, ids=[f"{a}-{b}" for a, b in CASTS])
+def test_casts(run: Runner, source: DType, to: DType) -> None:
+    system = system_of(lambda b, x: ops.cast(b, x, to), (N,), dtype=source)
+    check(run, system, {"n": 50})
+
+
+def lowered(kernel: Kernel) -> Kernel:
+    body = tuple(map_stage(st, lower_math) for st in kernel.body if isinstance(st, Stage))
+    return replace(kernel, body=body)
+
+
+@pytest.mark.parametrize("op", ["log1p", "expm1", "atan", "tan", "asinh", "erfc", "pow"])
+def test_lowered_mathematics(run: Runner, op: str) -> None:
+    system, arrays = operator_system(f32, op)
+    (kernel,) = kernels_of(system)
+    assert op in str(refusal(kernel))
+    memory = {**arrays, "out": np.zeros_like(arrays["x0"])}
+    run(lowered(kernel), memory, {})
+    (want,) = run_system(system, arrays)
+    np.testing.assert_allclose(memory["out"], want, rtol=1e-6, atol=1e-38)
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+def refused(system: System) -> str:
+    """What is said about the system's kernels that are refused."""
+    return "\n".join(filter(None, map(refusal, kernels_of(system))))
+
+
+def test_scans_scatters_and_checked_indices_are_refused() -> None:
+    def accumulate(b: GraphBuilder, x: Value, at: Value, y: Value) -> Value:
+        return ops.index_put(b, x, (at,), y, accumulate=True)
+
+    assert "a scan" in refused(system_of(lambda b, x: ops.cumsum(b, x, 1), (N, M)))
+    assert "a scatter" in refused(system_of(accumulate, (N, M), ((B,), i64), (B, M)))
+    assert "checked" in refused(system_of(ops.take, (N, M), ((B,), i64)))
+
+
+def test_scratch_that_is_not_read_whole_is_refused() -> None:
+    norm = system_of(lambda b, x: ops.group_norm(b, x, None, None, 2), (B, 6, N, M))
+    assert "not whole by one axis" in refused(norm)
+
+
+def test_a_scheduled_kernel_is_refused() -> None:
+    (kernel,) = kernels_of(systems.softmax(N, M))
+    scope = Scope(axis("block", 4), kernel.body)
+    with pytest.raises(UnsupportedError, match="before it is scheduled"):
+        emit_triton(replace(kernel, body=(scope,)))
+
+
+def test_covered_kernels_have_no_refusal() -> None:
+    for system in (systems.softmax(N, M), systems.linear(N, M, B)):
+        assert [refusal(k) for k in kernels_of(system)] == [None]
+
+
+def test_a_row_too_long_for_a_tile_is_an_error(run: Runner) -> None:
+    (kernel,) = kernels_of(systems.softmax(N, M))
+    memory = {"x": np.zeros((1, 1), np.float32), "y": np.zeros((1, 1), np.float32)}
+    with pytest.raises(ValueError, match="too long"):
+        run(kernel, memory, {"n": 1, "m": (1 << 20) + 1})

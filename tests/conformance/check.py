@@ -1,6 +1,6 @@
 """One operator of PyTorch's own test database against eager: trace, compile, run, compare.
 
-    check(opinfo, torch.float32, limit=40)  ->  a Result for each sample
+    check(op, sample)  ->  Result, for each sample of samples(op, torch.float32, limit=40)
 
 A sample is traced by AOTAutograd into the backend's compile step, as Dynamo's graphs are; this is
 an order of magnitude faster than Dynamo itself. What can't be traced so (a size that depends on
@@ -60,15 +60,8 @@ def samples(op: Any, dtype: torch.dtype, limit: int) -> Iterator[tuple[int, Any]
     return ((i, found[i]) for i in picked)
 
 
-def check(op: Any, dtype: torch.dtype, limit: int = 0, start: int = 0, dynamo: bool = False
-          ) -> Iterator[Result]:  # fmt: skip
-    """Results for the samples numbered `start` or above."""
-    for number, sample in samples(op, dtype, limit):
-        if number >= start:
-            yield _check_sample(op, sample, number, dynamo)
-
-
-def _check_sample(op: Any, sample: Any, number: int, dynamo: bool) -> Result:
+def check(op: Any, sample: Any, number: int = 0, dynamo: bool = False) -> Result:
+    """One sample, through torch.compile if `dynamo`."""
     args = (sample.input, sample.args, sample.kwargs)
     fallbacks: dict[str, str] = {}
     with torch.no_grad(), warnings.catch_warnings():
@@ -108,7 +101,7 @@ def _copied(args: Any) -> Any:
     return tree_map(one, args)
 
 
-# ---- compiling ----------------------------------------------------------------------------------
+# ---- compiling -----------------------------------------------------------------------------------
 
 
 class _Traced(torch.nn.Module):
@@ -185,7 +178,7 @@ def _aot(traced: _Traced, tensors: list[torch.Tensor], fallbacks: dict[str, str]
         return None
 
 
-# ---- comparing ----------------------------------------------------------------------------------
+# ---- comparing -----------------------------------------------------------------------------------
 
 
 def _random(op: Any, args: Any, expected: Any) -> bool:

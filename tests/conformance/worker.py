@@ -35,15 +35,12 @@ def serve(requests: Any, replies: Any) -> None:
         r = json.loads(line)
         op, dtype = known[r["op"]], DTYPES[r["dtype"]]
         try:
-            numbers = [n for n, _ in samples(op, dtype, r["limit"]) if n >= r["start"]]
+            for number, sample in samples(op, dtype, r["limit"]):
+                if number >= r["start"]:
+                    say(at=number)
+                    say(**dataclasses.asdict(check(op, sample, number, r["dynamo"])))
         except Exception as error:
-            say(number=0, error=None, fallbacks=[["samples", repr(error)[:200]]])
-            say(done=True)
-            continue
-        results = check(op, dtype, r["limit"], r["start"], r["dynamo"])
-        for n in numbers:
-            say(at=n)
-            say(**dataclasses.asdict(next(results)))
+            say(number=0, error=None, fallbacks=[["samples", f"{error!r}"[:200]]])
         say(done=True)
 
 

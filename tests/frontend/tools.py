@@ -61,7 +61,7 @@ class _Function(torch.nn.Module):
         return list(out) if isinstance(out, tuple | list) else [out]
 
 
-# ---- the interpreting compiler ------------------------------------------------------------------
+# ---- the interpreting compiler -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

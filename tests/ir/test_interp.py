@@ -248,7 +248,7 @@ def test_arrays_that_do_not_fit_are_refused():
         run_system(softmax_system(), [])
 
 
-# ---- Kernel and Launch --------------------------------------------------------------------------
+# ---- Kernel and Launch ---------------------------------------------------------------------------
 
 
 def softmax_kernel():
@@ -325,7 +325,7 @@ def test_launch_runs_phases_in_order():
     assert "part" not in arrays
 
 
-# ---- Loop ---------------------------------------------------------------------------------------
+# ---- Loop ----------------------------------------------------------------------------------------
 
 
 def row_sum_function(width=4):
@@ -379,7 +379,7 @@ def test_unrolled_iterations_run_in_order():
     assert ys == 2
 
 
-# ---- Program ------------------------------------------------------------------------------------
+# ---- Program -------------------------------------------------------------------------------------
 
 
 def two_step_program(second_offset, prepared=True):
@@ -441,7 +441,7 @@ def test_a_program_without_a_variant_that_holds():
         run_program(program, [np.ones(9, np.float32)], [np.ones(9, np.float32)])
 
 
-# ---- Graph --------------------------------------------------------------------------------------
+# ---- Graph ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture

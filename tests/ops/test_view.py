@@ -32,7 +32,7 @@ def index_map(shape: Sequence[Expr | int], build: Callable[..., Value]) -> str:
     return text
 
 
-# ---- reshape ------------------------------------------------------------------------------------
+# ---- reshape -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_reshape(new: Any, check: Check) -> None:
     np.testing.assert_array_equal(out, X.reshape(new))
 
 
-# ---- the others, against NumPy ------------------------------------------------------------------
+# ---- the others, against NumPy -------------------------------------------------------------------
 
 CASES: dict[str, tuple[Callable[..., Value], Callable[[Any], Any]]] = {
     "transpose": (
@@ -153,7 +153,7 @@ def test_what_changes_nothing_emits_nothing() -> None:
     assert b.nodes == []
 
 
-# ---- padding ------------------------------------------------------------------------------------
+# ---- padding -------------------------------------------------------------------------------------
 
 MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -177,7 +177,7 @@ def test_negative_padding_crops(mode: str, check: Check) -> None:
     np.testing.assert_array_equal(out, theirs.numpy())
 
 
-# ---- against PyTorch ----------------------------------------------------------------------------
+# ---- against PyTorch -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("axis", "size", "step"), [(2, 2, 1), (-1, 3, 2), (0, 2, 1), (3, 5, 4)])
@@ -198,7 +198,7 @@ def test_pixel_shuffles_are_torchs(check: Check) -> None:
     np.testing.assert_array_equal(narrow, torch.nn.functional.pixel_unshuffle(t, 2).numpy())
 
 
-# ---- errors -------------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, Callable[..., Any]]] = [
     ("12 elements are not 15", lambda b, x, i: ops.reshape(b, x, (3, 5))),

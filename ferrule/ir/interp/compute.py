@@ -56,7 +56,7 @@ def run_stage(st: Stage, env: Env) -> None:
         _store(st, env, *writes)
 
 
-# ---- values -------------------------------------------------------------------------------------
+# ---- values --------------------------------------------------------------------------------------
 
 
 def _results(st: Stage, env: Env) -> Iterator[tuple[Env, Tuple]]:
@@ -158,7 +158,7 @@ def _contributions(c: Compute, monoid: Monoid, at: Env, shape: tuple[int, ...]) 
     )
 
 
-# ---- monoids ------------------------------------------------------------------------------------
+# ---- monoids -------------------------------------------------------------------------------------
 
 
 def identity(monoid: Monoid, shape: tuple[int, ...]) -> Tuple:
@@ -208,7 +208,7 @@ def fold_equal(monoid: Monoid, keys: Array, values: Tuple) -> tuple[Array, Tuple
         keys, values = keys[keep], tuple(v[keep] for v in values)
 
 
-# ---- writing ------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 Places = list[tuple[Array, ...]]
 

@@ -92,7 +92,7 @@ def _fold_text(fold: Reduce | Scan, values: tuple[Expr, ...], names: MonoidNames
     return text
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def parse_system(source: str) -> System:

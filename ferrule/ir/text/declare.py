@@ -30,7 +30,7 @@ def indent(lines: Iterable[str]) -> Lines:
     return ["  " + line for line in lines]
 
 
-# ---- what a structure mentions ------------------------------------------------------------------
+# ---- what a structure mentions -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _declare_monoid(m: Monoid, key: str) -> str:
     return f"monoid {key} identity {tuple_text(m.identity)} combine {tuple_text(m.combine)}{flags}"
 
 
-# ---- writing ------------------------------------------------------------------------------------
+# ---- writing -------------------------------------------------------------------------------------
 
 
 def tuple_text(values: Iterable[Expr]) -> str:
@@ -151,7 +151,7 @@ def targets_text(targets: tuple[Target, ...]) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def dim_declarations(p: Parser) -> None:

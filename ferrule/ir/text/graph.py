@@ -76,7 +76,7 @@ def _attr_text(value: Any) -> str:
     raise UnsupportedError(f"an attribute of {type(value).__name__} cannot be written as text")
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def parse_graph(source: str) -> Graph:

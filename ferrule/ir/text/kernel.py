@@ -98,7 +98,7 @@ def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNam
     return lines
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def parse_kernel(source: str) -> Kernel:

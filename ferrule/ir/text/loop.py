@@ -109,7 +109,7 @@ def _stmt_lines(s: Stmt, names: MonoidNames) -> Lines:
     return [f"store {targets_text(s.targets)} = {values_text(s.values)}{suffix}"]
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def parse_function(source: str) -> Function:

@@ -84,7 +84,7 @@ class Parser:
             at = found.end()
         yield Token("end", "", end)
 
-    # ---- errors ---------------------------------------------------------------------------------
+    # ---- errors ----------------------------------------------------------------------------------
 
     def error(self, message: str, at: int | None = None) -> ParseError:
         """A complaint about a position of the text (the current token's by default)."""
@@ -104,7 +104,7 @@ class Parser:
                 raise
             raise self.error(str(error), at) from None
 
-    # ---- tokens ---------------------------------------------------------------------------------
+    # ---- tokens ----------------------------------------------------------------------------------
 
     @property
     def token(self) -> Token:
@@ -176,7 +176,7 @@ class Parser:
                 self.expect(",")
         return tuple(out)
 
-    # ---- names ----------------------------------------------------------------------------------
+    # ---- names -----------------------------------------------------------------------------------
 
     @contextmanager
     def inner(self) -> Iterator[None]:

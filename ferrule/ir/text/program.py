@@ -119,7 +119,7 @@ def _variants_lines(v: Variants) -> Lines:
     return ["variants {", *indent(lines), "}"]
 
 
-# ---- reading ------------------------------------------------------------------------------------
+# ---- reading -------------------------------------------------------------------------------------
 
 
 def parse_program(source: str) -> Program:

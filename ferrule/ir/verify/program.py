@@ -102,7 +102,7 @@ def _type(b: Buf) -> str:
     return f"{b.name}: {b.dtype.name}[{', '.join(map(str, b.shape))}]{layout}"
 
 
-# ---- reading and writing ------------------------------------------------------------------------
+# ---- reading and writing -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def _live(tree: Tree, before: set[Buf], after: set[Buf]) -> Iterator[tuple[Use, 
             before = before | {b for use in _flat([node]) for b in use.reads | use.writes}
 
 
-# ---- places -------------------------------------------------------------------------------------
+# ---- places --------------------------------------------------------------------------------------
 
 
 def _span(p: Placed, dims: Dims) -> tuple[int, int]:
