@@ -1,1 +1,1 @@
-"""Code generation: Loop functions to LLVM text, and LLVM text to machine code."""
+"""Code generation: Loop functions to LLVM text and machine code, Kernels to Triton source."""

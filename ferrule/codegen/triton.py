@@ -123,7 +123,7 @@ class _Body:
         if not self.plan.grid and self.plan.point is None:
             return
         rest = out.named("pid", "tl.program_id(0).to(tl.int64)")
-        for d in reversed(self.plan.grid[0 if self.plan.point else 1 :]):
+        for d in reversed(self.plan.grid[int(self.plan.point is None) :]):
             tiles = out.named("tiles", f"tl.cdiv({self._extent(d.axis)}, {out.blocks[d.block]})")
             self._position(d, f"{rest} % {tiles} * {out.blocks[d.block]}")
             rest = out.named("pid", f"{rest} // {tiles}")

@@ -224,13 +224,17 @@ def _shr(dtype: DType, x: str, by: str) -> str:
     return f"({x} >> tl.where({_within(dtype, by)}, {by}, {full(dtype.bits - 1, dtype)}))"
 
 
+def _not(dtype: DType, x: str) -> str:
+    return f"({x} ^ {full(-1 if dtype.is_signed else dtype.max, dtype)})"
+
+
 def _down(name: str, infix: str) -> Rule:
     return lambda dtype, x, y: f"{name}({x}, {y})" if dtype.is_signed else f"({x} {infix} {y})"
 
 
 _INTEGER: dict[str, Rule] = {
     "min": _extremum("tl.minimum"), "max": _extremum("tl.maximum"), "abs": _called("tl.abs"),
-    "neg": lambda dtype, x: f"(0 - {x})", "not": lambda dtype, x: f"(~{x})", "sign": _sign,
+    "neg": lambda dtype, x: f"(0 - {x})", "not": _not, "sign": _sign,
     "div": lambda dtype, x, y: f"({x} // {y})", "truncdiv": lambda dtype, x, y: f"({x} // {y})",
     "rem": lambda dtype, x, y: f"({x} % {y})", "floordiv": _down("_floordiv", "//"),
     "mod": _down("_mod", "%"), "shl": _shl, "shr": _shr,

@@ -16,7 +16,7 @@ from ferrule.ir.simplify import equal
 def _integer(cx: Context, index: Value) -> Value:
     if not index.dtype.is_int:
         raise UnsupportedError(
-            f"indexing with a tensor of {index.dtype.name}, whose result has a size that is not known"
+            f"indexing with a tensor of {index.dtype.name}: the size depends on the data"
         )
     return ops.cast(cx.b, index, i64)
 
@@ -39,6 +39,8 @@ def _index_select(cx: Context, x: Value, dim: int, index: Value) -> Value:
 
 @aten("gather.default")
 def _gather(cx: Context, x: Value, dim: int, index: Value, **_: Any) -> Value:
+    if any(equal(s, ZERO) for s in cx.shape):
+        return ops.full(cx.b, cx.shape, 0, cx.dtype)
     taken = ops.take_along_axis(cx.b, _row(cx, x), _row(cx, _integer(cx, index)), dim)
     return ops.reshape(cx.b, taken, cx.shape)
 
@@ -103,7 +105,7 @@ def _index_put(
 
 
 def _put_where(cx: Context, x: Value, mask: Value, values: Value, accumulate: bool) -> Value:
-    """index_put by a mask over the leading dims, of a value that is the same wherever it is true."""
+    """index_put by a mask over the leading dims, of one value wherever it is true."""
     rest = x.rank - mask.rank
     if (
         mask.rank == 0

@@ -190,9 +190,8 @@ def _batch_statistics(
     axes = tuple(d for d in range(x.rank) if d != 1)
     var, mean = ops.var_mean(cx.b, wide, axes, correction=0)
     rstd = ops.rsqrt(cx.b, ops.add(cx.b, var, ops.full(cx.b, (), eps, var.dtype)))
-    y = ops.batch_norm(
-        cx.b, x, *(ops.cast(cx.b, v, x.dtype) for v in (mean, var)), weight, bias, eps
-    )
+    stats = [ops.cast(cx.b, v, x.dtype) for v in (mean, var)]
+    y = ops.batch_norm(cx.b, x, stats[0], stats[1], weight, bias, eps)
     return y, mean, rstd, var
 
 
@@ -219,10 +218,12 @@ def _batch_norm_training(
     var: Value,
     *rest: Any,
 ) -> Any:
-    """With running statistics, which come back updated: the variance as that of a sample."""
+    """With running statistics, which come back updated if training: the variance as a sample's."""
     momentum, eps = rest[-2:]
     if rest[:-2] == (False,):
-        raise UnsupportedError("batch norm with running statistics that is to return them")
+        y = ops.batch_norm(cx.b, x, mean, var, weight, bias, eps)
+        empty = [ops.full(cx.b, t.shape, 0, t.dtype) for t in cx.results[1:3]]
+        return y, *empty, mean, var
     y, batch_mean, rstd, batch_var = _batch_statistics(cx, x, weight, bias, eps)
     count = simplify(product(x.shape) // x.shape[1])
     n = cx.value(count if not count.is_const else int(count.value), batch_var.dtype)

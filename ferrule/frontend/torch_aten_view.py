@@ -7,7 +7,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch_table import Context, Scalar, aten
-from ferrule.ir.expr import ONE, ZERO, Expr, as_index, call
+from ferrule.ir.expr import ONE, ZERO, Expr, as_index, call, lt, select
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
 
@@ -136,7 +136,16 @@ def _bound(at: Scalar | None, size: Expr, default: Expr) -> Expr:
             return _not_below(simplify(size + at))
         return as_index(at) if prove_nonneg(size - at) else _least(as_index(at), size)
     assert isinstance(at, Expr)
-    return _least(_not_below(at), size)
+    return _least(_not_below(_from_start(at, size)), size)
+
+
+def _from_start(at: Expr, size: Expr) -> Expr:
+    """An index that counts from the end where it is negative, as one from the start."""
+    if prove_nonneg(at):
+        return at
+    if prove_nonneg(simplify(-1 - at)):
+        return simplify(at + size)
+    return simplify(select(lt(at, ZERO), at + size, at))
 
 
 def _not_below(e: Expr) -> Expr:
@@ -158,8 +167,7 @@ def _slice(
 
 
 def _index_of(x: Value, dim: int, index: Scalar) -> Expr:
-    at = as_index(index) if isinstance(index, int | Expr) else as_index(int(index))
-    return simplify(at + x.shape[dim]) if isinstance(index, int) and index < 0 else at
+    return _from_start(as_index(index if isinstance(index, Expr) else int(index)), x.shape[dim])
 
 
 @aten("select.int", "select_copy.int")
@@ -242,7 +250,7 @@ def _stack(cx: Context, xs: list[Value], dim: int = 0) -> Value:
 
 
 def _pairs(x: Value, padding: Any) -> tuple[list[Any], list[Any]]:
-    """ATen's padding (last axis first, low and high in turn) as low and high amounts of every axis."""
+    """ATen's padding (last axis first, low and high in turn) as amounts before and after each."""
     low: list[Any] = [0] * x.rank
     high: list[Any] = [0] * x.rank
     for i in range(len(padding) // 2):

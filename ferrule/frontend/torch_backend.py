@@ -1,4 +1,5 @@
-"""The Dynamo backend: what `torch.compile(model, backend="ferrule")` calls with each graph it captures.
+"""The Dynamo backend: what `torch.compile(model, backend="ferrule")` calls with each graph it
+captures.
 
 A graph becomes functional ATen operators (`torch_capture`), and those a plan of compiled segments
 (`torch_plan`). The compiler comes in as the function `compile_graph`.
@@ -20,7 +21,9 @@ MODES = ("default",)
 
 
 def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable[..., Any]:
-    """The backend that compiles with `compile_graph` and tells `count_fallback` what runs in PyTorch."""
+    """The backend that compiles with `compile_graph` and tells `count_fallback` what runs in
+    PyTorch.
+    """
 
     def backend(
         gm: Any,
@@ -37,6 +40,9 @@ def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable
                 "torch.no_grad() or torch.inference_mode() to compile it"
             )
             return gm.forward
+
+        if any(isinstance(x, torch.Tensor) and x.is_neg() for x in example_inputs):
+            return gm.forward  # the sign is a bit of the tensor, not of its memory
 
         def compile_it(graph: Any) -> Any:
             return compile_graph(graph, options=dict(options or {}))
@@ -65,7 +71,8 @@ def check_options(
         raise InputError(f"mode={mode!r} is not understood; ferrule knows {known}")
     if unknown:
         raise InputError(
-            f"{', '.join(unknown)} is not understood by the ferrule backend; it takes mode and options"
+            f"{', '.join(unknown)} is not understood by the ferrule backend; "
+            "it takes mode and options"
         )
     with config.override(**(options or {})):
         pass

@@ -1,8 +1,8 @@
 """From PyTorch programs to FX graphs of functional ATen operators, composites whole.
 
-PyTorch decomposes composite operators (linear, attention, layer norm, softmax, convolution) before a backend sees them. Those
-that the table covers are kept: a product with a bias or a softmax that arrives as one node need not be recognised again. What the
-table lacks is decomposed into core ATen.
+PyTorch decomposes composite operators (linear, attention, layer norm, softmax, convolution) before
+a backend sees them. Those that the table covers are kept: a product with a bias or a softmax that
+arrives as one node need not be recognised again. What the table lacks is decomposed into core ATen.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def export_decompositions() -> dict[Any, Any]:
     table = torch.export.default_decompositions()
     for op in overloads():
         table.pop(op, None)
-    return table  # type: ignore[no-any-return]
+    return table
 
 
 def through_aot(
@@ -68,8 +68,9 @@ def through_aot(
 ) -> Callable[..., Any]:
     """`gm` functionalised by AOTAutograd and compiled by `compile_captured(graph_module, params)`.
 
-    `params` are the placeholders that are parameters or buffers which the graph does not change. The result takes gm's inputs. It
-    is the compiled function itself, without AOTAutograd's wrapper, where that has nothing to do.
+    `params` are the placeholders that are parameters or buffers which the graph does not change.
+    The result takes gm's inputs. It is the compiled function itself, without AOTAutograd's wrapper,
+    where that has nothing to do.
     """
     from torch._functorch.aot_autograd import aot_module_simplified
     from torch._guards import TracingContext
@@ -120,7 +121,7 @@ def through_aot(
 
 
 def _unchanged(meta: Any, owned: int) -> frozenset[int]:
-    """The positions of inputs that are parameters or buffers, and that the graph does not write to."""
+    """Where the parameters and buffers stand that the graph does not write to."""
     if meta is None:
         return frozenset(range(owned))
     written = {
@@ -130,7 +131,9 @@ def _unchanged(meta: Any, owned: int) -> frozenset[int]:
 
 
 def _needs_no_wrapper(meta: Any) -> bool:
-    """Whether the graph's results are the function's: no writes to inputs, no aliases, no subclasses, no state."""
+    """Whether the graph's results are the function's: no writes to inputs, no aliases, no
+    subclasses, no state.
+    """
     return bool(
         meta is not None
         and not any(i.mutates_data or i.mutates_metadata for i in meta.input_info)

@@ -16,7 +16,7 @@ from ferrule.frontend import (
     torch_aten_reduce,
     torch_aten_view,
 )
-from ferrule.frontend.torch_sizes import Sizes, float_value
+from ferrule.frontend.torch_sizes import Ranges, Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, GraphBuilder, TensorType, Value, tensor
@@ -83,7 +83,9 @@ def _unbacked(size: Any) -> bool:
 
 
 def order_of(fake: Any) -> tuple[int, ...] | None:
-    """The order of a tensor's dimensions in memory, outermost first; None for a row-major one, or one that is not dense."""
+    """The order of a tensor's dimensions in memory, outermost first; None for a row-major one, or
+    one that is not dense.
+    """
     shape, strides = [_likely(s) for s in fake.shape], [_likely(s) for s in fake.stride()]
     order = tuple(sorted(range(len(shape)), key=lambda d: (-strides[d], d)))
     if order == tuple(range(len(shape))) or 0 in shape:
@@ -114,8 +116,8 @@ def _likely(size: Any) -> int:
 class Converter:
     """Converts nodes one by one; values of earlier nodes are in `env`."""
 
-    def __init__(self, name: str):
-        self.b, self.sizes = GraphBuilder(name), Sizes()
+    def __init__(self, name: str, ranges: Ranges | None = None):
+        self.b, self.sizes = GraphBuilder(name), Sizes(ranges)
         self.env: dict[Any, Any] = {}
         self._names: set[str] = set()
 
@@ -128,7 +130,9 @@ class Converter:
         self.env[node] = self.b.param(self._type(node.meta["val"]), self._name(node))
 
     def node(self, node: Any) -> None:
-        """Emit what a call_function node stands for. Raises FerruleError with the operator and the user's line."""
+        """Emit what a call_function node stands for. Raises FerruleError with the operator and the
+        user's line.
+        """
         if node.target is operator.getitem:
             self.env[node] = self.env[node.args[0]][node.args[1]]
             return
@@ -191,7 +195,9 @@ class Converter:
         return self.sizes.expr(a) if type(a).__name__ == "SymInt" else a
 
     def _number(self, node: Any) -> Any:
-        """A node that gives a number: itself where it is known, an Expr of sizes, or a 0-d value for a float."""
+        """A node that gives a number: itself where it is known, an Expr of sizes, or a 0-d value
+        for a float.
+        """
         value = node.meta.get("val")
         if isinstance(value, int | float | bool):
             return value
@@ -215,10 +221,11 @@ class Converter:
         return dtype_of(torch.result_type(*[like.get(type(x).__name__, x) for x in pair]))
 
     def build(self, outputs: Iterable[Any]) -> tuple[Graph, list[tuple[int, ...] | None]]:
-        """The graph of what was converted, with the values of `outputs` as its results, and the order of each in memory.
+        """The graph of what was converted, with the values of `outputs` as its results, and the
+        order of each in memory.
 
-        An output whose order is not row-major is transposed into that order. A dim that no input has as a bare size becomes
-        an integer input of its name.
+        An output whose order is not row-major is transposed into that order. A dim that no input
+        has as a bare size becomes an integer input of its name.
         """
         nodes = list(outputs)
         orders = [order_of(n.meta["val"]) for n in nodes]

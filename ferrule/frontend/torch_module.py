@@ -22,18 +22,19 @@ class CompiledModule:
     and GuardError for sizes that it was not compiled for.
     """
 
-    def __init__(self, plan: Plan, program: Any, seconds: float):
+    def __init__(self, plan: Plan, program: Any, state: dict[str, torch.Tensor], seconds: float):
         self.compile_seconds = seconds
         self._plan = plan
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
         signature = program.graph_signature
         kinds = [s.kind.name for s in signature.input_specs]
         self._places = [i for i, kind in enumerate(kinds) if kind == "USER_INPUT"]
-        self._given: list[Any] = [plan.params.get(n) for n in plan.placeholders]
-        state = {s.target: x for s, x in zip(signature.input_specs, self._given, strict=True)}
-        self._buffers = [state[name] for name in signature.buffers_to_mutate.values()]
-        at = {s.arg.name: i for i, s in enumerate(signature.input_specs)}
-        self._written = [at[n] for n in getattr(signature, "user_inputs_to_mutate", {}).values()]
+        self._given: list[Any] = [state.get(s.target) for s in signature.input_specs]
+        at = {s.target or s.arg.name: i for i, s in enumerate(signature.input_specs)}
+        self._written = [at[s.target] for s in signature.output_specs if "MUTATION" in s.kind.name]
+        self._constants = {
+            i: s.arg.value for i, s in enumerate(signature.input_specs) if hasattr(s.arg, "value")
+        }
         self._fast = self._direct()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -62,7 +63,7 @@ class CompiledModule:
         if direct is None or not plain or self._out_spec != leaf or direct.results is not None:
             return None
         at = {place: i for i, place in enumerate(self._places)}
-        if self._buffers or self._written or any(i not in at for i in direct.inputs):
+        if self._written or self._constants or any(i not in at for i in direct.inputs):
             return None
         return direct, [self._given[i] for i in direct.params], [at[i] for i in direct.inputs]
 
@@ -74,12 +75,21 @@ class CompiledModule:
         for i, x in zip(self._places, flat, strict=True):
             given[i] = x
         self._plan.check(given)
+        self._check_constants(given)
         out = self._plan(given)
-        changed = [*self._buffers, *(given[i] for i in self._written)]
+        changed = [given[i] for i in self._written]
         with torch.no_grad():
             for tensor, new in zip(changed, out, strict=False):
                 tensor.copy_(new)
         return tree_unflatten(out[len(changed) :], self._out_spec)
+
+    def _check_constants(self, given: list[Any]) -> None:
+        for i, value in self._constants.items():
+            if given[i] != value:
+                raise InputError(
+                    f"the argument {self._plan.placeholders[i].name} was {value!r} when the module "
+                    f"was compiled, and is {given[i]!r} now: compile it again"
+                )
 
 
 def _apart(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -113,11 +123,19 @@ def compile_module(
         program = program.run_decompositions(export_decompositions())
     graph_module = program.graph_module
     graph_module.graph.eliminate_dead_code()
-    holders = [n for n in graph_module.graph.nodes if n.op == "placeholder"]
-    params: dict[Any, torch.Tensor] = {}
-    for n, s in zip(holders, program.graph_signature.input_specs, strict=True):
-        if s.kind.name in _STATE:
-            found = program.state_dict.get(s.target)
-            params[n] = found if found is not None else program.constants[s.target]
-    plan = Plan(graph_module, params, compile_graph, count_fallback)
-    return CompiledModule(plan, program, time.perf_counter() - started)
+    state = {**program.constants, **program.state_dict}
+    ranges = {str(symbol): r for symbol, r in program.range_constraints.items()}
+    plan = Plan(graph_module, _params(program, state), compile_graph, count_fallback, ranges)
+    return CompiledModule(plan, program, state, time.perf_counter() - started)
+
+
+def _params(program: Any, state: dict[str, torch.Tensor]) -> dict[Any, torch.Tensor]:
+    """The placeholders that are parameters, buffers or constants, and that the program does not write."""
+    signature = program.graph_signature
+    holders = [n for n in program.graph_module.graph.nodes if n.op == "placeholder"]
+    written = {s.target for s in signature.output_specs if "MUTATION" in s.kind.name}
+    return {
+        n: state[s.target]
+        for n, s in zip(holders, signature.input_specs, strict=True)
+        if s.kind.name in _STATE and s.target not in written
+    }

@@ -3,8 +3,9 @@
     plan = Plan(graph_module, params, compile_graph, count_fallback)
     results = plan(args)                    # one for each placeholder in, one for each result out
 
-Most graphs are one segment: then a call is one compiled program between two lists (`Direct`). An operator that has no
-rule, that its rule refuses, or whose segment does not compile runs in PyTorch, with a warning that names it and the cause.
+Most graphs are one segment: then a call is one compiled program between two lists (`Direct`). An
+operator that has no rule, that its rule refuses, or whose segment does not compile runs in PyTorch,
+with a warning that names it and the cause.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ferrule.base import config, log
 from ferrule.base.errors import CompileError, FerruleError, InputError, InputTypeError
 from ferrule.frontend.torch_convert import Converter
 from ferrule.frontend.torch_run import Bound
-from ferrule.frontend.torch_segments import Segment, segments
+from ferrule.frontend.torch_sizes import Ranges
+from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
 
 CompileGraph = Callable[..., Any]
 Count = Callable[[str], None]
@@ -27,7 +29,9 @@ Count = Callable[[str], None]
 
 @dataclass
 class Step:
-    """A segment ready to run: compiled where `bound` is given, with its params; then what to forget."""
+    """A segment ready to run: compiled where `bound` is given, with its params; then what to
+    forget.
+    """
 
     segment: Segment
     bound: Bound | None = None
@@ -38,7 +42,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Direct:
-    """A graph that is one program: which argument each input and param is, which output each result."""
+    """A graph that is one program: which argument each input and param is, which output each
+    result.
+    """
 
     bound: Bound
     inputs: tuple[int, ...]
@@ -54,7 +60,9 @@ class Direct:
 
 
 class Plan:
-    """An FX graph of functional ATen operators, compiled; `params` are the tensors of placeholders that stay the same."""
+    """An FX graph of functional ATen operators, compiled; `params` are the tensors of placeholders
+    that stay the same.
+    """
 
     def __init__(
         self,
@@ -62,10 +70,12 @@ class Plan:
         params: Mapping[Any, torch.Tensor],
         compile_graph: CompileGraph,
         count_fallback: Count,
+        ranges: Ranges | None = None,
     ):
         nodes = list(graph_module.graph.nodes)
         self.graph = graph_module.graph
         self.params = dict(params)
+        self._ranges = ranges
         self.placeholders = [n for n in nodes if n.op == "placeholder"]
         self.attributes = {
             n: _attribute(graph_module, n.target) for n in nodes if n.op == "get_attr"
@@ -83,7 +93,9 @@ class Plan:
             return self._interpret(args)
 
     def check(self, args: Sequence[Any]) -> None:
-        """Raise InputTypeError for an argument that is no tensor of its placeholder's dtype on the CPU."""
+        """Raise InputTypeError for an argument that is no tensor of its placeholder's dtype on the
+        CPU.
+        """
         for n, x in zip(self.placeholders, args, strict=True):
             wanted = n.meta["val"]
             if not isinstance(wanted, torch.Tensor):
@@ -93,7 +105,8 @@ class Plan:
                     f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
                 )
                 raise InputTypeError(
-                    f"the argument {n.name} must be a tensor of {wanted.dtype} on the CPU, not {shown}"
+                    f"the argument {n.name} must be a tensor of {wanted.dtype} on the CPU, "
+                    f"not {shown}"
                 )
 
     def explain(self) -> str:
@@ -101,7 +114,7 @@ class Plan:
         lines = []
         for step in self.steps:
             if step.bound is None:
-                names = sorted({str(n.target) for n in step.segment.nodes})
+                names = sorted({operator_name(n) for n in step.segment.nodes})
                 lines.append(f"in PyTorch: {', '.join(names)}")
             else:
                 lines.append(step.bound.program.explain())
@@ -115,7 +128,9 @@ class Plan:
     # ---- compiling -------------------------------------------------------------------------------
 
     def _compile(self, compile_graph: CompileGraph, count_fallback: Count) -> list[Step]:
-        """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is cut anew."""
+        """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is
+        cut anew.
+        """
         refused: dict[Any, str] = {}
         while True:
             cut, reasons = segments(self.graph, refused)
@@ -135,7 +150,7 @@ class Plan:
     def _step(self, s: Segment, compile_graph: CompileGraph) -> Step:
         if not s.ours:
             return Step(s)
-        converter = Converter(f"segment_{s.nodes[0].name}")
+        converter = Converter(f"segment_{s.nodes[0].name}", self._ranges)
         params = [n for n in s.inputs if n in self.params or n in self.attributes]
         inputs = [n for n in s.inputs if n not in params]
         current: list[Any] = list(s.nodes)
@@ -179,7 +194,11 @@ class Plan:
                 last[n] = i
             for n in step.segment.outputs:
                 last[n] = i
-        kept = {*self.results, *self.attributes, *(a for n in self.graph.nodes for a in _behind(n))}
+        kept = {
+            *wanted(self.graph),
+            *self.attributes,
+            *(a for n in self.graph.nodes for a in _behind(n)),
+        }
         for n, i in last.items():
             if n not in kept:
                 steps[i].forget.append(n)

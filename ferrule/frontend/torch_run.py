@@ -4,13 +4,15 @@
     bound.refresh(params)            # binds them; later, looks whether they changed
     outputs = bound([x, y])
 
-What is not needed on every call is settled when `Bound` is made: a call makes its inputs dense, looks its sizes up in the
-signature's table, takes an output tensor from each pool, and passes addresses.
+What is not needed on every call is settled when `Bound` is made: a call makes its inputs dense,
+looks its sizes up in the signature's table, takes an output tensor from each pool, and passes
+addresses.
 """
 
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,8 +52,9 @@ def torch_dtype(dtype: DType | str) -> torch.dtype:
 class Outputs:
     """Fresh tensors for one output.
 
-    Large ones are used again when nobody holds them any more: touching new pages costs more than many a kernel. Whoever can
-    see a tensor's memory (a view, a NumPy array, another process) holds its storage, which tells it by its reference count.
+    Large ones are used again when nobody holds them any more: touching new pages costs more than
+    many a kernel. Whoever can see a tensor's memory (a view, a NumPy array, another process) holds
+    its storage, which tells it by its reference count.
     """
 
     def __init__(self, dtype: torch.dtype):
@@ -67,25 +70,36 @@ class Outputs:
         if n < _POOLED_BYTES:
             return torch.empty(shape, dtype=self.dtype)
         with self._lock:
-            for storage in self._storages:
-                if storage.nbytes() == n and _unused(storage):
-                    return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)  # type: ignore[call-overload]
+            for i in range(len(self._storages)):
+                if self._storages[i].nbytes() == n and _unused(self._storages, i):
+                    storage = self._storages[i]
+                    return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)
             out = torch.empty(shape, dtype=self.dtype)
             self._storages = [*self._storages[1 - _KEPT :], out.untyped_storage()]
             return out
 
 
-def _unused(storage: torch.UntypedStorage) -> bool:
-    """Whether the pool alone refers to the storage."""
-    count = torch._C._storage_Use_Count(storage._cdata)  # type: ignore[attr-defined]
-    return bool(count == 1) and not storage.is_shared()
+def _unused(storages: Sequence[torch.UntypedStorage], i: int) -> bool:
+    """Whether the list alone refers to the storage: to its memory, and to it as a Python object."""
+    storage = storages[i]
+    if torch._C._storage_Use_Count(storage._cdata) != 1:
+        return False
+    return sys.getrefcount(storage) == _FREE and not storage.is_shared()
+
+
+def _references(storages: Sequence[torch.UntypedStorage], i: int) -> int:
+    storage = storages[i]
+    return sys.getrefcount(storage)
+
+
+_FREE = _references([torch.UntypedStorage(1)], 0)
 
 
 class Params:
     """What was bound, to tell whether it has changed since.
 
-    A parameter has changed when it lies elsewhere, when its version counter moved, or when a word in its middle differs: writes
-    through `.data` leave no other trace.
+    A parameter has changed when it lies elsewhere, when its version counter moved, or when a word
+    in its middle differs: writes through `.data` leave no other trace.
     """
 
     def __init__(self, params: Sequence[torch.Tensor]):
@@ -118,9 +132,10 @@ def _word(p: torch.Tensor) -> Any:
 class Bound:
     """A compiled graph on torch tensors; `program` is what compile_graph returns.
 
-    `orders` gives for each output the order of its dimensions in memory where it is not row-major; the program then
-    writes the transposed tensor, and the caller gets its view. `shifts` are added to integer inputs, by input index.
-    Parameters are bound by the first `refresh`, not while tracing, when PyTorch lets no real tensor be touched.
+    `orders` gives for each output the order of its dimensions in memory where it is not row-major;
+    the program then writes the transposed tensor, and the caller gets its view. `shifts` are added
+    to integer inputs, by input index. Parameters are bound by the first `refresh`, not while
+    tracing, when PyTorch lets no real tensor be touched.
     """
 
     def __init__(self, program: Any, orders: Sequence[Order | None], shifts: Mapping[int, int]):

@@ -1,14 +1,16 @@
-"""Sizes of one PyTorch capture: SymInts and their sympy expressions as Exprs, arithmetic on numbers as Exprs or 0-d values.
+"""Sizes of one PyTorch capture: SymInts and their sympy expressions as Exprs, arithmetic on numbers
+as Exprs or 0-d values.
 
-A symbol becomes a dim with the range that PyTorch knows of it. Dims are never negative: an integer argument that may be is the
-dim `name` minus SHIFT, and whoever calls the program adds SHIFT to what it passes (`Sizes.shifts`).
+A symbol becomes a dim with the range that PyTorch knows of it. Dims are never negative: an integer
+argument that may be is the dim `name` minus SHIFT, and whoever calls the program adds SHIFT to what
+it passes (`Sizes.shifts`).
 """
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ferrule import ops
@@ -19,15 +21,22 @@ from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.simplify import simplify
 
 SHIFT = 1 << 40
+Ranges = Mapping[str, Any]  # PyTorch's ValueRanges
+
 _LEAST_SIZE = 2
 _FOLDED = {"Add": "add", "Mul": "mul", "Max": "max", "Min": "min"}
 
 
 class Sizes:
-    """Exprs of sizes; `shifts` tells which dims stand for a possibly negative integer."""
+    """Exprs of sizes; `shifts` tells which dims stand for a possibly negative integer.
 
-    def __init__(self) -> None:
+    `ranges` are the ranges that a user declared, by symbol. They go before those of tracing, which
+    takes no size for 0 or 1.
+    """
+
+    def __init__(self, ranges: Ranges | None = None) -> None:
         self._symbols: dict[str, Expr] = {}
+        self._ranges = ranges or {}
         self.shifts: dict[str, int] = {}
 
     def expr(self, size: Any) -> Expr:
@@ -66,7 +75,7 @@ class Sizes:
         name = str(symbol)
         found = self._symbols.get(name)
         if found is None:
-            low, high = _range(symbol, env)
+            low, high = _range(self._ranges.get(name), symbol, env)
             if low is None or low < 0:
                 self.shifts[name] = SHIFT
                 found = dim(name) - SHIFT
@@ -82,14 +91,14 @@ def _equalities(env: Any) -> dict[Any, Any]:
     for g in env.guards if env is not None else ():
         if type(g.expr).__name__ == "Equality":
             a, b = g.expr.args
-            if a.is_Symbol != b.is_Symbol:
+            if a.is_Symbol != b.is_Symbol and not (a.is_number or b.is_number):
                 found[b if a.is_Symbol else a] = a if a.is_Symbol else b
     return found
 
 
-def _range(symbol: Any, env: Any) -> tuple[int | None, int | None]:
+def _range(declared: Any, symbol: Any, env: Any) -> tuple[int | None, int | None]:
     """The least and greatest value of a symbol; None where there is no bound."""
-    bounds = env.var_to_range.get(symbol) if env is not None else None
+    bounds = declared or (env.var_to_range.get(symbol) if env is not None else None)
     if bounds is None:
         return _LEAST_SIZE, None
     low = int(bounds.lower) if bounds.lower.is_Integer else None
@@ -119,7 +128,8 @@ _ARITHMETIC: dict[Any, Callable[..., Value]] = {
 def float_value(b: GraphBuilder, node: Any, leaf: Callable[[Any], Number]) -> Value:
     """A node that gives a SymFloat as a 0-d f64 value.
 
-    `leaf` gives what other nodes stand for: a number, or a value. Raises UnsupportedError for a function that has no meaning.
+    `leaf` gives what other nodes stand for: a number, or a value. Raises UnsupportedError for a
+    function that has no meaning.
     """
     if type(node.meta.get("val")).__name__ != "SymFloat":
         return _wide(b, leaf(node))

@@ -3,9 +3,10 @@
     @aten("add.Tensor", "add.Scalar")
     def _add(cx, x, y, alpha=1): ...
 
-A rule gets a context and the operator's arguments: tensors as Values, symbolic sizes as Exprs, everything else as it is in the
-FX graph. It returns a Value, or a tuple of Values for several results; the driver converts each to the dtype that ATen
-gives it. A rule that can't handle its arguments raises UnsupportedError, and the operator runs in PyTorch.
+A rule gets a context and the operator's arguments: tensors as Values, symbolic sizes as Exprs,
+everything else as it is in the FX graph. It returns a Value, or a tuple of Values for several
+results; the driver converts each to the dtype that ATen gives it. A rule that can't handle its
+arguments raises UnsupportedError, and the operator runs in PyTorch.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 def dtype_of(torch_dtype: Any) -> DType:
-    """The DType of a torch dtype. Raises UnsupportedError for one that ferrule does not have (complex, 8-bit floats)."""
+    """The DType of a torch dtype. Raises UnsupportedError for one that ferrule does not have
+    (complex, 8-bit floats).
+    """
     name = _DTYPES.get(str(torch_dtype))
     if name is None:
         raise UnsupportedError(f"tensors of {torch_dtype} are not supported")
@@ -65,8 +68,8 @@ def dtype_of(torch_dtype: Any) -> DType:
 
 @dataclass(frozen=True)
 class Context:
-    """What a rule sees of its node: the builder, the results' types, the operands' common dtype, and
-    whether the operand of some number lies in its whole memory in row-major order.
+    """What a rule sees of its node: the builder, the results' types, the operands' common dtype,
+    and whether the operand of some number lies in its whole memory in row-major order.
     """
 
     b: GraphBuilder

@@ -19,7 +19,6 @@ from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
 from ferrule.ir.size import estimate
 
 CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
-FREE_FLOPS = 4  # work that may be done again in every iteration of a contraction or window
 MANY_CONSUMERS = 4
 
 

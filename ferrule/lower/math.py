@@ -28,7 +28,7 @@ RULES: dict[str, Rule] = {
         (math_exp, "exp exp2 expm1 sigmoid tanh sinh cosh"),
         (math_log, "log log2 log10 log1p asinh acosh atanh"),
         (math_trig, "sin cos tan asin acos atan atan2"),
-        (math_special, "erf erfc erfinv pow hypot rsqrt nextafter"),
+        (math_special, "erf erfc erfinv pow hypot rsqrt nextafter digamma"),
     )
     for name in names.split()
 }

@@ -1,4 +1,4 @@
-"""erf, erfc, erfinv, pow, hypot, rsqrt, nextafter.
+"""erf, erfc, erfinv, pow, hypot, rsqrt, nextafter, digamma.
 
 erf needs no division: polynomials, and a power of two. erfc, erfinv and pow are computed in f64,
 whose spare bits take up what squares, logarithms and cancellation lose; their formulas are only as
@@ -105,6 +105,42 @@ _POWERS = {
     3.0: lambda m, x: x * x * x,
     4.0: lambda m, x: (x * x) * (x * x),
 }
+
+
+def digamma(m: Floats, x: Expr) -> Expr:
+    """In f64: Stirling's series at x + 10, less 1/x + .. + 1/(x + 9); below 0 by reflection."""
+    wide = m.widened()
+    a = cast(x, wide.dtype)
+    negative = below(a, 0.0)
+    z = select(negative, 1.0 - a, a)
+    steps = 1.0 / z
+    for k in range(1, _SHIFT):
+        steps = steps + 1.0 / (z + float(k))
+    t = z + float(_SHIFT)
+    r = 1.0 / (t * t)
+    y = log_of_double(wide, t) - 0.5 / t - r * wide.horner(r, _STIRLING) - steps
+    part = a - call("floor", a)
+    turn = part - select(above(part, 0.5), wide.number(1.0), wide.number(0.0))
+    square = turn * turn
+    cotangent = wide.horner(square, _COS_PI) / (turn * wide.horner(square, _SIN_PI))
+    mirrored = y - math.pi * cotangent
+    pole = call("and", negative, same(part, 0.0))
+    out = choose(
+        (same(a, 0.0), -copysign(wide.number(INF), a)),
+        (call("or", pole, same(a, -INF)), math.nan),
+        (same(a, INF), a),
+        (negative, mirrored),
+        y,
+    )
+    return narrowed(out) if m.is_single else out
+
+
+_SHIFT = 10
+_COS_PI = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(12))
+_SIN_PI = tuple(
+    (-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(12)
+)  # of t in [-1/2, 1/2], sin divided by t
+_STIRLING = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
 
 
 def hypot(m: Floats, x: Expr, y: Expr) -> Expr:

@@ -107,10 +107,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
         def launch(kernel: Kernel, memory: dict[str, Array], values: Values) -> None:
             path = module_file(folder, kernel)
             bufs = kernel.globals
-            given = [
-                (np.ascontiguousarray(memory[b.name].transpose(b.order)), b.dtype.name)
-                for b in bufs
-            ]
+            given = [(memory[b.name].transpose(b.order).copy(), b.dtype.name) for b in bufs]
             dims = [values[d.name] for d in kernel.dims]
             found = pool.submit(triton_worker.launch, path, given, dims).result()
             for b, array in zip(bufs, found, strict=True):
@@ -187,7 +184,25 @@ def test_matrix_product_with_epilogue(run: Runner, n: int, m: int, k: int) -> No
 
 # ---- others --------------------------------------------------------------------------------------
 
+
+def centred(b: GraphBuilder, x: Value) -> Value:
+    return ops.sub(b, x, ops.mean(b, x))
+
+
+def grouped(b: GraphBuilder, x: Value, w: Value) -> Value:
+    return ops.conv(b, x, w, padding=1, groups=2)
+
+
+def causal(b: GraphBuilder, q: Value, k: Value, v: Value) -> Value:
+    return ops.attention(b, q, k, v, causal=True)
+
+
 MORE: list[tuple[System, Values]] = [
+    (system_of(centred, (N, M)), {"n": 3, "m": 7}),
+    (system_of(grouped, (2, 6, 9, 11), (8, 3, 3, 3)), {}),
+    (system_of(causal, (B, 2, N, 8), (B, 2, N, 8), (B, 2, N, 8)), {"b": 2, "n": 5}),
+    (system_of(lambda b, x: ops.max_pool(b, x, 3, 2, 1), (2, 3, 9, 11)), {}),
+    (system_of(lambda b, x: ops.reduce_sum(b, x, (1,)), (N, M)), {"n": 3, "m": 0}),
     (systems.column_mean(N, M), {"n": 7, "m": 45}),
     (systems.product(N, M, B), {"n": 5, "m": 19, "b": 40}),
     (systems.convolutions(1, 4, N, 16, stride=2), {"n": 9}),

@@ -30,14 +30,14 @@ from ferrule.frontend.torch_plan import Plan
 SEED = 1234
 UNDEFINED = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided",
                        "empty_permuted"})  # fmt: skip
-TOLERANCES = {torch.float16: (4e-3, 4e-3), torch.bfloat16: (3e-2, 3e-2), torch.float32: (2e-5, 2e-5),
-              torch.float64: (1e-9, 1e-9)}  # fmt: skip
+TOLERANCES = {torch.float16: (4e-3, 4e-3), torch.bfloat16: (3e-2, 3e-2),
+              torch.float32: (2e-5, 2e-5), torch.float64: (1e-9, 1e-9)}  # fmt: skip
 EXCESS = 4  # how many times eager's own rounding error, where the tolerance is exceeded
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one sample: agreed or not, and which operators PyTorch ran with the reasons."""
+    """What became of one sample: the error if any, and what PyTorch ran, with the reasons."""
 
     number: int
     error: str | None
@@ -45,7 +45,9 @@ class Result:
 
 
 def unseeded() -> None:
-    """Keep random operators of the database from seeding themselves, at tracing but not at run time."""
+    """Keep random operators of the database from seeding themselves, at tracing but not at run
+    time.
+    """
     from torch.testing._internal import common_methods_invocations as database
 
     database.wrapper_set_seed = lambda op, *args, **kwargs: op(*args, **kwargs)
@@ -197,9 +199,8 @@ def _random(op: Any, args: Any, expected: Any) -> bool:
 def _compare_types(actual: Any, expected: Any) -> None:
     for a, e in zip(tree_flatten(actual)[0], tree_flatten(expected)[0], strict=True):
         if isinstance(e, torch.Tensor):
-            assert a.shape == e.shape and a.dtype == e.dtype, (
-                f"{a.dtype}{a.shape} != {e.dtype}{e.shape}"
-            )
+            ours, theirs = (a.dtype, a.shape), (e.dtype, e.shape)
+            assert ours == theirs, f"{ours} where eager gives {theirs}"
 
 
 def _compare(actual: Any, expected: Any, precise: Callable[[], Any]) -> None:
@@ -236,7 +237,7 @@ def _as_precise(a: torch.Tensor, e: torch.Tensor, precise: Callable[[], Any], i:
 
 
 def _precise(op: Any, args: Any) -> list[Any] | None:
-    """The results in f64, then the arguments as the operator left them; None if it can't be run so."""
+    """The results in f64, then the arguments as they were left; None if it can't be run so."""
 
     def wide(x: Any) -> Any:
         if isinstance(x, torch.Tensor):

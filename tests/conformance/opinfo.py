@@ -62,7 +62,8 @@ class Worker:
         return self._process
 
     def _line(self) -> dict[str, Any]:
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
             if not select.select([pipe], [], [], PATIENCE)[0]:

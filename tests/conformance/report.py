@@ -20,7 +20,7 @@ class Operator:
     failures: list[str] = field(default_factory=list)
     fallbacks: dict[str, str] = field(default_factory=dict)
 
-    def add(self, error: str | None, fallbacks: Sequence[Sequence[str]]) -> None:
+    def add(self, error: str | None, fallbacks: Sequence[tuple[str, str]]) -> None:
         """Count one sample."""
         self.samples += 1
         if error is not None:
@@ -28,11 +28,11 @@ class Operator:
             self.crashes += error.startswith("crash")
         elif not fallbacks:
             self.wholly += 1
-        self.fallbacks |= {name: why for name, why in fallbacks}
+        self.fallbacks |= dict(fallbacks)
 
     @property
     def status(self) -> str:
-        """ "passed": all samples agree and are compiled whole; "fell back": all agree; or "failed"."""
+        """Passed (all samples agree, compiled whole), fell back (all agree) or failed."""
         if self.failures:
             return "failed"
         return "passed" if self.wholly == self.samples else "fell back"
@@ -78,8 +78,8 @@ def markdown(done: Sequence[Operator], limit: int) -> str:
         "# Conformance with PyTorch",
         "",
         f"The operators of `torch.testing._internal.common_methods_invocations.op_db` "
-        f"(PyTorch {torch.__version__.split('+')[0]}), {some}: the forward result of the compiled operator "
-        "against eager's. Written by `make conformance`.",
+        f"(PyTorch {torch.__version__.split('+')[0]}), {some}: the forward "
+        "result of the compiled operator against eager's. Written by `make conformance`.",
         "",
         "- **passed**: all samples agree, and ferrule runs them whole;",
         "- **fell back**: all samples agree; some operators of some samples run in PyTorch;",

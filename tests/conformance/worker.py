@@ -1,7 +1,7 @@
 """A process that checks operators on demand, so that a crash or a hang costs one sample.
 
-Reads a JSON object a line: {"op", "dtype", "limit", "start", "dynamo"}. Writes a JSON object a line:
-{"at": number} before a sample, its result after it, {"done": true} at the end of an operator.
+Reads a JSON object a line: {"op", "dtype", "limit", "start", "dynamo"}. Writes a JSON object a
+line: {"at": number} before a sample, its result after it, {"done": true} at the end of an operator.
 """
 
 from __future__ import annotations
@@ -17,8 +17,16 @@ from torch.testing._internal.common_methods_invocations import op_db
 
 from tests.conformance.check import check, samples, unseeded
 
-DTYPES = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16,
-          "i64": torch.int64, "i32": torch.int32, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
+DTYPES = {
+    "f32": torch.float32,
+    "f64": torch.float64,
+    "f16": torch.float16,
+    "bf16": torch.bfloat16,
+    "i64": torch.int64,
+    "i32": torch.int32,
+    "u8": torch.uint8,
+    "bool": torch.bool,
+}
 
 
 def serve(requests: Any, replies: Any) -> None:

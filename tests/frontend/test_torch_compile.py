@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._pytree import tree_leaves
 
 from ferrule.base import config
 from ferrule.runtime.counters import counters
@@ -26,8 +27,11 @@ class Mlp(torch.nn.Module):
 
 
 def same(actual: Any, expected: Any) -> None:
-    """Values, dtypes, shapes and strides."""
-    torch.testing.assert_close(actual, expected, rtol=2e-5, atol=2e-5, equal_nan=True, check_stride=True)
+    """Values, dtypes, shapes, and the strides that mean something."""
+    torch.testing.assert_close(actual, expected, rtol=2e-5, atol=2e-5, equal_nan=True)
+    for a, e in zip(tree_leaves(actual), tree_leaves(expected), strict=True):
+        strides = [[s for n, s in zip(t.shape, t.stride(), strict=True) if n > 1] for t in (a, e)]
+        assert strides[0] == strides[1] or not a.numel()
 
 
 def test_the_backend_is_found_by_name() -> None:
@@ -269,8 +273,7 @@ def test_an_operator_that_is_not_covered_runs_in_pytorch(capsys: pytest.CaptureF
 
     x, run = torch.randn(4, 4), compiled(f)
     same(run(x), f(x))
-    assert len(fallbacks()) == 1
-    assert "linalg_inv" in next(iter(fallbacks()))
+    assert fallbacks() == {"aten.linalg_inv_ex.default", "aten._linalg_check_errors.default"}
     assert capsys.readouterr().err.count("linalg_inv") == 1
     same(run(x + 1), f(x + 1))
 
@@ -392,7 +395,7 @@ def test_options_are_settings() -> None:
     x = torch.randn(5)
     same(compiled(torch.sin, mode="default")(x), x.sin())
     torch._dynamo.reset()
-    same(compiled(torch.sin, options={"numerics": "strict"})(x), x.sin())
+    same(compiled(torch.sin, options={"num_threads": 1})(x), x.sin())
 
 
 def test_autocast() -> None:

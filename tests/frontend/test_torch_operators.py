@@ -112,7 +112,7 @@ VIEWS: list[Case] = [
 
 INDEXING: list[Case] = [
     ("embedding", lambda w, i: F.embedding(i, w), (x34, index)),
-    ("gather", lambda x, i: (x.gather(1, i), torch.take_along_dim(x, i[:, :1], 1)), (x34, index)),
+    ("gather", lambda x, i: (x.gather(1, i), torch.take_along_dim(x, x.argmax(1, keepdim=True), 1)), (x34, index)),
     ("index", lambda x, i: (x[i], x[:, i], x[i, i], x[i[0], :, i[1]], x[-i]), (x234.repeat(1, 1, 2), index % 2)),
     ("index select", lambda x: x.index_select(1, torch.tensor([0, 2, 0])), (x34,)),
     ("scatter", lambda x, i: (x.scatter(1, i, 5.0), x.scatter(0, i, x), x.scatter_add(1, i, x)), (x34, index)),

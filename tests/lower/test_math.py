@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -181,6 +182,20 @@ def test_the_cost_table_knows_the_formulas():
         nodes = [x for x in walk(e) if x.op not in ("const", "arg", "bitcast")]
         size = sum(FLOPS.get(x.op, 1) * (2 if x.dtype.bits == 64 else 1) for x in nodes)
         assert size / 1.3 <= FLOPS[op] <= size * 1.3, (op, size)
+
+
+def test_digamma():
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-6, 12, 200), rng.uniform(0, 1e4, 50), [1e-30, 1.4616321]])
+    x = x.astype(np.float32)
+    got = evaluate(lower_math(call("digamma", arg(0, f32))), x)
+    expected = np.array([float(mpmath.digamma(mpmath.mpf(float(v)))) for v in x])
+    assert np.all(np.abs(got - expected) <= 1e-7 * np.abs(expected) + 1e-9)
+    edges = np.float32([0.0, -0.0, -1.0, -7.0, -np.inf, np.inf, np.nan])
+    wanted = [-np.inf, np.inf, np.nan, np.nan, np.nan, np.inf, np.nan]
+    np.testing.assert_array_equal(
+        evaluate(lower_math(call("digamma", arg(0, f32))), edges), np.float32(wanted)
+    )
 
 
 def test_other_expressions_are_untouched():
