@@ -130,7 +130,9 @@ def compile_module(
 
 
 def _params(program: Any, state: dict[str, torch.Tensor]) -> dict[Any, torch.Tensor]:
-    """The placeholders that are parameters, buffers or constants, and that the program does not write."""
+    """The placeholders that are parameters, buffers or constants, and that the program does not
+    write.
+    """
     signature = program.graph_signature
     holders = [n for n in program.graph_module.graph.nodes if n.op == "placeholder"]
     written = {s.target for s in signature.output_specs if "MUTATION" in s.kind.name}

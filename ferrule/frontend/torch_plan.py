@@ -20,8 +20,8 @@ from ferrule.base import config, log
 from ferrule.base.errors import CompileError, FerruleError, InputError, InputTypeError
 from ferrule.frontend.torch_convert import Converter
 from ferrule.frontend.torch_run import Bound
-from ferrule.frontend.torch_sizes import Ranges
 from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
+from ferrule.frontend.torch_sizes import Ranges
 
 CompileGraph = Callable[..., Any]
 Count = Callable[[str], None]

@@ -92,6 +92,8 @@ def schedulable(kernel: Kernel, target: Target) -> bool:
     roles = oriented(kernel, body[0], roles, frozenset())
     if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
         return False
+    if set(kernel.grid) - {*roles.batch, *roles.m, *roles.n}:
+        return False  # an axis that guards alone mention
     width = target.vector_bytes // body[0].compute.values[0].dtype.size
     return estimate(product([a.extent for a in roles.n])) * 2 >= width
 

@@ -265,7 +265,7 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
 
 def _shape(bundle: list[Stage], target: Target) -> Shape:
     work = sum(flops(v) for st in bundle for v in st.compute.values)
-    unroll = VECTORS if work <= 24 else 2 if work <= 80 else 1
+    unroll = VECTORS if work <= 16 else 1  # beyond that constants and accumulators spill
     narrow = any(
         ld.attr.dtype.size < 4 for st in bundle for e in st.exprs() for ld in loads(e)
     ) or any(b.dtype.size < 4 for st in bundle for b in st.writes)

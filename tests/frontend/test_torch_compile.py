@@ -91,8 +91,12 @@ def test_inputs_of_any_layout() -> None:
 
     run, base = compiled(f, dynamic=False), torch.randn(2, 3, 4, 5)
     image = base.to(memory_format=torch.channels_last)
-    for x, y in ((base.mT[..., :1].mT, base), (image, image), (base[:, ::2, 1:], base[0, :2, 1:]),
-                 (base, torch.tensor(2.0).expand(5))):  # fmt: skip
+    for x, y in (
+        (base.mT[..., :1].mT, base),
+        (image, image),
+        (base[:, ::2, 1:], base[0, :2, 1:]),
+        (base, torch.tensor(2.0).expand(5)),
+    ):
         same(run(x, y), f(x, y))
 
 
@@ -266,7 +270,9 @@ def test_slices_with_symbolic_ends() -> None:
 # ---- what PyTorch runs ---------------------------------------------------------------------------
 
 
-def test_an_operator_that_is_not_covered_runs_in_pytorch(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_operator_that_is_not_covered_runs_in_pytorch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     def f(x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(x) @ x
         return torch.linalg.inv(y + 10 * torch.eye(4)).exp() + y
@@ -285,7 +291,9 @@ def test_sizes_that_depend_on_data() -> None:
 
     x = torch.tensor([1.0, -2.0, 3.0, 0.0])
     same(list(compiled(f)(x)), list(f(x)))
-    with torch._dynamo.config.patch(capture_scalar_outputs=True, capture_dynamic_output_shape_ops=True):
+    with torch._dynamo.config.patch(
+        capture_scalar_outputs=True, capture_dynamic_output_shape_ops=True
+    ):
         torch._dynamo.reset()
         run = compiled(f)
         for y in (x, -x):

@@ -93,10 +93,16 @@ def test_equal_sizes_have_to_stay_equal() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [torch.randn(3, 8).double(), torch.randn(3, 9), torch.randn(8), torch.randn(4, 8), [[1.0] * 8] * 3,
-     torch.empty(3, 8, device="meta")],
+    [
+        torch.randn(3, 8).double(),
+        torch.randn(3, 9),
+        torch.randn(8),
+        torch.randn(4, 8),
+        [[1.0] * 8] * 3,
+        torch.empty(3, 8, device="meta"),
+    ],
     ids=["dtype", "size", "rank", "static size", "a list", "device"],
-)  # fmt: skip
+)
 def test_wrong_arguments_are_refused(wrong: Any) -> None:
     run = ferrule.compile(Mlp(), (torch.randn(3, 8),))
     with pytest.raises(ferrule.InputError):

@@ -70,7 +70,9 @@ def test_values_are_forgotten_when_nothing_needs_them() -> None:
     dropped = {n.name for step in plan.steps for n in step.forget}
     assert any("sin" in name for name in dropped)
     x = torch.randn(5)
-    torch.testing.assert_close(plan([x.size(0), x][-len(plan.placeholders) :])[0], x.sin().sort()[0].exp())
+    torch.testing.assert_close(
+        plan([x.size(0), x][-len(plan.placeholders) :])[0], x.sin().sort()[0].exp()
+    )
 
 
 # ---- sizes --------------------------------------------------------------------------------------
@@ -97,7 +99,9 @@ def test_sizes_are_those_of_pytorch(formula: Callable[[Any, Any], Any]) -> None:
     sizes = Sizes()
     size = found[0]
     env = size.node.shape_env
-    by_name = {str(symbol): int(env.backed_var_to_val[symbol]) for symbol in size.node.expr.free_symbols}
+    by_name = {
+        str(symbol): int(env.backed_var_to_val[symbol]) for symbol in size.node.expr.free_symbols
+    }
     e = sizes.expr(size)
     assert evaluate(e, lambda d: by_name[d.name] + sizes.shifts.get(d.name, 0)) == formula(5, 7)
 
@@ -146,10 +150,16 @@ def test_memory_is_used_again_once_nobody_sees_it() -> None:
 
 @pytest.mark.parametrize(
     "keep",
-    [lambda t: t[3:], lambda t: t.numpy(), lambda t: t.untyped_storage(), lambda t: t.detach(),
-     lambda t: torch.utils.dlpack.to_dlpack(t), lambda t: t.share_memory_().untyped_storage().nbytes()],
+    [
+        lambda t: t[3:],
+        lambda t: t.numpy(),
+        lambda t: t.untyped_storage(),
+        lambda t: t.detach(),
+        lambda t: torch.utils.dlpack.to_dlpack(t),
+        lambda t: t.share_memory_().untyped_storage().nbytes(),
+    ],
     ids=["view", "numpy", "storage", "detached", "dlpack", "shared with processes"],
-)  # fmt: skip
+)
 def test_memory_that_somebody_sees_is_left_alone(keep: Callable[[torch.Tensor], Any]) -> None:
     pool = Outputs(torch.float32)
     first = pool.empty(SHAPE)

@@ -38,7 +38,9 @@ def fallbacks() -> set[str]:
     return set(counters()["fallbacks"])
 
 
-def graphs(fn: Callable[..., Any], inputs: Sequence[torch.Tensor]) -> tuple[Any, list[Graph], list[str]]:
+def graphs(
+    fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
+) -> tuple[Any, list[Graph], list[str]]:
     """What `fn` gives through the interpreter, the graphs it was converted to, and the fallbacks."""
     seen: list[Graph] = []
     left: list[str] = []
@@ -86,18 +88,27 @@ class Executable:
         self.binds = 0
 
     def bind(self, params: Sequence[tuple[int, Any]]) -> None:
-        self.params = [view(a, s) for (a, _), s in zip(params, self._specs(self.compiled.params, ()), strict=True)]
+        self.params = [
+            view(a, s)
+            for (a, _), s in zip(params, self._specs(self.compiled.params, ()), strict=True)
+        ]
         self.binds += 1
 
-    def run(self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()) -> None:
-        given = [view(a, s) for a, s in zip(inputs, self._specs(self.compiled.inputs, dims), strict=True)]
+    def run(
+        self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()
+    ) -> None:
+        given = [
+            view(a, s) for a, s in zip(inputs, self._specs(self.compiled.inputs, dims), strict=True)
+        ]
         sizes = dict(zip(self.compiled.dim_names, dims, strict=True))
         results = run_graph(self.graph, [*given, *self.params], sizes)
         places = self._specs(self.compiled.outputs, dims)
         for address, spec, result in zip(outputs, places, results, strict=True):
             view(address, spec)[...] = result
 
-    def _specs(self, specs: Sequence[TensorSpec], dims: tuple[int, ...]) -> list[tuple[Any, tuple[int, ...]]]:
+    def _specs(
+        self, specs: Sequence[TensorSpec], dims: tuple[int, ...]
+    ) -> list[tuple[Any, tuple[int, ...]]]:
         names = self.compiled.dim_names
         return [(s.element.numpy, shape_function(s.shape, names)(dims)) for s in specs]
 
@@ -136,7 +147,12 @@ def _sources(graph: Graph) -> list[DimSource]:
         for axis, s in enumerate(v.shape):
             if s.op == "dim":
                 found.setdefault(s, DimSource(s.name, i, axis))
-    mentioned = {d for n in graph.nodes for e in _exprs([o.shape for o in n.outputs], n.attrs) for d in dims(e)}
+    mentioned = {
+        d
+        for n in graph.nodes
+        for e in _exprs([o.shape for o in n.outputs], n.attrs)
+        for d in dims(e)
+    }
     scalars = {v.name: i for i, v in enumerate(graph.inputs) if not v.shape}
     for d in mentioned - set(found):
         found[d] = DimSource(d.name, scalars[d.name], None)
