@@ -1,4 +1,4 @@
-"""torch.compile(backend="ferrule"): it behaves as eager does, in whatever way a function is called."""
+"""torch.compile(backend="ferrule") behaves as eager does, however a function is called."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def fallbacks() -> set[str]:
 def graphs(
     fn: Callable[..., Any], inputs: Sequence[torch.Tensor]
 ) -> tuple[Any, list[Graph], list[str]]:
-    """What `fn` gives through the interpreter, the graphs it was converted to, and the fallbacks."""
+    """What `fn` gives through the interpreter, the graphs it became, and the fallbacks."""
     seen: list[Graph] = []
     left: list[str] = []
 
