@@ -197,7 +197,8 @@ def _unbind(cx: Context, x: Value, dim: int = 0) -> tuple[Value, ...]:
 @aten("narrow.default")
 def _narrow(cx: Context, x: Value, dim: int, start: Scalar, length: Scalar) -> Value:
     begin = _index_of(x, dim, start)
-    return ops.slice_axis(cx.b, x, dim, begin, simplify(begin + as_index(length)), 1)  # type: ignore[arg-type]
+    end = simplify(begin + as_index(length))  # type: ignore[arg-type]
+    return ops.slice_axis(cx.b, x, dim, begin, end, 1)
 
 
 @aten("slice_scatter.default")

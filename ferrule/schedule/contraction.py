@@ -194,7 +194,7 @@ class _Builder:
         deep.
         """
         per = min(max(1, BLOCK_ROWS // block.rows), max(1, estimate(tiles)))
-        if tiles.is_const:
+        if tiles.is_const and tiles.attr:
             per = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
