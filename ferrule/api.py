@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ferrule.base import config
 from ferrule.compile import compile_graph
 from ferrule.runtime.counters import count_fallback
 
@@ -25,13 +26,10 @@ def compile(
     """
     from ferrule.frontend.torch_module import compile_module
 
-    return compile_module(
-        module,
-        tuple(example_inputs),
-        dynamic_shapes,
-        lambda g: compile_graph(g, options=options),
-        count_fallback,
-    )
+    with config.override(**(options or {})):
+        return compile_module(
+            module, tuple(example_inputs), dynamic_shapes, compile_graph, count_fallback
+        )
 
 
 def torch_backend(gm: Any, example_inputs: Sequence[Any], **kwargs: Any) -> Any:

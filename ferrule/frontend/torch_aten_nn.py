@@ -279,6 +279,8 @@ def _padding(padding: Any, w: Value, dilation: Any, n: int) -> tuple[Any, ...]:
         total = [
             simplify((k - 1) * d) for k, d in zip(w.shape[2:], pair(dilation, n, 1), strict=True)
         ]
+        if not all(t.is_const for t in total):
+            raise UnsupportedError("padding that keeps the size, with a kernel of symbolic size")
         return tuple((t.attr // 2, t.attr - t.attr // 2) for t in total)
     return pair(padding, n)
 

@@ -44,12 +44,11 @@ def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable
         if any(isinstance(x, torch.Tensor) and x.is_neg() for x in example_inputs):
             return gm.forward  # the sign is a bit of the tensor, not of its memory
 
-        def compile_it(graph: Any) -> Any:
-            return compile_graph(graph, options=dict(options or {}))
+        def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan:
+            with config.override(**(options or {})):
+                return Plan(graph, params, compile_graph, count_fallback)
 
-        return through_aot(
-            gm, example_inputs, lambda g, params: Plan(g, params, compile_it, count_fallback)
-        )
+        return through_aot(gm, example_inputs, captured)
 
     return backend
 

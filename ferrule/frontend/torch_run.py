@@ -4,9 +4,8 @@
     bound.refresh(params)            # binds them; later, looks whether they changed
     outputs = bound([x, y])
 
-What is not needed on every call is settled when `Bound` is made: a call makes its inputs dense,
-looks its sizes up in the signature's table, takes an output tensor from each pool, and passes
-addresses.
+What is not needed on every call is settled before: a call makes its inputs dense, looks its sizes
+up in a table, makes its outputs, and passes addresses.
 """
 
 from __future__ import annotations
@@ -14,7 +13,9 @@ from __future__ import annotations
 import ctypes
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from math import prod
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from ferrule.base.errors import InputError, InputTypeError
 _POOLED_BYTES = 1 << 20
 _KEPT = 4
 _PROBE_BYTES = 8
+_CALLS_KEPT = 1024
 _TORCH = {
     "f32": torch.float32,
     "f64": torch.float64,
@@ -42,6 +44,7 @@ _TORCH = {
 }
 
 Order = tuple[int, ...]
+Maker = Callable[[], torch.Tensor]
 
 
 def torch_dtype(dtype: DType | str) -> torch.dtype:
@@ -50,31 +53,38 @@ def torch_dtype(dtype: DType | str) -> torch.dtype:
 
 
 class Outputs:
-    """Fresh tensors for one output.
+    """Fresh tensors for one output, whose dimensions lie in memory in `order` (None: row-major).
 
     Large ones are used again when nobody holds them any more: touching new pages costs more than
     many a kernel. Whoever can see a tensor's memory (a view, a NumPy array, another process) holds
     its storage, which tells it by its reference count.
     """
 
-    def __init__(self, dtype: torch.dtype):
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype, order: Order | None = None):
+        self._dtype = dtype
+        self._order = order
         self._storages: list[torch.UntypedStorage] = []
         self._lock = threading.Lock()
 
-    def empty(self, shape: tuple[int, ...]) -> torch.Tensor:
-        """An uninitialised tensor of `shape`."""
-        n = self.dtype.itemsize
-        for s in shape:
-            n *= s
-        if n < _POOLED_BYTES:
-            return torch.empty(shape, dtype=self.dtype)
+    def maker(self, lying: tuple[int, ...]) -> Maker:
+        """What makes tensors whose memory is laid out as a row-major one of this shape."""
+        order = self._order or tuple(range(len(lying)))
+        shape, strides, step = list(lying), list(lying), 1
+        for d, n in zip(reversed(order), reversed(lying)):
+            shape[d], strides[d] = n, step
+            step *= max(n, 1)
+        size = prod(lying) * self._dtype.itemsize
+        if size < _POOLED_BYTES:
+            return partial(torch.empty_strided, tuple(shape), tuple(strides), dtype=self._dtype)
+        return partial(self._pooled, size, tuple(shape), tuple(strides))
+
+    def _pooled(self, size: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:
         with self._lock:
             for i in range(len(self._storages)):
-                if self._storages[i].nbytes() == n and _unused(self._storages, i):
-                    storage = self._storages[i]
-                    return torch.empty(0, dtype=self.dtype).set_(storage, 0, shape)
-            out = torch.empty(shape, dtype=self.dtype)
+                if self._storages[i].nbytes() == size and _unused(self._storages, i):
+                    out = torch.empty(0, dtype=self._dtype)
+                    return out.set_(self._storages[i], 0, shape, strides)
+            out = torch.empty_strided(shape, strides, dtype=self._dtype)
             self._storages = [*self._storages[1 - _KEPT :], out.untyped_storage()]
             return out
 
@@ -132,24 +142,26 @@ def _word(p: torch.Tensor) -> Any:
 class Bound:
     """A compiled graph on torch tensors; `program` is what compile_graph returns.
 
-    `orders` gives for each output the order of its dimensions in memory where it is not row-major;
-    the program then writes the transposed tensor, and the caller gets its view. `shifts` are added
-    to integer inputs, by input index. Parameters are bound by the first `refresh`, not while
-    tracing, when PyTorch lets no real tensor be touched.
+    `orders` gives for each output the order of its dimensions in memory where it is not row-major:
+    the program writes the tensor that is transposed so. `shifts` are added to integer inputs, by
+    input index. Parameters are bound by the first `refresh`, not while tracing, when PyTorch lets
+    no real tensor be touched.
     """
 
     def __init__(self, program: Any, orders: Sequence[Order | None], shifts: Mapping[int, int]):
+        compiled = program.compiled
         self.program = program
         self._run = program.executable.run
-        self._plan = program.signature.plan
-        self._outputs = [Outputs(torch_dtype(s.dtype)) for s in program.compiled.outputs]
-        self._views = [(i, _inverse(order)) for i, order in enumerate(orders) if order is not None]
-        self._scalars = {
-            d.input_index: shifts.get(d.input_index, 0)
-            for d in program.compiled.dims
-            if d.axis is None
-        }
-        self._dtypes = [torch_dtype(s.dtype) for s in program.compiled.inputs]
+        self._outputs = [
+            Outputs(torch_dtype(s.dtype), order) for s, order in zip(compiled.outputs, orders)
+        ]
+        sources = [d.input_index for d in compiled.dims if d.axis is None]
+        self._shifts = {i: shifts.get(i, 0) for i in sources}
+        self._dtypes = [
+            None if i in self._shifts else torch_dtype(s.dtype)
+            for i, s in enumerate(compiled.inputs)
+        ]
+        self._calls: dict[Any, tuple[tuple[int, ...], list[Maker]]] = {}
         self._params: Params | None = None
 
     def refresh(self, params: Sequence[torch.Tensor]) -> None:
@@ -162,45 +174,43 @@ class Bound:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise InputTypeError for an input that is no tensor of the program's dtype on the CPU."""
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
-            if i not in self._scalars and (
-                not isinstance(x, torch.Tensor) or x.dtype is not dtype or not x.is_cpu
-            ):
-                shown = (
-                    f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
-                )
-                name = self.program.compiled.inputs[i].name
-                raise InputTypeError(
-                    f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
-                )
+            if dtype is None or (isinstance(x, torch.Tensor) and x.dtype is dtype and x.is_cpu):
+                continue
+            name, tensor = self.program.compiled.inputs[i].name, isinstance(x, torch.Tensor)
+            shown = f"{x.dtype} on {x.device}" if tensor else type(x).__name__
+            raise InputTypeError(
+                f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
+            )
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims)."""
-        if self._scalars:
-            return self._with_scalars(inputs)
+        if self._shifts:
+            return self._with_numbers(inputs)
         tensors = [x if x.is_contiguous() else x.contiguous() for x in inputs]
-        plan = self._plan(tuple([x.shape for x in tensors]))
-        out = [o.empty(s) for o, s in zip(self._outputs, plan.outputs)]
-        self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)
-        return self._ordered(out) if self._views else out
+        key = tuple([x.shape for x in tensors])
+        dims, makers = self._calls.get(key) or self._prepare(key)
+        out = [make() for make in makers]
+        self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], dims)
+        return out
 
-    def _with_scalars(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
-        values = {i: int(inputs[i]) + shift for i, shift in self._scalars.items()}
+    def _prepare(self, shapes: tuple[Any, ...]) -> tuple[tuple[int, ...], list[Maker]]:
+        """The dims of a call with inputs of these shapes, and what makes its outputs."""
+        plan = self.program.signature.plan(shapes)
+        made = (plan.dims, [o.maker(s) for o, s in zip(self._outputs, plan.outputs)])
+        if len(self._calls) >= _CALLS_KEPT:
+            self._calls.clear()
+        self._calls[shapes] = made
+        return made
+
+    def _with_numbers(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
+        values = {i: int(inputs[i]) + shift for i, shift in self._shifts.items()}
         for i, value in values.items():
             if value < 0:
                 raise InputError(f"the integer {inputs[i]} is out of range")
         tensors = [
             torch.tensor(values[i]) if i in values else x.contiguous() for i, x in enumerate(inputs)
         ]
-        plan = self._plan(tuple([tuple(x.shape) for x in tensors]), values)
-        out = [o.empty(s) for o, s in zip(self._outputs, plan.outputs)]
+        plan = self.program.signature.plan(tuple([tuple(x.shape) for x in tensors]), values)
+        out = [o.maker(s)() for o, s in zip(self._outputs, plan.outputs)]
         self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)
-        return self._ordered(out) if self._views else out
-
-    def _ordered(self, out: list[torch.Tensor]) -> list[torch.Tensor]:
-        for i, back in self._views:
-            out[i] = out[i].permute(back)
         return out
-
-
-def _inverse(order: Order) -> Order:
-    return tuple(order.index(d) for d in range(len(order)))

@@ -141,11 +141,11 @@ SHAPE = (1 << 19,)
 
 def test_memory_is_used_again_once_nobody_sees_it() -> None:
     pool = Outputs(torch.float32)
-    first = pool.empty(SHAPE)
+    first = pool.maker(SHAPE)()
     address = first.data_ptr()
-    assert pool.empty(SHAPE).data_ptr() != address
+    assert pool.maker(SHAPE)().data_ptr() != address
     del first
-    assert pool.empty(SHAPE).data_ptr() == address
+    assert pool.maker(SHAPE)().data_ptr() == address
 
 
 @pytest.mark.parametrize(
@@ -162,17 +162,17 @@ def test_memory_is_used_again_once_nobody_sees_it() -> None:
 )
 def test_memory_that_somebody_sees_is_left_alone(keep: Callable[[torch.Tensor], Any]) -> None:
     pool = Outputs(torch.float32)
-    first = pool.empty(SHAPE)
+    first = pool.maker(SHAPE)()
     held = keep(first)
     address = first.data_ptr()
     del first
-    assert pool.empty(SHAPE).data_ptr() != address
+    assert pool.maker(SHAPE)().data_ptr() != address
     assert held is not None
 
 
 def test_small_results_are_plain_tensors() -> None:
     pool = Outputs(torch.float32)
-    pool.empty((4,))
+    pool.maker((4,))()
     assert not pool._storages
 
 
