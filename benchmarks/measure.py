@@ -2,10 +2,10 @@
 
 Machines are noisy, so callables are never timed one after the other: each round gives every
 callable one slot, in an order shuffled for each round, and what is compared is the median of the
-slots. A slot repeats a fast callable until it has run for `SLOT_SECONDS`; its figure is the mean of
-its calls. Before it, a fast callable runs once untimed, so that its data is in the caches and its
-threads are awake, as in a loop of its own; with several threads a short pause comes first, in which
-the workers of the previous callable end their busy waiting.
+slots. A slot first makes its call in a loop for `WARM_SECONDS` untimed, so that what is timed is a
+loop of its own: its data is in the caches, its threads are awake, and the workers of the previous
+callable have ended their busy waiting (for libgomp's that is some milliseconds). Then it makes the
+call until it has run for `SLOT_SECONDS`; its figure is the mean of these calls.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ from statistics import quantiles
 
 Call = Callable[[], object]
 
-SLOT_SECONDS = 0.004
-LONG_CALL_SECONDS = 0.03
-"""A call as long as this fills a slot alone, without the untimed call before it."""
-PAUSE_SECONDS = 0.002
+WARM_SECONDS = 0.015
+SLOT_SECONDS = 0.005
 ROUNDS = (5, 400)
 """Fewest and most rounds, whatever the budget."""
 
@@ -37,15 +35,13 @@ class Timing:
     rounds: int
 
 
-def interleave(calls: Mapping[str, Call], budget: float, threads: int = 1) -> dict[str, Timing]:
+def interleave(calls: Mapping[str, Call], budget: float) -> dict[str, Timing]:
     """Time each of `calls` for about `budget` seconds in all. Raises what a call raises."""
     if not calls:
         return {}
-    pause = PAUSE_SECONDS if threads > 1 else 0.0
-    plans = {name: _plan(call) for name, call in calls.items()}
-    cost = sum(calls_a_slot * seconds for calls_a_slot, seconds in plans.values())
-    cost += len(calls) * pause
-    rounds = min(max(round(budget / cost), ROUNDS[0]), ROUNDS[1])
+    counts = {name: _calls_a_slot(call) for name, call in calls.items()}
+    seconds = sum(_slot(call, counts[name])[0] for name, call in calls.items())
+    rounds = min(max(round(budget / seconds), ROUNDS[0]), ROUNDS[1])
     samples: dict[str, list[float]] = {name: [] for name in calls}
     order = list(calls)
     shuffle = random.Random(0).shuffle
@@ -55,25 +51,26 @@ def interleave(calls: Mapping[str, Call], budget: float, threads: int = 1) -> di
         for _ in range(rounds):
             shuffle(order)
             for name in order:
-                time.sleep(pause)
-                samples[name].append(_slot(calls[name], *plans[name]))
+                samples[name].append(_slot(calls[name], counts[name])[1])
     finally:
         if collecting:
             gc.enable()
     return {name: _timing(values) for name, values in samples.items()}
 
 
-def _plan(call: Call) -> tuple[int, float]:
-    """How often a slot makes the call, and the seconds of one call, roughly."""
+def _calls_a_slot(call: Call) -> int:
     call()
     seconds = min(_seconds(call, 1), _seconds(call, 1))
-    return max(1, round(SLOT_SECONDS / max(seconds, 1e-7))), seconds
+    return max(1, round(SLOT_SECONDS / max(seconds, 1e-7)))
 
 
-def _slot(call: Call, calls_a_slot: int, estimate: float) -> float:
-    if estimate < LONG_CALL_SECONDS:
+def _slot(call: Call, count: int) -> tuple[float, float]:
+    """The seconds that a slot takes in all, and those of one of its `count` timed calls."""
+    start = time.perf_counter()
+    while time.perf_counter() - start < WARM_SECONDS:
         call()
-    return _seconds(call, calls_a_slot)
+    one = _seconds(call, count)
+    return time.perf_counter() - start, one
 
 
 def _seconds(call: Call, times: int) -> float:

@@ -56,7 +56,7 @@ def measure_row(job: Job, name: str, folder: Path) -> Row:
         except Exception as error:  # a peer's failure is a finding, and must not end the run
             failed[peer] = f"{type(error).__name__}: {_first_line(error)}"
     errors = {peer: case.relative_error(r.result()) for peer, r in ready.items()}
-    timings = interleave({p: r.call for p, r in ready.items()}, job.budget, job.threads)
+    timings = interleave({p: r.call for p, r in ready.items()}, job.budget)
     results = [_result(p, ready[p], errors[p], timings[p]) for p in ready]
     results += [Result(peer, note=note) for peer, note in failed.items()]
     rounds = max((t.rounds for t in timings.values()), default=0)

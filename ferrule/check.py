@@ -8,7 +8,7 @@ what NumPy gives (ferrule.ir.interp), within the tolerances of ferrule.base.nume
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -42,9 +42,9 @@ class Checked(Executable):
         self._bound = [address for address, _ in params]
 
     def run(
-        self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()
+        self, inputs: Iterable[int], outputs: Iterable[int], dims: tuple[int, ...] = ()
     ) -> None:
-        graph = self._graph
+        graph, inputs, outputs = self._graph, tuple(inputs), tuple(outputs)
         if graph is None:
             super().run(inputs, outputs, dims)
             return

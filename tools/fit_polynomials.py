@@ -58,6 +58,10 @@ def _log_quotient(s: mpf) -> mpf:
     return (mp.log((1 + s) / (1 - s)) / s - 2) / s**2
 
 
+def _tail(x: mpf) -> mpf:
+    return mp.erfc(x / mp.sqrt(2)) / 2
+
+
 def _erfinv(w: mpf) -> mpf:
     """erfinv(x) / x where w = -log(1 - x*x)."""
     x = mp.sqrt(-mp.expm1(-w))
@@ -94,6 +98,8 @@ TABLE = (
           (0, 0.81), 5),
     Entry("ERF_TAIL", "log2(erfc(x)), 0.9 <= x <= 3.92", lambda x: mp.log(mp.erfc(x), 2),
           (0.9, 3.92), 6, weight=mp.erfc),
+    Entry("NORMAL_TAIL", "log2(erfc(x / sqrt(2)) / 2), 0 <= x <= 5.6, and falling for all x > 0",
+          lambda x: mp.log(_tail(x), 2), (0, 5.6), 8, weight=_tail),
     Entry("EXP2_TAIL", "2^r, |r| <= 1/2", lambda r: mpf(2) ** r, (-0.5, 0.5), 5),
     Entry("EXP64", "(e^r - 1 - r) / r^2, |r| <= ln(2)/2",
           near_zero(_exp, lambda r: mpf(1) / 2 + r / 6), (-HALF_LN2, HALF_LN2), 10,

@@ -69,8 +69,9 @@ _ON_BOOLS = {
     "eq": "==", "ne": "!=",
 }  # fmt: skip
 _FLOAT_CALLS = {
-    "exp": "tl.exp", "exp2": "tl.exp2", "log": "tl.log", "log2": "tl.log2", "sin": "tl.sin",
-    "cos": "tl.cos", "rsqrt": "tl.rsqrt", "erf": "tl.erf", "abs": "tl.abs", "floor": "tl.floor",
+    "exp": "tl.exp", "exp_nonpositive": "tl.exp", "exp2": "tl.exp2", "log": "tl.log",
+    "log2": "tl.log2", "sin": "tl.sin", "cos": "tl.cos", "rsqrt": "tl.rsqrt",
+    "erf": "tl.erf", "abs": "tl.abs", "floor": "tl.floor",
     "ceil": "tl.ceil", "sigmoid": "tl.sigmoid", "fma": "tl.fma",
 }  # fmt: skip
 REPEATING = frozenset({"sign", "trunc", "truncdiv", "isnan", "shl", "shr"})  # operands, in text
@@ -186,6 +187,10 @@ def _tanh(dtype: DType, x: str) -> str:
     return f"_tanh({x})"
 
 
+def _normal_cdf(dtype: DType, x: str) -> str:
+    return f"(0.5 * tl.erf({x} * {0.5**0.5!r}) + 0.5)"
+
+
 def _copysign(dtype: DType, x: str, y: str) -> str:
     bits = f"tl.int{dtype.bits}"
     top = 1 << (dtype.bits - 1)
@@ -197,7 +202,8 @@ _FLOAT: dict[str, Rule] = {
     **{op: _called(name) for op, name in _FLOAT_CALLS.items()},
     "min": _extremum("tl.minimum"), "max": _extremum("tl.maximum"), "div": _div, "sqrt": _sqrt,
     "neg": lambda dtype, x: f"(-{x})", "sign": _sign, "trunc": _trunc, "tanh": _tanh,
-    "copysign": _copysign, "mod": _called("_mod"), "rem": lambda dtype, x, y: f"({x} % {y})",
+    "copysign": _copysign, "normal_cdf": _normal_cdf,
+    "mod": _called("_mod"), "rem": lambda dtype, x, y: f"({x} % {y})",
     "floordiv": lambda dtype, x, y: f"tl.floor({_div(dtype, x, y)})",
     "truncdiv": lambda dtype, x, y: _trunc(dtype, _div(dtype, x, y)),
     "round": lambda dtype, x: f"_round({x}, {_HALF_ULP[dtype.name]!r})",

@@ -43,6 +43,7 @@ _TORCH = {
     "bool": torch.bool,
 }
 
+_address = torch.Tensor.data_ptr
 Order = tuple[int, ...]
 Maker = Callable[[], torch.Tensor]
 
@@ -174,13 +175,12 @@ class Bound:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise InputTypeError for an input that is no tensor of the program's dtype on the CPU."""
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
-            if dtype is None or (isinstance(x, torch.Tensor) and x.dtype is dtype and x.is_cpu):
-                continue
-            name, tensor = self.program.compiled.inputs[i].name, isinstance(x, torch.Tensor)
-            shown = f"{x.dtype} on {x.device}" if tensor else type(x).__name__
-            raise InputTypeError(
-                f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
-            )
+            if dtype is not None and not (isinstance(x, torch.Tensor) and x.dtype is dtype and x.is_cpu):
+                name = self.program.compiled.inputs[i].name
+                shown = f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
+                raise InputTypeError(
+                    f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
+                )
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims)."""
@@ -190,7 +190,7 @@ class Bound:
         key = tuple([x.shape for x in tensors])
         dims, makers = self._calls.get(key) or self._prepare(key)
         out = [make() for make in makers]
-        self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], dims)
+        self._run(map(_address, tensors), map(_address, out), dims)
         return out
 
     def _prepare(self, shapes: tuple[Any, ...]) -> tuple[tuple[int, ...], list[Maker]]:
@@ -212,5 +212,5 @@ class Bound:
         ]
         plan = self.program.signature.plan(tuple([tuple(x.shape) for x in tensors]), values)
         out = [o.maker(s)() for o, s in zip(self._outputs, plan.outputs)]
-        self._run([x.data_ptr() for x in tensors], [x.data_ptr() for x in out], plan.dims)
+        self._run(map(_address, tensors), map(_address, out), plan.dims)
         return out

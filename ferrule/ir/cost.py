@@ -43,8 +43,9 @@ FLOPS: dict[str, int] = {
     "rem": 8,
     **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
     # The sizes of the formulas of ferrule.lower.math, an operation of f64 counting twice.
+    "exp_nonpositive": 15,
     **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "sigmoid"), 20),
-    **dict.fromkeys(("asin", "acos", "atan", "hypot", "nextafter"), 24),
+    **dict.fromkeys(("asin", "acos", "atan", "hypot", "nextafter", "normal_cdf"), 24),
     **dict.fromkeys(("log", "log2", "log10", "log1p", "erf", "atan2"), 32),
     **dict.fromkeys(("sinh", "cosh"), 56),
     **dict.fromkeys(("asinh", "acosh", "atanh", "erfc"), 80),

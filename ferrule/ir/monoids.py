@@ -39,6 +39,16 @@ def MAX(dtype: DType) -> Monoid:
 
 
 @cache
+def PEAK(dtype: DType) -> Monoid:
+    """The greatest value that is no NaN, the least of all if there is none. Where each value meets
+    the result afterwards, as in softmax, NaN need not be carried along in it.
+    """
+    best, new = arg(0, dtype), arg(1, dtype)
+    combined = select(compare("lt", best, new), new, best)
+    return Monoid("peak", (const(dtype.min, dtype),), (combined,), True, True)
+
+
+@cache
 def MIN(dtype: DType) -> Monoid:
     """The least value; NaN if there is one."""
     return _folding("min", "min", dtype.max, dtype, True)
@@ -97,8 +107,8 @@ def ARGMIN(dtype: DType) -> Monoid:
 
 
 STANDARD: dict[str, Callable[[DType], Monoid]] = {
-    "sum": SUM, "prod": PROD, "max": MAX, "min": MIN, "any": ANY, "all": ALL, "xor": XOR,
-    "last": LAST, "argmax": ARGMAX, "argmin": ARGMIN,
+    "sum": SUM, "prod": PROD, "max": MAX, "peak": PEAK, "min": MIN, "any": ANY,
+    "all": ALL, "xor": XOR, "last": LAST, "argmax": ARGMAX, "argmin": ARGMIN,
 }  # fmt: skip
 
 

@@ -4,8 +4,8 @@
 
 In f32 the results are within 2 ulp for the exponentials and logarithms and 4 ulp for the others,
 over all of f32: subnormal arguments and results, infinities, NaN and signed zeros included. f64
-has formulas for exp, expm1, log, tanh and sigmoid; its other functions are left as they are, and
-codegen calls the C library. f16 and bf16 are computed in f32.
+has formulas for exp, expm1, log, tanh, sigmoid, erfinv and digamma; its other functions are left as
+they are, and codegen calls the C library. f16 and bf16 are computed in f32.
 
 What a formula is made of: add sub mul div fma neg abs sqrt copysign min max floor, comparisons,
 select, casts and bitcasts, and integer add sub mul shl shr and or xor.
@@ -25,10 +25,10 @@ Rule = Callable[..., Expr]
 RULES: dict[str, Rule] = {
     name: getattr(module, name)
     for module, names in (
-        (math_exp, "exp exp2 expm1 sigmoid tanh sinh cosh"),
+        (math_exp, "exp exp_nonpositive exp2 expm1 sigmoid tanh sinh cosh"),
         (math_log, "log log2 log10 log1p asinh acosh atanh"),
         (math_trig, "sin cos tan asin acos atan atan2"),
-        (math_special, "erf erfc erfinv pow hypot rsqrt nextafter digamma"),
+        (math_special, "erf erfc erfinv normal_cdf pow hypot rsqrt nextafter digamma"),
     )
     for name in names.split()
 }

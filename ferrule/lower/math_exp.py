@@ -67,6 +67,13 @@ def bounded_exp(m: Floats, x: Expr) -> Expr:
     return m.fma(h, scale, scale)
 
 
+def exp_nonpositive(m: Floats, x: Expr) -> Expr:
+    """e^x for x <= 0, as softmax needs it beside a largest term of 1: 0 where it is subnormal, so
+    that one power of two does.
+    """
+    return bounded_exp(m, clamp(x, low=-m.bias * math.log(2)))
+
+
 def exp2(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
         return call("exp2", x)

@@ -1,4 +1,4 @@
-"""erf, erfc, erfinv, pow, hypot, rsqrt, nextafter, digamma.
+"""erf, erfc, erfinv, normal_cdf, pow, hypot, rsqrt, nextafter, digamma.
 
 erf needs no division: polynomials, and a power of two. erfc, erfinv and pow are computed in f64,
 whose spare bits take up what squares, logarithms and cancellation lose; their formulas are only as
@@ -19,6 +19,7 @@ from ferrule.lower.coefficients import (
     ERFINV64_BOTTOM,
     ERFINV64_TOP,
     EXP2_TAIL,
+    NORMAL_TAIL,
 )
 from ferrule.lower.floats import (
     INF,
@@ -32,6 +33,7 @@ from ferrule.lower.floats import (
     narrowed,
     same,
 )
+from ferrule.lower.math_erfinv import erfinv_of_double
 from ferrule.lower.math_exp import bounded_exp
 from ferrule.lower.math_log import log_of_double
 
@@ -51,6 +53,24 @@ def erf(m: Floats, x: Expr) -> Expr:
     return copysign(select(below(a, 0.9), near, far), x)
 
 
+def normal_cdf(m: Floats, x: Expr) -> Expr:
+    """h = 2^g(|x|) for negative x and 1 - h for others, with a polynomial g; within 1.3e-7, and 0
+    where g is below the smallest exponent.
+    """
+    if not m.is_single:
+        return call("erf", x * math.sqrt(0.5)) * 0.5 + 0.5
+    g = clamp(m.horner(absolute(x), NORMAL_TAIL), low=float(-m.bias))
+    h = _power(m, g)
+    return select(below(x, 0.0), h, 1.0 - h)
+
+
+def _power(m: Floats, g: Expr) -> Expr:
+    """2^g for a g from -bias, where it is 0, to bias."""
+    magic = 1.5 * 2.0**m.mantissa + m.bias
+    t = g + magic
+    return m.horner(g - (t - magic), EXP2_TAIL) * m.power_of_two(m.bits(t))
+
+
 def erfc(m: Floats, x: Expr) -> Expr:
     """exp(-z^2) * (a quotient of polynomials) with z = |x|; 2 minus that for negative x."""
     if not m.is_single:
@@ -65,7 +85,7 @@ def erfc(m: Floats, x: Expr) -> Expr:
 def erfinv(m: Floats, x: Expr) -> Expr:
     """x times a quotient of polynomials in -log(1 - x^2)."""
     if not m.is_single:
-        return call("erfinv", x)
+        return erfinv_of_double(m, x)
     wide = m.widened()
     a = cast(x, wide.dtype)
     w = -log_of_double(wide, (1.0 - a) * (1.0 + a))

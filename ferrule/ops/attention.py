@@ -1,4 +1,4 @@
-"""Attention: softmax(q k' * scale + mask) v.
+"""Attention: softmax(q k' * scale + mask) v, with a scale of 1 / sqrt(head size) if none is given.
 
     scores[.., i, j] = sum over r of q[.., i, r] * k[.., j, r]
     biased  = scores * scale, and the mask
@@ -15,9 +15,21 @@ import numpy as np
 from ferrule.base.dtype import boolean
 from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ZERO, Buf, Expr, call, cast, compare, const, load, select
+from ferrule.ir.expr import (
+    ONE,
+    ZERO,
+    Buf,
+    Expr,
+    call,
+    cast,
+    compare,
+    const,
+    load,
+    maximum,
+    select,
+)
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
-from ferrule.ir.monoids import MAX, SUM
+from ferrule.ir.monoids import PEAK, SUM
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.op import (
     Array,
@@ -108,18 +120,25 @@ def _compute(
     top, total = (ctx.buf(n, rows, wide) for n in ("top", "total"))
     summed = ctx.buf("summed", out.shape, wide)
     axes = ctx.axes(shape)
-    score = load(scores, *axes) * attrs["scale"]
+    score = load(scores, *axes) * _scale(q, attrs)
     peak, row = load(top, *axes[:-1]), axes[-1:]
     at_out = ctx.axes(out.shape)
     return [
         *_product(ctx, scores, q, k, attrs["grouped"]),
         stage(biased, axes, _masked(score, mask, axes, attrs["causal"])),
-        *folded(ctx, top, axes[:-1], load(biased, *axes), row, MAX(wide)),
-        stage(weights, axes, call("exp", load(biased, *axes) - _finite(peak))),
+        *folded(ctx, top, axes[:-1], load(biased, *axes), row, PEAK(wide)),
+        stage(weights, axes, call("exp_nonpositive", load(biased, *axes) - _finite(peak))),
         *folded(ctx, total, axes[:-1], load(weights, *axes), row, SUM(wide)),
         *_weighted(ctx, summed, weights, v, attrs["grouped"]),
         stage(out, at_out, load(summed, *at_out) * _inverse(load(total, *at_out[:-1]))),
     ]
+
+
+def _scale(q: Buf, attrs: Attrs) -> Expr | float:
+    """The given scale, else 1 / sqrt(head size); scores of empty heads are 0 whatever it is."""
+    if "scale" in attrs:
+        return float(attrs["scale"])
+    return call("rsqrt", cast(maximum(q.shape[-1], ONE), q.dtype.compute))
 
 
 def _product(ctx: ComputeContext, scores: Buf, q: Buf, k: Buf, grouped: bool) -> list[Stage]:
@@ -166,7 +185,8 @@ def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     q, k, v = (a.astype(np.float64) for a in (q, k, v))
     if attrs["grouped"]:
         k, v = (np.repeat(a, q.shape[-3] // a.shape[-3], axis=-3) for a in (k, v))
-    s = np.matmul(q, np.swapaxes(k, -1, -2)) * attrs["scale"]
+    scale = attrs.get("scale", max(q.shape[-1], 1) ** -0.5)
+    s = np.matmul(q, np.swapaxes(k, -1, -2)) * scale
     if len(arrays) > 3:
         mask = arrays[3]
         s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + upcast(mask)
@@ -187,7 +207,7 @@ def attention(
     k: Value,
     v: Value,
     mask: Value | None = None,
-    scale: float = 1.0,
+    scale: float | None = 1.0,
     causal: bool = False,
     grouped: bool = False,
 ) -> Value:
@@ -195,7 +215,10 @@ def attention(
 
     A bool mask keeps where it is true, any other is added to the scores; `causal` keeps keys up to
     the query's own position; with `grouped`, axis -3 of k and v divides that of q, and each of
-    their heads serves a group of those of q.
+    their heads serves a group of those of q. Without a scale (None) it is 1 / sqrt(E).
     """
+    if scale is None and q.shape[-1].is_const:
+        scale = max(q.shape[-1].value, 1) ** -0.5
     operands = (q, k, v) if mask is None else (q, k, v, mask)
-    return b.emit("attention", *operands, scale=float(scale), causal=causal, grouped=grouped)
+    number = None if scale is None else float(scale)
+    return b.emit("attention", *operands, scale=number, causal=causal, grouped=grouped)

@@ -22,7 +22,7 @@ from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Reduce, Stage
 from ferrule.ir.expr import Buf, Expr, call, cast, const, load
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value
-from ferrule.ir.monoids import MAX, SUM
+from ferrule.ir.monoids import PEAK, SUM
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.op import (
     Array,
@@ -65,8 +65,8 @@ def _softmax_compute(
     top, total, scale = (ctx.buf(stem, rows, dtype) for stem in ("max", "sum", "scale"))
     e = ctx.buf("exp", x.shape, dtype)
     return [
-        stage(top, p.kept, value, Reduce(p.over, MAX(dtype))),
-        stage(e, p.point, call("exp", value - load(top, *p.kept))),
+        stage(top, p.kept, value, Reduce(p.over, PEAK(dtype))),
+        stage(e, p.point, call("exp_nonpositive", value - load(top, *p.kept))),
         stage(total, p.kept, load(e, *p.point), Reduce(p.over, SUM(dtype))),
         stage(scale, p.kept, 1.0 / load(total, *p.kept)),
         stage(y, p.point, load(e, *p.point) * load(scale, *p.kept)),
@@ -83,8 +83,8 @@ def _log_softmax_compute(
     top, total, logged = (ctx.buf(stem, rows, dtype) for stem in ("max", "sum", "log"))
     shifted = value - load(top, *p.kept)
     return [
-        stage(top, p.kept, value, Reduce(p.over, MAX(dtype))),
-        stage(total, p.kept, call("exp", shifted), Reduce(p.over, SUM(dtype))),
+        stage(top, p.kept, value, Reduce(p.over, PEAK(dtype))),
+        stage(total, p.kept, call("exp_nonpositive", shifted), Reduce(p.over, SUM(dtype))),
         stage(logged, p.kept, call("log", load(total, *p.kept))),
         stage(y, p.point, shifted - load(logged, *p.kept)),
     ]

@@ -64,7 +64,7 @@ def _gelu_tanh_meaning(x: Array) -> Array:
 
 elementwise(
     "gelu",
-    lambda x: x * 0.5 * (call("erf", x * math.sqrt(0.5)) + 1.0),
+    lambda x: x * call("normal_cdf", x),
     _wide(lambda x: 0.5 * x * (1 + erf(x * math.sqrt(0.5)))),
     accepts="f",
 )

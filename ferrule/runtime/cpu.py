@@ -18,7 +18,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ferrule.base.compiled import ALIGNMENT, SLOT_ARENA, SLOT_CONST, SLOT_FIRST, Compiled
@@ -122,7 +122,7 @@ class Executable:
         self._binding = binding
 
     def run(
-        self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()
+        self, inputs: Iterable[int], outputs: Iterable[int], dims: tuple[int, ...] = ()
     ) -> None:
         """Runs the program on the memory at these addresses, with these values of its dims.
 

@@ -89,7 +89,7 @@ spin:
 spin_more:
   @PAUSE@
   %next_turn = add i32 %turn, 1
-  %tired = icmp uge i32 %next_turn, 2000
+  %tired = icmp uge i32 %next_turn, 16000
   br i1 %tired, label %park, label %spin
 
 park:                                                        ; say so, look once more, then sleep

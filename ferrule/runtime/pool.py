@@ -2,7 +2,8 @@
 
 The pool (pool.ll) is compiled once a process, when the first program is loaded, and registered
 under its name, so that the object code of every program links to it. Workers are made when a call
-first wants them, spin for some tens of microseconds after a job and then sleep without using a CPU.
+first wants them, spin for about a third of a millisecond after a job, which is what a loop of calls
+leaves between two, and then sleep without using a CPU.
 After a fork the child starts with no workers and makes its own.
 
 It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the calling thread.

@@ -59,7 +59,9 @@ from ferrule.schedule.tiles import (
     register_block,
 )
 
-BLOCK_ROWS = 128  # rows of A, this deep, that stay in L2 while the panels of B pass by
+BLOCK_ROWS = 128  # most rows of A that the panels of B pass by
+BLOCK_BYTES = 1 << 18  # of A stay in L2
+BLOCK_PANELS = 4  # panels of B that pass by a part of more rows than that, before the next part
 
 
 @dataclass(frozen=True)
@@ -199,29 +201,42 @@ class _Builder:
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
         rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
-        tile = self._product_of(body[0], roles, rows, block, columns)
-        write = self._write(
-            body[0], body[1:], rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
-        )
-        grid = (*roles.batch, whole, columns)
         steps = parts(self._k_order(roles))
         if not steps.outer or (not tiles.is_const and per == 1):
+            tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
+            write = self._finish(body, roles, rows, tile)
+            grid = (*roles.batch, whole, columns)
             return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
-        part = Buf("part", (const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH)
+        deep = product([a.extent for a in roles.k])
+        held = estimate(deep) * per * block.rows * body[0].compute.values[0].dtype.size
+        several = min(BLOCK_PANELS if held > BLOCK_BYTES else 1, max(1, estimate(columns.extent)))
+        wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
+        panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
+        at = simplify(wide * several + panel)
+        tile = self._product_of(body[0], roles, rows, block, columns.extent, at)
+        part = Buf(
+            "part", (const(several), const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH
+        )
         self.scratch.append(part)
         first = both(*(eq(a, 0) for a in steps.outer))
-        held = load(part, row, *tile.wide)
-        start = select(first, fconst(0.0, part.dtype), held)
-        keep = Stage(
-            "keep", ((part, (row, *tile.wide)),), Compute(tile.wide, (load(tile.acc, *tile.wide),))
-        )
+        place = (panel, row, *tile.wide)
+        before = load(part, *place)
+        start = select(first, fconst(0.0, part.dtype), before)
+        keep = Stage("keep", ((part, place),), Compute(tile.wide, (load(tile.acc, *tile.wide),)))
         inner: tuple[Item, ...] = (
-            Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),
+            Scope(panel, (Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),)),
         )
         for a in reversed(steps.outer):
             inner = (Scope(a, inner),)
-        again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (held,)))
-        return grid, (*inner, Scope(row, (again, *write)))
+        again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (before,)))
+        write = self._finish(body, roles, rows, tile)
+        last = Scope(panel, (Scope(row, (again, *write)),))
+        return (*roles.batch, whole, wide), (*inner, last)
+
+    def _finish(self, body: list[Stage], roles: Roles, rows: Rows, tile: Tile) -> list[Item]:
+        """The stages that write a tile of the first of `body` through the others."""
+        columns = flat(roles.n, tile.n)
+        return self._write(body[0], body[1:], rows, columns, tile.wide, tile.acc, tile.inside)
 
     def _rows(self, roles: Roles, tile: Expr, m: Expr, count: int) -> Rows:
         """The `count` rows of the tile with number `tile`."""
@@ -249,16 +264,24 @@ class _Builder:
         """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of
         n.
         """
-        tile = self._product_of(st, roles, rows, block, columns)
+        tile = self._product_of(st, roles, rows, block, columns.extent, columns)
         write = self._write(
             st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
         )
         return (*tile.items(self._k_order(roles), None, {}), *write)
 
     def _product_of(
-        self, st: Stage, roles: Roles, rows: Rows, block: RegisterBlock, columns: Expr
+        self,
+        st: Stage,
+        roles: Roles,
+        rows: Rows,
+        block: RegisterBlock,
+        panels: Expr,
+        panel: Expr,
     ) -> Tile:
-        """The accumulators of one tile of `st` and what is added to them."""
+        """The accumulators of one tile of `st` and what is added to them, in the `panel`-th of
+        `panels` panels of columns.
+        """
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
         self.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
@@ -266,12 +289,12 @@ class _Builder:
         acc = Buf("acc" + tag, tuple(a.extent for a in wide), st.compute.values[0].dtype, Space.REG)
         self.scratch.append(acc)
         within = simplify(units * self.width + lanes)
-        n = simplify(columns * (block.vectors * self.width) + within)
+        n = simplify(panel * (block.vectors * self.width) + within)
         inside = lt(n, simplify(product([a.extent for a in roles.n])))
         guards = conjuncts(st.compute.where)
         k, packings = self._k_order(roles), len(self.packings)
         own = both(*(c for c in guards if _is_right(c, roles)))
-        right = self._right(roles, own, k, block.vectors * self.width, columns, within, n, inside)
+        right = self._right(roles, own, k, block, panels, panel, within, n, inside)
         packed = len(self.packings) > packings
         rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
         place = rows.clamped | flat(roles.n, n)
@@ -291,8 +314,9 @@ class _Builder:
         roles: Roles,
         guard: Expr,
         k: tuple[Expr, ...],
-        width: int,
-        columns: Expr,
+        block: RegisterBlock,
+        panels: Expr,
+        panel: Expr,
         within: Expr,
         n: Expr,
         inside: Expr,
@@ -308,8 +332,9 @@ class _Builder:
             return value if divisible else select(inside, value, fconst(0.0, value.dtype))
         batch = tuple(b for b in roles.batch if b in roles.right.axes)
         names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
-        panel, lane = axis("pn", columns.extent), axis("pl", width)
-        place = names | flat(roles.n, simplify(panel * width + lane))
+        width = block.vectors * self.width
+        number, lane = axis("pn", panels), axis("pl", width)
+        place = names | flat(roles.n, simplify(number * width + lane))
         source = simplify(substitute(roles.right, place))
         if guard is not both():
             zero = fconst(0.0, source.dtype)
@@ -317,15 +342,15 @@ class _Builder:
         if not divisible:
             extent = simplify(product([a.extent for a in roles.n]))
             source = select(
-                lt(simplify(panel * width + lane), extent), source, fconst(0.0, source.dtype)
+                lt(simplify(number * width + lane), extent), source, fconst(0.0, source.dtype)
             )
-        axes = (*(names[b] for b in batch), panel, *(names[a] for a in k), lane)
+        axes = (*(names[b] for b in batch), number, *(names[a] for a in k), lane)
         packed = Buf(f"pack{len(self.packings)}", tuple(a.extent for a in axes), source.dtype)
         stage = Stage("pack", ((packed, axes),), Compute(axes, (source,)))
         stage = replace(stage, compute=replace(stage.compute, axes=()))
         kernel = schedule_rows(Kernel("pack", axes, (stage,)), self.target)
         self.packings.append(Packing(packed, kernel, once and all(a.extent.is_const for a in axes)))
-        return load(packed, *batch, columns, *k, within)
+        return load(packed, *batch, panel, *k, within)
 
     def _k_order(self, roles: Roles) -> tuple[Expr, ...]:
         """The folded axes, the one with the smallest step in the left factor last."""

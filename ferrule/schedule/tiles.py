@@ -16,7 +16,7 @@ from ferrule.ir.kernel import Item, Scope
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 
-DEPTH = 384  # most terms of the sum taken at once: a panel of B this deep stays in L1
+DEPTH = 768  # most terms of the sum taken at once: a panel of B this deep stays close to L1
 
 
 @dataclass(frozen=True)

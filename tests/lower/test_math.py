@@ -85,6 +85,31 @@ def test_functions_of_one_number(op, has_fma):
     assert error <= BOUNDS[op], where
 
 
+@pytest.mark.parametrize("has_fma", [True, False])
+def test_exp_of_what_is_not_positive(has_fma):
+    """As exp, but that subnormal results may be 0."""
+    x = samples()
+    x = x[~(x > 0)]
+    got = evaluate(lower_math(call("exp_nonpositive", arg(0, f32)), has_fma), x)
+    expected = np.exp(x.astype(np.float64))
+    small = expected < 2.0**-126
+    assert ulps(got, expected)[~small].max() <= 2
+    assert ((got >= 0) & (got <= 2.0**-126))[small].all()
+
+
+@pytest.mark.parametrize("has_fma", [True, False])
+def test_the_normal_distribution(has_fma):
+    """Within 1.3e-7, and 0 far to the left."""
+    x = samples()
+    got = evaluate(lower_math(call("normal_cdf", arg(0, f32)), has_fma), x)
+    expected = evaluate(call("normal_cdf", arg(0, f64)), x.astype(np.float64))
+    assert (np.isnan(got) == np.isnan(x)).all()
+    number = ~np.isnan(x)
+    assert np.abs(got - expected)[number].max() <= 1.3e-7
+    assert (got[x < -20] == 0).all()
+    assert (got[x > 20] == 1).all()
+
+
 def pairs() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(1)
     special = np.float32([0.0, 0.5, 1.0, 1.5, 2, 3, 7, 1e-40, 1e-20, 1e20, 3e38, np.inf, np.nan])
@@ -182,6 +207,45 @@ def test_the_cost_table_knows_the_formulas():
         nodes = [x for x in walk(e) if x.op not in ("const", "arg", "bitcast")]
         size = sum(FLOPS.get(x.op, 1) * (2 if x.dtype.bits == 64 else 1) for x in nodes)
         assert size / 1.3 <= FLOPS[op] <= size * 1.3, (op, size)
+
+
+def references(fn, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`fn` of mpmath, as the nearest f64 and what is left of it."""
+    with mpmath.workprec(200):
+        exact = [fn(mpmath.mpf(float(v))) for v in x]
+        nearest = np.array([float(v) for v in exact])
+        return nearest, np.array([float(v - n) for v, n in zip(exact, nearest, strict=True)])
+
+
+@pytest.mark.parametrize("has_fma", [True, False])
+def test_erfinv_of_doubles(has_fma):
+    """Giles' polynomials: within 4 ulp up to the last number before 1."""
+    rng = np.random.default_rng(5)
+    near_one = 1 - 10.0 ** rng.uniform(-16, 0, 300)
+    x = np.concatenate([rng.uniform(-1, 1, 300), near_one, -near_one, [np.nextafter(1.0, 0.0)]])
+    x = np.concatenate([x[np.abs(x) < 1], 10.0 ** rng.uniform(-300, 0, 100)])
+    e = lower_math(call("erfinv", arg(0, f64)), has_fma)
+    got = evaluate(e, x)
+    nearest, rest = references(mpmath.erfinv, x)
+    assert np.max(np.abs(got - nearest - rest) / np.spacing(np.abs(nearest))) <= 4
+    edges = np.array([0.0, -0.0, 1.0, -1.0, 1.5, np.inf, np.nan])
+    wanted = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(evaluate(e, edges), wanted)
+    assert (np.signbit(evaluate(e, edges[:2])) == [False, True]).all()
+
+
+def test_digamma_of_doubles():
+    """Within 8 ulp of the largest term: digamma has roots between its poles."""
+    rng = np.random.default_rng(6)
+    x = np.concatenate([
+        rng.uniform(0, 12, 300), rng.uniform(-20, 0, 300), 10.0 ** rng.uniform(-300, 300, 100),
+        [1.4616321449683622, -0.5040830082644554],
+    ])  # fmt: skip
+    nearest, rest = references(mpmath.digamma, x)
+    terms = np.where(x < 0, np.abs(np.pi / np.tan(np.pi * x)), 1.0)
+    ulp = np.spacing(np.maximum(np.maximum(np.abs(nearest), terms), 1.0))
+    got = evaluate(lower_math(call("digamma", arg(0, f64))), x)
+    assert np.max(np.abs(got - nearest - rest) / ulp) <= 8
 
 
 def test_digamma():

@@ -98,12 +98,13 @@ _COMPARE: dict[str, Rule] = {
 
 _MATH: dict[str, Rule] = {
     "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot, "sqrt": np.sqrt, "exp": np.exp,
-    "exp2": np.exp2, "expm1": np.expm1, "log": np.log,
+    "exp2": np.exp2, "exp_nonpositive": np.exp, "expm1": np.expm1, "log": np.log,
     "log2": np.log2, "log10": np.log10, "log1p": np.log1p, "sin": np.sin, "cos": np.cos,
     "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan, "sinh": np.sinh,
     "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh,
     "atanh": np.arctanh, "erf": special.erf, "erfc": special.erfc, "erfinv": special.erfinv,
-    "sigmoid": _sigmoid, "lgamma": special.lgamma, "digamma": special.digamma,
+    "normal_cdf": special.normal_cdf, "sigmoid": _sigmoid,
+    "lgamma": special.lgamma, "digamma": special.digamma,
     "fma": lambda x, y, z: x * y + z,
 }  # fmt: skip
 _WIDE = frozenset(_MATH)

@@ -85,5 +85,10 @@ def _digamma(x: float) -> float:
     return out + math.log(x) - 0.5 / x + _horner(series, z)
 
 
+def _normal_cdf(x: float) -> float:
+    return math.erfc(-x * math.sqrt(0.5)) / 2
+
+
+normal_cdf = vectorised(_normal_cdf)
 erf, erfc = vectorised(math.erf), vectorised(math.erfc)
 lgamma, erfinv, digamma = vectorised(_lgamma), vectorised(_erfinv), vectorised(_digamma)
