@@ -156,13 +156,15 @@ class Bound:
         self._outputs = [
             Outputs(torch_dtype(s.dtype), order) for s, order in zip(compiled.outputs, orders)
         ]
-        sources = [d.input_index for d in compiled.dims if d.axis is None]
-        self._shifts = {i: shifts.get(i, 0) for i in sources}
+        numbers = [d.input_index for d in compiled.dims if d.axis is None]
+        self._shifts = {i: shifts.get(i, 0) for i in numbers}
+        self._tensors = [i for i in range(len(compiled.inputs)) if i not in self._shifts]
         self._dtypes = [
             None if i in self._shifts else torch_dtype(s.dtype)
             for i, s in enumerate(compiled.inputs)
         ]
         self._calls: dict[Any, tuple[tuple[int, ...], list[Maker]]] = {}
+        self._words: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._params: Params | None = None
 
     def refresh(self, params: Sequence[torch.Tensor]) -> None:
@@ -175,12 +177,14 @@ class Bound:
     def check(self, inputs: Sequence[Any]) -> None:
         """Raise InputTypeError for an input that is no tensor of the program's dtype on the CPU."""
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
-            if dtype is not None and not (isinstance(x, torch.Tensor) and x.dtype is dtype and x.is_cpu):
-                name = self.program.compiled.inputs[i].name
-                shown = f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
-                raise InputTypeError(
-                    f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
-                )
+            tensor = isinstance(x, torch.Tensor)
+            if dtype is None or (tensor and x.dtype is dtype and x.is_cpu):
+                continue
+            name = self.program.compiled.inputs[i].name
+            shown = f"{x.dtype} on {x.device}" if tensor else type(x).__name__
+            raise InputTypeError(
+                f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown}"
+            )
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims)."""
@@ -188,29 +192,50 @@ class Bound:
             return self._with_numbers(inputs)
         tensors = [x if x.is_contiguous() else x.contiguous() for x in inputs]
         key = tuple([x.shape for x in tensors])
-        dims, makers = self._calls.get(key) or self._prepare(key)
+        dims, makers = self._calls.get(key) or self._prepare(key, key)
         out = [make() for make in makers]
         self._run(map(_address, tensors), map(_address, out), dims)
         return out
 
-    def _prepare(self, shapes: tuple[Any, ...]) -> tuple[tuple[int, ...], list[Maker]]:
+    def _prepare(
+        self, key: Any, shapes: tuple[Any, ...], numbers: dict[int, int] | None = None
+    ) -> tuple[tuple[int, ...], list[Maker]]:
         """The dims of a call with inputs of these shapes, and what makes its outputs."""
-        plan = self.program.signature.plan(shapes)
+        plan = self.program.signature.plan(shapes, numbers)
         made = (plan.dims, [o.maker(s) for o, s in zip(self._outputs, plan.outputs)])
         if len(self._calls) >= _CALLS_KEPT:
             self._calls.clear()
-        self._calls[shapes] = made
+        self._calls[key] = made
         return made
 
     def _with_numbers(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
-        values = {i: int(inputs[i]) + shift for i, shift in self._shifts.items()}
-        for i, value in values.items():
-            if value < 0:
-                raise InputError(f"the integer {inputs[i]} is out of range")
-        tensors = [
-            torch.tensor(values[i]) if i in values else x.contiguous() for i, x in enumerate(inputs)
-        ]
-        plan = self.program.signature.plan(tuple([tuple(x.shape) for x in tensors]), values)
-        out = [o.maker(s)() for o, s in zip(self._outputs, plan.outputs)]
-        self._run(map(_address, tensors), map(_address, out), plan.dims)
+        """A call where some inputs are ints, which the program reads from 0-d tensors."""
+        numbers = tuple([int(inputs[i]) + shift for i, shift in self._shifts.items()])
+        given = [inputs[i] for i in self._tensors]
+        given = [x if x.is_contiguous() else x.contiguous() for x in given]
+        key = (numbers, *[x.shape for x in given])
+        tensors = list(self._words.get(numbers) or self._new_words(numbers, len(inputs)))
+        for i, x in zip(self._tensors, given):
+            tensors[i] = x
+        made = self._calls.get(key)
+        if made is None:
+            shapes = tuple([tuple(x.shape) for x in tensors])
+            made = self._prepare(key, shapes, dict(zip(self._shifts, numbers)))
+        out = [make() for make in made[1]]
+        self._run(map(_address, tensors), map(_address, out), made[0])
         return out
+
+    def _new_words(self, numbers: tuple[int, ...], count: int) -> list[torch.Tensor]:
+        """The numbers as tensors where they stand among the inputs. Raises InputError for a
+        negative one.
+        """
+        for (_, shift), number in zip(self._shifts.items(), numbers):
+            if number < 0:
+                raise InputError(f"the integer {number - shift} is out of range")
+        words = [torch.empty(0)] * count
+        for i, number in zip(self._shifts, numbers):
+            words[i] = torch.tensor(number)
+        if len(self._words) >= _CALLS_KEPT:
+            self._words.clear()
+        self._words[numbers] = words
+        return words

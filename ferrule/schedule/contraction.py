@@ -157,6 +157,7 @@ class _Builder:
     scratch: list[Buf] = field(default_factory=list)
     kinds: dict[str, Kind] = field(default_factory=dict)
     packings: list[Packing] = field(default_factory=list)
+    packed: dict[tuple[Expr, Expr, int], Buf] = field(default_factory=dict)
 
     def build(self) -> Scheduled:
         body = list(stages(self.kernel.body))
@@ -260,11 +261,15 @@ class _Builder:
         rows: Rows,
         block: RegisterBlock,
         columns: Expr,
+        panel: Expr | None = None,
+        full: bool = False,
     ) -> tuple[Item, ...]:
         """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of
-        n.
+        n, of which `panel` is the tile's (`columns` itself by default), `full` if n does not end in
+        it.
         """
-        tile = self._product_of(st, roles, rows, block, columns.extent, columns)
+        at = columns if panel is None else panel
+        tile = self._product_of(st, roles, rows, block, columns.extent, at, full)
         write = self._write(
             st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
         )
@@ -278,9 +283,10 @@ class _Builder:
         block: RegisterBlock,
         panels: Expr,
         panel: Expr,
+        full: bool = False,
     ) -> Tile:
         """The accumulators of one tile of `st` and what is added to them, in the `panel`-th of
-        `panels` panels of columns.
+        `panels` panels of columns, `full` if n does not end in it.
         """
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
@@ -290,12 +296,11 @@ class _Builder:
         self.scratch.append(acc)
         within = simplify(units * self.width + lanes)
         n = simplify(panel * (block.vectors * self.width) + within)
-        inside = lt(n, simplify(product([a.extent for a in roles.n])))
+        inside = both() if full else lt(n, simplify(product([a.extent for a in roles.n])))
         guards = conjuncts(st.compute.where)
-        k, packings = self._k_order(roles), len(self.packings)
+        k = self._k_order(roles)
         own = both(*(c for c in guards if _is_right(c, roles)))
-        right = self._right(roles, own, k, block, panels, panel, within, n, inside)
-        packed = len(self.packings) > packings
+        right, packed = self._right(roles, own, k, block, panels, panel, within, n, inside)
         rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
         place = rows.clamped | flat(roles.n, n)
         where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
@@ -320,37 +325,39 @@ class _Builder:
         within: Expr,
         n: Expr,
         inside: Expr,
-    ) -> Expr:
-        """The right factor along the lanes: where it lies, or from its packed panel, which holds
-        zero where its guard is false.
+    ) -> tuple[Expr, bool]:
+        """The right factor along the lanes: where it lies, or from its packed panel (True), which
+        holds zero where its guard is false.
         """
-        divisible = prove(inside)
         bufs = operand_bufs(roles.right)
         once = bool(bufs) and set(bufs) <= self.constant
         if not once and _in_place(roles.right, roles.n):
             value = simplify(substitute(roles.right, {roles.n[0]: n}))
-            return value if divisible else select(inside, value, fconst(0.0, value.dtype))
+            zero = fconst(0.0, value.dtype)
+            return value if prove(inside) else select(inside, value, zero), False
         batch = tuple(b for b in roles.batch if b in roles.right.axes)
         names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
         width = block.vectors * self.width
+        if (known := self.packed.get((roles.right, guard, width))) is not None:
+            return load(known, *batch, panel, *k, within), True
         number, lane = axis("pn", panels), axis("pl", width)
         place = names | flat(roles.n, simplify(number * width + lane))
         source = simplify(substitute(roles.right, place))
         if guard is not both():
             zero = fconst(0.0, source.dtype)
             source = select(simplify(substitute(guard, place)), source, zero)
-        if not divisible:
-            extent = simplify(product([a.extent for a in roles.n]))
-            source = select(
-                lt(simplify(number * width + lane), extent), source, fconst(0.0, source.dtype)
-            )
+        extent = simplify(product([a.extent for a in roles.n]))
+        exists = lt(simplify(number * width + lane), extent)
+        if not prove(exists):
+            source = select(exists, source, fconst(0.0, source.dtype))
         axes = (*(names[b] for b in batch), number, *(names[a] for a in k), lane)
         packed = Buf(f"pack{len(self.packings)}", tuple(a.extent for a in axes), source.dtype)
         stage = Stage("pack", ((packed, axes),), Compute(axes, (source,)))
         stage = replace(stage, compute=replace(stage.compute, axes=()))
         kernel = schedule_rows(Kernel("pack", axes, (stage,)), self.target)
         self.packings.append(Packing(packed, kernel, once and all(a.extent.is_const for a in axes)))
-        return load(packed, *batch, panel, *k, within)
+        self.packed[roles.right, guard, width] = packed
+        return load(packed, *batch, panel, *k, within), True
 
     def _k_order(self, roles: Roles) -> tuple[Expr, ...]:
         """The folded axes, the one with the smallest step in the left factor last."""
@@ -483,7 +490,15 @@ class _Builder:
             )
         )
         follow = [substitute_stage(s, {a: names[a] for a in s.compute.axes}) for s in follow]
-        return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
+        full = simplify(n // (vectors * self.width))
+        if n.is_const or roles.n[0] in self.kernel.grid:
+            return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
+        inner = axis(columns.name + "f", full)
+        edge = axis(columns.name + "e", simplify(columns.extent - full))
+        return [
+            Scope(inner, self._tile(st, follow, roles, rows, block, columns, inner, True)),
+            Scope(edge, self._tile(st, follow, roles, rows, block, columns, simplify(full + edge))),
+        ]
 
     def _row_stages(self, run: list[Stage], rows: Rows) -> list[Item]:
         """Stages over whole rows, one row of the panel after another."""

@@ -35,19 +35,18 @@ def register_block(m: Expr, n: Expr, width: int, target: Target) -> RegisterBloc
     if target.registers >= 32:
         choices = ((14, 2), (8, 3), (6, 4), (4, 6), (2, 8), (1, 8))
     elif target.has_fma:
-        choices = ((6, 2), (4, 3), (3, 4), (2, 5), (1, 8))
+        choices = ((4, 3), (6, 2), (3, 4), (2, 5), (1, 8))
     else:
         choices = ((4, 2), (3, 3), (2, 4), (1, 8))
     rows, columns = estimate(m), estimate(n)
-    if not m.is_const:
-        rows = max(rows, choices[0][0])
-    if not n.is_const:
-        columns = max(columns, width * 2)
+    if not n.is_const:  # sizes that are not known are mostly even in vectors
+        choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
 
     def waste(c: tuple[int, int]) -> float:
         r, v = c
-        tiles = -(-rows // r) * -(-columns // (v * width))
-        return tiles * (r * v + 0.15 * (r + v * 2) + 1.5)
+        down = -(-rows // r) if m.is_const else rows / r  # an estimate has no edge to fit
+        across = -(-columns // (v * width)) if n.is_const else columns / (v * width)
+        return down * across * (r * v + 0.15 * (r + v * 2) + 1.5)
 
     rows_, vectors = min(choices, key=waste)
     if n.is_const:
