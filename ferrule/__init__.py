@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from ferrule import nn
 from ferrule.api import compile
 from ferrule.base.errors import (
     CompileError,
@@ -18,10 +21,14 @@ from ferrule.jit import jit
 from ferrule.runtime.counters import counters, reset_counters
 from ferrule.runtime.pool import get_num_threads, set_num_threads
 
+if TYPE_CHECKING:
+    from ferrule.session import InferenceSession
+
 __all__ = [
     "CompileError",
     "FerruleError",
     "GuardError",
+    "InferenceSession",
     "InputError",
     "ParseError",
     "RunError",
@@ -32,6 +39,16 @@ __all__ = [
     "counters",
     "get_num_threads",
     "jit",
+    "nn",
     "reset_counters",
     "set_num_threads",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """InferenceSession, which is imported when it is asked for."""
+    if name == "InferenceSession":
+        from ferrule.session import InferenceSession
+
+        return InferenceSession
+    raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
