@@ -33,7 +33,8 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 conformance: $(STAMP)
-	$(BIN)/python -m tests.conformance.opinfo --write docs/conformance.md
+	$(BIN)/python -m tests.conformance.opinfo --write docs/conformance.md \
+		--log build/conformance.jsonl
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run

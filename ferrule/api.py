@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,21 +15,35 @@ def compile(
     module: Any,
     example_inputs: Sequence[Any] = (),
     *,
+    example_kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     options: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Compile a `torch.nn.Module` or an `ExportedProgram` for inference.
+    """Compile a `torch.nn.Module`, an `ExportedProgram` or an ONNX model for inference.
 
-    `example_inputs` are the positional arguments of one call; `dynamic_shapes` marks sizes that
+    `example_inputs` are the positional arguments of one call and `example_kwargs` those by name,
+    tensors in any nesting of tuples, lists and dicts; `dynamic_shapes` marks sizes that
     vary, as in `torch.export.export`. `options` are settings for this compilation. The result is
     called as the module; it has `explain()`, `kernels` and `compile_seconds`. Operators that
     ferrule lacks run in PyTorch, with a warning that names them.
+
+    An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
+    `InferenceSession`; what varies in size is stated in the model.
     """
+    if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
+        from ferrule.session import InferenceSession
+
+        return InferenceSession(module, options)
     from ferrule.frontend.torch_module import compile_module
 
     with config.override(**(options or {})):
         return compile_module(
-            module, tuple(example_inputs), dynamic_shapes, compile_graph, count_fallback
+            module,
+            tuple(example_inputs),
+            dict(example_kwargs or {}),
+            dynamic_shapes,
+            compile_graph,
+            count_fallback,
         )
 
 

@@ -36,8 +36,8 @@ from ferrule.ir.canonical import canonical
 from ferrule.ir.compute import System
 from ferrule.ir.cost import kernel_ns
 from ferrule.ir.explain import describe
-from ferrule.ir.expr import Buf
-from ferrule.ir.graph import Graph
+from ferrule.ir.expr import Buf, Expr, dims
+from ferrule.ir.graph import Graph, requirements
 from ferrule.ir.kernel import Kernel, Launch, Scope
 from ferrule.ir.loop import Function, map_stmts
 from ferrule.ir.program import Call, Program, walk_runs
@@ -402,7 +402,7 @@ def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> Com
     with config.override(**(options or {})):
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
-        key = cache.digest(VERSION, _source_stamp(), target.key, repr(graph))[:24]
+        key = cache.digest(VERSION, _source_stamp(), target.key, repr(graph), _facts(graph))[:24]
         looked_at = checked or config.get("dump_dir") is not None
         compiled = None if looked_at else cache.get(key)
         if compiled is None:
@@ -417,6 +417,18 @@ def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> Com
         log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
         log.log(2, lambda: "\n".join(compiled.meta["explain"]))
     return CompiledGraph(compiled, executable, Signature(compiled), seconds)
+
+
+def _facts(graph: Graph) -> str:
+    """What is known of the graph's dims, of which its repr tells the names alone."""
+    values = (*graph.inputs, *graph.params, *(v for n in graph.nodes for v in n.outputs))
+    sizes: set[Any] = {s for v in values for s in v.shape}
+    given = [a for n in graph.nodes for _, a in n.attrs]
+    while given:
+        a = given.pop()
+        given.extend(a if isinstance(a, tuple) else ())
+        sizes.update((a,) if isinstance(a, Expr) else ())
+    return repr(sorted({repr(d.attr) for s in sizes for d in dims(s)}))
 
 
 @functools.cache
@@ -458,4 +470,5 @@ def _compile(s: State) -> Compiled:
         "target": s.target.name,
         "passes": {name: round(t, 6) for name, t in seconds.items()},
     }
-    return make_compiled(program, s.key, done.object_code, meta=meta)
+    facts = {} if s.graph is None else requirements(s.graph)
+    return make_compiled(program, s.key, done.object_code, meta=meta, facts=facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,15 +14,18 @@ import pytest
 import ferrule
 from ferrule import ops
 from ferrule.base import config
-from ferrule.base.dtype import DType, bf16, f32, to_storage
-from ferrule.base.errors import CompileError, VerifyError
+from ferrule.base.dtype import DType, bf16, f32, i64, to_storage
+from ferrule.base.errors import CompileError, GuardError, VerifyError
 from ferrule.base.target import current
 from ferrule.compile import LEVELS, PASSES, CompiledGraph, begin, compile_graph, run, steps
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import Expr, dim
+from ferrule.ir.expr import Expr, as_index, dim
 from ferrule.ir.graph import Graph, GraphBuilder, opdef, tensor
+from ferrule.ir.size import estimate
 from ferrule.ir.text import parse_all
 from ferrule.runtime.arrays import NumpyCallable
+
+Size = Expr | int
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +79,71 @@ def test_seconds_add_up_cached_or_not() -> None:
     assert (counts["compilations"], counts["cache_hits"]) == (1, 1)
     assert counts["compile_seconds"] == pytest.approx(first.seconds + again.seconds)
     assert again.passes == first.passes
+
+
+def test_a_range_of_sizes_is_part_of_the_key() -> None:
+    wide, narrow = (compile_graph(linear(dim("n", 1, hi))).compiled for hi in (None, 8))
+    assert wide.key != narrow.key
+    assert [d.hi for c in (wide, narrow) for d in c.dims] == [None, 8]
+    cut = [_sliced(dim("k", 0, hi)) for hi in (3, 4)]
+    assert cut[0].compiled.key != cut[1].compiled.key
+
+
+def _sliced(stop: Expr) -> CompiledGraph:
+    """The rows below an integer input."""
+    b = GraphBuilder("sliced")
+    x = b.input(tensor((8,), f32))
+    b.input(tensor((), i64), stop.name)
+    return compile_graph(b.build([ops.reduce_sum(b, ops.slice_axis(b, x, 0, 0, stop))]))
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "step"),
+    [
+        (0, 5, 1),
+        (2, dim("n") - 2, 1),
+        (dim("n") - 6, dim("n") - 1, 2),
+        (dim("k"), dim("k") + 3, 1),
+        (dim("k"), dim("n"), 3),
+        (dim("k") - 2, dim("n") - dim("k"), 2),
+        (dim("n") // 2, dim("k") * 2, 1),
+    ],
+)
+def test_a_slice_is_numpys_or_is_refused(start: Size, stop: Size, step: int) -> None:
+    b = GraphBuilder("sliced")
+    x = b.input(tensor((dim("n"),), f32))
+    b.input(tensor((), i64), "k")
+    call = NumpyCallable(
+        compile_graph(b.build([ops.neg(b, ops.slice_axis(b, x, 0, start, stop, step))])).executable
+    )
+    outcomes = set()
+    for n, k in itertools.product(range(9), range(9)):
+        array = np.arange(float(n), dtype=np.float32)
+        low, high = (estimate(as_index(e), {dim("n"): n, dim("k"): k}) for e in (start, stop))
+        places = range(low, high, step)
+        fits = high + step > low and all(0 <= i < n for i in places)
+        outcomes.add(fits)
+        if fits:
+            np.testing.assert_array_equal(call(array, k)[0], -array[list(places)])
+        else:
+            with pytest.raises(GuardError, match="slice would leave its operand"):
+                call(array, k)
+    assert outcomes == {True, False}
+
+
+def test_a_reshape_of_another_number_of_elements_is_refused() -> None:
+    b = GraphBuilder("reshaped")
+    n, k = dim("n"), dim("k")
+    x = b.input(tensor((n,), f32))
+    b.input(tensor((), i64), "k")
+    call = NumpyCallable(
+        compile_graph(b.build([ops.neg(b, ops.reshape(b, x, (k, n // k)))])).executable
+    )
+    array = np.arange(12.0, dtype=np.float32)
+    np.testing.assert_array_equal(call(array, 3)[0], -array.reshape(3, 4))
+    for k_ in (5, 0):
+        with pytest.raises(GuardError, match="reshape would leave its operand"):
+            call(array, k_)
 
 
 def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
     compiled = name key object (inputs) (params) (outputs) dims guards const_bytes errors meta
     tensor   = name dtype [extent..]          an extent is an int, or text over dims (base.shapes)
-    dim      = name from input.shape[axis] | name from the integer input itself
+    dim      = name from input.shape[axis] | name from the integer input itself, with its range
 
 The object code exports three C functions, whose names end in `_` and the program's key, so that
 many programs live side by side in one process:
@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 from ferrule.base.dtype import DType, from_name
@@ -61,17 +61,36 @@ class TensorSpec:
 class DimSource:
     """Where a run finds a dim's value: the extent of an input's `axis`, or, where axis is None, the
     integer input itself.
+
+    The code was compiled for lo <= value <= hi and multiples of `multiple`.
     """
 
     name: str
     input_index: int
     axis: int | None
+    lo: int = 0
+    hi: int | None = None
+    multiple: int = 1
+
+    def takes(self, value: int) -> bool:
+        """Whether the code may run with this value."""
+        below = self.hi is None or value <= self.hi
+        return self.lo <= value and below and value % self.multiple == 0
+
+    @property
+    def expected(self) -> str:
+        """The values that it takes, in words."""
+        if self.hi is None:
+            text = f"at least {self.lo}"
+        else:
+            text = str(self.lo) if self.lo == self.hi else f"{self.lo} to {self.hi}"
+        return text if self.multiple == 1 else f"{text} and a multiple of {self.multiple}"
 
 
 @dataclass(frozen=True)
 class Guard:
-    """A fact over dims that the code was compiled under, as text, and what to tell a user where it
-    fails.
+    """A fact that relates dims and that the code was compiled under, as text, and what to tell a
+    user where it fails.
     """
 
     text: str
@@ -155,7 +174,7 @@ def _header(compiled: Compiled) -> dict[str, Any]:
     }
     for name in ("inputs", "params", "outputs"):
         plain[name] = [[s.name, s.dtype, list(s.shape)] for s in plain[name]]
-    plain["dims"] = [[d.name, d.input_index, d.axis] for d in compiled.dims]
+    plain["dims"] = [list(astuple(d)) for d in compiled.dims]
     plain["guards"] = [[g.text, g.message] for g in compiled.guards]
     plain["meta"] = dict(compiled.meta)
     return plain

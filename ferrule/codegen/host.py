@@ -44,7 +44,7 @@ from ferrule.base.compiled import (
 )  # fmt: skip
 from ferrule.base.errors import CompileError
 from ferrule.codegen.scalar import Scalars
-from ferrule.codegen.shape_text import extent
+from ferrule.codegen.shape_text import extent, shape_text
 from ferrule.ir.expr import (
     TRUE,
     ZERO,
@@ -54,6 +54,7 @@ from ferrule.ir.expr import (
     as_index,
     ceildiv,
     const,
+    dims,
     floordiv,
     le,
     maximum,
@@ -368,13 +369,15 @@ def make_compiled(
     key: str,
     object_code: bytes,
     errors: tuple[str, ...] = ERRORS,
+    facts: Mapping[Expr, str] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """`program` and its machine code as the descriptor that the runtime takes.
 
     A dim is read from the first input whose shape has it as a bare extent, or from an integer
     input of rank 0 of the same name; a dim with neither raises CompileError. The facts of a dim
-    become guards. `errors[i]` is what the status 1 + i means.
+    go with it; `facts` are further conditions on dims, each with what needs it, of which those
+    about the program's dims become guards. `errors[i]` is what the status 1 + i means.
     """
     meta = {"explain": list(program.explain), **(meta or {})}
     return Compiled(
@@ -385,7 +388,11 @@ def make_compiled(
         params=tuple(map(_spec, program.params)),
         outputs=tuple(map(_spec, program.outputs)),
         dims=tuple(_source(d, program) for d in program.dims),
-        guards=tuple(g for d in program.dims for g in _guards(d)),
+        guards=tuple(
+            Guard(shape_text(e), f"{why} would leave its operand")
+            for e, why in (facts or {}).items()
+            if dims(e) <= set(program.dims)
+        ),
         const_bytes=_const_bytes(program),
         errors=errors,
         meta=meta,
@@ -403,24 +410,13 @@ def _const_bytes(program: Program) -> int:
 
 
 def _source(d: Expr, program: Program) -> DimSource:
+    facts = (d.attr.lo, d.attr.hi, d.attr.multiple)
     for i, buf in enumerate(program.inputs):
         if d in buf.shape:
-            return DimSource(d.name, i, buf.shape.index(d))
+            return DimSource(d.name, i, buf.shape.index(d), *facts)
         if buf.name == d.name and not buf.shape and buf.dtype.is_int:
-            return DimSource(d.name, i, None)
+            return DimSource(d.name, i, None, *facts)
     raise CompileError(
         f"{program.name}: the size {d.name} cannot be read from any input; let an input have a "
         f"dimension of exactly this size, or make it static"
     )
-
-
-def _guards(d: Expr) -> tuple[Guard, ...]:
-    """The facts about `d` that the code relies on; that it is not negative goes without saying."""
-    facts, out = d.attr, []
-    if facts.lo > 0:
-        out.append((f"{d.name} >= {facts.lo}", f"is at least {facts.lo}"))
-    if facts.hi is not None:
-        out.append((f"{d.name} <= {facts.hi}", f"is at most {facts.hi}"))
-    if facts.multiple > 1:
-        out.append((f"{d.name} % {facts.multiple} == 0", f"is a multiple of {facts.multiple}"))
-    return tuple(Guard(t, f"the program was compiled for a {d.name} that {why}") for t, why in out)

@@ -8,7 +8,7 @@ from ferrule import ops
 from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch_table import Context, Operand, aten, product
-from ferrule.ir.expr import ONE, ZERO
+from ferrule.ir.expr import ONE, ZERO, Expr
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal
 
@@ -63,15 +63,29 @@ def _put(cx: Context, x: Value, index: Value, source: Value, accumulate: bool = 
     return ops.reshape(cx.b, out, x.shape)
 
 
-@aten("as_strided.default")
+@aten("as_strided.default", "as_strided_copy.default")
 def _as_strided(cx: Context, x: Value, size: Any, stride: Any, offset: Any = None) -> Value:
+    return ops.take(cx.b, _flat(cx, x), _places(cx, cx.shape, stride, offset), 0)
+
+
+@aten("as_strided_scatter.default")
+def _as_strided_scatter(
+    cx: Context, x: Value, source: Value, size: Any, stride: Any, offset: Any = None
+) -> Value:
+    places = _flat(cx, _places(cx, source.shape, stride, offset))
+    values = _flat(cx, ops.cast(cx.b, source, x.dtype))
+    return ops.reshape(cx.b, ops.index_put(cx.b, _flat(cx, x), (places,), values), x.shape)
+
+
+def _places(cx: Context, shape: tuple[Expr, ...], stride: Any, offset: Any) -> Value:
+    """Where each element of a view by strides lies in the memory of the first operand."""
     if not cx.row_major(0):
         raise UnsupportedError("as_strided of a tensor that is not row-major")
-    place = ops.full(cx.b, cx.shape, offset or 0, i64)
+    place = ops.full(cx.b, shape, offset or 0, i64)
     for d, step in enumerate(stride):
-        axis = ops.iota(cx.b, cx.shape, d)
+        axis = ops.iota(cx.b, shape, d)
         place = ops.add(cx.b, place, ops.mul(cx.b, axis, cx.value(step, i64)))
-    return ops.take(cx.b, _flat(cx, x), place, 0)
+    return place
 
 
 @aten("masked_scatter.default")

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import boolean, i64
+from ferrule.base.dtype import boolean, f32, f64, i32, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch_table import Context, Operand, aten, dtype_of, truth
 from ferrule.ir.expr import Expr
@@ -85,8 +85,6 @@ def _pow(cx: Context, x: Operand, y: Operand) -> Value:
         special = _small_power(cx, base, y)
         if special is not None:
             return special
-    if not cx.dtype.is_float:
-        raise UnsupportedError("pow of integers with a power that is no small constant")
     return ops.pow(cx.b, base, cx.value(y, cx.dtype))
 
 
@@ -227,6 +225,10 @@ for _name in (
 _unary("fix", "trunc")
 _unary("absolute", "abs")
 _unary("special_erf", "erf")
+_unary("i0")
+_unary("special_i0e", "i0e")
+_unary("special_i1", "i1")
+_unary("special_i1e", "i1e")
 
 
 @aten("log_sigmoid_forward.default")
@@ -247,6 +249,33 @@ def _sign(cx: Context, x: Value) -> Value:
         if x.dtype.is_float
         else sign
     )
+
+
+@aten("frexp.Tensor")
+def _frexp(cx: Context, x: Value) -> Any:
+    """A mantissa from 1/2 up to 1 and an exponent; 0, infinities and NaN are their own mantissa."""
+    whole, bits, digits = (f64, i64, 52) if x.dtype == f64 else (f32, i32, 23)
+    half = (1 << (bits.bits - 2 - digits)) - 2  # the biased exponent of 1/2
+    x = ops.cast(cx.b, x, whole)
+    small = ops.lt(cx.b, ops.abs(cx.b, x), 2.0**-half)
+    scaled = ops.select(cx.b, small, ops.mul(cx.b, x, 2.0 ** (digits + 1)), x)
+    word, field = ops.bitcast(cx.b, scaled, bits), (2 * half + 3) << digits
+    biased = ops.shr(cx.b, ops.bitwise_and(cx.b, word, field), digits)
+    offset = ops.select(cx.b, small, cx.value(half + digits + 1, bits), cx.value(half, bits))
+    mantissa = ops.bitwise_or(cx.b, ops.bitwise_and(cx.b, word, ~field), half << digits)
+    plain = ops.logical_and(cx.b, ops.isfinite(cx.b, x), ops.ne(cx.b, x, 0))
+    return (
+        ops.select(cx.b, plain, ops.bitcast(cx.b, mantissa, whole), x),
+        ops.select(cx.b, plain, ops.sub(cx.b, biased, offset), 0),
+    )
+
+
+@aten("signbit.default")
+def _signbit(cx: Context, x: Value) -> Value:
+    """Whether the sign is negative, also that of -0 and of a NaN."""
+    if x.dtype.is_float:
+        x = ops.copysign(cx.b, cx.value(1.0, x.dtype), x)
+    return ops.lt(cx.b, x, cx.value(0, x.dtype)) if x.dtype.kind in "fi" else cx.value(False)
 
 
 def _classify(name: str, of_integer: bool) -> None:
@@ -417,6 +446,7 @@ _filled(
         "empty.memory_format",
         "empty_like.default",
         "new_empty.default",
+        "empty_permuted.default",
         "empty_strided.default",
         "new_empty_strided.default",
     ),
@@ -442,25 +472,26 @@ def _arange(cx: Context, *args: Any, **__: Any) -> Value:
     return ops.cast(cx.b, ops.arange(cx.b, start, step, cx.shape[0], wide), cx.dtype)
 
 
-@aten("linspace.default")
-def _linspace(cx: Context, start: float, end: float, steps: int, **_: Any) -> Value:
-    if (
-        not cx.dtype.is_float
-        or not isinstance(start, int | float)
-        or not isinstance(end, int | float)
-    ):
-        raise UnsupportedError("linspace of integers or tensors")
+@aten(
+    "linspace.default",
+    "linspace.Tensor_Tensor",
+    "linspace.Tensor_Scalar",
+    "linspace.Scalar_Tensor",
+)
+def _linspace(cx: Context, start: Operand, end: Operand, steps: int, **_: Any) -> Value:
+    """Evenly spaced from the nearer end; integers in f64, from ends rounded to zero, and so too."""
+    if not isinstance(steps, int):
+        raise UnsupportedError("linspace of a symbolic number of steps")
+    wide = cx.dtype.compute if cx.dtype.is_float else f64
+    first, last = (ops.cast(cx.b, cx.value(e, cx.dtype), wide) for e in (start, end))
     if steps < 2:
-        return ops.full(cx.b, cx.shape, start, cx.dtype)
-    step = (end - start) / (steps - 1)
-    i = ops.cast(cx.b, ops.iota(cx.b, cx.shape, 0), cx.dtype.compute)
-    near = ops.add(cx.b, ops.mul(cx.b, i, step), start)
-    far = ops.sub(
-        cx.b,
-        ops.full(cx.b, (), end, i.dtype),
-        ops.mul(cx.b, ops.sub(cx.b, ops.full(cx.b, (), steps - 1, i.dtype), i), step),
-    )
-    return ops.select(cx.b, ops.lt(cx.b, i, ops.full(cx.b, (), steps // 2, i.dtype)), near, far)
+        return ops.expand(cx.b, first, cx.shape)
+    step = ops.div(cx.b, ops.sub(cx.b, last, first), cx.value(steps - 1, wide))
+    i = ops.iota(cx.b, cx.shape, 0)
+    left = ops.cast(cx.b, ops.sub(cx.b, cx.value(steps - 1), i), wide)
+    near = ops.add(cx.b, ops.mul(cx.b, ops.cast(cx.b, i, wide), step), first)
+    far = ops.sub(cx.b, last, ops.mul(cx.b, left, step))
+    return ops.select(cx.b, ops.lt(cx.b, i, cx.value(steps // 2)), near, far)
 
 
 @aten("eye.default", "eye.m")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import i64
+from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch_table import Context, aten, pair, product
 from ferrule.ir.graph import Value
@@ -75,10 +74,6 @@ def _sdpa(
 ) -> Value:
     if dropout:
         raise UnsupportedError("attention with dropout")
-    if scale is None:
-        if not q.shape[-1].is_const:
-            raise UnsupportedError("attention with a symbolic head size")
-        scale = 1 / math.sqrt(q.shape[-1].attr) if q.shape[-1].attr else 1.0
     if mask is not None and mask.dtype.is_float and mask.dtype != q.dtype:
         mask = ops.cast(cx.b, mask, q.dtype)
     grouped = enable_gqa and not equal(q.shape[-3], k.shape[-3])
@@ -386,6 +381,19 @@ for _n in (1, 2, 3):
     aten(f"max_pool{_n}d_with_indices.default")(_max_pool(_n, True))
 
 
+@aten("max_pool2d_with_indices_backward.default")
+def _max_pool_backward(cx: Context, grad: Value, x: Value, *window: Any) -> Value:
+    """Each window's gradient goes to the element that was its maximum."""
+    lead, at = x.shape[:-2], window[-1]
+    image = ops.full(cx.b, (*lead, product(x.shape[-2:])), 0, grad.dtype)
+    grads, places = (
+        ops.reshape(cx.b, v, (*lead, product(v.shape[-2:])))
+        for v in (grad, ops.cast(cx.b, at, i64))
+    )
+    out = ops.scatter(cx.b, image, x.rank - 2, places, grads, reduce="sum")
+    return ops.reshape(cx.b, out, x.shape)
+
+
 def _avg_pool(n: int) -> Any:
     def rule(
         cx: Context,
@@ -487,3 +495,19 @@ def _scales(given: tuple[float | None, ...], n: int) -> tuple[float | None, ...]
 @aten("embedding.default")
 def _embedding(cx: Context, weight: Value, indices: Value, *_: Any, **__: Any) -> Value:
     return ops.take(cx.b, weight, ops.cast(cx.b, indices, i64), 0)
+
+
+@aten("embedding_renorm.default")
+def _embedding_renorm(
+    cx: Context, weight: Value, indices: Value, max_norm: float, norm_type: float
+) -> Value:
+    """The table with those rows that are looked up scaled to a norm of at most `max_norm`."""
+    at = ops.reshape(cx.b, ops.cast(cx.b, indices, i64), (product(indices.shape),))
+    unused = ops.full(cx.b, weight.shape[:1], 0, i64)
+    used = ops.index_put(cx.b, unused, (at,), ops.full(cx.b, at.shape, 1, i64))
+    norm = ops.p_norm(cx.b, weight, float(norm_type), (-1,), keepdims=True)
+    most = cx.value(max_norm, norm.dtype)
+    factor = ops.div(cx.b, most, ops.add(cx.b, norm, cx.value(1e-7, norm.dtype)))
+    seen = ops.cast(cx.b, ops.unsqueeze(cx.b, used, 1), boolean)
+    long = ops.logical_and(cx.b, seen, ops.gt(cx.b, norm, most))
+    return ops.select(cx.b, long, ops.mul(cx.b, weight, factor), weight)

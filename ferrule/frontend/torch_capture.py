@@ -8,6 +8,7 @@ arrives as one node need not be recognised again. What the table lacks is decomp
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,11 +21,16 @@ Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], list[Any]
 
 def keep_whole() -> Any:
     """A context in which composite operators that the table covers are traced as single nodes."""
-    from torch._export.utils import _is_preservable_cia_op
     from torch.export.exported_program import _override_composite_implicit_decomp
 
-    kept = {op: _keep for op in overloads() if _is_composite(op) and _is_preservable_cia_op(op)}
-    return _override_composite_implicit_decomp(kept)
+    return _override_composite_implicit_decomp(dict.fromkeys(_preservable(), _keep))
+
+
+@functools.cache
+def _preservable() -> tuple[Any, ...]:
+    from torch._export.utils import _is_preservable_cia_op
+
+    return tuple(op for op in overloads() if _is_composite(op) and _is_preservable_cia_op(op))
 
 
 def _keep(*args: Any, **kwargs: Any) -> Any:
@@ -45,6 +51,7 @@ def _is_composite(op: Any) -> bool:
     return bool(torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key))
 
 
+@functools.cache
 def decompositions() -> dict[Any, Any]:
     """PyTorch's core decompositions, for the operators that the table lacks."""
     aten = torch.ops.aten

@@ -6,11 +6,13 @@ import time
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_flatten, tree_map, tree_structure, tree_unflatten
+from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
 from ferrule.base.errors import InputError
+from ferrule.frontend.torch_arguments import Arguments, shown
 from ferrule.frontend.torch_capture import export_decompositions
-from ferrule.frontend.torch_plan import CompileGraph, Count, Direct, Plan
+from ferrule.frontend.torch_plan import CompileGraph, Count, Plan
+from ferrule.frontend.torch_run import Bound
 
 _STATE = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
 
@@ -18,34 +20,40 @@ _STATE = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
 class CompiledModule:
     """A module compiled ahead of its calls. Call it with tensors as the module.
 
-    A call raises InputError for arguments of another structure, InputTypeError for another dtype,
-    and GuardError for sizes that it was not compiled for.
+    A call raises InputError for arguments of another structure or for sizes that it was not
+    compiled for, and InputTypeError for another dtype.
     """
 
     def __init__(self, plan: Plan, program: Any, state: dict[str, torch.Tensor], seconds: float):
         self.compile_seconds = seconds
         self._plan = plan
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
-        signature = program.graph_signature
-        kinds = [s.kind.name for s in signature.input_specs]
+        taken, made = program.graph_signature.input_specs, program.graph_signature.output_specs
+        kinds = [s.kind.name for s in taken]
         self._places = [i for i, kind in enumerate(kinds) if kind == "USER_INPUT"]
-        self._given: list[Any] = [state.get(s.target) for s in signature.input_specs]
-        at = {s.target or s.arg.name: i for i, s in enumerate(signature.input_specs)}
-        self._written = [at[s.target] for s in signature.output_specs if "MUTATION" in s.kind.name]
-        self._constants = {
-            i: s.arg.value for i, s in enumerate(signature.input_specs) if hasattr(s.arg, "value")
-        }
+        self._given: list[Any] = [
+            torch.empty(0) if kind == "TOKEN" else state.get(s.target)
+            for s, kind in zip(taken, kinds, strict=True)
+        ]
+        at = {s.target or s.arg.name: i for i, s in enumerate(taken)}
+        self._written = [
+            (i, at[s.target]) for i, s in enumerate(made) if s.kind.name.endswith("MUTATION")
+        ]
+        self._results = [i for i, s in enumerate(made) if s.kind.name == "USER_OUTPUT"]
+        self._constants = {i: s.arg.value for i, s in enumerate(taken) if hasattr(s.arg, "value")}
+        varying = [i for i in self._places if i not in self._constants]
+        self._arguments = Arguments(plan.placeholders, varying, _ranges(program))
         self._fast = self._direct()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is None or kwargs or len(args) != len(self._places):
             return self._general(args, kwargs)
-        direct, params, places = self._fast
-        inputs = [args[i] for i in places]
-        direct.bound.check(inputs)
+        bound, params, places = self._fast
+        inputs = args if places is None else [args[i] for i in places]
+        bound.check(inputs)
         if params:
-            direct.bound.refresh(params)
-        return direct.bound(inputs)[0]
+            bound.refresh(params)
+        return bound(inputs)[0]
 
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""
@@ -56,43 +64,55 @@ class CompiledModule:
         """How many kernels one call runs."""
         return self._plan.kernels
 
-    def _direct(self) -> tuple[Direct, list[torch.Tensor], list[int]] | None:
-        """What a call needs where arguments are plain tensors and the result is one."""
+    def _direct(self) -> tuple[Bound, list[torch.Tensor], list[int] | None] | None:
+        """What a call needs where arguments are plain tensors and the result is one; the places of
+        the inputs among the arguments, None where they are the same.
+        """
         direct, leaf = self._plan.direct, tree_structure(0)
         plain = self._in_spec == tree_structure(((0,) * len(self._places), {}))
         if direct is None or not plain or self._out_spec != leaf or direct.results is not None:
             return None
         at = {place: i for i, place in enumerate(self._places)}
-        if self._written or self._constants or any(i not in at for i in direct.inputs):
+        if self._written or at.keys() != set(direct.inputs) or not self._arguments.plain:
             return None
-        return direct, [self._given[i] for i in direct.params], [at[i] for i in direct.inputs]
+        places = [at[i] for i in direct.inputs]
+        same = places == list(range(len(self._places)))
+        params = [self._given[i] for i in direct.params]
+        return direct.bound, params, None if same else places
 
     def _general(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        flat, spec = tree_flatten((args, kwargs))
-        if spec != self._in_spec:
-            raise InputError(f"expected arguments of the structure {self._in_spec}, got {spec}")
         given = list(self._given)
-        for i, x in zip(self._places, flat, strict=True):
+        for i, x in zip(self._places, self._flat(args, kwargs), strict=True):
             given[i] = x
-        self._plan.check(given)
+        self._arguments.check(given)
         self._check_constants(given)
         out = self._plan(given)
-        changed = [given[i] for i in self._written]
         with torch.no_grad():
-            for tensor, new in zip(changed, out, strict=False):
-                tensor.copy_(new)
-        return tree_unflatten(out[len(changed) :], self._out_spec)
+            for i, place in self._written:
+                given[place].copy_(out[i])
+        return tree_unflatten([out[i] for i in self._results], self._out_spec)
+
+    def _flat(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
+        """The leaves of the arguments; dicts may have their keys in another order."""
+        try:
+            return list(self._in_spec.flatten_up_to((args, kwargs)))
+        except (ValueError, TypeError) as error:
+            raise InputError(
+                f"expected arguments of the structure {self._in_spec}, got "
+                f"{tree_structure((args, kwargs))}: {error}"
+            ) from error
 
     def _check_constants(self, given: list[Any]) -> None:
         for i, value in self._constants.items():
-            if given[i] != value:
+            if type(given[i]) is not type(value) or given[i] != value:
+                got = shown(given[i]) if isinstance(given[i], torch.Tensor) else repr(given[i])
                 raise InputError(
                     f"the argument {self._plan.placeholders[i].name} was {value!r} when the module "
-                    f"was compiled, and is {given[i]!r} now: compile it again"
+                    f"was compiled, and is {got} now: compile it again"
                 )
 
 
-def _apart(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+def _apart(inputs: Any) -> Any:
     """`inputs` with a tensor that is given twice copied: tracing takes one tensor for one input."""
     seen: set[int] = set()
 
@@ -101,12 +121,13 @@ def _apart(inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         seen.add(id(x))
         return x.clone() if again else x
 
-    return tuple(tree_map(once, inputs))
+    return tree_map(once, inputs)
 
 
 def compile_module(
     module: Any,
     example_inputs: tuple[Any, ...],
+    example_kwargs: dict[str, Any],
     dynamic_shapes: Any,
     compile_graph: CompileGraph,
     count_fallback: Count,
@@ -117,16 +138,23 @@ def compile_module(
         if isinstance(module, torch.export.ExportedProgram):
             program = module
         else:
+            args, kwargs = _apart((example_inputs, example_kwargs))
             program = torch.export.export(
-                module, _apart(example_inputs), dynamic_shapes=dynamic_shapes, strict=False
+                module, args, kwargs, dynamic_shapes=dynamic_shapes, strict=False
             )
         program = program.run_decompositions(export_decompositions())
     graph_module = program.graph_module
     graph_module.graph.eliminate_dead_code()
     state = {**program.constants, **program.state_dict}
-    ranges = {str(symbol): r for symbol, r in program.range_constraints.items()}
-    plan = Plan(graph_module, _params(program, state), compile_graph, count_fallback, ranges)
+    plan = Plan(
+        graph_module, _params(program, state), compile_graph, count_fallback, _ranges(program)
+    )
     return CompiledModule(plan, program, state, time.perf_counter() - started)
+
+
+def _ranges(program: Any) -> dict[str, Any]:
+    """The ranges of a program's symbolic sizes, by symbol."""
+    return {str(symbol): r for symbol, r in program.range_constraints.items()}
 
 
 def _params(program: Any, state: dict[str, torch.Tensor]) -> dict[Any, torch.Tensor]:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ferrule.base import config, log
-from ferrule.base.errors import CompileError, FerruleError, InputError, InputTypeError
+from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch_convert import Converter
 from ferrule.frontend.torch_run import Bound
 from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
@@ -92,23 +92,6 @@ class Plan:
         with torch.no_grad():
             return self._interpret(args)
 
-    def check(self, args: Sequence[Any]) -> None:
-        """Raise InputTypeError for an argument that is no tensor of its placeholder's dtype on the
-        CPU.
-        """
-        for n, x in zip(self.placeholders, args, strict=True):
-            wanted = n.meta["val"]
-            if not isinstance(wanted, torch.Tensor):
-                continue
-            if not isinstance(x, torch.Tensor) or x.dtype is not wanted.dtype or not x.is_cpu:
-                shown = (
-                    f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__
-                )
-                raise InputTypeError(
-                    f"the argument {n.name} must be a tensor of {wanted.dtype} on the CPU, "
-                    f"not {shown}"
-                )
-
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""
         lines = []
@@ -164,23 +147,30 @@ class Plan:
                 converter.node(n)
             current = list(s.nodes)
             graph, orders = converter.build(s.outputs)
+            names = [v.name for v in graph.inputs[len(inputs) :]]
+            numbers = [self._symbol(name) for name in names]
             program = _compiled(compile_graph, graph)
         except FerruleError as error:
             raise _RefusedError(current, str(error)) from error
-        names = [v.name for v in graph.inputs[len(inputs) :]]
         shifts = {
             len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
         }
-        inputs += [self._symbol(name) for name in names]
+        inputs += numbers
         return Step(s, Bound(program, orders, shifts), inputs, params)
 
     def _symbol(self, name: str) -> Any:
-        """The node whose value is the size called `name`."""
+        """The node whose value is the size called `name`; a new one where only a shape has it."""
         for n in self.graph.nodes:
-            value = n.meta.get("val")
-            if type(value).__name__ == "SymInt" and str(value.node.expr) == name:
+            if _is_symbol(n.meta.get("val"), name):
                 return n
-        raise InputError(f"the size {name} is not an input of the graph")
+        for n in self.placeholders:
+            for axis, size in enumerate(getattr(n.meta.get("val"), "shape", ())):
+                if _is_symbol(size, name):
+                    with self.graph.inserting_after(self.placeholders[-1]):
+                        made = self.graph.call_function(torch.ops.aten.sym_size.int, (n, axis))
+                    made.meta["val"] = size
+                    return made
+        raise UnsupportedError(f"the size {name} is not one that the graph is given")
 
     def _forget(self, steps: list[Step]) -> None:
         """Let each step drop the values that no later one needs."""
@@ -276,6 +266,10 @@ def _value(a: Any, env: dict[Any, Any]) -> Any:
     if isinstance(a, slice):
         return slice(_value(a.start, env), _value(a.stop, env), _value(a.step, env))
     return a
+
+
+def _is_symbol(value: Any, name: str) -> bool:
+    return type(value).__name__ == "SymInt" and str(value.node.expr) == name
 
 
 def _behind(node: Any) -> list[Any]:

@@ -73,7 +73,9 @@ def segments(
 
 
 def operator_name(n: Any) -> str:
-    """What a node runs, as PyTorch writes it."""
+    """What a node runs, as PyTorch writes it; for one of several results, what gives them."""
+    while n.target is operator.getitem:
+        n = n.args[0]
     name = str(n.target)
     return str(n.args[1]) if name == "with_effects" else name
 

@@ -14,9 +14,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import f64
+from ferrule.base import log
+from ferrule.base.dtype import boolean, f64
 from ferrule.base.errors import UnsupportedError
-from ferrule.ir.expr import Expr, call, const, dim, floordiv, mod
+from ferrule.ir.expr import TRUE, Expr, call, compare, const, dim, floordiv, mod
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.simplify import simplify
 
@@ -24,7 +25,15 @@ SHIFT = 1 << 40
 Ranges = Mapping[str, Any]  # PyTorch's ValueRanges
 
 _LEAST_SIZE = 2
-_FOLDED = {"Add": "add", "Mul": "mul", "Max": "max", "Min": "min"}
+_FOLDED = {"Add": "add", "Mul": "mul", "Max": "max", "Min": "min", "And": "and", "Or": "or"}
+_RELATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
+    "Equality": lambda a, b: compare("eq", a, b),
+    "Unequality": lambda a, b: compare("ne", a, b),
+    "StrictLessThan": lambda a, b: compare("lt", a, b),
+    "LessThan": lambda a, b: compare("le", a, b),
+    "StrictGreaterThan": lambda a, b: compare("lt", b, a),
+    "GreaterThan": lambda a, b: compare("le", b, a),
+}
 
 
 class Sizes:
@@ -46,8 +55,30 @@ class Sizes:
         env = size.node.shape_env
         return simplify(self._sympy(size.node.expr.xreplace(_equalities(env)), env))
 
+    def facts(self, env: Any) -> dict[Expr, str]:
+        """What PyTorch found out about the symbols while it traced and took for granted since, as
+        conditions with their text. Those that follow from the ranges of the symbols are left out.
+        """
+        found: dict[Expr, str] = {}
+        for g in env.guards:
+            try:
+                e = simplify(self._sympy(env.replace(g.expr), env))
+            except UnsupportedError as error:
+                log.warn(f"sizes are not checked for {g.expr}: {error}")
+                continue
+            if e is not TRUE:
+                found.setdefault(e, str(g.expr))
+        return found
+
     def _sympy(self, e: Any, env: Any) -> Expr:
         name = type(e).__name__
+        if name in _RELATIONS:
+            a, b = (self._sympy(x, env) for x in e.args)
+            return _RELATIONS[name](a, b)
+        if name == "Not":
+            return call("not", self._sympy(e.args[0], env))
+        if name in ("BooleanTrue", "BooleanFalse"):
+            return const(bool(e), boolean)
         if e.is_Integer:
             return const(int(e))
         if e.is_Symbol:
@@ -86,13 +117,17 @@ class Sizes:
 
 
 def _equalities(env: Any) -> dict[Any, Any]:
-    """What PyTorch has found equal to a symbol so far and guards, such as Min(512, s) == s."""
+    """What PyTorch has found equal to a symbol in it so far and guards, such as Min(512, s) == s.
+
+    An equality with an expression of other symbols, such as s1 == 2 * s0, tells two sizes apart
+    that a call has to bring: there PyTorch has written one for the other already.
+    """
     found: dict[Any, Any] = {}
     for g in env.guards if env is not None else ():
         if type(g.expr).__name__ == "Equality":
-            a, b = g.expr.args
-            if a.is_Symbol != b.is_Symbol and not (a.is_number or b.is_number):
-                found[b if a.is_Symbol else a] = a if a.is_Symbol else b
+            symbol, e = g.expr.args if g.expr.args[0].is_Symbol else reversed(g.expr.args)
+            if symbol.is_Symbol and not e.is_Symbol and symbol in e.free_symbols:
+                found[e] = symbol
     return found
 
 

@@ -24,12 +24,10 @@ def algebra(e: Expr) -> Expr:
     return found
 
 
-def _apply(e: Expr) -> Expr | None:
-    for rule in RULES.get(e.op, ()):
-        new = rule(e)
-        if new is not None and new is not e:
-            return new
-    return None
+def _apply(e: Expr) -> Expr:
+    """`e` after the rules for its root, until none fits: what one gives may suit another."""
+    replaced = next((n for r in RULES.get(e.op, ()) if (n := r(e)) not in (None, e)), None)
+    return e if replaced is None else _apply(replaced)
 
 
 def _is(e: Expr, value: float) -> bool:
@@ -73,12 +71,19 @@ def _add_negative_zero(e: Expr) -> Expr | None:
 
 
 def _fold_scale(e: Expr) -> Expr | None:
-    """(x * 2^a) * 2^b -> x * 2^(a+b) and the same for a sign: exact products only."""
+    """(x * a) * b -> x * (a * b) where no step is rounded in another way: one of the two is a sign,
+    both are powers of two that grow, or both are halves. Others differ beside overflow (2, 1/2), or
+    where subnormal numbers are rounded twice (1/4, 1/2).
+    """
     x, c = e.args
     if not (c.is_const and x.op == "mul" and x.args[1].is_const and e.dtype.kind == "f"):
         return None
-    exact = all(abs(k.attr) in (0.25, 0.5, 1.0, 2.0, 4.0) for k in (c, x.args[1]))
+    a, b = sorted((abs(c.attr), abs(x.args[1].attr)))
+    exact = 1.0 in (a, b) or (a in _GROWING and b in _GROWING) or a == b == 0.5
     return call("mul", x.args[0], const(c.attr * x.args[1].attr, e.dtype)) if exact else None
+
+
+_GROWING = frozenset(2.0**k for k in range(1, 5))
 
 
 def _neg_neg(e: Expr) -> Expr | None:

@@ -19,7 +19,7 @@ from typing import Any
 from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import Buf, Expr, as_index, axis
+from ferrule.ir.expr import TRUE, Buf, Expr, as_index, axis
 from ferrule.ir.simplify import simplify
 
 Shape = tuple[Expr, ...]
@@ -121,6 +121,7 @@ class ComputeContext:
 InferRule = Callable[..., "TensorType | tuple[TensorType, ...]"]
 MeaningRule = Callable[..., Any]
 ComputeRule = Callable[[ComputeContext, tuple[Buf, ...], tuple[Buf, ...], Attrs], "list[Stage]"]
+RequireRule = Callable[[tuple[TensorType, ...], Attrs], Iterable[Expr]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ class OpDef:
     infer(types, attrs) -> the result types; raises CompileError (shapes or dtypes that do not fit).
     meaning(arrays, attrs) -> the result arrays: the definition, in NumPy (sizes in `attrs` are ints
     by then). compute(ctx, inputs, outputs, attrs) -> the stages that define `outputs` from
-    `inputs`.
+    `inputs`. requires(types, attrs) -> conditions on symbolic sizes, without which the stages would
+    read out of bounds.
     """
 
     name: str
@@ -139,6 +141,7 @@ class OpDef:
     compute: ComputeRule
     variadic: bool = False
     doc: str = ""
+    requires: RequireRule | None = None
 
 
 OPDEFS: dict[str, OpDef] = {}
@@ -151,6 +154,20 @@ def opdef(name: str) -> OpDef:
         raise UnsupportedError(
             f"there is no operator named {name!r}; ferrule.ops defines {len(OPDEFS)} operators"
         )
+    return found
+
+
+def requirements(graph: Graph) -> dict[Expr, str]:
+    """What has to hold for the graph's dims and is not known of them: a condition of each operator
+    that has one, and the operator with its place in the user's program.
+    """
+    found: dict[Expr, str] = {}
+    for n in graph.nodes:
+        rule = opdef(n.op).requires
+        for fact in rule(tuple(v.type for v in n.inputs), n.attributes) if rule else ():
+            known = simplify(fact)
+            if known is not TRUE:
+                found.setdefault(known, f"{n.op} at {n.location}" if n.location else n.op)
     return found
 
 

@@ -23,6 +23,8 @@ _INT: dict[str, Callable[..., int]] = {
     "eq": lambda a, b: int(a == b),
     "ne": lambda a, b: int(a != b),
     "and": lambda a, b: a & b,
+    "or": lambda a, b: a | b,
+    "not": lambda a: int(not a),
 }
 
 

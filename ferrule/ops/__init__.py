@@ -11,6 +11,9 @@ from __future__ import annotations
 from ferrule.ops.attention import (
     attention,
 )
+from ferrule.ops.bessel import (
+    i0, i0e, i1, i1e,
+)
 from ferrule.ops.contract import (
     addmm, bmm, dot_general, einsum, linear, matmul, scaled,
 )
@@ -113,4 +116,6 @@ __all__ = [
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
     # resize
     "resize_nearest", "resize_linear",
+    # bessel
+    "i0", "i0e", "i1", "i1e",
 ]  # fmt: skip

@@ -7,9 +7,12 @@ as StableHLO defines it; matmul, linear, bmm and einsum are compositions of it w
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
+
 import numpy as np
 
-from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
@@ -175,22 +178,46 @@ def scaled(b: GraphBuilder, x: Value, factor: float) -> Value:
 def einsum(b: GraphBuilder, spec: str, *xs: Value) -> Value:
     """Einstein summation in NumPy's notation, operand by operand from the left.
 
-    Raises CompileError where the terms do not fit, UnsupportedError for an ellipsis.
+    An ellipsis stands for leading axes, which broadcast. Raises CompileError where the terms do
+    not fit.
     """
-    spec = spec.replace(" ", "")
-    left, _, out = spec.partition("->")
-    names = left.split(",")
-    if "." in spec:
-        raise UnsupportedError(f"einsum with an ellipsis: {spec!r}")
+    names, out = _terms(spec.replace(" ", ""), xs)
     if len(names) != len(xs) or any(len(n) != x.rank for n, x in zip(names, xs, strict=True)):
         raise CompileError(f"einsum {spec!r} does not fit {show_types(x.type for x in xs)}")
-    if "->" not in spec:
-        out = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
-    value, have = _traced(b, xs[0], names[0])
-    for i, (x, term) in enumerate(zip(xs[1:], names[1:], strict=True), 1):
+    given, names = _unstretched(b, xs, names)
+    value, have = _traced(b, given[0], names[0])
+    for i, (x, term) in enumerate(zip(given[1:], names[1:], strict=True), 1):
         later = set(out).union(*names[i + 1 :])
         value, have = _einsum_pair(b, value, have, *_traced(b, x, term), later)
     return _einsum_last(b, value, have, out)
+
+
+def _terms(spec: str, xs: Sequence[Value]) -> tuple[list[str], str]:
+    """The names of each operand's axes and of the result's, an ellipsis replaced by names too."""
+    left, arrow, out = spec.partition("->")
+    names = left.split(",")
+    free = [c for c in string.ascii_letters if c not in spec]
+    hidden = [max(x.rank - len(n) + 3, 0) if "..." in n else 0 for n, x in zip(names, xs)]
+    dots = "".join(free[: max(hidden, default=0)])
+    if not arrow:
+        once = sorted(c for c in set(left) - {",", "."} if left.count(c) == 1)
+        out = "".join(("...", *once))
+    terms = [n.replace("...", dots[len(dots) - h :]) for n, h in zip(names, hidden)]
+    return terms, out.replace("...", dots)
+
+
+def _unstretched(
+    b: GraphBuilder, xs: Sequence[Value], names: Sequence[str]
+) -> tuple[list[Value], list[str]]:
+    """The operands without the axes of size 1 that another one has at full size."""
+    wide = {c for x, n in zip(xs, names) for c, s in zip(n, x.shape) if not equal(s, ONE)}
+    given, terms = list(xs), list(names)
+    for i, (x, n) in enumerate(zip(xs, names)):
+        drop = tuple(d for d, c in enumerate(n) if c in wide and equal(x.shape[d], ONE))
+        if drop:
+            given[i] = reshape(b, x, [s for d, s in enumerate(x.shape) if d not in drop])
+            terms[i] = "".join(c for d, c in enumerate(n) if d not in drop)
+    return given, terms
 
 
 def _traced(b: GraphBuilder, x: Value, names: str) -> tuple[Value, str]:

@@ -33,6 +33,7 @@ from ferrule.ir.graph import (
     InferRule,
     MeaningRule,
     OpDef,
+    RequireRule,
     Shape,
     TensorType,
 )
@@ -43,7 +44,12 @@ Index = tuple[Expr, ...]
 
 
 def define(
-    name: str, infer: InferRule, meaning: MeaningRule, compute: ComputeRule, doc: str = ""
+    name: str,
+    infer: InferRule,
+    meaning: MeaningRule,
+    compute: ComputeRule,
+    doc: str = "",
+    requires: RequireRule | None = None,
 ) -> None:
     """Register the operator `name`. Raises CompileError if there is one already.
 
@@ -57,7 +63,7 @@ def define(
     ) -> list[Stage]:
         return _apart(ctx, compute(ctx, ins, outs, attrs))
 
-    OPDEFS[name] = OpDef(name, infer, meaning, rule, doc=doc)
+    OPDEFS[name] = OpDef(name, infer, meaning, rule, doc=doc, requires=requires)
 
 
 def _apart(ctx: ComputeContext, stages: list[Stage]) -> list[Stage]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.dtype import i64
+from ferrule.base.dtype import from_numpy, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import (
@@ -36,6 +36,7 @@ from ferrule.ir.expr import (
     product,
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
+from ferrule.ir.interp.scalar import apply
 from ferrule.ir.monoids import ARGMAX, MAX, SUM
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 from ferrule.ops.conv import Padding, paddings, spatial
@@ -228,7 +229,7 @@ def max_pool(
 
 def _avg_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     (x,) = types
-    check_kind("avg_pool", x, "f")
+    check_kind("avg_pool", x, "fi")
     return tensor(_pooled_shape("avg_pool", x, attrs), x.dtype)
 
 
@@ -245,6 +246,8 @@ def _avg_compute(
     again = ctx.axes(out.shape)
     count = _count(x, again[2:], attrs)
     part = load(total, *again)
+    if not part.dtype.is_float:
+        return [summed, stage(out, again, call("truncdiv", part, cast(count, part.dtype)))]
     if count.is_const:
         return [summed, stage(out, again, part * const(1 / count.value, part.dtype))]
     return [summed, stage(out, again, part / cast(count, part.dtype))]
@@ -275,7 +278,8 @@ def _avg_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     x = upcast(arrays[0])
     out = _counts(x.shape, _exprs(attrs))
     values, inside, _ = _gather(x, out, attrs)
-    total = np.where(inside, values, 0).astype(np.float64).sum(-1)
+    floats = x.dtype.kind == "f"
+    total = np.where(inside, values, 0).sum(-1, dtype=np.float64 if floats else x.dtype)
     count: Any = 1
     for d in range(len(out)):
         low, high = attrs["padding"][d]
@@ -286,7 +290,10 @@ def _avg_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
         else:
             size = np.minimum(stop, x.shape[d + 2]) - np.maximum(first, 0)
         count = count * size.reshape([-1 if e == d else 1 for e in range(len(out))])
-    return np.asarray(total / (attrs["divisor"] or count)).astype(x.dtype)
+    parts = attrs["divisor"] or count
+    if floats:
+        return np.asarray(total / parts).astype(x.dtype)
+    return apply("truncdiv", from_numpy(x.dtype), [total, np.asarray(parts, x.dtype)])
 
 
 define("avg_pool", _avg_infer, _avg_meaning, _avg_compute)
@@ -302,7 +309,7 @@ def avg_pool(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> Value:
-    """The mean of each window of x[n, channels, spatial..], of floats.
+    """The mean of each window of x[n, channels, spatial..]; of integers, rounded to zero.
 
     Padding counts as zeros with `count_include_pad`, else it is left out of the mean;
     `divisor_override` is what the sums are divided by instead.

@@ -32,6 +32,7 @@ from ferrule.ir.expr import (
     both,
     call,
     cast,
+    ceildiv,
     const,
     eq,
     le,
@@ -314,7 +315,12 @@ def _slice_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return out
 
 
-define("slice_scatter", _slice_infer, _slice_meaning, _slice_compute)
+def _source_is_there(types: tuple[TensorType, ...], attrs: Attrs) -> tuple[Expr, ...]:
+    wanted = ceildiv(as_index(attrs["stop"]) - as_index(attrs["start"]), attrs["step"])
+    return (le(wanted, types[1].shape[attrs["axis"]]),)
+
+
+define("slice_scatter", _slice_infer, _slice_meaning, _slice_compute, requires=_source_is_there)
 
 
 def slice_scatter(

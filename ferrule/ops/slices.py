@@ -13,12 +13,23 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.expr import ZERO, Buf, Expr, as_index, ceildiv, lt, maximum, minimum
+from ferrule.ir.expr import (
+    ZERO,
+    Buf,
+    Expr,
+    as_index,
+    both,
+    call,
+    ceildiv,
+    eq,
+    le,
+    lt,
+    maximum,
+    minimum,
+)
 from ferrule.ir.graph import Attrs, GraphBuilder, TensorType, Value
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
-from ferrule.ops.op import (
-    normal_axis,
-)
+from ferrule.ops.op import normal_axis
 from ferrule.ops.view import define_view, reshape, sizes_of
 
 Size = Expr | int
@@ -44,6 +55,16 @@ def _sliced(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:
     )
 
 
+def _within(t: TensorType, attrs: Attrs) -> Iterable[Expr]:
+    """No count is negative, and what is counted lies within the axis."""
+    starts, stops = sizes_of(attrs["starts"]), sizes_of(attrs["stops"])
+    for start, stop, step, size in zip(starts, stops, attrs["steps"], t.shape):
+        count = simplify(ceildiv(stop - start, step))
+        last = simplify(start + (count - 1) * step)
+        yield le(ZERO, count)
+        yield call("or", eq(count, ZERO), both(le(ZERO, start), lt(last, size)))
+
+
 define_view(
     "slice",
     _slice_shape,
@@ -54,6 +75,7 @@ define_view(
             for a, o, s in zip(attrs["starts"], attrs["stops"], attrs["steps"], strict=True)
         )
     ],
+    _within,
 )
 
 
@@ -64,7 +86,10 @@ def slice(
     stops: Sequence[Size],
     steps: Sequence[int] | None = None,
 ) -> Value:
-    """Elements start, start + step, .. below stop of each axis, with 0 <= start <= stop <= size."""
+    """Elements start, start + step, .. below stop of each axis, with 0 <= start <= stop <= size.
+
+    A program in which this depends on symbolic sizes raises GuardError for sizes that break it.
+    """
     begin, end, by = sizes_of(starts), sizes_of(stops), tuple(steps or (1,) * x.rank)
     if (
         all(s is ZERO for s in begin)
@@ -164,6 +189,7 @@ define_view(
         attrs["axis"],
         attrs["axis"],
     )[(builtins.slice(None),) * attrs["axis"] + (builtins.slice(None, None, attrs["step"]),)],
+    lambda t, attrs: (le(as_index(attrs["size"]), t.shape[attrs["axis"]]),),
 )
 
 

@@ -50,10 +50,12 @@ def define_view(
     shape: Callable[[TensorType, Attrs], Iterable[Size]],
     index: IndexMap,
     meaning: Callable[[Array, Attrs], Array],
+    requires: Callable[[TensorType, Attrs], Iterable[Expr]] | None = None,
 ) -> None:
     """Define a view by the shape of its result, its index map, and its meaning.
 
-    `index` gives the operand's index at a point of the result.
+    `index` gives the operand's index at a point of the result, which is within the operand where
+    the conditions that `requires` gives hold.
     """
 
     def infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -66,7 +68,8 @@ def define_view(
         idx = tuple(simplify(i) for i in index(ins[0], axes, attrs))
         return [stage(outs[0], axes, load(ins[0], *idx))]
 
-    define(name, infer, lambda arrays, attrs: meaning(arrays[0], attrs), compute)
+    rule = None if requires is None else lambda types, attrs: requires(types[0], attrs)
+    define(name, infer, lambda arrays, attrs: meaning(arrays[0], attrs), compute, requires=rule)
 
 
 # ---- reshape -------------------------------------------------------------------------------------
@@ -118,7 +121,13 @@ def _reshape_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:
     return new
 
 
-define_view("reshape", _reshape_shape, _reshape_index, lambda x, attrs: x.reshape(attrs["shape"]))
+define_view(
+    "reshape",
+    _reshape_shape,
+    _reshape_index,
+    lambda x, attrs: x.reshape(attrs["shape"]),
+    lambda t, attrs: (compare("eq", product(t.shape), product(sizes_of(attrs["shape"]))),),
+)
 
 
 def reshape(b: GraphBuilder, x: Value, shape: Sequence[Size]) -> Value:

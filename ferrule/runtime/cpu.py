@@ -28,6 +28,7 @@ from ferrule.runtime import pool
 
 _HUGE = 4 << 20
 _SLOT = 8
+_ROOM = b"ferrule.room"  # a symbol of codegen/host.ll
 _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
 
@@ -210,7 +211,11 @@ class _Code:
                 raise CompileError(f"{compiled.name}: its object code has no function {symbol}")
         self._object = llvm.ObjectFileRef.from_data(code)
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        # llvmlite's memory manager keeps an object's sections side by side. LLVM's own maps them
+        # one by one, and ends the process where two come to lie more than 2 GiB apart. The first
+        # makes no room for the addresses of external functions, so the object must bring some.
+        together = _ROOM in code
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, together)
         self._engine.add_object_file(self._object)
         self._engine.finalize_object()
 

@@ -4,7 +4,10 @@
 ;                         i64 n, i64 threads)
 ;
 ; splits [0, n) into min(n, threads, 64) contiguous ranges whose lengths differ by at most one. The
-; caller runs range 0 as tid 0, worker w runs range w as tid w; the call returns when all are done.
+; caller is tid 0 and worker w is tid w; each first runs the first three quarters of the range of its
+; own number, so that it finds in its caches what it wrote in the job before. The last quarters are
+; cut into four pieces each, which all take one after another until none is left: a core that is
+; slower, because somebody else uses it too, then takes fewer. The call returns when all are done.
 ;
 ; A worker has a slot of its own: a generation counter, on which it spins and then sleeps, and a
 ; mark that it sleeps. The caller writes the job, then raises the counters of the workers it wants
@@ -28,6 +31,7 @@
 @job_ctx = internal global ptr null
 @job_n = internal global i64 0
 @job_threads = internal global i64 0
+@next = internal global i64 0, align 64                      ; the first piece that nobody took
 @pending = internal global i32 0, align 64                   ; workers that have not ended the job
 @caller_asleep = internal global i32 0, align 64
 
@@ -50,22 +54,57 @@ define internal void @futex_wake(ptr %word) noinline {
   ret void
 }
 
-; Runs range `tid` of the job: [tid * n / threads, (tid + 1) * n / threads), free of overflow.
+; The start of range r of [0, n) in `threads` ranges.
+define internal i64 @start(i64 %n, i64 %threads, i64 %r) {
+  %each = udiv i64 %n, %threads
+  %rest = urem i64 %n, %threads
+  %before = call i64 @llvm.umin.i64(i64 %r, i64 %rest)
+  %base = mul i64 %r, %each
+  %lo = add i64 %base, %before
+  ret i64 %lo
+}
+
+; Runs what is thread `tid`'s own of the job, and then pieces that nobody has taken.
 define internal void @run_range(i64 %tid) {
   %fn = load ptr, ptr @job_fn
   %ctx = load ptr, ptr @job_ctx
   %n = load i64, ptr @job_n
   %threads = load i64, ptr @job_threads
-  %each = udiv i64 %n, %threads
-  %rest = urem i64 %n, %threads
-  %before = call i64 @llvm.umin.i64(i64 %tid, i64 %rest)
-  %base = mul i64 %tid, %each
-  %lo = add i64 %base, %before
-  %longer = icmp ult i64 %tid, %rest
-  %extra = zext i1 %longer to i64
-  %length = add i64 %each, %extra
-  %hi = add i64 %lo, %length
-  call void %fn(ptr %ctx, i64 %lo, i64 %hi, i64 %tid)
+  %after = add i64 %tid, 1
+  %lo = call i64 @start(i64 %n, i64 %threads, i64 %tid)
+  %hi = call i64 @start(i64 %n, i64 %threads, i64 %after)
+  %length = sub i64 %hi, %lo
+  %tail = lshr i64 %length, 2
+  %mid = sub i64 %hi, %tail
+  call void %fn(ptr %ctx, i64 %lo, i64 %mid, i64 %tid)
+  %pieces = shl i64 %threads, 2
+  br label %take
+take:
+  %piece = atomicrmw add ptr @next, i64 1 monotonic
+  %is_left = icmp ult i64 %piece, %pieces
+  br i1 %is_left, label %cut, label %end
+cut:
+  %r = lshr i64 %piece, 2
+  %r1 = add i64 %r, 1
+  %k = and i64 %piece, 3
+  %k1 = add i64 %k, 1
+  %r.lo = call i64 @start(i64 %n, i64 %threads, i64 %r)
+  %r.hi = call i64 @start(i64 %n, i64 %threads, i64 %r1)
+  %r.length = sub i64 %r.hi, %r.lo
+  %r.tail = lshr i64 %r.length, 2
+  %r.mid = sub i64 %r.hi, %r.tail
+  %a0 = mul i64 %k, %r.tail
+  %b0 = mul i64 %k1, %r.tail
+  %a1 = lshr i64 %a0, 2
+  %b1 = lshr i64 %b0, 2
+  %a = add i64 %r.mid, %a1
+  %b = add i64 %r.mid, %b1
+  %some = icmp ult i64 %a, %b
+  br i1 %some, label %run, label %take
+run:
+  call void %fn(ptr %ctx, i64 %a, i64 %b, i64 %tid)
+  br label %take
+end:
   ret void
 }
 
@@ -189,6 +228,7 @@ fork:
   store ptr %ctx, ptr @job_ctx
   store i64 %n, ptr @job_n
   store i64 %ranges, ptr @job_threads
+  store atomic i64 0, ptr @next monotonic, align 8
   %count32 = trunc i64 %count to i32
   store atomic i32 %count32, ptr @pending seq_cst, align 4
   %none = icmp eq i64 %count, 0

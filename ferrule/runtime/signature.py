@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ferrule.base.compiled import Compiled, Guard
+from ferrule.base.compiled import Compiled, DimSource, Guard
 from ferrule.base.errors import GuardError, InputError
 from ferrule.base.shapes import shape_function
 
@@ -45,8 +45,8 @@ class Signature:
         """The plan for inputs of these shapes.
 
         `scalars` gives, by input index, the values of integer inputs that are dims (the inputs in
-        `self.scalars`). Raises InputError for a wrong rank or size and GuardError where a fact that
-        the program was compiled under fails.
+        `self.scalars`). Raises InputError for a wrong rank or size and GuardError for a size out
+        of its range, or where another fact that the program was compiled under fails.
         """
         if scalars:
             return self._made(shapes, scalars)
@@ -64,6 +64,9 @@ class Signature:
             shapes[d.input_index][d.axis] if d.axis is not None else scalars[d.input_index]
             for d in self._compiled.dims
         )
+        for source, value in zip(self._compiled.dims, dims):
+            if not source.takes(value):
+                raise GuardError(self._out_of_range(source, shapes, value))
         self._check_sizes(shapes, dims)
         self._check_guards(dims)
         return Plan(dims, tuple(function(dims) for function in self._outputs))
@@ -95,6 +98,17 @@ class Signature:
                 f"{wanted[axis]}{why}, not {shape[axis]}; "
                 f"expected {_shape(spec.shape)}, got {_shape(shape)}"
             )
+
+    def _out_of_range(self, source: DimSource, shapes: tuple[Shape, ...], value: int) -> str:
+        spec = self._compiled.inputs[source.input_index]
+        where = f"input {spec.name} of {self._compiled.name}"
+        if source.axis is None:
+            return f"{where} must be {source.expected}, got {value}; compile it again for this size"
+        got = _shape(shapes[source.input_index])
+        return (
+            f"{where}: axis {source.axis} must be {source.expected}, got {value}; expected "
+            f"{_shape(spec.shape)}, got {got}; compile it again for this size"
+        )
 
     def _check_guards(self, dims: tuple[int, ...]) -> None:
         for guard, function in self._guards:

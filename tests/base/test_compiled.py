@@ -17,7 +17,7 @@ PROGRAM = Compiled(
     inputs=(TensorSpec("x", "f32", ("n", 64)), TensorSpec("k", "i64", ())),
     params=(TensorSpec("w", "bf16", (64, 32)),),
     outputs=(TensorSpec("y", "f32", ("2*n + k//2", 32)),),
-    dims=(DimSource("n", 0, 0), DimSource("k", 1, None)),
+    dims=(DimSource("n", 0, 0), DimSource("k", 1, None, 2, 64, 8)),
     guards=(Guard("n >= 2", "the batch must be two or more"),),
     const_bytes=8192,
     errors=("index 3 is out of range",),
@@ -27,6 +27,24 @@ PROGRAM = Compiled(
 
 def test_bytes_round_trip() -> None:
     assert Compiled.from_bytes(PROGRAM.to_bytes()) == PROGRAM
+
+
+@pytest.mark.parametrize(
+    ("source", "expected", "taken", "refused"),
+    [
+        (DimSource("n", 0, 0), "at least 0", (0, 9), (-1,)),
+        (DimSource("n", 0, 0, 2), "at least 2", (2, 9), (0, 1)),
+        (DimSource("n", 0, 0, 1, 64), "1 to 64", (1, 64), (0, 65)),
+        (DimSource("n", 0, 0, 4, 4), "4", (4,), (3, 5)),
+        (DimSource("n", 0, 0, 8, 64, 8), "8 to 64 and a multiple of 8", (8, 64), (12, 72)),
+    ],
+)
+def test_a_dim_takes_its_range(
+    source: DimSource, expected: str, taken: tuple[int, ...], refused: tuple[int, ...]
+) -> None:
+    assert source.expected == expected
+    assert all(map(source.takes, taken))
+    assert not any(map(source.takes, refused))
 
 
 def test_names_and_slots_follow_the_abi() -> None:

@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from ferrule.base.dtype import f32, f64
+from ferrule.base.dtype import DType, bf16, f16, f32, f64
 from ferrule.base.target import Target, named
 from ferrule.codegen.compile_ir import assembly
 from ferrule.codegen.llvm import emit_module
-from ferrule.ir.expr import Buf, arg, axis, call, const
+from ferrule.ir.expr import LOGIC, OPS, Buf, arg, axis, call, const
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
@@ -72,6 +72,20 @@ def test_machine_code_is_accurate(run_on: Callable[..., int], target: Target, op
     at = int(np.argmax(error))
     assert error[at] <= BOUNDS[op], ([a[at] for a in args], got[at])
     np.testing.assert_array_equal(got[~finite], nearest[~finite])
+
+
+@pytest.mark.parametrize("dtype", [f16, bf16, f32, f64], ids=str)
+@pytest.mark.parametrize("op", sorted(OPS.keys() - LOGIC - {"shl", "shr"}))
+def test_every_function_of_floats_has_machine_code(op: str, dtype: DType):
+    """By a formula, an instruction or the C library."""
+    for target in (named("generic"), named("avx2")):
+        inputs = [Buf(f"x{k}", (const(LANES),), dtype) for k in range(OPS[op])]
+        lane = axis("l", LANES)
+        value = lower_math(call(op, *(b[lane] for b in inputs)), target.has_fma)
+        out = Buf("y", (const(LANES),), value.dtype)
+        body = For(lane, const(0), const(LANES), Kind.LANES, (Store(((out, (lane,)),), (value,)),))
+        grid = axis("g", 1)
+        assert emit_module([Function("kernel", (out, *inputs), 1, (), (grid,), (body,))], target)
 
 
 @pytest.mark.parametrize("op", ["exp", "tanh", "erf", "sigmoid", "log"])

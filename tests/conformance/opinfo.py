@@ -1,6 +1,6 @@
 """PyTorch's operator database against eager: which operators agree, fall back or fail.
 
-    python -m tests.conformance.opinfo --write docs/conformance.md
+    python -m tests.conformance.opinfo --write docs/conformance.md --log build/conformance.jsonl
     python -m tests.conformance.opinfo --ops add,sum --dtypes f32,i64
 
 Operators are checked in worker processes, which are restarted when one crashes or hangs.
@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,9 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.conformance.journal import Journal, key
 from tests.conformance.report import Operator, markdown, summary
 
-PATIENCE = 90.0  # seconds without a reply before a worker counts as hung
+MOST_CRASHES = 3  # after which the rest of an operator is left out
+PATIENCE = 120  # waits of a second for a reply before a worker counts as hung
 
 
 class WorkerDied(Exception):
@@ -66,9 +69,9 @@ class Worker:
         assert self._process.stdout is not None
         pipe = self._process.stdout.fileno()
         while b"\n" not in self._buffer:
-            if not select.select([pipe], [], [], PATIENCE)[0]:
+            if not self._answers(pipe):
                 self.stop()
-                raise WorkerDied(f"no answer within {PATIENCE:.0f} s")
+                raise WorkerDied(f"no answer within {PATIENCE} s")
             data = os.read(pipe, 1 << 16)
             if not data:
                 code = self._process.wait()
@@ -78,12 +81,28 @@ class Worker:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return dict(json.loads(line))
 
+    def _answers(self, pipe: int) -> bool:
+        """Whether a reply comes in time; while the worker is stopped, no time passes."""
+        assert self._process is not None
+        waits = 0
+        while waits < PATIENCE:
+            if select.select([pipe], [], [], 1)[0]:
+                return True
+            waits += not _stopped(self._process.pid)
+        return False
+
     def stop(self) -> None:
         """End the process, if one runs."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _stopped(pid: int) -> bool:
+    """Whether a process is stopped by a signal, where the system tells."""
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "T"
 
 
 def check_operator(worker: Worker, name: str, dtype: str, limit: int, dynamo: bool) -> Operator:
@@ -95,13 +114,15 @@ def check_operator(worker: Worker, name: str, dtype: str, limit: int, dynamo: bo
             for reply in worker.ask(request):
                 if "at" in reply:
                     start = reply["at"]
+                elif reply["refused"]:
+                    out.refused += 1
                 else:
-                    out.add(reply["error"], reply["fallbacks"])
+                    out.add(start, reply["error"], reply["fallbacks"])
             return out
         except WorkerDied as death:
-            out.add(f"crash: {death}", [])
+            out.crash(start, str(death))
             start += 1
-            if out.crashes >= 3:
+            if out.crashes >= MOST_CRASHES:
                 return out
 
 
@@ -109,28 +130,31 @@ def check_operator(worker: Worker, name: str, dtype: str, limit: int, dynamo: bo
 class Run:
     """What to check and how."""
 
-    tasks: Sequence[tuple[str, str]]
+    tasks: Iterator[tuple[str, str]]
     limit: int
     dynamo: bool
     deadline: float
-    log: Path | None = None
+    journal: Journal | None = None
     done: list[Operator] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def work(self, share: Sequence[tuple[str, str]]) -> None:
-        """Check a share of the tasks with one worker until the deadline."""
+    def work(self) -> None:
+        """Check tasks with one worker, until there are none or the time is over."""
         worker = Worker()
         try:
-            for name, dtype in share:
-                if time.monotonic() > self.deadline:
-                    return
+            while (task := self._next()) is not None:
+                name, dtype = task
                 result = check_operator(worker, name, dtype, self.limit, self.dynamo)
                 self.done.append(result)
-                print(f"{result.status:9s} {result.line()}", flush=True)
-                if self.log is not None:
-                    with self.log.open("a") as f:
-                        f.write(json.dumps(result.as_json()) + "\n")
+                print(f"{result.status:12s} {result.line()}", flush=True)
+                if self.journal is not None:
+                    self.journal.add(result)
         finally:
             worker.stop()
+
+    def _next(self) -> tuple[str, str] | None:
+        with self.lock:
+            return next(self.tasks, None) if time.monotonic() < self.deadline else None
 
 
 def tasks(names: Sequence[str], dtypes: Sequence[str]) -> list[tuple[str, str]]:
@@ -149,26 +173,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     p = argparse.ArgumentParser(prog="python -m tests.conformance.opinfo", description=__doc__)
     p.add_argument("--ops", default="", help="names, comma separated; all by default")
     p.add_argument("--dtypes", default="f32,i64")
-    p.add_argument("--jobs", type=int, default=1)
+    p.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="worker processes")
     p.add_argument("--budget", type=float, default=1e9, help="seconds after which to stop")
     p.add_argument("--samples", type=int, default=0, help="at most so many an operator; 0: all")
     p.add_argument("--dynamo", action="store_true", help="every sample through torch.compile")
     p.add_argument("--write", type=Path, help="the report, as Markdown")
-    p.add_argument("--log", type=Path, help="a JSON line for each operator; those there are kept")
+    p.add_argument("--log", type=Path, help="journal to resume from: operators done are kept")
     a = p.parse_args(argv)
     todo = tasks([n for n in a.ops.split(",") if n], a.dtypes.split(","))
-    run = Run(todo, a.samples, a.dynamo, time.monotonic() + a.budget, a.log)
-    if a.log is not None and a.log.exists():
-        run.done = [Operator.from_json(json.loads(x)) for x in a.log.read_text().splitlines()]
-        known = {(o.name, o.dtype) for o in run.done}
-        todo = [t for t in todo if t not in known]
+    journal = Journal(a.log, key(a.samples, a.dynamo)) if a.log is not None else None
+    done = journal.read() if journal is not None else []
+    known = {(o.name, o.dtype) for o in done}
+    left = iter([t for t in todo if t not in known])
+    run = Run(left, a.samples, a.dynamo, time.monotonic() + a.budget, journal, done)
     with ThreadPoolExecutor(a.jobs) as pool:
-        list(pool.map(run.work, [todo[i :: a.jobs] for i in range(a.jobs)]))
+        for working in [pool.submit(run.work) for _ in range(a.jobs)]:
+            working.result()
     print(summary(run.done))
     if a.write is not None:
         a.write.parent.mkdir(parents=True, exist_ok=True)
         a.write.write_text(markdown(run.done, a.samples))
-    return int(any(o.status == "failed" for o in run.done))
+    return int(any(o.failures for o in run.done))
 
 
 if __name__ == "__main__":

@@ -267,6 +267,47 @@ def test_slices_with_symbolic_ends() -> None:
         same(list(run(x, n)), list(f(x, n)))
 
 
+@pytest.mark.parametrize(
+    "cut",
+    [
+        lambda x, k: x[:k],
+        lambda x, k: x[k:],
+        lambda x, k: x[-k:],
+        lambda x, k: x[k : 2 * k : 2],
+        lambda x, k: x[x.shape[0] // 2 - k :],
+        lambda x, k: x[k],
+        lambda x, k: x.narrow(0, k, 2),
+        lambda x, k: x.unfold(0, k, 2) if k > 0 else x,
+        lambda x, k: torch.slice_scatter(x, -x[:k], 0, 0, k) if k >= 0 else x,
+        lambda x, k: x[: x.shape[0] - 3] + x[3:],
+    ],
+)
+def test_slices_out_of_range_are_eagers(cut: Any) -> None:
+    """They clip where eager does, and fail where it does."""
+    run = compiled(lambda x, k: cut(x, k) + 1, dynamic=True)
+    for n, k in ((9, 3), (9, 4), (9, 12), (5, 4), (2, 3), (9, -2), (4, -7), (6, 5)):
+        x = torch.randn(n)
+        try:
+            expected = cut(x, k) + 1
+        except (IndexError, RuntimeError):
+            with pytest.raises(Exception):  # noqa: B017
+                run(x, k)
+        else:
+            same(run(x, k), expected)
+
+
+def test_attention_with_heads_of_any_size() -> None:
+    def f(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+    run = compiled(f, dynamic=True)
+    for size in (8, 5, 33):
+        q, k, v = torch.randn(3, 2, 4, 6, size)
+        same(run(q, k, v), f(q, k, v))
+    assert counters()["compilations"] + counters()["cache_hits"] == 1
+    assert not fallbacks()
+
+
 # ---- what PyTorch runs ---------------------------------------------------------------------------
 
 

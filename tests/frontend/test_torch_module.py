@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch.export import Dim
+from torch.utils._pytree import tree_leaves, tree_structure
 
 import ferrule
+from ferrule.base.errors import InputTypeError
 from tests.frontend.tools import fallbacks
 
 
@@ -72,14 +74,136 @@ def test_structures_of_arguments_and_results() -> None:
         run((a, b))
 
 
+def test_keys_come_in_any_order() -> None:
+    a, b = torch.randn(3), torch.randn(3)
+    run = ferrule.compile(Fn(lambda d: d["a"] - d["b"]), ({"a": a, "b": b},))
+    torch.testing.assert_close(run({"b": b, "a": a}), a - b)
+
+
+class Named(torch.nn.Module):
+    """Takes arguments by name, of which some may be missing."""
+
+    def forward(
+        self, x: torch.Tensor, scale: Any = None, *, shift: Any, extra: Any = None
+    ) -> dict[str, Any]:
+        scaled = x if scale is None else x * scale
+        return {"y": scaled - shift["by"], "extra": extra}
+
+
+def test_arguments_by_name() -> None:
+    x, shift = torch.randn(3), {"by": torch.randn(3)}
+    kwargs = {"shift": shift, "extra": None, "scale": torch.randn(3)}
+    run = ferrule.compile(Named(), (x,), example_kwargs=kwargs)
+    for names in (["scale", "shift", "extra"], ["extra", "shift", "scale"]):
+        out = run(x, **{name: kwargs[name] for name in names})
+        torch.testing.assert_close(out["y"], x * kwargs["scale"] - shift["by"])
+        assert out["extra"] is None
+    with pytest.raises(ferrule.InputError, match="structure"):
+        run(x, shift=shift)
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+@pytest.mark.parametrize("rest", [None, 3, "text", True, ()])
+def test_results_keep_their_structure(rest: Any) -> None:
+    x = torch.randn(3)
+    for f in (
+        lambda x: Pair(x + 1, rest),
+        lambda x: [rest, {"b": x * 2, "a": (x,)}],
+        lambda x: rest,
+    ):
+        got, expected = ferrule.compile(Fn(f), (x,))(x), f(x)
+        assert tree_structure(got) == tree_structure(expected)
+        for a, b in zip(tree_leaves(got), tree_leaves(expected), strict=True):
+            assert torch.equal(a, b) if isinstance(b, torch.Tensor) else a == b
+
+
+def test_checks_in_order_of_effect() -> None:
+    """Exported as tokens, which a call neither takes nor gives."""
+    x = torch.randn(4, 4)
+    positive = x @ x.t() + torch.eye(4)
+    run = ferrule.compile(Fn(lambda x: torch.linalg.cholesky(x) * 2), (positive,))
+    torch.testing.assert_close(run(positive), torch.linalg.cholesky(positive) * 2)
+    with pytest.raises(torch.linalg.LinAlgError):
+        run(-positive)
+
+
 def test_sizes_that_vary_within_their_range() -> None:
     model, n = Mlp(), Dim("n", min=1, max=64)
     run = ferrule.compile(model, (torch.randn(3, 8),), dynamic_shapes=({0: n},))
     for size in (1, 2, 17, 64):
         x = torch.randn(size, 8)
         torch.testing.assert_close(run(x), model(x))
-    with pytest.raises(ferrule.InputError):
-        run(torch.randn(65, 8))
+    for size in (0, 65):
+        wanted = f"input x .*: axis 0 must be 1 to 64, got {size}"
+        with pytest.raises(ferrule.InputError, match=wanted):
+            run(torch.randn(size, 8))
+
+
+def test_sizes_are_checked_where_a_part_runs_in_pytorch() -> None:
+    n = Dim("n", min=2, max=8)
+    f = Fn(lambda x, y: x.sort()[0].sum() + y.sum() * x.shape[0])
+    shapes = (({0: n}, {0: 2 * n}),)
+    run = ferrule.compile(f, (torch.randn(4), torch.randn(8)), dynamic_shapes=shapes)
+    for size in (2, 8):
+        x, y = torch.randn(size), torch.randn(2 * size)
+        torch.testing.assert_close(run(x, y), f(x, y))
+    with pytest.raises(ferrule.InputError, match="axis 0 must be 2 to 8, got 9"):
+        run(torch.randn(9), torch.randn(18))
+    with pytest.raises(ferrule.InputError, match="axis 0 must be 6, got 7"):
+        run(torch.randn(3), torch.randn(7))
+    with pytest.raises(ferrule.InputError, match="must have rank 1"):
+        run(torch.randn(3, 1), torch.randn(6))
+
+
+@pytest.mark.parametrize(
+    ("cut", "right", "wrong"),
+    [
+        (lambda x, y: x + y[: x.shape[0]], [(4, 8), (8, 8)], [(9, 8)]),
+        (lambda x, y: x[x.shape[0] - y.shape[0] :] + y, [(8, 4), (8, 6)], [(4, 8)]),
+        (lambda x, y: x + 1 if x.shape[0] > y.shape[0] else x, [(9, 4), (6, 5)], [(4, 9), (4, 4)]),
+        (lambda x, y: x.reshape(y.shape[0], -1), [(8, 4), (9, 3)], [(9, 4)]),
+    ],
+)
+def test_what_tracing_found_out_about_sizes_is_checked(cut: Any, right: Any, wrong: Any) -> None:
+    sizes = [({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC})]
+    example = tuple(torch.randn(n) for n in right[0])
+    run = ferrule.compile(Fn(cut), example, dynamic_shapes=tuple(sizes))
+    for n, m in right:
+        x, y = torch.randn(n), torch.randn(m)
+        torch.testing.assert_close(run(x, y), cut(x, y))
+    for n, m in wrong:
+        with pytest.raises(ferrule.GuardError, match=f"(= {n}|= {m})"):
+            run(torch.randn(n), torch.randn(m))
+
+
+def test_an_index_that_is_data_is_checked() -> None:
+    x = torch.randn(8)
+    f = Fn(lambda x, i: x[i.item()] + 1)
+    run = ferrule.compile(f, (x, torch.tensor(3)))
+    for i in (0, 7, -1, -8):
+        torch.testing.assert_close(run(x, torch.tensor(i)), f(x, torch.tensor(i)))
+    for i in (8, -9, 1 << 39):
+        with pytest.raises((ferrule.FerruleError, IndexError, RuntimeError)):
+            run(x, torch.tensor(i))
+
+
+def test_a_size_that_only_an_unused_argument_has() -> None:
+    x, y = torch.randn(4), torch.randn(3)
+    run = ferrule.compile(Fn(lambda x, y: y * x.shape[0]), (x, y))
+    torch.testing.assert_close(run(x, y), y * 4)
+    with pytest.raises(ferrule.InputError, match="axis 0 must be 4, got 5"):
+        run(torch.randn(5), y)
+
+
+def test_a_later_segment_that_sees_a_multiple_of_a_size() -> None:
+    f = Fn(lambda x: torch.cat([x, x]).sort()[0] + 1)
+    run = ferrule.compile(f, (torch.randn(4),), dynamic_shapes=(({0: Dim("n")},),))
+    x = torch.randn(5)
+    torch.testing.assert_close(run(x), f(x))
 
 
 def test_equal_sizes_have_to_stay_equal() -> None:
@@ -109,12 +233,29 @@ def test_wrong_arguments_are_refused(wrong: Any) -> None:
         run(wrong)
 
 
-def test_numbers_are_constants() -> None:
+@pytest.mark.parametrize(
+    ("value", "others"),
+    [(3, (4, 3.0, True, None, torch.ones(3))), (None, (3, torch.ones(3))), ("a", ("b", None))],
+)
+def test_what_is_no_tensor_is_a_constant(value: Any, others: tuple[Any, ...]) -> None:
     x = torch.randn(3)
-    run = ferrule.compile(Fn(lambda x, n: x * n), (x, 3))
-    torch.testing.assert_close(run(x, 3), x * 3)
-    with pytest.raises(ferrule.InputError):
-        run(x, 4)
+    run = ferrule.compile(Fn(lambda x, n: x * (n if isinstance(n, int) else 2)), (x, value))
+    torch.testing.assert_close(run(x, value), x * (3 if value == 3 else 2))
+    for other in others:
+        with pytest.raises(ferrule.InputError, match="compile it again"):
+            run(x, other)
+
+
+def test_integers_that_vary() -> None:
+    f, x = Fn(lambda x, k: x * k + torch.arange(k)[:1]), torch.randn(3)
+    run = ferrule.compile(f, (x, 3), dynamic_shapes=((None, Dim.DYNAMIC),))
+    for k in (2, 9):
+        torch.testing.assert_close(run(x, k), f(x, k))
+    for k in (1, -3):
+        with pytest.raises(ferrule.InputError, match=f"must be at least 2, got {k}"):
+            run(x, k)
+    with pytest.raises(InputTypeError, match="must be an int, not float"):
+        run(x, 2.0)
 
 
 def test_state_that_is_written() -> None:
@@ -165,7 +306,8 @@ def test_fallbacks_run_in_pytorch() -> None:
     run = ferrule.compile(f, (x,))
     torch.testing.assert_close(run(x), f(x))
     assert any("cholesky" in name for name in fallbacks())
-    assert "aten.linalg_cholesky_ex.default" in run.explain()
+    (line,) = (x for x in run.explain().splitlines() if x.startswith("in PyTorch"))
+    assert line == "in PyTorch: aten.linalg_cholesky_ex.default"
 
 
 def test_many_threads_at_once() -> None:

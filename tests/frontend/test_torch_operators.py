@@ -105,6 +105,8 @@ UNARY = [
     "digamma",
     "logit",
 ]
+SPECIAL = torch.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1.0, -2.5, 1e-40])
+TOTAL = ["sign", "abs", "relu", "signbit", "isnan", "sigmoid", "exp", "round", "sqrt", "digamma"]
 ACTIVATIONS = [
     "relu",
     "gelu",
@@ -413,6 +415,7 @@ CASES: list[Case] = [
     *NETWORKS,
     *((name, getattr(torch, name), (torch.rand(3, 4) * 0.9 + 0.05,)) for name in UNARY),
     *((name, getattr(F, name), (x34 * 3,)) for name in ACTIVATIONS),
+    *((f"{name} of special values", getattr(torch, name), (SPECIAL,)) for name in TOTAL),
 ]
 
 

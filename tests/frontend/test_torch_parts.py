@@ -13,7 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ferrule.frontend.torch_convert import order_of
 from ferrule.frontend.torch_plan import Plan
 from ferrule.frontend.torch_run import Outputs, Params
-from ferrule.frontend.torch_segments import segments
+from ferrule.frontend.torch_segments import operator_name, segments
 from ferrule.frontend.torch_sizes import SHIFT, Sizes
 from ferrule.ir.size import evaluate
 from tests.frontend.tools import interpreted
@@ -62,6 +62,12 @@ def test_a_refused_node_goes_to_the_other_side() -> None:
     cut, reasons = segments(graph, {node: "because"})
     assert [s.ours for s in cut] == [True, False]
     assert reasons == {"aten.cos.default": "because"}
+
+
+def test_one_of_several_results_is_named_after_what_gives_it() -> None:
+    graph = captured(lambda x: x.sort()[1], torch.randn(3)).graph
+    (only,), reasons = segments(graph)
+    assert {operator_name(n) for n in only.nodes} == {"aten.sort.default"} == reasons.keys()
 
 
 def test_values_are_forgotten_when_nothing_needs_them() -> None:

@@ -13,6 +13,8 @@ from ferrule.ir.expr import arg, call, cast, compare, const, select
 from ferrule.ir.interp import Env, eval_expr
 
 VALUES = [0.0, -0.0, 1.0, -1.0, 2.5, -3.75, 1e-20, 1e20, np.inf, -np.inf, np.nan]
+SUBNORMALS = (1, 3, 5, 11, 13, 27)  # times the smallest: some round in another way when done twice
+COUNT = len(VALUES) + 4 + len(SUBNORMALS)
 DTYPES = (f32, f32, f32, f64, f64, f64, i32, i32, i64, boolean)
 X, Y, Z = (arg(k, f32) for k in range(3))
 
@@ -22,11 +24,15 @@ def environment(rng):
     args = []
     for d in DTYPES:
         if d.is_float:
-            args.append(np.array(VALUES, d.numpy)[rng.permutation(len(VALUES))])
+            info = np.finfo(d.numpy)
+            extreme = [info.max, -info.max / 2, info.max / 3, info.tiny]
+            small = [k * float(info.smallest_subnormal) for k in SUBNORMALS]
+            values = np.array([*VALUES, *extreme, *small], d.numpy)
+            args.append(values[rng.permutation(COUNT)])
         elif d.is_bool:
-            args.append(rng.random(len(VALUES)) < 0.5)
+            args.append(rng.random(COUNT) < 0.5)
         else:
-            args.append(rng.integers(-9, 9, len(VALUES)).astype(d.numpy))
+            args.append(rng.integers(-9, 9, COUNT).astype(d.numpy))
     return Env(args=tuple(args))
 
 
@@ -38,7 +44,7 @@ def bodies(draw, dtype, depth=4):
     if how == 0:
         return draw(st.sampled_from([arg(k, d) for k, d in enumerate(DTYPES) if d == dtype]))
     if how == 1:
-        value = draw(st.sampled_from([0.0, -0.0, 1.0, 0.5, 2.0, -4.0, 3.0]))
+        value = draw(st.sampled_from([0.0, -0.0, 1.0, -1.0, 0.5, 0.25, 2.0, -4.0, 16.0, 3.0]))
         return const(value, dtype)
     if how == 2:
         return select(again(boolean), again(), again())
@@ -73,13 +79,35 @@ def test_algebra_keeps_the_value(e, seed):
     np.testing.assert_array_equal(np.signbit(a)[numbers], np.signbit(b)[numbers])
 
 
+FACTORS = [s * 2.0**k for s in (1, -1) for k in range(-6, 7)] + [0.1, 3.0, 1e30, 1e-30, 0.0, np.inf]
+
+
+@pytest.mark.parametrize("dtype", [f32, f64])
+@pytest.mark.parametrize("factor", FACTORS)
+def test_products_with_constants_round_as_they_stand(dtype, factor):
+    env = environment(np.random.default_rng(0))
+    x = arg(DTYPES.index(dtype), dtype)
+    for other in FACTORS:
+        for e in (x * factor * other, x * factor / other if other else x * factor):
+            a, b = eval_expr(e, env), eval_expr(algebra(e), env)
+            np.testing.assert_array_equal(a, b, err_msg=str(e))
+            numbers = ~np.isnan(a)
+            np.testing.assert_array_equal(np.signbit(a)[numbers], np.signbit(b)[numbers])
+
+
 @pytest.mark.parametrize(
     ("e", "expected"),
     [
         (X * 1.0, X),
         (X / 8.0, X * 0.125),
         (X / 3.0, X / 3.0),
-        (X * 0.5 * 0.25, X * 0.125),
+        (X * 0.5 * 0.25, X * 0.5 * 0.25),
+        (X * 0.5 * 0.5, X * 0.25),
+        (X * 2.0 * -4.0, X * -8.0),
+        (X * 0.1 * -1.0, X * -0.1),
+        (X * 0.5 / 2.0, X * 0.25),
+        (X * 2.0 * 0.5, X * 2.0 * 0.5),
+        (X * 3e38 * 1e9, X * 3e38 * 1e9),
         (X - 0.0, X),
         (X + (-0.0), X),
         (X + 0.0, X + 0.0),

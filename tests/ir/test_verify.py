@@ -105,6 +105,28 @@ def broken_stage(**changes):
     return (replace(st, compute=replace(st.compute, **compute), **changes),)
 
 
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ("y[i] = y[i - 1] + x[i] where i > 0 update", r"y\[.*\] is read where y\[i\] is written"),
+        ("y[i] = y[0] + x[i] update", r"y\[0\] is read where y\[i\] is written"),
+        ("y[n - 1 - i] = y[i] update", "is read where"),
+        ("y[i] = x[i] where y[n - 1 - i] < x[i] update", "is read where"),
+        ("y[i] = reduce sum:f32 [j: n] (y[j]) update", "is read where"),
+        ("y[bounded(k[i], n)] = y[i] combine sum:f32 update", "y is combined into and read"),
+        ("y[i] = y[i] * 2.0 + x[n - 1 - i] update", None),
+        ("y[i + 0] = reduce sum:f32 [j: n] (x[j]) init (y[i]) update", None),
+    ],
+)
+def test_updates_in_place(stage, message):
+    """A point may read the element that it writes, and no other one."""
+    source = system(f"a: [i: n] y[i] = 0.0 b: [i: n] {stage}")
+    if message is None:
+        verify(parse(source))
+    else:
+        refused(source, message)
+
+
 I, J, N = axis("i", dim("n")), axis("j", 3), dim("n")
 X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
 
@@ -208,6 +230,10 @@ def test_a_kernel_that_is_fine():
     [
         (kernel("z: [] z[0] = x[i, 0]"), "z is stored at every point of the grid axis i"),
         (kernel("z: [] z[0] = x[i, 0] when i < 2"), "every point of the grid axis i"),
+        (
+            kernel("a: [j: 8] y[i, j] = 0.0 b: [j: 8] y[i, j] = y[i, 7 - j] update"),
+            "is read where",
+        ),
         (kernel("z: [] z[0] = x[i, 0] when i == i"), "every point of the grid axis i"),
         (
             kernel("a: [] z[i] = t[]", scratch="scratch t: f32[] @scratch"),

@@ -46,6 +46,16 @@ def test_attention_is_torchs(shapes: Any, causal: bool, check: Check) -> None:
     compare(check, arrays, {"causal": causal}, {"is_causal": causal})
 
 
+@pytest.mark.parametrize("size", [1, 16, 0])
+@pytest.mark.parametrize("symbolic", [False, True])
+def test_the_usual_scale_follows_the_head_size(size: int, symbolic: bool, check: Check) -> None:
+    arrays = [given(2, 7, size), given(2, 5, size), given(2, 5, 3)]
+    (out,) = check(lambda b, *v: ops.attention(b, *v, scale=None), *arrays,
+                   rtol=1e-5, atol=1e-6, symbolic=symbolic)  # fmt: skip
+    expected = sdpa(*map(torch.from_numpy, arrays)).numpy()
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(7, 5), (2, 1, 7, 5), (2, 3, 1, 5)])
 @pytest.mark.parametrize("kind", ["bool", "float"])
 def test_masks_are_torchs(shape: Any, kind: str, check: Check) -> None:

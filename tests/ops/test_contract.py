@@ -10,7 +10,7 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f32
-from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.base.errors import CompileError
 from ferrule.ir.graph import GraphBuilder, tensor
 
 torch = pytest.importorskip("torch")
@@ -92,6 +92,19 @@ def test_bf16_is_summed_in_f32(check: Check) -> None:
     np.testing.assert_array_equal(out, [[300]])
 
 
+@pytest.mark.parametrize(
+    ("spec", "shapes"),
+    [("i...->...", [(3, 4, 2)]), ("...j,kj->...k", [(2, 3, 5), (4, 5)]),
+     ("...ij,...jk", [(6, 1, 3, 5), (2, 5, 4)]), ("...ik,...j->ij", [(1, 2, 3), (3,)]),
+     ("...i,...i->...", [(4, 3), (1, 3)]), ("...ii->...i", [(2, 3, 3)]),
+     ("ij,jk", [(3, 1), (5, 4)])],
+)  # fmt: skip
+def test_einsum_with_leading_axes_is_torchs(spec: str, shapes: Any, check: Check) -> None:
+    arrays = [given(*s) for s in shapes]
+    expected = torch.einsum(spec, *map(torch.from_numpy, arrays)).numpy()
+    near(check, lambda b, *xs: ops.einsum(b, spec, *xs), expected, *arrays)
+
+
 def test_what_does_not_fit_is_an_error() -> None:
     b = GraphBuilder()
     x, y, s = (b.input(tensor(n, f32)) for n in ((3, 5), (4, 5), ()))
@@ -101,8 +114,7 @@ def test_what_does_not_fit_is_an_error() -> None:
         lambda: ops.einsum(b, "ij,jk->ik", x, y),
         lambda: ops.einsum(b, "ij,j->i", x, y),
         lambda: ops.einsum(b, "ij->i", x, y),
+        lambda: ops.einsum(b, "...ijk->i", x),
     ):
         with pytest.raises(CompileError):
             build()
-    with pytest.raises(UnsupportedError, match="ellipsis"):
-        ops.einsum(b, "...j,kj->...k", x, y)

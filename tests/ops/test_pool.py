@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32, i32
+from ferrule.base.dtype import boolean, f32
 from ferrule.base.errors import CompileError
 from ferrule.ir.graph import GraphBuilder, tensor
 
@@ -103,6 +103,13 @@ def test_other_dtypes(dtype: Any, check: Check) -> None:
     np.testing.assert_array_equal(index, expected.argmax(-1) + np.arange(4))
 
 
+@pytest.mark.parametrize("include", [True, False])
+def test_means_of_integers_are_rounded_to_zero(include: bool, check: Check) -> None:
+    x = RNG.integers(-99, 99, (1, 2, 7))
+    out = check(lambda b, x: ops.avg_pool(b, x, 3, 2, 1, count_include_pad=include), x)
+    same(out, theirs_of("avg_pool", x, 3, 2, 1, count_include_pad=include))
+
+
 def test_plain_windows_are_used_where_sizes_divide() -> None:
     b = GraphBuilder()
     x = b.input(tensor((1, 3, 6, 8), f32))
@@ -117,4 +124,4 @@ def test_what_does_not_fit_is_an_error() -> None:
     with pytest.raises(CompileError, match="max_pool"):
         ops.max_pool(b, x, (2, 2, 2))
     with pytest.raises(CompileError, match="avg_pool"):
-        ops.avg_pool(b, ops.cast(b, x, i32), 2)
+        ops.avg_pool(b, ops.cast(b, x, boolean), 2)

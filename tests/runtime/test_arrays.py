@@ -94,6 +94,20 @@ def test_equal_dims_and_arithmetic_on_dims() -> None:
         s.plan(((5, 0), (11, 0)))
 
 
+def test_a_size_out_of_its_range_names_input_axis_and_range() -> None:
+    s = signature(
+        inputs=(TensorSpec("a", "f32", (3, "n")), TensorSpec("k", "i64", ())),
+        outputs=(TensorSpec("y", "f32", ("k // n",)),),
+        dims=(DimSource("n", 0, 1, 1, 64), DimSource("k", 1, None)),
+    )
+    assert s.plan(((3, 64), ()), {1: 128}).outputs == ((2,),)
+    for n in (0, 65):
+        with pytest.raises(GuardError, match=f"input a of f: axis 1 must be 1 to 64, got {n}; "):
+            s.plan(((3, n), ()), {1: 128})
+    with pytest.raises(InputError, match="input k of f must be at least 0, got -1"):
+        s.plan(((3, 64), ()), {1: -1})
+
+
 def test_a_dim_that_is_an_integer_input() -> None:
     s = signature(
         inputs=(TensorSpec("x", "f32", (4,)), TensorSpec("k", "i64", ())),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ferrule.base.dtype import boolean, i64
 from ferrule.ir.compute import Monoid, Scan, Stage
-from ferrule.ir.expr import Expr, walk
+from ferrule.ir.expr import Expr, load, loads, walk
+from ferrule.ir.simplify import equal
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import names, repeated
 
@@ -133,6 +134,20 @@ def _axes_distinct(st: Stage, around: Axes) -> Iterator[str]:
             yield f"the extent of {a.name} is {a.extent}"
 
 
+def _in_place(st: Stage, around: Axes) -> Iterator[str]:
+    """Code writes each element as soon as it is known, so that what other points read of the
+    target may be old or new.
+    """
+    for ld in dict.fromkeys(ld for e in st.exprs() for ld in loads(e)):
+        for b, idx in st.targets:
+            if b != ld.attr:
+                continue
+            if st.combine is not None:
+                yield f"{b.name} is combined into and read"
+            elif not all(map(equal, ld.args, idx)):
+                yield f"{ld} is read where {load(b, *idx)} is written"
+
+
 STAGE_RULES = (
     StageRule("dtypes agree and indices are i64", _well_typed),
     StageRule("there is a value for each target, and an index for each dimension", _counts),
@@ -140,4 +155,5 @@ STAGE_RULES = (
     StageRule("a monoid is defined over its own operands", _monoids),
     StageRule("every axis is bound where it is used", _axes_bound),
     StageRule("axes have names of their own and sizes over dims", _axes_distinct),
+    StageRule("a stage reads of its targets only the element that it writes", _in_place),
 )

@@ -1,0 +1,251 @@
+"""ONNX rules: RNN, GRU and LSTM in all directions, with sequence lengths, peepholes and clipping.
+
+The products of all inputs are one matrix product; the steps are written out one after another. More
+than LONGEST steps, or a symbolic number, run in chunks (`onnx_rnn_loop`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ferrule import ops
+from ferrule.base.dtype import i64
+from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.frontend.onnx_table import Context, onnx
+from ferrule.ir.graph import GraphBuilder, Value
+
+Activation = Callable[[GraphBuilder, Value], Value]
+State = tuple[Value, ...]
+LONGEST = 32
+
+
+def _activations(cx: Context, default: tuple[str, ...], directions: int) -> list[Activation]:
+    """The activation functions of all directions, with their parameters."""
+    names = cx.texts("activations", default * directions)
+    alphas, betas = list(cx.floats("activation_alpha", ())), list(cx.floats("activation_beta", ()))
+    out: list[Activation] = []
+    for name in names:
+        kind = name.lower()
+        a, b = _DEFAULTS.get(kind, (None, None))
+        alpha = alphas.pop(0) if a is not None and alphas else a
+        beta = betas.pop(0) if b is not None and betas else b
+        out.append(_activation(kind, alpha or 0.0, beta or 0.0))
+    return out
+
+
+_DEFAULTS: dict[str, tuple[float | None, float | None]] = {
+    "affine": (1.0, 0.0), "leakyrelu": (0.01, None), "thresholdedrelu": (1.0, None),
+    "scaledtanh": (1.0, 1.0), "hardsigmoid": (0.2, 0.5), "elu": (1.0, None),
+}  # fmt: skip
+
+
+def _activation(kind: str, alpha: float, beta: float) -> Activation:
+    plain: dict[str, Activation] = {
+        "tanh": ops.tanh, "relu": ops.relu, "sigmoid": ops.sigmoid, "softsign": ops.softsign,
+        "softplus": lambda b, x: ops.softplus(b, x, threshold=80.0),
+        "leakyrelu": lambda b, x: ops.leaky_relu(b, x, alpha),
+        "elu": lambda b, x: ops.elu(b, x, alpha),
+        "affine": lambda b, x: ops.add(b, ops.mul(b, x, alpha), beta),
+        "scaledtanh": lambda b, x: ops.mul(b, ops.tanh(b, ops.mul(b, x, beta)), alpha),
+        "thresholdedrelu": lambda b, x: ops.select(b, ops.ge(b, x, alpha), x, 0),
+        "hardsigmoid": lambda b, x: ops.clamp(b, ops.add(b, ops.mul(b, x, alpha), beta), 0, 1),
+    }  # fmt: skip
+    if kind not in plain:
+        raise UnsupportedError(f"the activation {kind!r} is not known")
+    return plain[kind]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One direction of a layer: `x` is [steps, batch, inputs], `w` and `r` the weights of inputs
+    and state, [gates * size, ..], `wb` and `rb` their biases.
+    """
+
+    x: Value
+    w: Value
+    r: Value
+    wb: Value | None
+    rb: Value | None
+    size: int
+    clip: float
+    act: list[Activation]
+
+    def inputs(self, b: GraphBuilder) -> Value:
+        """The inputs' part of all gates at all steps: [steps, batch, gates * size]."""
+        out = ops.dot_general(b, self.x, self.w, contract=((2,), (1,)))
+        return out if self.wb is None else ops.add(b, out, self.wb)
+
+    def gates(self, b: GraphBuilder, given: Value, h: Value, recurrent: bool = True) -> list[Value]:
+        """given + h * r, apart by gate."""
+        total = ops.add(b, given, self.recurrent(b, h)) if recurrent else given
+        count = int(total.shape[-1].value) // self.size
+        return list(ops.split(b, total, (self.size,) * count, total.rank - 1))
+
+    def recurrent(self, b: GraphBuilder, h: Value) -> Value:
+        """The state's part of all gates."""
+        out = ops.dot_general(b, h, self.r, contract=((1,), (1,)))
+        return out if self.rb is None else ops.add(b, out, self.rb)
+
+    def clipped(self, b: GraphBuilder, x: Value) -> Value:
+        """x in [-clip, clip], if there is one."""
+        return ops.clamp(b, x, -self.clip, self.clip) if self.clip else x
+
+
+Step = Callable[[GraphBuilder, Cell, Value, State], State]
+
+
+def _layer(
+    cx: Context, x: Value, w: Value, r: Value, bias: Value | None, lengths: Value | None,
+    states: list[Value | None], gates: int, default: tuple[str, ...], step_of: Callable[..., Step],
+) -> tuple[Value, list[Value]]:  # fmt: skip
+    """(all steps' results [steps, directions, batch, size], each state at the end)."""
+    b, size = cx.b, cx.int("hidden_size", int(r.shape[2].value) if r.shape[2].is_const else None)
+    if cx.int("layout", 0):
+        x = ops.transpose(b, x, (1, 0, 2))
+        states = [None if s is None else ops.transpose(b, s, (1, 0, 2)) for s in states]
+    _check(x, r, size, gates)
+    kind = cx.text("direction", "forward").lower()
+    turns = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[kind]
+    acts = _activations(cx, default, len(turns))
+    each = len(acts) // len(turns)
+    rows, ends = [], []
+    for d, turned in enumerate(turns):
+        wb, rb = (None, None) if bias is None else _biases(cx, bias, d, gates * size)
+        cell = Cell(
+            x, ops.select_index(b, w, 0, d), ops.select_index(b, r, 0, d), wb, rb, size,
+            cx.float("clip", 0.0), acts[d * each : (d + 1) * each],
+        )  # fmt: skip
+        zero = ops.full(b, (x.shape[1], size), 0, x.dtype)
+        state = tuple(zero if s is None else ops.select_index(b, s, 0, d) for s in states)
+        y, end = _run(cx, cell, state, lengths, turned, step_of(d))
+        rows.append(y)
+        ends.append(end)
+    y = ops.stack(b, rows, 1)
+    last = [ops.stack(b, column, 0) for column in zip(*ends)]
+    if cx.int("layout", 0):
+        y = ops.transpose(b, y, (2, 0, 1, 3))
+        last = [ops.transpose(b, v, (1, 0, 2)) for v in last]
+    return y, last
+
+
+def _check(x: Value, r: Value, size: int, gates: int) -> None:
+    if not x.shape[0].is_const or x.shape[0].value > LONGEST:
+        raise UnsupportedError(f"a recurrent layer over {x.shape[0]} steps in one program")
+    if r.shape[1].is_const and r.shape[1].value != gates * size:
+        raise CompileError(f"recurrent weights {r.type} do not fit a state of {size}")
+
+
+def _biases(cx: Context, bias: Value, d: int, width: int) -> tuple[Value, Value]:
+    own = ops.select_index(cx.b, bias, 0, d)
+    one, other = ops.split(cx.b, own, (width, width), 0)
+    return one, other
+
+
+def _run(
+    cx: Context, cell: Cell, state: State, lengths: Value | None, turned: bool, step: Step
+) -> tuple[Value, State]:
+    """All steps of one direction. Beyond a row's length its state stays and its result is 0."""
+    b = cx.b
+    given = cell.inputs(b)
+    count = int(cell.x.shape[0].value)
+    out: list[Value] = [state[0]] * count
+    size = None if lengths is None else ops.unsqueeze(b, ops.cast(b, lengths, i64), 1)
+    for t in reversed(range(count)) if turned else range(count):
+        new = step(b, cell, ops.select_index(b, given, 0, t), state)
+        if size is None:
+            state, out[t] = new, new[0]
+            continue
+        alive = ops.gt(b, size, t)
+        state = tuple(ops.select(b, alive, n, s) for n, s in zip(new, state))
+        out[t] = ops.select(b, alive, new[0], 0)
+    return ops.stack(b, out, 0), state
+
+
+# ---- the three layers ----------------------------------------------------------------------------
+
+
+@onnx("RNN")
+def _rnn(
+    cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
+    lengths: Value | None = None, h: Value | None = None,
+) -> Any:  # fmt: skip
+    def step(b: GraphBuilder, c: Cell, given: Value, state: State) -> State:
+        (total,) = c.gates(b, given, state[0])
+        return (c.act[0](b, c.clipped(b, total)),)
+
+    y, (end,) = _layer(cx, x, w, r, bias, lengths, [h], 1, ("Tanh",), lambda d: step)
+    return y, end
+
+
+@onnx("GRU")
+def _gru(
+    cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
+    lengths: Value | None = None, h: Value | None = None,
+) -> Any:  # fmt: skip
+    late = bool(cx.int("linear_before_reset", 0))
+
+    def step(b: GraphBuilder, c: Cell, given: Value, state: State) -> State:
+        (old,), n = state, c.size
+        f, g = c.act
+        zi, ri, hi = c.gates(b, given, old, False)
+        own = c.recurrent(b, old)
+        zr, rr, hr = ops.split(b, own, (n, n, n), 1)
+        z = f(b, c.clipped(b, ops.add(b, zi, zr)))
+        reset = f(b, c.clipped(b, ops.add(b, ri, rr)))
+        if late:
+            inner = ops.mul(b, reset, hr)
+        else:
+            weights = ops.slice_axis(b, c.r, 0, 2 * n, 3 * n)
+            inner = ops.dot_general(b, ops.mul(b, reset, old), weights, contract=((1,), (1,)))
+            if c.rb is not None:
+                inner = ops.add(b, inner, ops.slice_axis(b, c.rb, 0, 2 * n, 3 * n))
+        new = g(b, c.clipped(b, ops.add(b, hi, inner)))
+        keep = ops.mul(b, z, old)
+        fresh = ops.mul(b, ops.sub(b, ops.full(b, (), 1, z.dtype), z), new)
+        return (ops.add(b, fresh, keep),)
+
+    acts = ("Sigmoid", "Tanh")
+    y, (end,) = _layer(cx, x, w, r, bias, lengths, [h], 3, acts, lambda d: step)
+    return y, end
+
+
+@onnx("LSTM")
+def _lstm(
+    cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
+    lengths: Value | None = None, h: Value | None = None, c0: Value | None = None,
+    peep: Value | None = None,
+) -> Any:  # fmt: skip
+    coupled = bool(cx.int("input_forget", 0))
+
+    def step_of(d: int) -> Step:
+        looks = None if peep is None else ops.select_index(cx.b, peep, 0, d)
+        return lambda b, c, given, state: _lstm_step(b, c, given, state, looks, coupled)
+
+    acts = ("Sigmoid", "Tanh", "Tanh")
+    y, (end, memory) = _layer(cx, x, w, r, bias, lengths, [h, c0], 4, acts, step_of)
+    return y, end, memory
+
+
+def _lstm_step(
+    b: GraphBuilder, c: Cell, given: Value, state: State, looks: Value | None, coupled: bool
+) -> State:
+    """(h, c) after one step; `looks` are the peepholes of the gates i, o and f."""
+    old, memory = state
+    f, g, out = c.act
+    i, o, forget, new = c.gates(b, given, old)
+    holes = [None] * 3 if looks is None else list(ops.split(b, looks, (c.size,) * 3, 0))
+
+    def seen(x: Value, hole: Value | None, m: Value) -> Value:
+        return x if hole is None else ops.add(b, x, ops.mul(b, hole, m))
+
+    i = f(b, c.clipped(b, seen(i, holes[0], memory)))
+    if coupled:
+        forget = ops.sub(b, ops.full(b, (), 1, i.dtype), i)
+    else:
+        forget = f(b, c.clipped(b, seen(forget, holes[2], memory)))
+    new = g(b, c.clipped(b, new))
+    memory = ops.add(b, ops.mul(b, forget, memory), ops.mul(b, i, new))
+    o = f(b, c.clipped(b, seen(o, holes[1], memory)))
+    return ops.mul(b, o, out(b, memory)), memory
