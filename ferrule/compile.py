@@ -15,7 +15,7 @@ import functools
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,6 +52,7 @@ from ferrule.lower.program import Placement, assemble
 from ferrule.runtime import cache, counters
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
+from ferrule.schedule.blocking import Blocking
 from ferrule.schedule.contraction import schedulable, schedule_contraction
 from ferrule.schedule.rows import schedule_rows
 
@@ -67,6 +68,7 @@ class State:
 
     `constant` are the buffers that depend on parameters alone, `once` the kernels that do;
     `reasons` are the decisions taken so far. `key` ends the names of the exported functions.
+    `blockings` are those of contractions whose `tuning_key` they name; others take their default.
     """
 
     name: str
@@ -85,6 +87,7 @@ class State:
     llvm: str = ""
     object_code: bytes = b""
     reasons: tuple[str, ...] = ()
+    blockings: Mapping[str, Blocking] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,23 +136,29 @@ def _schedule(s: State) -> State:
         known = frozenset(f for f, a in pairs if a in s.constant)
         unit = units.get((formal, known))
         if unit is None:
-            unit = units[formal, known] = _unit(formal, known, s.target, f"k{len(units)}")
+            unit = units[formal, known] = _unit(formal, known, s, f"k{len(units)}")
         uses.append(Use(kernel, unit, actual))
     return replace(s, units=tuple(units.values()), uses=tuple(uses))
 
 
-def _unit(kernel: Kernel, known: frozenset[Buf], target: Target, name: str) -> Unit:
+def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
+    """What tells one canonical kernel with the constant buffers `known` from another, as text."""
+    return cache.digest(to_text(kernel), *sorted(b.name for b in known))[:24]
+
+
+def _unit(kernel: Kernel, known: frozenset[Buf], s: State, name: str) -> Unit:
     """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers."""
     parts: list[Part] = []
-    if schedulable(kernel, target):
-        scheduled = schedule_contraction(kernel, target, known)
+    if schedulable(kernel, s.target):
+        blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
+        scheduled = schedule_contraction(kernel, s.target, known, blocking)
         for i, p in enumerate(scheduled.packings):
             packing = replace(p.kernel, name=f"{name}_pack{i}")
             cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
             parts.append(Part(packing, cost, p.buf, p.constant))
         main = scheduled.kernel
     else:
-        main = schedule_rows(kernel, target)
+        main = schedule_rows(kernel, s.target)
     parts.append(Part(replace(main, name=name), kernel_ns(kernel)))
     return Unit(tuple(parts), kernel.globals)
 

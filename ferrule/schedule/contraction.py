@@ -49,19 +49,14 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.blocking import Blocking, default_blocking
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
-    RegisterBlock,
     Rows,
     Tile,
     flat,
     parts,
-    register_block,
 )
-
-BLOCK_ROWS = 128  # most rows of A that the panels of B pass by
-BLOCK_BYTES = 1 << 18  # of A stay in L2
-BLOCK_PANELS = 4  # panels of B that pass by a part of more rows than that, before the next part
 
 
 @dataclass(frozen=True)
@@ -100,12 +95,20 @@ def schedulable(kernel: Kernel, target: Target) -> bool:
     return estimate(product([a.extent for a in roles.n])) * 2 >= width
 
 
-def schedule_contraction(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Scheduled:
-    """Tiles, packed panels and epilogues for a kernel that starts with a contraction.
+def schedule_contraction(
+    kernel: Kernel, target: Target, constant: frozenset[Buf], blocking: Blocking | None = None
+) -> Scheduled:
+    """Tiles, packed panels and epilogues for a `schedulable` kernel.
 
-    `constant` are the kernel's buffers whose values are known before the first run.
+    `constant` are the kernel's buffers whose values are known before the first run; `blocking` is
+    `blocking_of` the kernel where None.
     """
-    return _Builder(kernel, target, constant).build()
+    return _Builder(kernel, target, constant).build(blocking)
+
+
+def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blocking:
+    """The blocking that a `schedulable` kernel has by default."""
+    return _Builder(kernel, target, constant).default()
 
 
 def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
@@ -159,14 +162,24 @@ class _Builder:
     packings: list[Packing] = field(default_factory=list)
     packed: dict[tuple[Expr, Expr, int], Buf] = field(default_factory=dict)
 
-    def build(self) -> Scheduled:
-        body = list(stages(self.kernel.body))
-        first = roles_in(self.kernel, body[0])
-        assert first is not None
-        roles = oriented(self.kernel, body[0], first, self.constant)
-        self.width = self.target.vector_bytes // body[0].compute.values[0].dtype.size
+    def __post_init__(self) -> None:
+        self.body = list(stages(self.kernel.body))
+        roles = roles_in(self.kernel, self.body[0])
+        assert roles is not None
+        self.roles = oriented(self.kernel, self.body[0], roles, self.constant)
+        self.size = self.body[0].compute.values[0].dtype.size
+        self.width = self.target.lanes(self.size)
+
+    def default(self) -> Blocking:
+        roles = self.roles
+        m, n, k = (
+            simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n, roles.k)
+        )
+        return default_blocking(m, n, k, self.size, self.target)
+
+    def build(self, blocking: Blocking | None) -> Scheduled:
+        body, roles, block = self.body, self.roles, blocking or self.default()
         m, n = (simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n))
-        block = register_block(m, n, self.width, self.target)
         tiles = simplify((m + (block.rows - 1)) // block.rows)
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
@@ -190,27 +203,25 @@ class _Builder:
         roles: Roles,
         m: Expr,
         tiles: Expr,
-        block: RegisterBlock,
+        block: Blocking,
         columns: Expr,
     ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
         """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is
         deep.
         """
-        per = min(max(1, BLOCK_ROWS // block.rows), max(1, estimate(tiles)))
+        per = min(max(1, block.block_rows // block.rows), max(1, estimate(tiles)))
         if tiles.is_const and tiles.attr:
             per = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
         rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
-        steps = parts(self._k_order(roles))
+        steps = parts(self._k_order(roles), block.depth)
         if not steps.outer or (not tiles.is_const and per == 1):
             tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
             write = self._finish(body, roles, rows, tile)
             grid = (*roles.batch, whole, columns)
             return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
-        deep = product([a.extent for a in roles.k])
-        held = estimate(deep) * per * block.rows * body[0].compute.values[0].dtype.size
-        several = min(BLOCK_PANELS if held > BLOCK_BYTES else 1, max(1, estimate(columns.extent)))
+        several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
         at = simplify(wide * several + panel)
@@ -259,7 +270,7 @@ class _Builder:
         epilogue: list[Stage],
         roles: Roles,
         rows: Rows,
-        block: RegisterBlock,
+        block: Blocking,
         columns: Expr,
         panel: Expr | None = None,
         full: bool = False,
@@ -280,7 +291,7 @@ class _Builder:
         st: Stage,
         roles: Roles,
         rows: Rows,
-        block: RegisterBlock,
+        block: Blocking,
         panels: Expr,
         panel: Expr,
         full: bool = False,
@@ -319,7 +330,7 @@ class _Builder:
         roles: Roles,
         guard: Expr,
         k: tuple[Expr, ...],
-        block: RegisterBlock,
+        block: Blocking,
         panels: Expr,
         panel: Expr,
         within: Expr,
@@ -418,7 +429,7 @@ class _Builder:
 
     # ---- panels of rows --------------------------------------------------------------------------
 
-    def _panel(self, body: list[Stage], rows: Rows, block: RegisterBlock) -> tuple[Item, ...]:
+    def _panel(self, body: list[Stage], rows: Rows, block: Blocking) -> tuple[Item, ...]:
         """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one
         row after another.
         """
@@ -462,9 +473,7 @@ class _Builder:
             value = st.targets[0][0]
         return out
 
-    def _product(
-        self, st: Stage, follow: list[Stage], rows: Rows, block: RegisterBlock
-    ) -> list[Item]:
+    def _product(self, st: Stage, follow: list[Stage], rows: Rows, block: Blocking) -> list[Item]:
         roles = contraction(st)
         assert roles is not None
         if not roles.n:
@@ -477,7 +486,7 @@ class _Builder:
             if not n.is_const
             else max(1, min(block.vectors, -(-n.attr // self.width)))
         )
-        block = RegisterBlock(block.rows, vectors)
+        block = replace(block, vectors=vectors)
         columns = axis(
             f"no{len(self.scratch)}",
             simplify((n + (vectors * self.width - 1)) // (vectors * self.width)),
