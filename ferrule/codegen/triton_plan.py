@@ -51,7 +51,7 @@ from ferrule.ir.expr import (
     rewrite,
     walk,
 )
-from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.kernel import Kernel, Scope, stages
 from ferrule.ir.simplify import equal, prove, simplify
 
 STREAM = 4096  # elements of one block of a loop
@@ -147,7 +147,8 @@ def _checked(kernel: Kernel) -> Kernel:
     """`kernel`, if each of its stages is one that tiles can compute."""
     for st in kernel.body:
         if not isinstance(st, Stage):
-            raise _refuse(kernel, st.axis.name, "a scope; pass the kernel before it is scheduled")
+            name = st.axis.name if isinstance(st, Scope) else st.buf.name
+            raise _refuse(kernel, name, "a schedule's step; pass the kernel before it is scheduled")
         if st.combine is not None:
             raise _refuse(kernel, st.name, "a scatter would need atomic updates in a fixed order")
         if isinstance(st.compute.fold, Scan):

@@ -1,9 +1,10 @@
 """Kernel: what runs for one launch.
 
-    item   = stage | scope
-    scope  = for axis { item.. } with scratch..        a serial loop, and the life of its scratch
-    kernel = name, grid axis.., item.., scratch..       points independent, in any order; no barrier
-    launch = { kernel.. } ; { kernel.. } ; ..       kernels side by side; a barrier at ';'
+    item     = stage | scope | prefetch
+    scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
+    prefetch = buf[idx..]                             a hint; it means nothing
+    kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
+    launch   = { kernel.. } ; { kernel.. } ; ..       kernels side by side; a barrier at ';'
 
 Meaning:
 - Every grid axis and every enclosing scope's axis is free in the items below it. Items run in
@@ -26,7 +27,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from ferrule.ir.compute import Stage, substitute_stage
-from ferrule.ir.expr import Buf, Expr, Space, dims
+from ferrule.ir.expr import Buf, Expr, Space, dims, substitute
 
 
 class Kind(Enum):
@@ -47,7 +48,17 @@ class Scope:
     scratch: tuple[Buf, ...] = ()
 
 
-Item = Stage | Scope
+@dataclass(frozen=True)
+class Prefetch:
+    """A hint that what lies at `buf[idx]` will be read soon. The index may be out of bounds: it
+    stands for the address that it would have.
+    """
+
+    buf: Buf
+    idx: tuple[Expr, ...]
+
+
+Item = Stage | Scope | Prefetch
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,10 @@ class Kernel:
             if isinstance(item, Scope):
                 found |= dims(item.axis.extent)
                 continue
+            if isinstance(item, Prefetch):
+                for e in item.idx:
+                    found |= dims(e)
+                continue
             for e in item.exprs():
                 found |= dims(e)
             for a in item.compute.all_axes:
@@ -159,6 +174,8 @@ def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple
         if isinstance(item, Scope):
             new = mapping.get(item.axis, item.axis)
             out.append(replace(item, axis=new, body=substitute_items(item.body, mapping)))
+        elif isinstance(item, Prefetch):
+            out.append(replace(item, idx=tuple(substitute(i, mapping) for i in item.idx)))
         else:
             out.append(substitute_stage(item, mapping))
     return tuple(out)

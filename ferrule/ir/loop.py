@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.compute import Monoid, Target
 from ferrule.ir.expr import Buf, Expr
-from ferrule.ir.kernel import Kind
+from ferrule.ir.kernel import Kind, Prefetch
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,6 @@ class If:
     cond: Expr
     body: tuple[Stmt, ...]
     orelse: tuple[Stmt, ...] = ()
-
-
-@dataclass(frozen=True)
-class Prefetch:
-    """A hint that `buf[idx]` will be read soon."""
-
-    buf: Buf
-    idx: tuple[Expr, ...]
 
 
 Stmt = For | Alloc | Store | If | Prefetch

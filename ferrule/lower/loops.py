@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, conjuncts, load, substitute
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
@@ -49,6 +49,8 @@ class _Lowering:
                         self.block(item.scratch, item.body),
                     )
                 )
+            elif isinstance(item, Prefetch):
+                out.append(item)
             else:
                 out += self.stage(item)
         return tuple(out)

@@ -46,7 +46,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )  # fmt: skip
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking
@@ -54,6 +54,7 @@ from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
     Rows,
     Tile,
+    ahead,
     flat,
     parts,
 )
@@ -220,7 +221,8 @@ class _Builder:
             tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
             write = self._finish(body, roles, rows, tile)
             grid = (*roles.batch, whole, columns)
-            return grid, (Scope(row, (*tile.items(steps.whole, None, {}), *write)),)
+            hints = self._hints(tile, steps.whole, {}, None, row, per)
+            return grid, (Scope(row, (*tile.items(steps.whole, None, {}, hints), *write)),)
         several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
@@ -235,15 +237,39 @@ class _Builder:
         before = load(part, *place)
         start = select(first, fconst(0.0, part.dtype), before)
         keep = Stage("keep", ((part, place),), Compute(tile.wide, (load(tile.acc, *tile.wide),)))
-        inner: tuple[Item, ...] = (
-            Scope(panel, (Scope(row, (*tile.items(steps.inner, start, steps.split), keep)),)),
-        )
+        hints = self._hints(tile, steps.inner, steps.split, panel, row, per)
+        terms = tile.items(steps.inner, start, steps.split, hints)
+        inner: tuple[Item, ...] = (Scope(panel, (Scope(row, (*terms, keep)),)),)
         for a in reversed(steps.outer):
             inner = (Scope(a, inner),)
         again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (before,)))
         write = self._finish(body, roles, rows, tile)
         last = Scope(panel, (Scope(row, (again, *write)),))
         return (*roles.batch, whole, wide), (*inner, last)
+
+    def _hints(
+        self,
+        tile: Tile,
+        inner: tuple[Expr, ...],
+        split: dict[Expr, Expr],
+        panel: Expr | None,
+        row: Expr,
+        rows: int,
+    ) -> tuple[Prefetch, ...]:
+        """Hints at what follows the part of a packed panel that `rows` tiles read: the next part,
+        or that of the next of several panels.
+        """
+        packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
+        if rows == 1 or len(packed) != 1:
+            return ()
+        load = substitute(packed[0], split)
+        width = load.attr.shape[-1]
+        skip = simplify(product([a.extent for a in inner]) * width)
+        if panel is not None and panel.extent is not ONE:
+            whole = simplify(product(load.attr.shape[-1 - len(self.roles.k) : -1]) * width)
+            last = eq(panel, panel.extent - 1)
+            skip = select(last, simplify(skip - whole * (panel.extent - 1)), whole)
+        return ahead(load, inner, skip, row, rows)
 
     def _finish(self, body: list[Stage], roles: Roles, rows: Rows, tile: Tile) -> list[Item]:
         """The stages that write a tile of the first of `body` through the others."""

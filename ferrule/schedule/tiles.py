@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
-from ferrule.ir.expr import ONE, Buf, Expr, axis, call, const, fconst, substitute
-from ferrule.ir.kernel import Item, Scope
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, fconst, substitute
+from ferrule.ir.kernel import Item, Prefetch, Scope
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 
@@ -49,15 +49,22 @@ class Tile:
     where: Expr | None
 
     def items(
-        self, k: tuple[Expr, ...], start: Expr | None, split: dict[Expr, Expr]
+        self,
+        k: tuple[Expr, ...],
+        start: Expr | None,
+        split: dict[Expr, Expr],
+        hints: tuple[Prefetch, ...] = (),
     ) -> tuple[Item, ...]:
-        """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`."""
+        """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`, with
+        `hints` at each.
+        """
         zero = fconst(0.0, self.acc.dtype)
         first = Stage(
             self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
         )
         where = None if self.where is None else simplify(substitute(self.where, split))
         body: tuple[Item, ...] = (
+            *hints,
             Stage(
                 self.st.name,
                 ((self.acc, self.wide),),
@@ -70,6 +77,23 @@ class Tile:
         for a in reversed(k):
             body = (Scope(a, body),)
         return (first, *body)
+
+
+def ahead(
+    panel: Expr, inner: tuple[Expr, ...], skip: Expr, row: Expr, rows: int
+) -> tuple[Prefetch, ...]:
+    """Hints that spread over the `rows` tiles of a part of a packed panel, so that when the last is
+    done the part `skip` elements further on is in cache.
+
+    `panel` is the load of the panel's element in the first column, `inner` the part's axes.
+    """
+    start = substitute(panel, dict.fromkeys(inner, ZERO))
+    step, depth = ZERO, ONE
+    for a in reversed(inner):
+        step, depth = step + a * depth, depth * a.extent
+    width = panel.attr.shape[-1]
+    place = simplify(skip + ((row * depth + step) * width) // rows)
+    return (Prefetch(panel.attr, (*start.args[:-1], place)),)
 
 
 @dataclass(frozen=True)

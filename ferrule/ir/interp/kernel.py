@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.interp.compute import run_stage
 from ferrule.ir.interp.dims import shape_of
@@ -77,7 +78,7 @@ def _items(body: tuple[Item, ...], scratch: tuple[Buf, ...], env: Env) -> None:
         if isinstance(item, Scope):
             for i in range(eval_int(item.axis.extent, env)):
                 _items(item.body, item.scratch, env.bind({item.axis: i}))
-        else:
+        elif isinstance(item, Stage):
             run_stage(item, env)
     for b in scratch:
         env.memory.release(b)

@@ -15,7 +15,7 @@ kernel softmax {
 
 kernel = kernel name { dims monoid.. buf.. [grid axes] [kind name: kind, ..] body }
 body   = scratch.. item..
-item   = stage | for name: extent { body }
+item   = stage | for name: extent { body } | prefetch buf[idx..]
 launch = launch name { dims monoid.. buf.. scratch.. phase.. }
 phase  = phase { kernel.. }                   which know the names of the launch
 """
@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ferrule.ir.expr import Buf
-from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Scope, walk_items
+from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Prefetch, Scope, walk_items
 from ferrule.ir.notation import show_name
 from ferrule.ir.text.compute import stage, stage_text
 from ferrule.ir.text.declare import (
@@ -41,6 +41,8 @@ from ferrule.ir.text.declare import (
     mentions,
     monoid_declarations,
     open_axes,
+    target,
+    targets_text,
 )
 from ferrule.ir.text.parser import Parser
 
@@ -93,6 +95,8 @@ def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNam
             lines.append(f"for {axes_text((item.axis,))} {{")
             lines += indent(_body_lines(item.scratch, item.body, names))
             lines.append("}")
+        elif isinstance(item, Prefetch):
+            lines.append(f"prefetch {targets_text(((item.buf, item.idx),))}")
         else:
             lines.append(stage_text(item, names))
     return lines
@@ -183,6 +187,8 @@ def _body(p: Parser) -> tuple[tuple[Buf, ...], tuple[Item, ...]]:
                 p.expect("{")
                 own, inner = _body(p)
             items.append(Scope(a, inner, own))
+        elif p.accept("prefetch"):
+            items.append(Prefetch(*target(p)))
         else:
             items.append(stage(p))
     return scratch, tuple(items)

@@ -58,7 +58,7 @@ def _placed(kernel: Kernel) -> list[Placed]:
                 inner = alive | set(item.scratch)
                 visit(item.body, (*axes, item.axis), inner, done - set(item.scratch))
                 done |= {b for p in out for b in p.stage.writes if b in alive}
-            else:
+            elif isinstance(item, Stage):
                 out.append(Placed(item, len(out), axes, alive, frozenset(done)))
                 done |= set(item.writes)
 
