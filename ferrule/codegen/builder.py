@@ -212,11 +212,12 @@ class Builder:
             )
         return out
 
-    def shuffle(self, v: Val, lanes: list[int]) -> Val:
-        """The vector of the given lanes of `v`."""
+    def shuffle(self, v: Val, lanes: list[int], other: Val | None = None) -> Val:
+        """The vector of the given lanes of `v`, and of `other` after them."""
         mask = "<" + ", ".join(f"i32 {k}" for k in lanes) + ">"
-        text = f"shufflevector {v.full} {v.text}, {v.full} poison, <{len(lanes)} x i32> {mask}"
-        return self.pure(text, v.type, len(lanes), v.level)
+        second = "poison" if other is None else other.text
+        text = f"shufflevector {v.full} {v.text}, {v.full} {second}, <{len(lanes)} x i32> {mask}"
+        return self.pure(text, v.type, len(lanes), max(v.level, other.level if other else 0))
 
     # ---- memory ----------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from ferrule.base.dtype import DType
 from ferrule.codegen.builder import Val
+from ferrule.codegen.transpose import columns
 from ferrule.codegen.types import memory_type, suffix, vector_type
 from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms, value
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
@@ -151,6 +152,8 @@ def read(cx: Context, at: Place, guards: tuple[Val, ...]) -> Val:
         if mask is not None:
             scalar = _conjunction(cx, [g for g in (scalar, any_lane(cx.b, mask)) if g is not None])
         return _from_memory(cx, at.buf.dtype, _read_scalar(cx, at.buf, at.offsets[0], scalar))
+    if not guards and (column := _column(at)) is not None:
+        return _from_memory(cx, at.buf.dtype, _read_column(cx, at.buf, column))
     if at.kind == "lanes" or (mask is not None and not _masks(cx, at.buf.dtype)):
         return _from_memory(cx, at.buf.dtype, _read_lanes(cx, at, scalar, mask))
     if at.kind == "reversed" and mask is not None:
@@ -223,6 +226,23 @@ def _read_lanes(cx: Context, at: Place, scalar: Val | None, mask: Val | None) ->
         with cx.in_lane(k):
             out.append(_read_scalar(cx, at.buf, offset, guard))
     return cx.b.gather(out)
+
+
+def _column(at: Place) -> int | None:
+    """Which column of a square of registers the lanes are; None where they are anything else."""
+    first = at.offsets[0].get((), 0)
+    square = at.buf.space is Space.REG and at.buf.size is const(at.width * at.width)
+    if at.kind != "lanes" or not square or set(at.offsets[0]) - {()} or first >= at.width:
+        return None
+    straight = all(p == _shifted(at.offsets[0], k * at.width) for k, p in enumerate(at.offsets))
+    return first if straight else None
+
+
+def _read_column(cx: Context, buf: Buf, column: int) -> Val:
+    width = int(buf.shape[-1].attr)
+    starts = [pointer(cx, buf, _shifted({}, k * width)) for k in range(width)]
+    rows = [_load(cx, buf, start, width) for start in starts]
+    return columns(cx.b, rows, buf.dtype.size)[column]
 
 
 def _nth(at: Place, k: int) -> Poly:

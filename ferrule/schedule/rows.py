@@ -5,6 +5,8 @@
 2. The lane axis is the one with unit stride in most accesses: an axis local to the stages (a row),
    else a grid axis, of which a tile is then made local to every stage (columns, and all of a
    pointwise kernel).
+   A kernel that copies what lies along one axis to where another lies goes by squares instead
+   (`transpose`).
 3. Neighbouring stages with equal loops, none of which needs the finished result of another, become
    one bundle, and each bundle a nest of vectors (`strips`).
 """
@@ -24,8 +26,10 @@ from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.pieces import partition_pieces
 from ferrule.schedule.strips import Shape, strips
+from ferrule.schedule.transpose import transpose, transposition
 
 BLOCK = 4096  # elements of a tile of a pointwise kernel
+SQUARES = 8  # of a vector's width, along each side of a tile of a transposition
 VECTORS = 4  # vectors in flight in a light loop
 
 
@@ -34,7 +38,16 @@ def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
 
     `prefix` begins the names of new axes and registers.
     """
-    kernel = partition_pieces(merge_grid(kernel))
+    kernel = merge_grid(kernel)
+    width = lane_count(list(stages(kernel.body)), target)
+    if (pair := transposition(kernel, width)) is not None:
+        along, across = pair
+        kernel = localise(localise(kernel, along, width * SQUARES), across, width * SQUARES)
+        st = next(stages(kernel.body))
+        a, c = st.compute.axes
+        bare = replace(st, compute=replace(st.compute, axes=()))
+        return transpose(replace(kernel, body=(bare,)), a, c, width, prefix)
+    kernel = partition_pieces(kernel)
     kernel = replace(kernel, body=tuple(merge_local(st) for st in stages(kernel.body)))
     lane = _grid_lane(kernel, target)
     if lane is not None:
