@@ -53,11 +53,16 @@ from ferrule.schedule.blocking import Blocking, default_blocking
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
     Rows,
+    Split,
     Tile,
     ahead,
+    everywhere,
     flat,
     parts,
 )
+
+SHORT_RUN = 32  # terms of a sum, too few for a guard around them
+SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,11 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
     return max((roles, roles.swapped()), key=rating)
 
 
+def _left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:
+    """The guards that are the left factor's to keep, those that n is not in."""
+    return tuple(c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n))
+
+
 def _is_right(guard: Expr, roles: Roles) -> bool:
     """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it."""
     batch = {b for b in roles.batch if b in roles.right.axes}
@@ -216,7 +226,7 @@ class _Builder:
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
         rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
-        steps = parts(self._k_order(roles), block.depth)
+        steps = parts(self._k_order(body[0], roles), block.depth)
         if not steps.outer or (not tiles.is_const and per == 1):
             tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
             write = self._finish(body, roles, rows, tile)
@@ -310,7 +320,7 @@ class _Builder:
         write = self._write(
             st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
         )
-        return (*tile.items(self._k_order(roles), None, {}), *write)
+        return (*tile.items(self._k_order(st, roles), None, {}), *write)
 
     def _product_of(
         self,
@@ -335,21 +345,29 @@ class _Builder:
         n = simplify(panel * (block.vectors * self.width) + within)
         inside = both() if full else lt(n, simplify(product([a.extent for a in roles.n])))
         guards = conjuncts(st.compute.where)
-        k = self._k_order(roles)
+        k = self._k_order(st, roles)
+        short = self._short(st, roles)
         own = both(*(c for c in guards if _is_right(c, roles)))
         right, packed = self._right(roles, own, k, block, panels, panel, within, n, inside)
         rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
         place = rows.clamped | flat(roles.n, n)
         where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
-        left = self._left(st, roles, rows)
-        return Tile(st, wide, acc, n, inside, call("mul", left, right), where)
-
-    def _left(self, st: Stage, roles: Roles, rows: Rows) -> Expr:
-        """The left factor for a row of the tile, zero where guards that n is not in are false."""
-        mine = [c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n)]
         left = simplify(substitute(roles.left, rows.clamped))
-        guard = simplify(substitute(both(*mine), rows.clamped))
-        return left if guard is both() else select(guard, left, fconst(0.0, left.dtype))
+        guard = simplify(substitute(both(*_left_guards(st, roles)), rows.clamped))
+        if guard is both():
+            return Tile(st, wide, acc, n, inside, call("mul", left, right), where)
+        term = call("mul", select(guard, left, fconst(0.0, left.dtype)), right)
+        split = self._split(guard, k, rows, call("mul", left, right)) if short else None
+        return Tile(st, wide, acc, n, inside, term, where, split)
+
+    def _split(self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr) -> Split | None:
+        """Tiles told apart by whether `guard` holds for all their rows and all points of `k`."""
+        each = everywhere(conjuncts(guard), k)
+        if each is None:
+            return None
+        points = [const(r) for r in range(rows.axis.extent.attr)]
+        inside = [simplify(substitute(c, {rows.axis: r})) for c in each for r in points]
+        return Split(both(*dict.fromkeys(inside)), term)
 
     def _right(
         self,
@@ -396,14 +414,29 @@ class _Builder:
         self.packed[roles.right, guard, width] = packed
         return load(packed, *batch, panel, *k, within), True
 
-    def _k_order(self, roles: Roles) -> tuple[Expr, ...]:
-        """The folded axes, the one with the smallest step in the left factor last."""
+    def _k_order(self, st: Stage, roles: Roles) -> tuple[Expr, ...]:
+        """The folded axes, the one with the smallest step in the left factor last; those that the
+        left factor's guards mention before the others, unless these are `_short`.
+        """
+        guarded = both(*_left_guards(st, roles)).axes
+        first = frozenset() if self._short(st, roles) else guarded
 
         def step(a: Expr) -> int:
             steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.left) if a in ld.axes]
             return max((1 << 40 if s is None else estimate(s) for s in steps), default=0)
 
-        return tuple(sorted(roles.k, key=step, reverse=True))
+        order = tuple(sorted(roles.k, key=lambda a: (a in first, step(a)), reverse=True))
+        last = order[-1]
+        if last.extent.is_const and last.extent.attr <= SHORT_LOOP:
+            self.kinds[last.name] = Kind.UNROLL
+        return order
+
+    def _short(self, st: Stage, roles: Roles) -> bool:
+        """Whether few terms share a value of the left factor's guards, so that testing them would
+        take longer than the sum.
+        """
+        guarded = both(*_left_guards(st, roles)).axes
+        return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
 
     def _write(
         self,

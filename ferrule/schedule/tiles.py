@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, fconst, substitute
+from ferrule.ir.expr import (
+    ONE,
+    ZERO,
+    Buf,
+    Expr,
+    axis,
+    call,
+    const,
+    fconst,
+    le,
+    select,
+    substitute,
+)
 from ferrule.ir.kernel import Item, Prefetch, Scope
-from ferrule.ir.simplify import simplify
+from ferrule.ir.simplify import coefficient, simplify
 from ferrule.ir.size import estimate
 
 
@@ -34,10 +46,20 @@ class Rows:
     guard: Expr
 
 
+@dataclass(frozen=True)
+class Split:
+    """The terms of tiles that need no guard (a convolution's, away from the borders): `term` holds
+    where `inside` does.
+    """
+
+    inside: Expr
+    term: Expr
+
+
 @dataclass
 class Tile:
-    """One tile of a contraction: its accumulators over the `wide` axes, its columns, and the terms
-    of its sum.
+    """One tile of a contraction: its accumulators over the `wide` axes, its columns, the terms of
+    its sum, and what these are where no guard is needed, if tiles are told apart.
     """
 
     st: Stage
@@ -47,6 +69,7 @@ class Tile:
     inside: Expr
     term: Expr
     where: Expr | None
+    split: Split | None = None
 
     def items(
         self,
@@ -62,21 +85,34 @@ class Tile:
         first = Stage(
             self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
         )
-        where = None if self.where is None else simplify(substitute(self.where, split))
-        body: tuple[Item, ...] = (
-            *hints,
-            Stage(
-                self.st.name,
-                ((self.acc, self.wide),),
-                Compute(self.wide, (simplify(substitute(self.term, split)),)),
-                sum_of(self.st),
-                where,
-                update=True,
-            ),
+        if self.split is None or split:
+            return (first, *self._loops(self.term, k, split, hints))
+        name = self.st.name
+        inside = axis(name + "_inside", select(self.split.inside, ONE, ZERO))
+        border = axis(name + "_border", select(self.split.inside, ZERO, ONE))
+        return (
+            first,
+            Scope(inside, self._loops(self.split.term, k, split, hints)),
+            Scope(border, self._loops(self.term, k, split, ())),
         )
+
+    def _loops(
+        self,
+        term: Expr,
+        k: tuple[Expr, ...],
+        split: dict[Expr, Expr],
+        hints: tuple[Prefetch, ...],
+    ) -> tuple[Item, ...]:
+        """Add the terms to the accumulators over the loops `k`."""
+        where = None if self.where is None else simplify(substitute(self.where, split))
+        value = simplify(substitute(term, split))
+        target = ((self.acc, self.wide),)
+        compute, monoid = Compute(self.wide, (value,)), sum_of(self.st)
+        add = Stage(self.st.name, target, compute, monoid, where, update=True)
+        body: tuple[Item, ...] = (*hints, add)
         for a in reversed(k):
             body = (Scope(a, body),)
-        return (first, *body)
+        return body
 
 
 def ahead(
@@ -94,6 +130,24 @@ def ahead(
     width = panel.attr.shape[-1]
     place = simplify(skip + ((row * depth + step) * width) // rows)
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
+
+
+def everywhere(guards: tuple[Expr, ...], k: tuple[Expr, ...]) -> tuple[Expr, ...] | None:
+    """Conditions that hold where the comparisons `guards` do for all points of `k`; None where that
+    can't be told.
+    """
+    out: list[Expr] = []
+    for g in guards:
+        if g.op not in ("lt", "le"):
+            return None
+        least = g.args[1] - g.args[0]
+        for a in k:
+            step = coefficient(least, a)
+            if step is None or not step.is_const:
+                return None
+            least = substitute(least, {a: ZERO if step.attr >= 0 else a.extent - 1})
+        out.append(simplify(le(ONE if g.op == "lt" else ZERO, least)))
+    return tuple(out)
 
 
 @dataclass(frozen=True)

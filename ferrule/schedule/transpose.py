@@ -2,8 +2,8 @@
 
     for (.., a_t, c_t):                       the grid: tiles of both axes
         for c_o, a_o:                         squares of W x W
-            tile[l, u] = x[.., a*W + l, .., c*W + u]      rows: vectors along c, as the source lies
-            y[.., c*W + u, .., a*W + l] = tile[l, u]      columns: vectors along a, as the target lies
+            tile[l, u] = x[.., a*W + l, .., c*W + u]    rows: vectors along c, as the source lies
+            y[.., c*W + u, .., a*W + l] = tile[l, u]    columns: vectors along a, as the target does
 
 The square stays in registers and is read across by shuffles. What is left at the edges is done
 element by element.
@@ -54,7 +54,7 @@ def _copies(st: Stage) -> bool:
 
 
 def transpose(kernel: Kernel, a: Expr, c: Expr, width: int, prefix: str) -> Kernel:
-    """`kernel`, whose one stage has the axes `a` of its target and `c` of its source, by squares."""
+    """`kernel`, whose stage has the axes `a` of its target and `c` of its source, by squares."""
     (st,) = stages(kernel.body)
     value = st.compute.values[0]
     rows, across = axis(prefix + "r", width), axis(prefix + "x", width)
