@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Reduce, Stage, substitute_stage
-from ferrule.ir.expr import Buf, Expr, axis, loads, walk
+from ferrule.ir.expr import ONE, Buf, Expr, axis, loads, walk
 from ferrule.ir.simplify import equal, simplify
 
 
@@ -34,6 +35,30 @@ def contraction(st: Stage) -> Roles | None:
     """The roles of a contracting stage, None for any other. The left factor is the one with the m
     axes.
     """
+    roles = _product(st)
+    if roles is None or not (roles.m or roles.n) or (roles.batch and not (roles.m and roles.n)):
+        return None
+    return roles
+
+
+def depthwise(st: Stage) -> Roles | None:
+    """The roles of a stage that sums products over few terms for each point of a batch axis that
+    lies innermost in the left factor and in the result (a depthwise convolution's channels,
+    channels-last), None for any other. That axis is its n, though both factors have it.
+    """
+    roles = _product(st)
+    if roles is None or bool(roles.m) == bool(roles.n):
+        return None
+    roles = roles if roles.m else roles.swapped()
+    whole = [(ld.attr, ld.args) for ld in loads(roles.left)] + list(st.targets)
+    lanes = [a for a in roles.batch if all(stride(b, idx, a) is ONE for b, idx in whole)]
+    if len(lanes) != 1:
+        return None
+    return replace(roles, batch=tuple(a for a in roles.batch if a not in lanes), n=tuple(lanes))
+
+
+def _product(st: Stage) -> Roles | None:
+    """The roles of a stage that sums products, whichever there are."""
     c = st.compute
     if (
         not isinstance(c.fold, Reduce)
@@ -54,7 +79,7 @@ def contraction(st: Stage) -> Roles | None:
     batch = tuple(a for a in c.axes if a in left.axes and a in right.axes)
     m = tuple(a for a in c.axes if a in left.axes and a not in right.axes)
     n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
-    if len(batch) + len(m) + len(n) != len(c.axes) or not (m or n) or (batch and not (m and n)):
+    if len(batch) + len(m) + len(n) != len(c.axes):
         return None
     return Roles(left, right, batch, m, n, k)
 

@@ -15,13 +15,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.base.target import Target
-from ferrule.ir.expr import Expr
+from ferrule.ir.expr import Expr, product
+from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 
 DEPTH = 768  # a panel of B this deep stays close to L1
 BLOCK_ROWS = 128
 BLOCK_BYTES = 1 << 18  # of A stay in L2
 BLOCK_PANELS = 4  # share a part of a block of A that is larger than that
+ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,9 @@ class Blocking:
 
     One register block is `rows` of A by `vectors` vectors of columns of B; `depth` terms of the sum
     are taken at once; `block_rows` rows of A, at least one register block, pass by a panel of B;
-    `panels` of B pass by a part of A before the next part does.
+    `panels` of B pass by a part of A before the next part does. The rows of a `straight` register
+    block run along the innermost of several m axes (a convolution's columns) and end where it does,
+    so that they are at equal distances; else they run on across all of them.
     """
 
     rows: int
@@ -38,19 +42,30 @@ class Blocking:
     depth: int = DEPTH
     block_rows: int = BLOCK_ROWS
     panels: int = 1
+    straight: bool = False
 
 
-def default_blocking(m: Expr, n: Expr, k: Expr, size: int, target: Target) -> Blocking:
-    """The blocking of an m x n x k contraction of elements of `size` bytes."""
-    rows, vectors = register_block(m, n, target.lanes(size), target)
+def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: Target) -> Blocking:
+    """The blocking of a contraction of elements of `size` bytes: `m` are the extents of its m axes,
+    `n` and `k` the numbers of columns and of terms.
+    """
+    width, whole = target.lanes(size), simplify(product(list(m)))
+    rows, vectors, work = register_block(whole, n, width, target)
+    straight = False
+    if len(m) > 1 and m[-1].is_const:
+        short = register_block(m[-1], n, width, target)
+        several = estimate(product(list(m[:-1])))
+        if several * short[2] <= work * (1 + ROW_WORK / estimate(k)):
+            rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
-    held = estimate(k) * min(block, estimate(m)) * size
-    return Blocking(rows, vectors, panels=BLOCK_PANELS if held > BLOCK_BYTES else 1)
+    held = estimate(k) * min(block, estimate(whole)) * size
+    panels = BLOCK_PANELS if held > BLOCK_BYTES else 1
+    return Blocking(rows, vectors, panels=panels, straight=straight)
 
 
-def register_block(m: Expr, n: Expr, width: int, target: Target) -> tuple[int, int]:
-    """Rows and vectors of `width` lanes: the block that fits the registers with the least work at
-    the edges of an m x n result.
+def register_block(m: Expr, n: Expr, width: int, target: Target) -> tuple[int, int, float]:
+    """Rows, vectors of `width` lanes and the time for each term of an m x n result, in products of
+    vectors: the block that fits the registers with the least work at the edges.
     """
     rows, columns = estimate(m), estimate(n)
     choices = register_blocks(target)
@@ -63,8 +78,9 @@ def register_block(m: Expr, n: Expr, width: int, target: Target) -> tuple[int, i
         across = -(-columns // (v * width)) if n.is_const else columns / (v * width)
         return down * across * (r * v + 0.15 * (r + v * 2) + 1.5)
 
-    down, across = min(choices, key=work)
-    return down, min(across, -(-n.attr // width)) if n.is_const else across
+    best = min(choices, key=work)
+    across = min(best[1], -(-n.attr // width)) if n.is_const else best[1]
+    return best[0], across, work(best)
 
 
 def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Reduce, Stage, map_stage, substitute_stage
-from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
+from ferrule.ir.contraction import Roles, contraction, depthwise, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
     Buf,
@@ -123,13 +123,26 @@ def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
         return None
     mentioned = frozenset().union(*(v.axes for v in st.compute.values))
     grid = tuple(g for g in kernel.grid if g in mentioned)
-    return contraction(replace(st, compute=replace(st.compute, axes=(*grid, *st.compute.axes))))
+    whole = replace(st, compute=replace(st.compute, axes=(*grid, *st.compute.axes)))
+    return contraction(whole) or _stencil(kernel, whole)
+
+
+def _stencil(kernel: Kernel, st: Stage) -> Roles | None:
+    """The roles of a kernel's one fold, where it is depthwise in what the kernel writes."""
+    body = list(stages(kernel.body))
+    if st.compute.axes != tuple(g for g in kernel.grid if g in st.compute.axes):
+        return None
+    if any(s.compute.fold is not None or s.compute.axes for s in body[1:]):
+        return None
+    return depthwise(replace(st, targets=body[-1].targets))
 
 
 def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
     """The roles with the better side along the lanes: packed once, of unit stride in the result,
     readable in place.
     """
+    if set(roles.n) & roles.left.axes:
+        return roles  # depthwise: the sides differ
     local = set(st.compute.axes)
 
     def rating(r: Roles) -> int:
@@ -183,26 +196,23 @@ class _Builder:
 
     def default(self) -> Blocking:
         roles = self.roles
-        m, n, k = (
-            simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n, roles.k)
-        )
-        return default_blocking(m, n, k, self.size, self.target)
+        n, k = (simplify(product([a.extent for a in axes])) for axes in (roles.n, roles.k))
+        return default_blocking(tuple(a.extent for a in roles.m), n, k, self.size, self.target)
 
     def build(self, blocking: Blocking | None) -> Scheduled:
         body, roles, block = self.body, self.roles, blocking or self.default()
-        m, n = (simplify(product([a.extent for a in axes])) for axes in (roles.m, roles.n))
-        tiles = simplify((m + (block.rows - 1)) // block.rows)
+        n = simplify(product([a.extent for a in roles.n]))
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
-            outer = axis("mo", tiles)
-            items = self._panel(body, self._rows(roles, outer, m, block.rows), block)
+            outer = axis("mo", self._tiles(block))
+            items = self._panel(body, self._rows(outer, block), block)
             grid = (*roles.batch, outer)
         else:
             columns = axis(
                 "no",
                 simplify((n + (block.vectors * self.width - 1)) // (block.vectors * self.width)),
             )
-            grid, items = self._blocks(body, roles, m, tiles, block, columns)
+            grid, items = self._blocks(body, roles, block, columns)
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
         scratch = tuple(b for b in self.scratch if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
@@ -212,20 +222,19 @@ class _Builder:
         self,
         body: list[Stage],
         roles: Roles,
-        m: Expr,
-        tiles: Expr,
         block: Blocking,
         columns: Expr,
     ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
         """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is
         deep.
         """
+        tiles = self._tiles(block)
         per = min(max(1, block.block_rows // block.rows), max(1, estimate(tiles)))
         if tiles.is_const and tiles.attr:
             per = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
-        rows = self._rows(roles, simplify(whole * per + row), m, block.rows)
+        rows = self._rows(simplify(whole * per + row), block)
         steps = parts(self._k_order(body[0], roles), block.depth)
         if not steps.outer or (not tiles.is_const and per == 1):
             tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
@@ -270,8 +279,11 @@ class _Builder:
         or that of the next of several panels.
         """
         packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
-        if rows == 1 or len(packed) != 1:
+        depth = estimate(product([a.extent for a in inner]))
+        if rows == 1 or len(packed) != 1 or depth < SHORT_RUN:
             return ()
+        if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
+            return ()  # a single panel
         load = substitute(packed[0], split)
         width = load.attr.shape[-1]
         skip = simplify(product([a.extent for a in inner]) * width)
@@ -286,17 +298,33 @@ class _Builder:
         columns = flat(roles.n, tile.n)
         return self._write(body[0], body[1:], rows, columns, tile.wide, tile.acc, tile.inside)
 
-    def _rows(self, roles: Roles, tile: Expr, m: Expr, count: int) -> Rows:
-        """The `count` rows of the tile with number `tile`."""
-        r = axis("r", count)
+    def _run(self, block: Blocking) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
+        """The m axes that the rows of a tile run along, and those outside them."""
+        m = self.roles.m
+        return (m[-1:], m[:-1]) if block.straight else (m, ())
+
+    def _tiles(self, block: Blocking) -> Expr:
+        """The number of tiles of rows."""
+        along, around = self._run(block)
+        length = product([a.extent for a in along])
+        few = (length + (block.rows - 1)) // block.rows
+        return simplify(product([a.extent for a in around]) * few)
+
+    def _rows(self, tile: Expr, block: Blocking) -> Rows:
+        """The rows of the tile with number `tile`."""
+        along, around = self._run(block)
+        r = axis("r", block.rows)
         self.kinds["r"] = Kind.UNROLL
-        index = simplify(tile * count + r)
-        inside = lt(index, m)
+        length = simplify(product([a.extent for a in along]))
+        few = simplify((length + (block.rows - 1)) // block.rows)
+        outer = flat(around, simplify(tile // few)) if around else {}
+        index = simplify((tile % few if around else tile) * block.rows + r)
+        inside = simplify(lt(index, length))
         if prove(inside):
-            exact = flat(roles.m, index)
+            exact = outer | flat(along, index)
             return Rows(r, exact, exact, both())
-        clamped = simplify(call("min", index, m - 1))
-        return Rows(r, flat(roles.m, clamped), flat(roles.m, index), inside)
+        clamped = simplify(call("min", index, length - 1))
+        return Rows(r, outer | flat(along, clamped), outer | flat(along, index), inside)
 
     # ---- one contraction -------------------------------------------------------------------------
 
@@ -352,7 +380,9 @@ class _Builder:
         rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
         place = rows.clamped | flat(roles.n, n)
         where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
-        left = simplify(substitute(roles.left, rows.clamped))
+        left = simplify(substitute(roles.left, rows.clamped | flat(roles.n, n)))
+        if set(roles.n) & roles.left.axes and not prove(inside):
+            left = select(inside, left, fconst(0.0, left.dtype))
         guard = simplify(substitute(both(*_left_guards(st, roles)), rows.clamped))
         if guard is both():
             return Tile(st, wide, acc, n, inside, call("mul", left, right), where)
@@ -362,6 +392,9 @@ class _Builder:
 
     def _split(self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr) -> Split | None:
         """Tiles told apart by whether `guard` holds for all their rows and all points of `k`."""
+        straight = everywhere(conjuncts(guard), (*k, rows.axis))
+        if straight is not None:
+            return Split(both(*dict.fromkeys(straight)), term)
         each = everywhere(conjuncts(guard), k)
         if each is None:
             return None

@@ -123,6 +123,7 @@ def ahead(
 
     `panel` is the load of the panel's element in the first column, `inner` the part's axes.
     """
+    rows = 1 << (rows.bit_length() - 1)  # a shift in each step instead of a division
     start = substitute(panel, dict.fromkeys(inner, ZERO))
     step, depth = ZERO, ONE
     for a in reversed(inner):

@@ -22,16 +22,16 @@ from tests.systems import linear
 def test_a_register_block_fits_the_registers(target, sizes):
     machine = named(target)
     m, n = (const(s) for s in sizes)
-    block = default_blocking(m, n, const(64), 4, machine)
+    block = default_blocking((m,), n, const(64), 4, machine)
     assert block.rows * block.vectors + 2 <= machine.registers
     assert (block.vectors - 1) * machine.lanes(4) < sizes[1]
 
 
 def test_unknown_columns_take_vectors_that_divide_most_sizes():
     machine = named("avx2")
-    odd = default_blocking(const(128), const(24), const(64), 4, machine)
+    odd = default_blocking((const(128),), const(24), const(64), 4, machine)
     assert odd.vectors == 3
-    assert default_blocking(const(128), dim("n"), const(64), 4, machine).vectors in (1, 2, 4)
+    assert default_blocking((const(128),), dim("n"), const(64), 4, machine).vectors in (1, 2, 4)
     assert any(vectors == 3 for _, vectors in register_blocks(machine))
 
 
