@@ -50,12 +50,13 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     `n` and `k` the numbers of columns and of terms.
     """
     width, whole = target.lanes(size), simplify(product(list(m)))
+    uneven = 1 + ROW_WORK / max(1, estimate(k))
     rows, vectors, work = register_block(whole, n, width, target)
     straight = False
     if len(m) > 1 and m[-1].is_const:
-        short = register_block(m[-1], n, width, target)
-        several = estimate(product(list(m[:-1])))
-        if several * short[2] <= work * (1 + ROW_WORK / estimate(k)):
+        several = max(1, estimate(product(list(m[:-1]))))
+        short = register_block(m[-1], n, width, target, uneven)
+        if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
     held = estimate(k) * min(block, estimate(whole)) * size
@@ -63,9 +64,12 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     return Blocking(rows, vectors, panels=panels, straight=straight)
 
 
-def register_block(m: Expr, n: Expr, width: int, target: Target) -> tuple[int, int, float]:
+def register_block(
+    m: Expr, n: Expr, width: int, target: Target, uneven: float = 1.0
+) -> tuple[int, int, float]:
     """Rows, vectors of `width` lanes and the time for each term of an m x n result, in products of
-    vectors: the block that fits the registers with the least work at the edges.
+    vectors: the block that fits the registers with the least work at the edges. Rows that do not
+    divide m take `uneven` times as long.
     """
     rows, columns = estimate(m), estimate(n)
     choices = register_blocks(target)
@@ -76,7 +80,8 @@ def register_block(m: Expr, n: Expr, width: int, target: Target) -> tuple[int, i
         r, v = c
         down = -(-rows // r) if m.is_const else rows / r  # an estimate has no edge to fit
         across = -(-columns // (v * width)) if n.is_const else columns / (v * width)
-        return down * across * (r * v + 0.15 * (r + v * 2) + 1.5)
+        time = down * across * (r * v + 0.15 * (r + v * 2) + 1.5)
+        return time * uneven if m.is_const and rows % r else time
 
     best = min(choices, key=work)
     across = min(best[1], -(-n.attr // width)) if n.is_const else best[1]
@@ -88,5 +93,5 @@ def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:
     if target.registers >= 32:
         return ((14, 2), (8, 3), (6, 4), (4, 6), (2, 8), (1, 8))
     if target.has_fma:
-        return ((4, 3), (6, 2), (3, 4), (2, 5), (1, 8))
+        return ((4, 3), (6, 2), (3, 4), (2, 5), (4, 2), (1, 8))
     return ((4, 2), (3, 3), (2, 4), (1, 8))

@@ -384,23 +384,31 @@ class _Builder:
         if set(roles.n) & roles.left.axes and not prove(inside):
             left = select(inside, left, fconst(0.0, left.dtype))
         guard = simplify(substitute(both(*_left_guards(st, roles)), rows.clamped))
+        free = call("mul", left, right)
         if guard is both():
-            return Tile(st, wide, acc, n, inside, call("mul", left, right), where)
-        term = call("mul", select(guard, left, fconst(0.0, left.dtype)), right)
-        split = self._split(guard, k, rows, call("mul", left, right)) if short else None
-        return Tile(st, wide, acc, n, inside, term, where, split)
+            return Tile(st, wide, acc, n, inside, free, where)
+        each = both(*(c for c in conjuncts(guard) if rows.axis in c.axes))
+        if each is not both():
+            left = select(each, left, fconst(0.0, left.dtype))
+        whole = both(*(c for c in conjuncts(guard) if rows.axis not in c.axes))
+        split = self._split(guard, k, rows, free, where) if short else None
+        where = both(*conjuncts(where), *conjuncts(whole))
+        where = None if where is both() else where
+        return Tile(st, wide, acc, n, inside, call("mul", left, right), where, split)
 
-    def _split(self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr) -> Split | None:
+    def _split(
+        self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr, where: Expr | None
+    ) -> Split | None:
         """Tiles told apart by whether `guard` holds for all their rows and all points of `k`."""
         straight = everywhere(conjuncts(guard), (*k, rows.axis))
         if straight is not None:
-            return Split(both(*dict.fromkeys(straight)), term)
+            return Split(both(*dict.fromkeys(straight)), term, where)
         each = everywhere(conjuncts(guard), k)
         if each is None:
             return None
         points = [const(r) for r in range(rows.axis.extent.attr)]
         inside = [simplify(substitute(c, {rows.axis: r})) for c in each for r in points]
-        return Split(both(*dict.fromkeys(inside)), term)
+        return Split(both(*dict.fromkeys(inside)), term, where)
 
     def _right(
         self,

@@ -48,12 +48,13 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """The terms of tiles that need no guard (a convolution's, away from the borders): `term` holds
-    where `inside` does.
+    """The terms of tiles that need no guard of the left factor (a convolution's, away from the
+    borders), which are those where `inside` holds.
     """
 
     inside: Expr
     term: Expr
+    where: Expr | None
 
 
 @dataclass
@@ -86,25 +87,26 @@ class Tile:
             self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
         )
         if self.split is None or split:
-            return (first, *self._loops(self.term, k, split, hints))
+            return (first, *self._loops(self.term, self.where, k, split, hints))
         name = self.st.name
         inside = axis(name + "_inside", select(self.split.inside, ONE, ZERO))
         border = axis(name + "_border", select(self.split.inside, ZERO, ONE))
         return (
             first,
-            Scope(inside, self._loops(self.split.term, k, split, hints)),
-            Scope(border, self._loops(self.term, k, split, ())),
+            Scope(inside, self._loops(self.split.term, self.split.where, k, split, hints)),
+            Scope(border, self._loops(self.term, self.where, k, split, ())),
         )
 
     def _loops(
         self,
         term: Expr,
+        where: Expr | None,
         k: tuple[Expr, ...],
         split: dict[Expr, Expr],
         hints: tuple[Prefetch, ...],
     ) -> tuple[Item, ...]:
         """Add the terms to the accumulators over the loops `k`."""
-        where = None if self.where is None else simplify(substitute(self.where, split))
+        where = None if where is None else simplify(substitute(where, split))
         value = simplify(substitute(term, split))
         target = ((self.acc, self.wide),)
         compute, monoid = Compute(self.wide, (value,)), sum_of(self.st)
