@@ -136,6 +136,8 @@ def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str |
         return "one depends on parameters alone"
     if any(m.update for m in g.members):
         return "it updates a buffer in place"
+    if any(_turns(m) for m in (*g.members, st)):
+        return "a copy to another order goes by squares"
     sibling = g not in producers
     matched = _match_siblings(g, st) if sibling else _match(g, st)
     if matched is None:
@@ -272,6 +274,13 @@ def _contraction_rules(
     if dropped & (set(first.m) | set(first.batch)):
         return "it reads other rows of the contraction"
     return None
+
+
+def _turns(st: Stage) -> bool:
+    """Whether a stage only copies a buffer to another order with another dimension innermost."""
+    value, (target, idx) = st.compute.values[0], st.targets[0]
+    copies = st.is_pointwise and value.op == "load" and value.args == idx
+    return copies and value.attr.order[-1:] != target.order[-1:]
 
 
 def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:

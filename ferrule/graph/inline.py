@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
-from ferrule.ir.contraction import contraction, simplify_stage
+from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle
 from ferrule.ir.cost import flops
 from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
 from ferrule.ir.size import estimate
@@ -112,8 +112,10 @@ class _Inliner:
         value = st.compute.values[0]
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
-        if buf in self.constant and buf.layout is not None:
-            return False, "kept: a parameter laid out anew, once"
+        if value.op == "load" and any(_turned(u, buf, value) for u in users):
+            return False, "kept: laid out anew for a window over it"
+        if buf.layout is not None and len(users) == 1 and _copies_turned(users[0], buf):
+            return False, "kept: computed in this order, then copied to its output"
         if value.op == "load" and not any(i.op == "load" for a in value.args for i in loads(a)):
             return True, ""
         if not sources and work <= CHEAP_FLOPS:
@@ -142,6 +144,20 @@ class _Inliner:
                 f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times",
             )
         return False, f"kept: {work} flops, {len(users)} consumers"
+
+
+def _turned(user: Stage, buf: Buf, value: Expr) -> bool:
+    """Whether `buf` is a copy in another order that a convolution reads through a window."""
+    moved = buf.layout is not None and buf.order[-1] != value.attr.order[-1]
+    convolves = contraction(untangle(user)) or channels(untangle(user))
+    return moved and convolves is not None and _window(user, buf)
+
+
+def _copies_turned(st: Stage, buf: Buf) -> bool:
+    """Whether a stage only copies `buf` to a buffer with another dimension innermost."""
+    (value, *others), (target, idx) = st.compute.values, st.targets[0]
+    copies = not others and value.op == "load" and value.attr is buf and value.args == idx
+    return copies and inlinable(st) and target.order[-1] != buf.order[-1]
 
 
 def inlinable(st: Stage) -> bool:

@@ -3,63 +3,95 @@
 A contraction with a parameter on one side computes vectors of that side's columns (a convolution's
 output channels), so its result keeps that dimension innermost: convolutions come out channels-last
 with no transpose anywhere, since a layout changes where an element lies and no index. Other stages
-follow the layout of the largest buffer they read. Inputs and outputs of the program stay row-major.
+follow the layout of the largest buffer they read. Inputs and outputs of the program stay row-major:
+what is better computed in another order is copied to its output, and an input whose elements a
+convolution reads many times is copied to channels-last first.
 """
 
 from __future__ import annotations
 
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
-from ferrule.ir.contraction import contraction, operand_bufs, untangle
-from ferrule.ir.expr import Buf, Expr, axis, load, loads
+from ferrule.ir.contraction import channels, contraction, operand_bufs, untangle
+from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
+from ferrule.ir.size import estimate
+
+COPIED_CHANNELS = 16  # fewest channels of an input that a convolution wants innermost
+COPIED_REUSE = 200  # fewest products that an element of the input takes part in
+TURNED = 8  # fewest points along both innermost dimensions of an output that is copied
 
 
 def assign_layouts(system: System) -> System:
     """`system` with layouts given to its intermediate buffers."""
     fixed = {*system.inputs, *system.params, *system.outputs}
     constant = set(system.params)
+    rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
     for st in system.stages:
         if all(b in constant for b in st.reads):
             constant |= set(st.writes)
         for buf, idx in st.targets:
-            order = None if buf in fixed or buf in constant else _order(st, idx, constant, chosen)
-            if order is not None and order != tuple(range(len(idx))):
+            order = None if buf in constant or st.update else _order(st, idx, constant, chosen)
+            if order is None or order == tuple(range(len(idx))):
+                continue
+            if buf not in fixed:
                 chosen[buf] = Buf(buf.name, buf.shape, buf.dtype, buf.space, order)
+            elif _turns(buf, order) and buf not in rewritten:
+                chosen[buf] = Buf(f"{buf.name}_turned", buf.shape, buf.dtype, buf.space, order)
     if not chosen:
         return system
     stages: list[Stage] = []
     for st in system.stages:
-        copies, moved = _relaid(rename_bufs(st, chosen), set(system.params))
-        stages += [*copies, moved]
+        renamed = rename_bufs(st, chosen)
+        turned = _turned_input(renamed, set(system.inputs))
+        if turned is not None:
+            stages.append(_copy(*turned))
+            renamed = rename_bufs(renamed, dict((turned,)))
+        stages.append(renamed)
+        for buf, _ in st.targets:
+            if buf in chosen and buf in fixed:
+                stages.append(_copy(chosen[buf], buf))
     return System(system.name, system.inputs, system.params, tuple(stages), system.outputs)
 
 
-def _relaid(st: Stage, params: set[Buf]) -> tuple[list[Stage], Stage]:
-    """A folding stage that is no contraction (a depthwise convolution), reading copies of its
-    parameters in which the result's innermost dimension is innermost too; the copies are made once.
+def _copy(source: Buf, target: Buf) -> Stage:
+    axes = tuple(axis(f"{target.name}_{i}", s) for i, s in enumerate(source.shape))
+    return Stage(f"{target.name}_copy", ((target, axes),), Compute(axes, (load(source, *axes),)))
+
+
+def _turned_input(st: Stage, inputs: set[Buf]) -> tuple[Buf, Buf] | None:
+    """The input of the program that a convolution reads through a window, and a buffer for its copy
+    with the channels innermost; None where the copy would take longer than it saves.
     """
-    target, idx = st.targets[0]
-    if not st.is_reduction or target.layout is None or contraction(untangle(st)) is not None:
-        return [], st
-    lane = idx[target.order[-1]]
-    copies: list[Stage] = []
-    renamed: dict[Buf, Buf] = {}
-    for ld in (ld for e in st.exprs() for ld in loads(e)):
-        if (
-            ld.attr not in params
-            or ld.attr in renamed
-            or lane not in ld.args
-            or ld.args[-1] is lane
-        ):
-            continue
-        buf = ld.attr
-        at = ld.args.index(lane)
-        order = (*(d for d in range(len(ld.args)) if d != at), at)
-        copy = Buf(f"{buf.name}_{st.name}", buf.shape, buf.dtype, buf.space, order)
-        axes = tuple(axis(f"{copy.name}{i}", s) for i, s in enumerate(buf.shape))
-        copies.append(Stage(copy.name, ((copy, axes),), Compute(axes, (load(buf, *axes),))))
-        renamed[buf] = copy
-    return copies, rename_bufs(st, renamed)
+    st = untangle(st)
+    roles = contraction(st) or channels(st)
+    if roles is None:
+        return None
+    read = [ld for e in (roles.left, roles.right) for ld in loads(e) if ld.attr in inputs]
+    if len(read) != 1 or len(read[0].args) < 3:
+        return None
+    buf, args = read[0].attr, read[0].args
+    own = (
+        roles.n if set(roles.n) & roles.left.axes else ()
+    )  # depthwise: of its own channel
+    channel = [d for d, i in enumerate(args) if i in (own or roles.k)]
+    if len(channel) != 1 or channel[0] == len(args) - 1:
+        return None
+    taps = estimate(product([a.extent for a in roles.k if a is not args[channel[0]]]))
+    columns = () if own else roles.n if read[0] in loads(roles.left) else roles.m
+    reuse = taps * estimate(product([a.extent for a in columns]))
+    few = estimate(buf.shape[channel[0]]) < COPIED_CHANNELS
+    if taps == 1 or few or (reuse < COPIED_REUSE and not own):
+        return None
+    order = (*(d for d in range(len(args)) if d != channel[0]), channel[0])
+    return buf, Buf(f"{buf.name}_{st.name}", buf.shape, buf.dtype, buf.space, order)
+
+
+def _turns(buf: Buf, order: tuple[int, ...]) -> bool:
+    """Whether an output in this order has enough points along its innermost dimension and along the
+    one that is innermost in the program's order to be copied by squares.
+    """
+    inner = {order[-1], len(buf.shape) - 1}
+    return len(inner) == 2 and all(estimate(buf.shape[d]) >= TURNED for d in inner)
 
 
 def _order(
@@ -70,7 +102,7 @@ def _order(
         return None
     st = untangle(st)
     idx = st.targets[0][1]
-    roles = contraction(st)
+    roles = contraction(st) or channels(st)
     if roles is not None:
         sides = [
             n

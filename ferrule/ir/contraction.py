@@ -57,6 +57,17 @@ def depthwise(st: Stage) -> Roles | None:
     return replace(roles, batch=tuple(a for a in roles.batch if a not in lanes), n=tuple(lanes))
 
 
+def channels(st: Stage) -> Roles | None:
+    """The roles of a stage that is `depthwise` once its one batch axis lies innermost; that axis is
+    its n. None for any other.
+    """
+    roles = _product(st)
+    if roles is None or bool(roles.m) == bool(roles.n) or len(roles.batch) != 1:
+        return None
+    roles = roles if roles.m else roles.swapped()
+    return replace(roles, batch=(), n=roles.batch)
+
+
 def _product(st: Stage) -> Roles | None:
     """The roles of a stage that sums products, whichever there are."""
     c = st.compute
