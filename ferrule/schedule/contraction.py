@@ -61,6 +61,8 @@ from ferrule.schedule.tiles import (
     parts,
 )
 
+PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
+PACKED_STRIDE = 2 << 10  # bytes between rows of B, of which few have sets of L1 of their own
 SHORT_RUN = 32  # terms of a sum, too few for a guard around them
 SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
 
@@ -427,7 +429,7 @@ class _Builder:
         """
         bufs = operand_bufs(roles.right)
         once = bool(bufs) and set(bufs) <= self.constant
-        if not once and _in_place(roles.right, roles.n):
+        if not once and _in_place(roles.right, roles.n) and not self._worth_packing(roles):
             value = simplify(substitute(roles.right, {roles.n[0]: n}))
             zero = fconst(0.0, value.dtype)
             return value if prove(inside) else select(inside, value, zero), False
@@ -454,6 +456,15 @@ class _Builder:
         self.packings.append(Packing(packed, kernel, once and all(a.extent.is_const for a in axes)))
         self.packed[roles.right, guard, width] = packed
         return load(packed, *batch, panel, *k, within), True
+
+    def _worth_packing(self, roles: Roles) -> bool:
+        """Whether a right factor that could be read where it lies is better copied first: its rows
+        are so far apart that they evict each other, and enough rows of A pass by it.
+        """
+        rows = estimate(product([a.extent for a in self.roles.m]))
+        steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.right) for a in roles.k]
+        apart = max((estimate(s) for s in steps if s is not None), default=0) * self.size
+        return rows >= PACKED_ROWS and apart >= PACKED_STRIDE
 
     def _k_order(self, st: Stage, roles: Roles) -> tuple[Expr, ...]:
         """The folded axes, the one with the smallest step in the left factor last; those that the
