@@ -281,8 +281,9 @@ class _Builder:
         or that of the next of several panels.
         """
         packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
-        depth = estimate(product([a.extent for a in inner]))
-        if rows == 1 or len(packed) != 1 or depth < SHORT_RUN:
+        depth = simplify(product([a.extent for a in inner]))
+        brief = depth.is_const and depth.attr < SHORT_RUN
+        if rows == 1 or len(packed) != 1 or brief:
             return ()
         if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
             return ()  # a single panel

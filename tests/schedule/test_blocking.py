@@ -35,7 +35,7 @@ def test_unknown_columns_take_vectors_that_divide_most_sizes():
     assert any(vectors == 3 for _, vectors in register_blocks(machine))
 
 
-@pytest.mark.parametrize("k", [96, 1024, 1500])
+@pytest.mark.parametrize("k", [96, 1009, 1024, 1500])
 def test_hints_reach_every_line_of_the_next_part(k):
     scheduled, _ = run(begin(linear(64, 100, k), named("avx2")), steps("system", "scheduled"))
     kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
