@@ -27,7 +27,7 @@ capture or export), ferrule's kernels, and its largest error relative to eager's
 
 def markdown(report: Report) -> str:
     """The whole report."""
-    parts = ["# Benchmark", _machine(report)]
+    parts = ["# Benchmark", machine_text(report)]
     for threads in sorted({row.threads for row in report.rows}):
         rows = [row for row in report.rows if row.threads == threads]
         parts += [
@@ -56,7 +56,7 @@ def times(rows: Sequence[Row]) -> str:
         cells = [_milliseconds(row, peer) for peer in peers]
         ratios = [_ratio(baseline_median(row, b), row.median("ferrule")) for b in baselines]
         body.append([row.model, *cells, *ratios])
-    return _table(["model", *peers, *(f"{b} / ferrule" for b in baselines)], body)
+    return table(["model", *peers, *(f"{b} / ferrule" for b in baselines)], body)
 
 
 def compilation(rows: Sequence[Row]) -> str:
@@ -70,7 +70,7 @@ def compilation(rows: Sequence[Row]) -> str:
         kernels = str(ours.kernels) if ours and ours.kernels is not None else EMPTY
         error = f"{ours.error:.1e}" if ours and ours.error is not None else EMPTY
         body.append([row.model, *cells, kernels, error])
-    return _table(["model", *peers, "kernels", "error"], body)
+    return table(["model", *peers, "kernels", "error"], body)
 
 
 def overhead(rows: Sequence[Row]) -> str:
@@ -108,7 +108,7 @@ def compilations(found: Iterable[Compilation]) -> str:
         ]
         for c in found
     ]
-    return _table(["model", "peer", "compilation", "seconds", "own share", ""], body)
+    return table(["model", "peer", "compilation", "seconds", "own share", ""], body)
 
 
 def targets(found: Iterable[Outcome]) -> str:
@@ -125,10 +125,11 @@ def targets(found: Iterable[Outcome]) -> str:
         verdict = "reached" if o.reached else "open" if o.missing else "missed"
         goals = ", ".join(filter(None, goal))
         body.append([o.target.name, str(o.threads), goals, ratios, mean, verdict])
-    return _table(["target", "threads", "goal", "ratios", "geomean", ""], body)
+    return table(["target", "threads", "goal", "ratios", "geomean", ""], body)
 
 
-def _machine(report: Report) -> str:
+def machine_text(report: Report) -> str:
+    """The machine and the packages of a report."""
     machine = ", ".join(f"{name} {value}" for name, value in report.machine.items())
     packages = ", ".join(f"{name} {value}" for name, value in report.versions.items())
     return f"Machine: {machine}.\n\nPackages: {packages}."
@@ -165,6 +166,7 @@ def _compile_cell(result: Result | None) -> str:
     return f"{result.compile_seconds:.1f}{own}"
 
 
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
     lines = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

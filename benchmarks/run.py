@@ -29,34 +29,35 @@ from benchmarks.worker import Job
 USUAL_PEERS = ("eager", "inductor", "onnxruntime", "openvino", "ferrule")
 
 
-def measure_rows(job: Job) -> list[Row]:
-    """The rows of a job, in processes of their own: a crash costs the row it happens in."""
+def measure_rows(
+    job: Job, module: str, group: Callable[[str], str], show: Callable[[Row], str]
+) -> list[Row]:
+    """The rows of a job, in processes of their own that run `module`: a crash costs the row it
+    happens in, whose `group` is asked for by name. `show` tells of each row when it is there.
+    """
     rows: list[Row] = []
     while len(rows) < len(job.models):
         rest = replace(job, models=job.models[len(rows) :])
         with tempfile.TemporaryDirectory() as cache:
             try:
-                for line in lines_of("benchmarks.worker", rest.to_json(), job.threads, Path(cache)):
+                for line in lines_of(module, rest.to_json(), job.threads, Path(cache)):
                     rows.append(row_from(json.loads(line)))
-                    print(times(rows[-1:]), file=sys.stderr, flush=True)
+                    print(show(rows[-1]), file=sys.stderr, flush=True)
             except ChildProcessError as error:
                 if len(rows) < len(job.models):
-                    rows.append(_crashed(job, job.models[len(rows)], str(error)))
+                    name = job.models[len(rows)]
+                    lost = (Result("all peers", note=str(error)),)
+                    rows.append(Row(name, group(name), job.threads, 0.0, 0, lost))
     return rows
-
-
-def _crashed(job: Job, name: str, note: str) -> Row:
-    model = find(name)
-    results = (Result("all peers", note=note),)
-    return Row(name, model.group, job.threads, model.tolerance, 0, results)
 
 
 def run(options: argparse.Namespace) -> Report:
     """Measure what the command line asks for."""
     rows: list[Row] = []
     for threads in options.threads:
+        job = Job(options.only, options.peers, threads, options.seed, options.budget)
         rows += measure_rows(
-            Job(options.only, options.peers, threads, options.seed, options.budget)
+            job, "benchmarks.worker", lambda name: find(name).group, lambda row: times([row])
         )
     compilers = [p for p in ("ferrule", "inductor") if p in options.peers]
     wanted = options.compile_model in options.only
@@ -68,9 +69,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     everything = [m.name for m in (*MODELS, TINY)]
     parser = argparse.ArgumentParser(description="ferrule against its peers")
-    parser.add_argument("--only", type=_names(everything), default=tuple(everything))
-    parser.add_argument("--peers", type=_names(list(PEERS)), default=USUAL_PEERS)
-    parser.add_argument("--threads", type=_counts, default=(1, 2), help="such as 1,2")
+    parser.add_argument("--only", type=names(everything), default=tuple(everything))
+    parser.add_argument("--peers", type=names(list(PEERS)), default=USUAL_PEERS)
+    parser.add_argument("--threads", type=counts, default=(1, 2), help="such as 1,2")
     parser.add_argument("--budget", type=float, default=5.0, help="seconds of timing a row")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile-model", default="bert", help="for compile times, cold and warm")
@@ -78,20 +79,21 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _names(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+def names(choices: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
     """A parser of comma-separated names out of `choices`."""
 
     def parsed(text: str) -> tuple[str, ...]:
-        names = tuple(text.split(","))
-        unknown = [name for name in names if name not in choices]
+        given = tuple(text.split(","))
+        unknown = [name for name in given if name not in choices]
         if unknown:
             raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(choices)}")
-        return names
+        return given
 
     return parsed
 
 
-def _counts(text: str) -> tuple[int, ...]:
+def counts(text: str) -> tuple[int, ...]:
+    """Numbers of threads, such as 1,2."""
     return tuple(int(part) for part in text.split(","))
 
 
@@ -99,12 +101,16 @@ def main(arguments: Sequence[str]) -> None:
     """Run, print the report, and write it where asked."""
     options = parse(arguments)
     report = run(options)
-    text = markdown(report)
+    tell(markdown(report), report, options.out, "benchmark")
+
+
+def tell(text: str, report: Report, folder: Path | None, name: str) -> None:
+    """Print a report's text, and write it and its data as NAME.md and NAME.json where asked."""
     print(text)
-    if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        (options.out / "benchmark.md").write_text(text)
-        (options.out / "benchmark.json").write_text(json.dumps(to_json(report), indent=1))
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.md").write_text(text)
+        (folder / f"{name}.json").write_text(json.dumps(to_json(report), indent=1))
 
 
 if __name__ == "__main__":

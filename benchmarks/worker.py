@@ -15,7 +15,7 @@ import logging
 import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,19 +49,30 @@ def measure_row(job: Job, name: str, folder: Path) -> Row:
     ready: dict[str, Ready] = {}
     failed: dict[str, str] = {}
     for peer in peers_of(case, job.peers):
-        try:
-            ready[peer] = PEERS[peer](case)
-        except Unavailable as error:
-            failed[peer] = str(error)
-        except Exception as error:  # a peer's failure is a finding, and must not end the run
-            failed[peer] = f"{type(error).__name__}: {_first_line(error)}"
+        try_peer(peer, PEERS[peer], case, ready, failed)
     errors = {peer: case.relative_error(r.result()) for peer, r in ready.items()}
     timings = interleave({p: r.call for p, r in ready.items()}, job.budget)
-    results = [_result(p, ready[p], errors[p], timings[p]) for p in ready]
+    results = [result_of(p, ready[p], errors[p], timings[p]) for p in ready]
     results += [Result(peer, note=note) for peer, note in failed.items()]
     rounds = max((t.rounds for t in timings.values()), default=0)
     model = case.model
     return Row(model.name, model.group, job.threads, model.tolerance, rounds, tuple(results))
+
+
+def try_peer(
+    name: str,
+    peer: Callable[[Case], Ready],
+    case: Case,
+    ready: dict[str, Ready],
+    failed: dict[str, str],
+) -> None:
+    """Make the case ready by a peer, under `name`, or say in `failed` why it is not."""
+    try:
+        ready[name] = peer(case)
+    except Unavailable as error:
+        failed[name] = str(error)
+    except Exception as error:  # a peer's failure is a finding, and must not end the run
+        failed[name] = f"{type(error).__name__}: {_first_line(error)}"
 
 
 def peers_of(case: Case, chosen: Sequence[str]) -> list[str]:
@@ -74,7 +85,8 @@ def peers_of(case: Case, chosen: Sequence[str]) -> list[str]:
     return peers
 
 
-def _result(peer: str, ready: Ready, error: float, timing: Timing) -> Result:
+def result_of(peer: str, ready: Ready, error: float, timing: Timing) -> Result:
+    """What was found of one peer."""
     return Result(
         peer,
         timing.median,
@@ -101,18 +113,18 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
 
 
-def main(argument: str) -> None:
-    """Do the job that `argument` describes, rows to standard output."""
+def serve(argument: str, measure: Callable[[Job, str, Path], Row]) -> None:
+    """Do the job that `argument` describes, rows that `measure` finds to standard output."""
     fields = json.loads(argument)
     job = Job(**{**fields, "models": tuple(fields["models"]), "peers": tuple(fields["peers"])})
     torch.set_num_threads(job.threads)
     quiet()
     for name in job.models:
         with tempfile.TemporaryDirectory() as folder:
-            row = measure_row(job, name, Path(folder))
+            row = measure(job, name, Path(folder))
         print(json.dumps(to_json(row)), flush=True)
         gc.collect()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    serve(sys.argv[1], measure_row)

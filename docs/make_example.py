@@ -1,22 +1,26 @@
-"""Fills in the worked example of architecture.md: one program as text at every level.
+"""Fills in the worked examples of the documents: a program as text at every level.
 
     python docs/make_example.py            rewrites each block between two marks
 
-A block stands between `<!-- text: NAME -->` and `<!-- end -->`. NAME is one of `TEXTS`.
+A block stands between `<!-- text: NAME -->` and `<!-- end -->`. NAME is one of the document's texts
+in `EXAMPLES`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ferrule.base.target import named
+from ferrule.base.target import Target, named
+from ferrule.codegen.compile_ir import assembly
 from ferrule.compile import Pass, State, begin, run, steps, text_of
 from ferrule.ir.text import parse
+from ferrule.schedule.space import candidates, point_of
 
-DOCUMENT = Path(__file__).parent / "architecture.md"
-GRAPH = """\
+FOLDER = Path(__file__).parent
+NORM = """\
 graph norm {
   dim n 2..
   input x: f32[n, 256]
@@ -28,20 +32,53 @@ graph norm {
   return v1
 }
 """
+LINEAR = """\
+graph linear {
+  input x: f32[512, 1536]
+  param w: f32[1536, 1000]
+  param b: f32[1000]
+  v0: f32[512, 1000] = dot_general(x, w) {batch = ((), ()), contract = ((1,), (0,))}
+  v1: f32[512, 1000] = add(v0, b)
+  v2: f32[] = full() {dtype = f32, shape = (), value = 0.0}
+  v3: f32[512, 1000] = max(v1, v2)
+  return v3
+}
+"""
 WIDTH = 200
 
 
-def levels() -> dict[str, str]:
-    """The example after each pass, by the pass's name; `explain` too."""
-    found = {"graph": GRAPH}
+def machine() -> Target:
+    """A machine that does not depend on the one that this runs on."""
+    sizes = {"l1": 32 << 10, "l2": 512 << 10, "l3": 32 << 20, "cores": 2}
+    return replace(named("avx2"), cpu="x86-64-v3", features="", **sizes)
+
+
+def levels(graph: str) -> dict[str, str]:
+    """A graph after each pass, by the pass's name; `explain`, `space` and `assembly` too."""
+    found = {"graph": graph}
 
     def keep(p: Pass, s: State) -> None:
         found[p.name] = text_of(s)
         if s.program is not None:
             found["explain"] = "\n".join(s.program.explain)
+        if p.name == "schedule":
+            found["space"] = space(s)
 
-    run(begin(parse(GRAPH), named("avx2")), steps("graph", "llvm"), keep)
+    done, _ = run(begin(parse(graph), machine()), steps("graph", "llvm"), keep)
+    found["assembly"] = assembly(done.llvm, done.target)
     return found
+
+
+def space(s: State) -> str:
+    """The candidates of each contraction: how many, and the first."""
+    lines = []
+    for site in s.sites:
+        found = candidates(site.kernel, s.target, site.constant)
+        lines.append(f"{len(found)} candidates, the default one first:")
+        for b in found[:6]:
+            lines.append(", ".join(f"{name} {value}" for name, value in point_of(b).items()))
+        lines.append("..")
+    return "\n".join(lines)
 
 
 def whole(text: str) -> str:
@@ -75,36 +112,73 @@ def part(first: str, last: str) -> Callable[[str], str]:
     return cut
 
 
-TEXTS: dict[str, tuple[str, Callable[[str], str]]] = {
-    "graph": ("graph", whole),
-    "system": ("equations", without_declarations),
-    "inlined": ("inline", without_declarations),
-    "kernel": ("group", without_declarations),
-    "explain": ("explain", whole),
-    "scheduled": ("schedule", without_declarations),
-    "loops": ("math", part("  for v0o", "  store s1[]")),
-    "program": ("assemble", part("  main {", "  }")),
-    "llvm": ("emit", part("loop18:", "  br i1")),
-}  # fmt: skip
+def inner_loop(text: str) -> str:
+    """The loop of the assembly with the first fused multiply-add, without comments."""
+    lines = [line.partition("#")[0].rstrip().expandtabs(8) for line in text.splitlines()]
+    at = next(i for i, line in enumerate(lines) if "vfmadd" in line)
+    start = max(i for i in range(at) if lines[i].startswith(".L"))
+    end = next(i for i in range(at, len(lines)) if lines[i].lstrip().startswith("j"))
+    return "\n".join(line for line in lines[start : end + 1] if line)
+
+
+Texts = dict[str, tuple[str, Callable[[str], str]]]
+
+
+@dataclass(frozen=True)
+class Example:
+    """A document, its program, and the source and the cut of each of its texts."""
+
+    document: str
+    graph: str
+    texts: Texts
+
+
+EXAMPLES = (
+    Example("architecture.md", NORM, {
+        "graph": ("graph", whole),
+        "system": ("equations", without_declarations),
+        "inlined": ("inline", without_declarations),
+        "kernel": ("group", without_declarations),
+        "explain": ("explain", whole),
+        "scheduled": ("schedule", without_declarations),
+        "loops": ("math", part("  for v0o", "  store s1[]")),
+        "program": ("assemble", part("  main {", "  }")),
+        "llvm": ("emit", part("loop18:", "  br i1")),
+    }),
+    Example("contractions.md", LINEAR, {
+        "graph": ("graph", whole),
+        "kernel": ("group", without_declarations),
+        "scheduled": ("schedule", without_declarations),
+        "space": ("space", whole),
+        "assembly": ("assembly", inner_loop),
+    }),
+)  # fmt: skip
 
 
 def shortened(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
-def main() -> None:
-    """Rewrites the blocks of the document. Raises KeyError for a mark with an unknown name."""
-    made = levels()
+def fill(example: Example) -> None:
+    """Rewrites the blocks of a document. Raises KeyError for a mark with an unknown name."""
+    made = levels(example.graph)
 
     def block(match: re.Match[str]) -> str:
-        source, cut = TEXTS[match[1]]
+        source, cut = example.texts[match[1]]
         lines = "\n".join(map(shortened, cut(made[source]).strip("\n").splitlines()))
-        language = "llvm" if match[1] == "llvm" else "text"
+        language = {"llvm": "llvm", "assembly": "asm"}.get(match[1], "text")
         return f"<!-- text: {match[1]} -->\n```{language}\n{lines}\n```\n<!-- end -->"
 
-    text = DOCUMENT.read_text(encoding="utf-8")
+    path = FOLDER / example.document
+    text = path.read_text(encoding="utf-8")
     text = re.sub(r"<!-- text: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
-    DOCUMENT.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Rewrites every document."""
+    for example in EXAMPLES:
+        fill(example)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 from ferrule.base import config
 from ferrule.compile import compile_graph
 from ferrule.runtime.counters import count_fallback
+from ferrule.tuning import compiler
 
 
 def compile(
@@ -18,6 +19,7 @@ def compile(
     example_kwargs: Mapping[str, Any] | None = None,
     dynamic_shapes: Any = None,
     options: Mapping[str, Any] | None = None,
+    tune: Any = None,
 ) -> Any:
     """Compile a `torch.nn.Module`, an `ExportedProgram` or an ONNX model for inference.
 
@@ -27,13 +29,18 @@ def compile(
     called as the module; it has `explain()`, `kernels` and `compile_seconds`. Operators that
     ferrule lacks run in PyTorch, with a warning that names them.
 
+    `tune` measures schedules for the matrix products, convolutions and attention before compiling:
+    True, a number of trials for each operator, or `{"trials": .., "seconds": ..}`, the seconds for
+    all together. What is found is kept (`ferrule.tuning`), so that later compilations use it at
+    once. Ctrl-C ends the tuning early, and the compilation goes on with what was found.
+
     An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
     `InferenceSession`; what varies in size is stated in the model.
     """
     if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
         from ferrule.session import InferenceSession
 
-        return InferenceSession(module, options)
+        return InferenceSession(module, options, compile=compiler(tune))
     from ferrule.frontend.torch_module import compile_module
 
     with config.override(**(options or {})):
@@ -42,7 +49,7 @@ def compile(
             tuple(example_inputs),
             dict(example_kwargs or {}),
             dynamic_shapes,
-            compile_graph,
+            compiler(tune),
             count_fallback,
         )
 

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from ferrule.base import config, log
 from ferrule.base.compiled import Compiled
+from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError, InputError, VerifyError
 from ferrule.base.target import Target, current
 from ferrule.base.version import VERSION
@@ -38,7 +39,7 @@ from ferrule.ir.cost import kernel_ns
 from ferrule.ir.explain import describe
 from ferrule.ir.expr import Buf, Expr, dims
 from ferrule.ir.graph import Graph, requirements
-from ferrule.ir.kernel import Kernel, Launch, Scope
+from ferrule.ir.kernel import Kernel, Launch, Scope, stages
 from ferrule.ir.loop import Function, map_stmts
 from ferrule.ir.program import Call, Program, walk_runs
 from ferrule.ir.simplify import simplify
@@ -49,14 +50,19 @@ from ferrule.lower.loops import lower_kernel
 from ferrule.lower.math import lower_math
 from ferrule.lower.memory import total
 from ferrule.lower.program import Placement, assemble
-from ferrule.runtime import cache, counters
+from ferrule.runtime import cache, counters, pool
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
 from ferrule.schedule.blocking import Blocking
-from ferrule.schedule.contraction import schedulable, schedule_contraction
+from ferrule.schedule.contraction import schedule_contraction
+from ferrule.schedule.roles import schedulable
 from ferrule.schedule.rows import schedule_rows
+from ferrule.schedule.space import blocking_from
+from ferrule.tune import database
 
 PACK_NS_PER_ELEMENT = 1
+TUNED_VERSION = f"{VERSION}/1"
+"""Of the schedules: blockings that were tuned for another version are not used."""
 LEVELS = ("graph", "system", "kernels", "scheduled", "functions", "program", "llvm", "object")
 
 T = TypeVar("T")
@@ -69,6 +75,7 @@ class State:
     `constant` are the buffers that depend on parameters alone, `once` the kernels that do;
     `reasons` are the decisions taken so far. `key` ends the names of the exported functions.
     `blockings` are those of contractions whose `tuning_key` they name; others take their default.
+    `sites` are the contractions that were scheduled.
     """
 
     name: str
@@ -88,6 +95,19 @@ class State:
     object_code: bytes = b""
     reasons: tuple[str, ...] = ()
     blockings: Mapping[str, Blocking] = field(default_factory=dict)
+    sites: tuple[Site, ...] = ()
+
+
+@dataclass(frozen=True)
+class Site:
+    """A contraction of a program that `count` of its kernels are: canonical, with its buffers that
+    are `constant`; `key` is its tuning key.
+    """
+
+    key: str
+    kernel: Kernel
+    constant: frozenset[Buf]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -138,7 +158,12 @@ def _schedule(s: State) -> State:
         if unit is None:
             unit = units[formal, known] = _unit(formal, known, s, f"k{len(units)}")
         uses.append(Use(kernel, unit, actual))
-    return replace(s, units=tuple(units.values()), uses=tuple(uses))
+    sites = [
+        Site(tuning_key(kernel, known), kernel, known, sum(use.unit is unit for use in uses))
+        for (kernel, known), unit in units.items()
+        if schedulable(kernel, s.target)
+    ]
+    return replace(s, units=tuple(units.values()), uses=tuple(uses), sites=tuple(sites))
 
 
 def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
@@ -401,21 +426,27 @@ class CompiledGraph:
         return dict(self.compiled.meta["passes"])
 
 
-def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> CompiledGraph:
+def compile_graph(
+    graph: Graph,
+    options: Mapping[str, Any] | None = None,
+    blockings: Mapping[str, Blocking] | None = None,
+) -> CompiledGraph:
     """`graph` compiled for the current target, or taken from the cache, and loaded.
 
-    `options` are settings for this compilation. With the setting `verify` or `dump_dir` the cache
-    is not asked; with `verify` the first run is compared with the graph's meaning in NumPy. Raises
-    CompileError or UnsupportedError.
+    `options` are settings for this compilation; `blockings` are by tuning key, and those of the
+    tuning database where None. With the setting `verify` or `dump_dir` the cache is not asked; with
+    `verify` the first run is compared with the graph's meaning in NumPy. Raises CompileError or
+    UnsupportedError.
     """
     with config.override(**(options or {})):
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
         key = cache.digest(VERSION, _source_stamp(), target.key, repr(graph), _facts(graph))[:24]
+        chosen = tuned(target) if blockings is None else blockings
         looked_at = checked or config.get("dump_dir") is not None
-        compiled = None if looked_at else cache.get(key)
+        compiled = None if looked_at else _cached(key, chosen)
         if compiled is None:
-            compiled = cache.put(key, _compile(replace(begin(graph, target), key=key)))
+            compiled = _fresh(replace(begin(graph, target), key=key, blockings=chosen))
             counters.count("compilations")
         else:
             counters.count("cache_hits")
@@ -426,6 +457,48 @@ def compile_graph(graph: Graph, options: Mapping[str, Any] | None = None) -> Com
         log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
         log.log(2, lambda: "\n".join(compiled.meta["explain"]))
     return CompiledGraph(compiled, executable, Signature(compiled), seconds)
+
+
+def tuned(target: Target) -> Mapping[str, Blocking]:
+    """The blockings of the tuning database for `target` and the present number of threads, by
+    tuning key.
+    """
+    found = database.known(target.key, pool.get_num_threads(), TUNED_VERSION)
+    blockings = {key: blocking_from(record.point) for key, record in found.items()}
+    return {key: b for key, b in blockings.items() if b is not None}
+
+
+def _cached(key: str, blockings: Mapping[str, Blocking]) -> Compiled | None:
+    """The program of the cache whose contractions have just these blockings.
+
+    The entry under `key` tells which contractions the program has; where theirs differ, the program
+    lies under a key of its own.
+    """
+    first = cache.get(key)
+    if first is None:
+        return None
+    chosen = {k: _shown(blockings.get(k)) for k in first.meta["blockings"]}
+    return first if chosen == first.meta["blockings"] else cache.get(_variant(key, chosen))
+
+
+def _fresh(s: State) -> Compiled:
+    """The program of `s`, compiled and put into the cache; its functions' names end in the key
+    there.
+    """
+    first = cache.get(s.key)
+    if first is not None:
+        chosen = {k: _shown(s.blockings.get(k)) for k in first.meta["blockings"]}
+        if chosen != first.meta["blockings"]:
+            s = replace(s, key=_variant(s.key, chosen))
+    return cache.put(s.key, _compile(s))
+
+
+def _variant(key: str, chosen: Mapping[str, str]) -> str:
+    return cache.digest(key, *(f"{k} {v}" for k, v in sorted(chosen.items())))[:24]
+
+
+def _shown(blocking: Blocking | None) -> str:
+    return "default" if blocking is None else repr(blocking)
 
 
 def _facts(graph: Graph) -> str:
@@ -478,6 +551,41 @@ def _compile(s: State) -> Compiled:
         "kernels": kernels,
         "target": s.target.name,
         "passes": {name: round(t, 6) for name, t in seconds.items()},
+        "blockings": {site.key: _shown(s.blockings.get(site.key)) for site in done.sites},
     }
     facts = {} if s.graph is None else requirements(s.graph)
     return make_compiled(program, s.key, done.object_code, meta=meta, facts=facts)
+
+
+# ---- what the tuner calls ------------------------------------------------------------------------
+
+
+def sites_of(graph: Graph, target: Target) -> tuple[Site, ...]:
+    """The contractions of `graph`, each once. Raises CompileError and UnsupportedError."""
+    done, _ = run(begin(graph, target), steps("graph", "scheduled"))
+    return done.sites
+
+
+def compile_site(site: Site, target: Target, blocking: Blocking) -> tuple[Compiled, System]:
+    """A contraction alone, as a program with this blocking, and what its inputs, params and outputs
+    are: the kernel's buffers, and after the inputs each dim as a number. Raises CompileError.
+    """
+    kernel = site.kernel
+    body = tuple(stages(kernel.body))
+    written = {b for st in body for b in st.writes}
+    read = [b for b in kernel.globals if b not in written]
+    system = System(
+        "site",
+        (
+            *(b for b in read if b not in site.constant),
+            *(Buf(d.name, (), i64) for d in kernel.dims),
+        ),
+        tuple(b for b in read if b in site.constant),
+        body,
+        tuple(b for b in kernel.globals if b in written),
+    )
+    s = State(
+        "site", "kernels", target, cache.digest(site.key, repr(blocking))[:24], system=system,
+        constant=site.constant, kernels=(kernel,), blockings={site.key: blocking},
+    )  # fmt: skip
+    return _compile(s), system

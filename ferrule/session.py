@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ferrule.base import config
@@ -17,9 +18,11 @@ from ferrule.compile import compile_graph
 from ferrule.frontend import onnx_table
 from ferrule.frontend.onnx_load import load_model
 from ferrule.frontend.onnx_model import Model, Port, walk_ops
+from ferrule.frontend.onnx_place import CompileGraph, Engine
+from ferrule.frontend.onnx_ports import check_input, fixed_ports
 from ferrule.frontend.onnx_qdq import fuse
 from ferrule.frontend.onnx_rules import known
-from ferrule.frontend.onnx_run import Engine, Runner, check_input
+from ferrule.frontend.onnx_run import Runner
 from ferrule.runtime.arrays import NumpyCallable
 
 ENGINE = Engine(compile_graph, NumpyCallable)
@@ -29,10 +32,12 @@ class InferenceSession:
     """A model that is ready to run.
 
     `source` is a path, a file's bytes or an `onnx.ModelProto`; `options` are settings of ferrule;
-    `providers`, which ONNX Runtime asks for, has no meaning here.
+    `providers`, which ONNX Runtime asks for, has no meaning here; `compile` compiles its graphs.
     A model with symbolic dims is compiled once for all their values where its shapes follow from
-    its inputs'; else it is compiled for the shapes of a run, and that is kept. Raises ParseError
-    and InputError for malformed models, UnsupportedError for operators that ferrule lacks.
+    its inputs'; else it is compiled for the shapes of a run, and that is kept. `shapes` fixes
+    inputs' shapes, by name: the code is made for these sizes, and others are refused. Raises
+    ParseError and InputError for malformed models, UnsupportedError for operators that ferrule
+    lacks.
     """
 
     def __init__(
@@ -40,12 +45,18 @@ class InferenceSession:
         source: str | bytes | os.PathLike[str] | Any,
         options: Mapping[str, Any] | None = None,
         providers: Any = None,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        compile: CompileGraph = compile_graph,
     ) -> None:
         started = time.perf_counter()
+        engine = ENGINE if compile is compile_graph else Engine(compile, NumpyCallable)
         self._options = dict(options or {})
-        self.model: Model = read_model(source)
+        model = read_model(source)
+        inputs = fixed_ports(model.body.inputs, shapes or {})
+        self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
         with config.override(**self._options):
-            self._runner = Runner(fuse(self.model.body), ENGINE, ahead=True)
+            self._runner = Runner(fuse(self.model.body), engine, ahead=True)
         self._inputs = {p.name: p for p in self.model.body.inputs}
         self._outputs = [p.name for p in self.model.body.outputs]
         self.compile_seconds = time.perf_counter() - started

@@ -92,6 +92,20 @@ SETTINGS: tuple[Setting, ...] = (
         low=1,
     ),
     Setting(
+        name="tuning",
+        env="FERRULE_TUNING",
+        type=bool,
+        default=True,
+        doc="use the schedules of the tuning database",
+    ),
+    Setting(
+        name="tuning_db",
+        env="FERRULE_TUNING_DB",
+        type=str,
+        default=None,
+        doc="the tuning database; unset: tuning.sqlite in cache_dir",
+    ),
+    Setting(
         name="num_threads",
         env="FERRULE_NUM_THREADS",
         type=int,

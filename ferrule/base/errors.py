@@ -64,3 +64,7 @@ class RunIndexError(RunError, IndexError):
 
 class CacheError(FerruleError):
     """Stored bytes of a compiled program are damaged or of another version."""
+
+
+class TuningError(FerruleError):
+    """A tuning database cannot be read or written, or a schedule cannot be tuned."""

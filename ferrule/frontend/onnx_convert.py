@@ -55,9 +55,10 @@ class Stage:
     """A graph and what surrounds it.
 
     `inputs` are the names that the graph takes in order, `params` its parameters' arrays;
-    `outputs` the names of what it gives; `known` are results known without a run and `same`
-    results that are another value. `rest` are the nodes that wait, `pins` the run-time arrays
-    whose numbers the graph was built for, and `why` says why the first node waits.
+    `outputs` the names of what it gives; `known` are results known without a run, `sizes` those
+    among the outputs that follow from the dims (arrays of Exprs), and `same` results that are
+    another value. `rest` are the nodes that wait, `pins` the run-time arrays whose numbers the
+    graph was built for, and `why` says why the first node waits.
     """
 
     graph: Graph
@@ -65,6 +66,7 @@ class Stage:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     known: Mapping[str, Array]
+    sizes: Mapping[str, Array]
     same: Mapping[str, str]
     rest: tuple[Op, ...]
     pins: Mapping[str, Array]
@@ -78,14 +80,16 @@ def convert(
     constants: Mapping[str, Array],
     wanted: Iterable[str],
     peek: Mapping[str, Any] | None = None,
+    decided: Mapping[str, Array] | None = None,
 ) -> Stage:
     """A Stage of those of `nodes` that can be built from inputs of `types` and from `constants`.
 
     `wanted` are the results that somebody reads. `peek` are the arrays of this run, where there
     is one: a rule that must know a number takes it from there, and the stage holds for it alone.
-    Raises CompileError and UnsupportedError with the node.
+    `decided` are conditions of Ifs that hold in this run. Raises CompileError and UnsupportedError
+    with the node.
     """
-    c = Converter(name, types, constants, peek or {})
+    c = Converter(name, types, constants, peek or {}, decided or {})
     for op in nodes:
         c.node(op)
     return c.stage(wanted)
@@ -99,6 +103,7 @@ class Converter:
     types: Mapping[str, TensorType]
     constants: Mapping[str, Array]
     peek: Mapping[str, Any]
+    decided: Mapping[str, Array] = field(default_factory=dict)
     env: dict[str, Array | Value] = field(default_factory=dict)
     waiting: list[Op] = field(default_factory=list)
     why: str = ""
@@ -127,9 +132,11 @@ class Converter:
 
     def _branched(self, op: Op) -> bool:
         """Whether this is an If whose condition is known; the branch's nodes are converted then."""
-        if op.type != "If" or op.domain or not self._has(op.inputs[0]):
+        if op.type != "If" or op.domain:
             return False
-        condition = self._entry(op.inputs[0])
+        condition: Any = self.decided.get(op.inputs[0])
+        if condition is None and self._has(op.inputs[0]):
+            condition = self._entry(op.inputs[0])
         if not isinstance(condition, np.ndarray):
             return False
         body = op.attrs["then_branch" if condition.reshape(-1)[0] else "else_branch"]
@@ -212,7 +219,8 @@ class Converter:
             return fold_sizes(op, entries)
         by_host = rule_for(HOST, op.domain, op.type, op.version)
         plain = all(map(_plain, arrays))
-        if plain and sum(x.size for x in arrays) > FOLD_LIMIT:
+        large = by_host is not None and by_host.large
+        if plain and not large and sum(x.size for x in arrays) > FOLD_LIMIT:
             return None
         if by_host is not None and by_host.folds:
             try:
@@ -220,8 +228,9 @@ class Converter:
             except UnsupportedError:
                 return None
             several = found if isinstance(found, tuple) else (found,)
+            several = tuple(np.asarray(x) if isinstance(x, np.generic) else x for x in several)
             fits = all(isinstance(x, np.ndarray) and x.size <= FOLD_LIMIT for x in several)
-            return several if fits or not plain else None
+            return several if fits or large or not plain else None
         if by_host is None and rule is not None and rule.folds and plain and arrays:
             return self._interpreted(op, rule, entries)
         return None
@@ -299,12 +308,14 @@ class Converter:
         names = dict.fromkeys((*wanted, *(n for op in self.waiting for n in op.reads)))
         outputs: dict[str, Value] = {}
         known: dict[str, Array] = {}
+        symbolic: dict[str, Array] = {}
         same: dict[str, str] = {}
         for name in names:
             entry = self.env.get(name)
             if isinstance(entry, Value):
                 self._result(name, entry, outputs, known, same)
             elif entry is not None and _symbolic(entry):
+                symbolic[name] = entry
                 outputs[name] = self._value(entry)
             elif entry is not None:
                 known[name] = entry
@@ -313,7 +324,7 @@ class Converter:
         inputs = {id(v): n for n, v in self._inputs.items()}
         return Stage(
             graph, tuple(self._params), tuple(inputs[id(v)] for v in graph.inputs),
-            tuple(outputs), known, same, tuple(self.waiting), self._pins, self.why,
+            tuple(outputs), known, symbolic, same, tuple(self.waiting), self._pins, self.why,
         )  # fmt: skip
 
     def _result(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import InputError, UnsupportedError
-from ferrule.frontend.onnx_model import Array
+from ferrule.frontend.onnx_model import Array, constant_of
 from ferrule.frontend.onnx_table import Attributes, element_type, host
 
 Axes = Array | None
@@ -27,23 +27,10 @@ def _limited(count: float) -> None:
 
 @host("Constant")
 def _constant(a: Attributes) -> Array:
-    if a.has("value"):
-        value = a.get("value")
-        return np.asarray(value)
-    if a.has("sparse_value"):
-        return np.asarray(a.get("sparse_value"))
-    kinds = {
-        "value_float": np.float32,
-        "value_int": np.int64,
-        "value_string": object,
-        "value_floats": np.float32,
-        "value_ints": np.int64,
-        "value_strings": object,
-    }
-    for name, dtype in kinds.items():
-        if a.has(name):
-            return np.array(a.get(name), dtype)
-    raise UnsupportedError("a Constant has no value")
+    value = constant_of(a.op)
+    if value is None:
+        raise UnsupportedError("a Constant has no value")
+    return value
 
 
 @host("ConstantOfShape")

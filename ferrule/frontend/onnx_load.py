@@ -8,6 +8,7 @@ operators that are defined by a function body and by nothing else, are expanded 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -268,9 +269,11 @@ def _shape(t: Any) -> tuple[Size, ...] | None:
     out: list[Size] = []
     for d in t.shape.dim:
         which = d.WhichOneof("value")
-        if which == "dim_value" and d.dim_value < 0:
+        if which == "dim_value" and d.dim_value < -1:
             raise ParseError(f"this ONNX model has a tensor of negative size {d.dim_value}")
-        out.append(d.dim_value if which == "dim_value" else text(d.dim_param) or None)
+        known = which == "dim_value" and d.dim_value >= 0  # exporters write -1 for unknown sizes
+        name = text(d.dim_param)  # of unknown sizes too, some have one: "?"
+        out.append(d.dim_value if known else name if re.search(r"[^\W\d]", name) else None)
     return tuple(out)
 
 

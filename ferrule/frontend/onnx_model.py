@@ -102,6 +102,22 @@ class Model:
     producer: str = ""
 
 
+def constant_of(op: Op) -> Array | None:
+    """What a Constant node holds; None where it has no value."""
+    for name, dtype in _CONSTANTS.items():
+        if name in op.attrs:
+            value = op.attrs[name]
+            return np.asarray(value) if dtype is None else np.array(value, dtype)
+    return None
+
+
+_CONSTANTS: dict[str, Any] = {
+    "value": None, "sparse_value": None, "value_float": np.float32, "value_int": np.int64,
+    "value_string": object, "value_floats": np.float32, "value_ints": np.int64,
+    "value_strings": object,
+}  # fmt: skip
+
+
 def make_body(
     name: str,
     inputs: Iterable[Port],
@@ -110,15 +126,21 @@ def make_body(
     ops: Iterable[Op],
     outer: bool = False,
 ) -> Body:
-    """A Body with its ops in topological order.
+    """A Body with its ops in topological order, and what Constant nodes hold among its constants.
 
     Raises InputError for a value that is defined twice, that comes from nowhere (unless `outer`
     scopes may define it) and for a cycle.
     """
-    ports, given = tuple(inputs), tuple(ops)
+    ports, given, constants = tuple(inputs), [], dict(constants)
     defined = {p.name for p in ports} | set(constants)
     made: dict[str, Op] = {}
-    for op in given:
+    for op in ops:
+        held = constant_of(op) if op.type == "Constant" and not op.domain else None
+        if held is not None and op.outputs[0] not in defined and op.outputs[0] not in made:
+            constants[op.outputs[0]] = held
+            defined.add(op.outputs[0])
+            continue
+        given.append(op)
         for out in filter(None, op.outputs):
             if out in made or out in defined:
                 raise InputError(f"the model defines the value {out!r} twice: at {op.where}")
@@ -129,7 +151,7 @@ def make_body(
     if free and not outer:
         reader = next((op.where for op in given if set(op.reads) & set(free)), "an output")
         raise InputError(f"the model has no value called {free[0]!r}, which {reader} reads")
-    return Body(name, ports, results, constants, _ordered(given, made), free)
+    return Body(name, ports, results, constants, _ordered(tuple(given), made), free)
 
 
 def _ordered(ops: tuple[Op, ...], made: Mapping[str, Op]) -> tuple[Op, ...]:

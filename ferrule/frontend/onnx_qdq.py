@@ -41,11 +41,7 @@ class _Scope:
 
     def number(self, name: str) -> Array | None:
         """A value that is known."""
-        if name in self.constants:
-            return self.constants[name]
-        op = self.source(name, "Constant")
-        value = None if op is None else op.attrs.get("value")
-        return value if isinstance(value, np.ndarray) else None
+        return self.constants.get(name)
 
 
 def fuse(body: Body) -> Body:

@@ -13,6 +13,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.frontend.onnx_attention import INNER
 from ferrule.frontend.onnx_table import Context, onnx
 from ferrule.ir.graph import GraphBuilder, Value
 
@@ -166,6 +167,7 @@ def _run(
 # ---- the three layers ----------------------------------------------------------------------------
 
 
+@onnx("RNN", domain=INNER)
 @onnx("RNN")
 def _rnn(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
@@ -179,6 +181,7 @@ def _rnn(
     return y, end
 
 
+@onnx("GRU", domain=INNER)
 @onnx("GRU")
 def _gru(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
@@ -211,6 +214,7 @@ def _gru(
     return y, end
 
 
+@onnx("LSTM", domain=INNER)
 @onnx("LSTM")
 def _lstm(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,

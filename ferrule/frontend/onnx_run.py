@@ -2,9 +2,10 @@
 
 A Runner runs one Body. It converts as many nodes as it can to a graph, runs that, then the nodes
 that only the host can run (control flow, results whose size depends on data, strings), and goes on
-with the rest, now that their operands are there. What it compiled is kept, by the shapes that it
-was compiled for and by the numbers that it looked at, so that a second run decides nothing again.
-A model without such nodes is one program with symbolic dims, compiled before the first run.
+with the rest, now that their operands are there (`onnx_place`). What it compiled is kept, by the
+shapes that it was compiled for and by the numbers that it looked at, so that a second run decides
+nothing again. What follows from the declared inputs, whatever their sizes, is compiled before the
+first run, with symbolic dims.
 """
 
 from __future__ import annotations
@@ -17,79 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.errors import FerruleError, InputError, InputTypeError, UnsupportedError
-from ferrule.frontend.onnx_convert import Stage, convert, guarded, storage
-from ferrule.frontend.onnx_model import Array, Body, Op, Port
-from ferrule.frontend.onnx_table import (
-    GRAPH,
-    HOST,
-    Assume,
-    Attributes,
-    dtype_of,
-    is_compiled,
-    numpy_of,
-    rule_for,
-)
-from ferrule.ir.expr import Expr, const, dim
-from ferrule.ir.graph import Graph, TensorType
+from ferrule.base.errors import FerruleError, UnsupportedError
+from ferrule.frontend.onnx_convert import Stage, convert, guarded
+from ferrule.frontend.onnx_model import Array, Body, Op
+from ferrule.frontend.onnx_place import Engine, Key, Onward, Place, Program
+from ferrule.frontend.onnx_ports import declared_types, varying_types
+from ferrule.frontend.onnx_table import GRAPH, HOST, Assume, Attributes, rule_for
+from ferrule.ir.graph import TensorType
 
-CompileGraph = Callable[[Graph], Any]
 _VARIANTS = 64
+_MULTIPLES = (1, 32)
+_HISTORY = 6
 
+Types = Mapping[str, TensorType]
+Control = Callable[["Runner", Op, list[Any], Mapping[str, Any]], tuple[Any, ...]]
+Infer = Callable[[Op, Types, Mapping[str, Array]], Sequence[TensorType]]
 
-@dataclass(frozen=True)
-class Engine:
-    """How graphs are compiled, and how a compiled one is called with NumPy arrays."""
+CONTROL: dict[str, Control] = {}
+"""Operators that run bodies, by name, filled by onnx_control and onnx_rnn_loop."""
 
-    compile: CompileGraph
-    callable: Callable[[Any], Callable[..., tuple[Array, ...]]]
-
-
-class Program:
-    """A stage, compiled."""
-
-    def __init__(self, stage: Stage, engine: Engine) -> None:
-        self.stage = stage
-        self.compiled: Any = None
-        self._call: Callable[..., tuple[Array, ...]] | None = None
-        if stage.outputs:
-            self.compiled = engine.compile(stage.graph)
-            if stage.params:
-                held = [storage(x) for x in stage.params]
-                self.compiled.executable.bind([(x.ctypes.data, x) for x in held])
-            self._call = engine.callable(self.compiled.executable)
-        self._views = [
-            numpy_of(v.dtype) if v.dtype.name == "bf16" else None for v in stage.graph.outputs
-        ]
-
-    def run(self, env: dict[str, Any]) -> None:
-        """Add the stage's results to `env`, which holds its inputs."""
-        stage = self.stage
-        if self._call is not None:
-            found = self._call(*[env[n] for n in stage.inputs])
-            for name, x, view in zip(stage.outputs, found, self._views):
-                env[name] = x if view is None else x.view(view)
-        env.update({name: x.copy() for name, x in stage.known.items()})
-        for name, other in stage.same.items():
-            env[name] = env[other]
-
-    def accepts(self, env: Mapping[str, Any]) -> bool:
-        """Whether the shapes of this run are ones that the program was compiled for."""
-        if self.compiled is None:
-            return True
-        try:
-            self.compiled.signature.plan(tuple(env[n].shape for n in self.stage.inputs))
-        except InputError:
-            return False
-        return True
-
-    def fits(self, env: Mapping[str, Any]) -> bool:
-        """Whether the numbers that the stage was built for are those of this run."""
-        return all(_identical(env[n], x) for n, x in self.stage.pins.items())
-
-
-def _identical(x: Array, y: Array) -> bool:
-    return x is y or (x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes())
+RESULTS: dict[str, Infer] = {}
+"""The types of what some of them give, from those of their operands. KeyError: not known."""
 
 
 @dataclass
@@ -104,46 +53,84 @@ class Runner:
     def __post_init__(self) -> None:
         self.constants: Mapping[str, Array] = ChainMap(dict(self.body.constants), dict(self.outer))
         self._wanted = tuple(p.name for p in self.body.outputs)
-        self._programs: dict[Any, list[Program]] = {}
-        self._shapes: dict[Any, Mapping[str, tuple[int, ...]]] = {}
-        self._shared: dict[Any, Program | None] = {}
+        self._name = re.sub(r"\W", "_", self.body.name) or "main"
         self._children: dict[int, Runner] = {}
         self._derived: dict[Any, Body] = {}
         self._in_numpy: dict[str, None] = {}
-        self._whole: Program | None = self._compile_ahead() if self.ahead else None
+        self._places: list[Place] = []
+        self._start = self._place(self.body.ops, self.constants)
+        if self.ahead and self._start is not None:
+            self._compile_ahead(self._start)
 
     # ---- before the first run --------------------------------------------------------------------
 
-    def _compile_ahead(self) -> Program | None:
-        """The whole body for all sizes of its symbolic dims, if it is one graph.
+    def _compile_ahead(self, place: Place) -> None:
+        """Compile what follows from the declared inputs for all values of their symbolic dims."""
+        for stage, hosts in self._declared_stages(place):
+            place.whole = Program(stage, self.engine)
+            known = _with(stage.known, place.constants)
+            following = self._place(_without(stage.rest, hosts), known)
+            place.whole.onward = Onward(hosts, following) if hosts or following is None else None
+            if not hosts or following is None:
+                break
+            place = following
 
-        A body without symbolic dims gives its first stage, whatever waits after it.
+    def _declared_stages(self, place: Place) -> list[tuple[Stage, tuple[Op, ...]]]:
+        """The stages for the declared inputs. Networks that halve an image and add the halves up
+        again work for whole multiples of a size; what works for none waits for the sizes of a run.
         """
         limits: dict[str, int] = {}
+        multiples = iter(_MULTIPLES)
+        multiple = next(multiples)
         while True:
-            types = declared_types(self.body.inputs, limits)
+            types = declared_types(self.body.inputs, limits, multiple)
             if any(p.kind == "tensor" and p.name not in types for p in self.body.inputs):
-                return None
+                return []
             symbolic = any(not s.is_const for t in types.values() for s in t.shape)
             try:
-                stage = self._convert(self.body.ops, types, {})
-                whole = not (stage.rest and symbolic)
-                return Program(stage, self.engine) if whole else None
+                return self._stages(place.nodes, types, symbolic or place.decides)
             except Assume as fact:
                 limits[fact.dim.name] = fact.limit
             except FerruleError:
-                if symbolic:
-                    return None
-                raise
+                if not symbolic:
+                    raise
+                multiple = next(multiples, 0)
+                if not multiple:
+                    return []
+
+    def _stages(
+        self, nodes: Sequence[Op], types: Types, waits: bool
+    ) -> list[tuple[Stage, tuple[Op, ...]]]:
+        """The stages of a body, each with the nodes that the host runs behind it, as far as the
+        types of what these give are known. With `waits`, a stage that the sizes and numbers of a
+        run would make larger is left out.
+        """
+        out: list[tuple[Stage, tuple[Op, ...]]] = []
+        constants = self.constants
+        while nodes:
+            stage = self._convert(nodes, constants, types, {}, {})
+            if waits and not all(map(self._always_hosted, _roots(stage.rest))):
+                break
+            constants = _with({**stage.known, **stage.sizes}, constants)
+            known = {**types, **_given(stage, types)}
+            hosts = []
+            for op in _roots(stage.rest):
+                try:
+                    results = RESULTS[op.type](op, known, constants)
+                except KeyError:
+                    return [*out, (stage, ())]
+                known.update((n, t) for n, t in zip(op.outputs, results) if n)
+                hosts.append(op)
+            out.append((stage, tuple(hosts)))
+            nodes, types = _without(stage.rest, hosts), known
+        return out
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """What is compiled so far, inner bodies' programs included."""
-        own = [p for known in self._programs.values() for p in known]
-        own += [p for p in self._shared.values() if p is not None]
-        first = [] if self._whole is None else [self._whole]
+        own = [p for place in self._places for p in place.programs]
         inner = [p for child in self._children.values() for p in child.programs]
-        return tuple(p for p in (*first, *own, *inner) if p.compiled is not None)
+        return tuple(p for p in (*own, *inner) if p.compiled is not None)
 
     @property
     def in_numpy(self) -> tuple[str, ...]:
@@ -158,22 +145,16 @@ class Runner:
         the body captures. Raises what an operator raises, with its name.
         """
         env: dict[str, Any] = dict(given)
-        nodes: Sequence[Op] = self.body.ops
-        if self._whole is not None:
-            try:
-                self._whole.run(env)
-                nodes = self._whole.stage.rest
-            except InputError:  # sizes that it was not compiled for
-                env = dict(given)
-        while nodes:
-            program = self._program(nodes, env)
+        place = self._start
+        while place is not None:
+            program = self._program(place, env)
             program.run(env)
-            rest = self._hosted(program.stage.rest, env, only=True)
-            if len(rest) == len(nodes):
-                rest = self._hosted(rest, env, only=False)
-                if len(rest) == len(nodes):
-                    raise UnsupportedError(f"the model can't be run: {program.stage.why}")
-            nodes = rest
+            if program.onward is None:
+                program.onward = self._onward(program, place, env)
+            else:
+                for op in program.onward.hosts:
+                    self._run_host(op, env)
+            place = program.onward.place
         for name in self._wanted:
             if name not in env:
                 env[name] = self.constants[name].copy()
@@ -184,80 +165,118 @@ class Runner:
         env = self(given)
         return [env[name] for name in self._wanted]
 
-    def _program(self, nodes: Sequence[Op], env: Mapping[str, Any]) -> Program:
-        """The program for what can be compiled of `nodes`, on arrays of these shapes."""
-        types = {
-            n: (x.shape, x.dtype)
-            for n in dict.fromkeys(n for op in nodes for n in op.reads)
-            if isinstance(x := env.get(n), np.ndarray) and is_compiled(x.dtype)
-        }
-        place = tuple(id(op) for op in nodes)
-        known = self._programs.setdefault((place, tuple(types.items())), [])
+    def _program(self, place: Place, env: Mapping[str, Any]) -> Program:
+        """The program for what can be compiled of a place's nodes, on arrays of these shapes."""
+        types, decided = place.types(env), place.decisions(env)
+        key = (types, tuple([(n, bool(x)) for n, x in decided.items()]))
+        known = place.variants.get(key)
+        if known is None:
+            known = place.variants.setdefault(key, [])
+            if place.whole is not None and place.whole.accepts(env):
+                known.append(place.whole)
         for program in known:
             if program.fits(env):
                 return program
-        shared = self._varying(place, nodes, types, env)
-        if shared is not None:
-            return shared
-        program = Program(self._convert(nodes, _types(types), env), self.engine)
         if len(known) >= _VARIANTS:
             del known[0]
-        known.append(program)
-        return program
+        shared = self._varying(place, types, decided, env)
+        known.append(shared or self._fixed(place, types, decided, env))
+        return known[-1]
+
+    def _fixed(
+        self, place: Place, types: Key, decided: Mapping[str, Array], env: Mapping[str, Any]
+    ) -> Program:
+        """A new program for the sizes of this run."""
+        fixed = varying_types(place.sources, [types])
+        stage = self._convert(place.nodes, place.constants, fixed, env, decided)
+        return place.add(Program(stage, self.engine))
 
     def _varying(
-        self, place: Any, nodes: Sequence[Op], types: Mapping[str, Any], env: Mapping[str, Any]
+        self, place: Place, types: Key, decided: Mapping[str, Array], env: Mapping[str, Any]
     ) -> Program | None:
         """A program with symbolic dims for sizes that were others at another run, where the same
         nodes can be compiled so: a loop whose state grows does not compile at each step.
         """
-        key = (place, tuple((n, len(s), d) for n, (s, d) in types.items()))
-        if key not in self._shapes:
-            self._shapes[key] = {n: s for n, (s, _) in types.items()}
+        ranks = tuple(None if t is None else (len(t[0]), t[1]) for t in types)
+        key = (ranks, tuple((n, bool(x)) for n, x in decided.items()))
+        for program in place.shared.get(key, ()):
+            if program.accepts(env):
+                return program
+        seen = place.seen.setdefault(key, [])
+        seen.append(types)
+        if not 1 < len(seen) <= _HISTORY:
             return None
-        if key not in self._shared:
-            self._shared[key] = None
-            try:
-                stage = self._convert(nodes, _types(types, self._shapes[key]), {})
-                if not stage.rest:
-                    self._shared[key] = Program(stage, self.engine)
-            except (FerruleError, Assume):
-                return None
-        program = self._shared[key]
-        return program if program is not None and program.accepts(env) else None
+        try:
+            dims = varying_types(place.sources, seen)
+            stage = self._convert(place.nodes, place.constants, dims, {}, decided)
+        except (FerruleError, Assume):
+            return None
+        if not all(map(self._always_hosted, _roots(stage.rest))):
+            return None
+        program = place.add(Program(stage, self.engine))
+        place.shared.setdefault(key, []).append(program)
+        return program if program.accepts(env) else None
 
     def _convert(
-        self, nodes: Sequence[Op], types: Mapping[str, TensorType], env: Mapping[str, Any]
-    ) -> Stage:
-        name = re.sub(r"\W", "_", self.body.name) or "main"
-        return convert(name, nodes, types, self.constants, self._wanted, env)
+        self, nodes: Sequence[Op], constants: Mapping[str, Array], types: Types,
+        env: Mapping[str, Any], decided: Mapping[str, Array],
+    ) -> Stage:  # fmt: skip
+        return convert(self._name, nodes, types, constants, self._wanted, env, decided)
 
-    def _hosted(self, nodes: Sequence[Op], env: dict[str, Any], only: bool) -> tuple[Op, ...]:
-        """Run those of `nodes` whose operands are there and that only the host can run (with
-        `only`; else, the first that it can). What is left.
+    def _place(self, nodes: Sequence[Op], constants: Mapping[str, Array]) -> Place | None:
+        if not nodes:
+            return None
+        self._places.append(Place(nodes, constants))
+        return self._places[-1]
+
+    # ---- what the host runs ----------------------------------------------------------------------
+
+    def _onward(self, program: Program, place: Place, env: dict[str, Any]) -> Onward:
+        """Run the nodes behind a program that only the host can, or else the first that it can run
+        at all; these, and where the run goes on.
         """
-        left: list[Op] = []
-        for i, op in enumerate(nodes):
+        rest = program.stage.rest
+        hosts = self._hosted(rest, env, self._host_only)
+        if not hosts and len(rest) == len(place.nodes):
+            hosts = self._hosted(rest, env, lambda op: True, most=1)
+            if not hosts:
+                raise UnsupportedError(f"the model can't be run: {program.stage.why}")
+        known = _with(program.stage.known, place.constants)
+        return Onward(hosts, self._place(_without(rest, hosts), known))
+
+    def _hosted(
+        self, nodes: Sequence[Op], env: dict[str, Any], wanted: Callable[[Op], bool],
+        most: int | None = None,
+    ) -> tuple[Op, ...]:  # fmt: skip
+        """Run those of `nodes` that are wanted, whose operands are there, and that the host can
+        run; which these were.
+        """
+        done: list[Op] = []
+        for op in nodes:
             ready = all(n in env or n in self.constants for n in op.reads)
-            if not ready or (only and not self._host_only(op)) or not self._can_host(op):
-                left.append(op)
-                continue
-            self._run_host(op, env)
-            if not only:
-                return (*left, *nodes[i + 1 :])
-        return tuple(left)
+            if ready and wanted(op) and self._can_host(op):
+                self._run_host(op, env)
+                done.append(op)
+                if len(done) == most:
+                    break
+        return tuple(done)
 
     def _host_only(self, op: Op) -> bool:
         return bool(op.bodies) or rule_for(GRAPH, op.domain, op.type, op.version) is None
 
+    def _always_hosted(self, op: Op) -> bool:
+        """Whether no sizes and numbers of a run would bring a node into compiled code."""
+        if _is_control(op):
+            return op.type != "If"
+        return self._host_only(op)
+
     def _can_host(self, op: Op) -> bool:
-        control = op.type in CONTROL and not op.domain
-        return control or rule_for(HOST, op.domain, op.type, op.version) is not None
+        return _is_control(op) or rule_for(HOST, op.domain, op.type, op.version) is not None
 
     def _run_host(self, op: Op, env: dict[str, Any]) -> None:
         self._in_numpy[op.title] = None
         args = [self.value(n, env) if n else None for n in op.inputs]
-        if op.type in CONTROL and not op.domain:
+        if _is_control(op):
             found = guarded(op, lambda: CONTROL[op.type](self, op, args, env))
         else:
             rule = rule_for(HOST, op.domain, op.type, op.version)
@@ -291,96 +310,29 @@ class Runner:
         return {n: env[n] for n in body.captures if n in env}
 
 
-CONTROL: dict[str, Callable[..., Any]] = {}  # filled by onnx_control
+# ---- helpers -------------------------------------------------------------------------------------
 
 
-def _types(
-    types: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]],
-    before: Mapping[str, tuple[int, ...]] | None = None,
-) -> dict[str, TensorType]:
-    """The types of arrays. A size that was another `before` is symbolic; those that changed from
-    and to the same numbers are one dim.
-    """
-
-    def size(old: int, new: int) -> Expr:
-        return const(new) if old == new else dim(f"d_{old}_{new}", 1)
-
-    return {
-        n: TensorType(tuple(map(size, before[n] if before else s, s)), dtype_of(d))
-        for n, (s, d) in types.items()
-    }
+def _is_control(op: Op) -> bool:
+    return op.type in CONTROL and not op.domain
 
 
-def declared_types(
-    ports: Sequence[Port], limits: Mapping[str, int] | None = None
-) -> dict[str, TensorType]:
-    """The types of a model's inputs as far as they are declared: dims with names are symbolic,
-    those of one name are one, and those without a name are each its own. `limits` bounds some.
-    """
-
-    def size(port: Port, axis: int, s: int | str | None) -> Expr:
-        if isinstance(s, int):
-            return const(s)
-        name = _dim_name(s or f"{port.name}_{axis}")
-        return dim(name, 1, (limits or {}).get(name))
-
-    out: dict[str, TensorType] = {}
-    for port in ports:
-        if port.kind != "tensor" or port.shape is None or not is_compiled(port.dtype):
-            continue
-        assert port.dtype is not None
-        shape = tuple(size(port, axis, s) for axis, s in enumerate(port.shape))
-        out[port.name] = TensorType(shape, dtype_of(port.dtype))
-    return out
+def _without(nodes: Sequence[Op], gone: Sequence[Op]) -> tuple[Op, ...]:
+    ids = set(map(id, gone))
+    return tuple(op for op in nodes if id(op) not in ids)
 
 
-def _dim_name(text: str) -> str:
-    """A dim's name from a model's: an identifier that is no word of the shape language."""
-    return "d_" + re.sub(r"\W", "_", text, flags=re.ASCII)
+def _roots(waiting: Sequence[Op]) -> tuple[Op, ...]:
+    """The nodes that wait for no other one that waits."""
+    blocked = {o for op in waiting for o in op.outputs}
+    return tuple(op for op in waiting if not blocked.intersection(op.reads))
 
 
-def check_input(port: Port, x: Any) -> Any:
-    """An argument for an input, as an array where a tensor is expected.
-
-    Numbers and lists are converted. Raises InputTypeError for another dtype, InputError for another
-    shape.
-    """
-    if port.kind in ("sequence", "optional", ""):
-        return x
-    array = x if isinstance(x, np.ndarray) else np.asarray(x)
-    if port.dtype is not None and array.dtype != port.dtype:
-        array = _converted(port, array, isinstance(x, np.ndarray | np.generic))
-    if port.shape is not None:
-        _check_shape(port, array)
-    return array
+def _with(known: Mapping[str, Array], constants: Mapping[str, Array]) -> Mapping[str, Array]:
+    return ChainMap(dict(known), constants) if known else constants  # type: ignore[arg-type]
 
 
-def _converted(port: Port, array: Array, typed: bool) -> Array:
-    assert port.dtype is not None
-    if port.dtype == np.dtype(object) and array.dtype.kind in "US":
-        return array.astype(object)
-    if port.dtype.name == "bfloat16" and array.dtype == np.uint16:
-        return array.view(port.dtype)
-    whole = port.dtype.kind in "iub" and array.dtype.kind == "f"
-    if not typed and array.dtype.kind in "iufb" and not whole:
-        return array.astype(port.dtype)
-    raise InputTypeError(
-        f"the input {port.name!r} is a {port.type}, and was given an array of {array.dtype}; "
-        f"convert it with .astype(numpy.{port.dtype})"
-    )
-
-
-def _check_shape(port: Port, array: Array) -> None:
-    assert port.shape is not None
-    shown = "[" + ", ".join("?" if s is None else str(s) for s in port.shape) + "]"
-    if len(port.shape) != array.ndim:
-        raise InputError(
-            f"the input {port.name!r} is of shape {shown}, and was given one of rank {array.ndim}: "
-            f"{list(array.shape)}"
-        )
-    for axis, (s, n) in enumerate(zip(port.shape, array.shape)):
-        if isinstance(s, int) and s != n:
-            raise InputError(
-                f"the input {port.name!r} is of shape {shown}: its axis {axis} must be {s}, "
-                f"not {n}; given {list(array.shape)}"
-            )
+def _given(stage: Stage, types: Types) -> dict[str, TensorType]:
+    """The types of what a stage computes or hands on from its inputs, which are of `types`."""
+    made = {n: v.type for n, v in zip(stage.outputs, stage.graph.outputs)}
+    return {**made, **{n: made.get(other) or types[other] for n, other in stage.same.items()}}

@@ -22,6 +22,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -42,13 +43,16 @@ ML = "ai.onnx.ml"
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operator is built or run, from the version `since` on."""
+    """How an operator is built or run, from the version `since` on. Known operands are folded where
+    `folds` says so, those of a `large` rule whatever their size.
+    """
 
     since: int
     build: Callable[..., Any]
     static: frozenset[int] = frozenset()
     sizes: bool = False
     folds: bool = True
+    large: bool = False
 
 
 Table = dict[tuple[str, str], list[Rule]]
@@ -66,28 +70,27 @@ def onnx(
     folds: bool = True,
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a graph rule for operators of a domain."""
-    return _register(GRAPH, names, domain, since, static, sizes, folds)
+    rule = partial(Rule, since, static=frozenset(static), sizes=sizes, folds=folds)
+    return _register(GRAPH, names, domain, rule)
 
 
 def host(
-    *names: str, since: int = 1, domain: str = "", folds: bool = True
+    *names: str, since: int = 1, domain: str = "", folds: bool = True, large: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a host rule; `folds`: equal operands give equal results, so known ones are run
-    while building.
+    while building, `large` ones too.
     """
-    return _register(HOST, names, domain, since, (), False, folds)
+    return _register(HOST, names, domain, partial(Rule, since, folds=folds, large=large))
 
 
 def _register(
-    table: Table, names: Sequence[str], domain: str, since: int, static: Sequence[int],
-    sizes: bool, folds: bool,
-) -> Callable[[Callable[..., Any]], Callable[..., Any]]:  # fmt: skip
+    table: Table, names: Sequence[str], domain: str, make: Callable[..., Rule]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(build: Callable[..., Any]) -> Callable[..., Any]:
+        rule = make(build=build)
         for name in names:
-            rules = table.setdefault((domain, name), [])
-            rules[:] = [r for r in rules if r.since != since]
-            rules.append(Rule(since, build, frozenset(static), sizes, folds))
-            rules.sort(key=lambda r: r.since)
+            others = [r for r in table.get((domain, name), ()) if r.since != rule.since]
+            table[domain, name] = sorted([*others, rule], key=lambda r: r.since)
         return build
 
     return register

@@ -21,6 +21,7 @@ from ferrule.frontend.onnx_table import (
     sizes,
 )
 from ferrule.ir.expr import ONE, ZERO, Expr, as_index, ceildiv, le, maximum, minimum, product
+from ferrule.ir.expr import dims as dims_of
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 
@@ -231,10 +232,18 @@ def _slice_axis(cx: Context, x: Value, d: int, start: Size, stop: Size, step: in
     return ops.reverse(cx.b, part, (d,))
 
 
+_FAR = 10**9  # exporters write such numbers for "to the end"
+_LARGE = 1 << 20  # a size that no dim of such a model passes
+
+
 def _within(at: Size, n: Expr) -> Expr:
     """A start or stop as a place from 0 to n: negative ones count from the end."""
-    if isinstance(at, int) and at >= 1 << 31:
-        return n
+    if isinstance(at, int) and at >= _FAR and not n.is_const:
+        free = min((d for d in dims_of(n) if d.attr.hi is None), key=repr, default=None)
+        if at >= 1 << 31 or prove(le(n, as_index(at))):
+            return n
+        if free is not None:
+            raise Assume(free, _LARGE)
     place = as_index(at)
     if isinstance(at, int) and at < 0:
         place = ZERO if at <= -(1 << 31) else simplify(n + at)

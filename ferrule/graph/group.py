@@ -266,7 +266,8 @@ def _contraction_rules(
     if not dropped:
         if mine is None and not st.is_pointwise and set(first.n) & set(g.grid):
             return "it folds the contraction's result"
-        if mine is None and set(first.n) & set(g.grid) and set(st.compute.axes) - set(mapping):
+        tiled = not first.n or set(first.n) & set(g.grid)
+        if mine is None and tiled and set(st.compute.axes) - set(mapping):
             return "it repeats the contraction's result along further axes"
         return None
     if not g.panel:

@@ -179,9 +179,16 @@ def _sum(a: Poly, b: Poly, sign: int = 1) -> Poly:
 
 
 def _recombine(p: Poly) -> Poly:
-    """b*(x // b) + x % b -> x, for a constant or atomic b."""
+    """b*(x // b) + x % b -> x, for a constant or atomic b; b*(n // b) -> n for a dim n that is a
+    multiple of b.
+    """
     for m, c in p.items():
         for at in m:
+            whole = at.op == "floordiv" and at.args[0].op == "dim" and at.args[0].attr.multiple
+            if whole and at.args[1] is const(whole) and not c % whole:
+                out = {k: v for k, v in p.items() if k != m}
+                rest = tuple(t for t in m if t is not at)
+                return _sum(out, {_monomial((*rest, at.args[0])): c // whole})
             if at.op != "mod":
                 continue
             x, b = at.args
@@ -283,7 +290,28 @@ def _floordiv(p: Poly, b: Expr) -> Poly:
     if len(bp) != 1:
         return {(_raw("floordiv", from_poly(p), b),): 1}
     q, r = _split(p, bp)
+    if b.is_const and any(m[0].attr.multiple > 1 for m in _dims(r)):
+        exact, r = _exact(r, b.attr)
+        q = _sum(q, exact)
     return _sum(q, _floordiv_rest(r, b)) if r else q
+
+
+def _dims(p: Poly) -> list[Monomial]:
+    """The terms of `p` that are a dim alone."""
+    return [m for m in p if len(m) == 1 and m[0].op == "dim"]
+
+
+def _exact(p: Poly, b: int) -> tuple[Poly, Poly]:
+    """(q, r) with p = q*b + r, taking into q the dims whose multiples b divides: n / b is so many
+    times n // multiple.
+    """
+    q, r = dict[Monomial, int](), dict(p)
+    for m in _dims(p):
+        (n,) = m
+        whole = n.attr.multiple
+        if whole > 1 and p[m] * whole % b == 0:
+            q[(_raw("floordiv", n, const(whole)),)] = r.pop(m) * whole // b
+    return q, r
 
 
 def _floordiv_rest(r: Poly, b: Expr) -> Poly:
@@ -331,6 +359,8 @@ def _mod(p: Poly, b: Expr) -> Poly:
     if len(bp) != 1:
         return {(_raw("mod", from_poly(p), b),): 1}
     _, r = _split(p, bp)
+    if b.is_const:
+        _, r = _exact(r, b.attr)
     if not r:
         return {}
     e = from_poly(r)

@@ -11,7 +11,12 @@ The lanes run along n. B is read where it lies if n has unit stride in it, else 
 panels of NR columns, [batch, n_o, k.., NR], which for parameters happens once. A is read in place,
 one element at a time, so its layout and index map do not matter to the vector code: a convolution's
 window is just an index, and its padding a select of a row's address. Rows past the edge repeat the
-last one (the guard is relaxed: loads are clamped, stores are not done).
+last one (the guard is relaxed: loads are clamped, stores are not done). While a tile is computed,
+hints fetch a share of the next part of B into L2.
+
+Where few terms share a guard (the first layer of an image network, depthwise convolutions), tiles
+away from the borders go through loops without it. A depthwise convolution is a product whose lanes
+run along the channels of both factors.
 
 A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by
 panels: the grid keeps the batch and m tiles, the first contraction writes MR rows to scratch, the
@@ -24,8 +29,8 @@ from dataclasses import dataclass, field, replace
 
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
-from ferrule.ir.compute import Compute, Reduce, Stage, map_stage, substitute_stage
-from ferrule.ir.contraction import Roles, contraction, depthwise, operand_bufs, simplify_stage
+from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
+from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
     Buf,
@@ -50,6 +55,7 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking
+from ferrule.schedule.roles import in_place, is_right, left_guards, oriented, roles_in
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
     Rows,
@@ -86,23 +92,6 @@ class Scheduled:
     packings: tuple[Packing, ...] = ()
 
 
-def schedulable(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in
-    plain ways.
-    """
-    body = list(stages(kernel.body))
-    roles = roles_in(kernel, body[0])
-    if roles is None or any(st.combine or st.update for st in body):
-        return False
-    roles = oriented(kernel, body[0], roles, frozenset())
-    if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
-        return False
-    if set(kernel.grid) - {*roles.batch, *roles.m, *roles.n}:
-        return False  # an axis that guards alone mention
-    width = target.vector_bytes // body[0].compute.values[0].dtype.size
-    return estimate(product([a.extent for a in roles.n])) * 2 >= width
-
-
 def schedule_contraction(
     kernel: Kernel, target: Target, constant: frozenset[Buf], blocking: Blocking | None = None
 ) -> Scheduled:
@@ -117,65 +106,6 @@ def schedule_contraction(
 def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blocking:
     """The blocking that a `schedulable` kernel has by default."""
     return _Builder(kernel, target, constant).default()
-
-
-def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
-    """The roles of a stage of `kernel`, the grid axes that it mentions counted among its axes."""
-    if not isinstance(st.compute.fold, Reduce):
-        return None
-    mentioned = frozenset().union(*(v.axes for v in st.compute.values))
-    grid = tuple(g for g in kernel.grid if g in mentioned)
-    whole = replace(st, compute=replace(st.compute, axes=(*grid, *st.compute.axes)))
-    return contraction(whole) or _stencil(kernel, whole)
-
-
-def _stencil(kernel: Kernel, st: Stage) -> Roles | None:
-    """The roles of a kernel's one fold, where it is depthwise in what the kernel writes."""
-    body = list(stages(kernel.body))
-    if st.compute.axes != tuple(g for g in kernel.grid if g in st.compute.axes):
-        return None
-    if any(s.compute.fold is not None or s.compute.axes for s in body[1:]):
-        return None
-    return depthwise(replace(st, targets=body[-1].targets))
-
-
-def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
-    """The roles with the better side along the lanes: packed once, of unit stride in the result,
-    readable in place.
-    """
-    if set(roles.n) & roles.left.axes:
-        return roles  # depthwise: the sides differ
-    local = set(st.compute.axes)
-
-    def rating(r: Roles) -> int:
-        if not r.n or (set(r.m) & local):
-            return -9
-        n = r.n[-1]
-        last = list(stages(kernel.body))[-1] if not local else st
-        points = 4 if set(operand_bufs(r.right)) <= constant and constant else 0
-        buf, idx = last.targets[0]
-        points += 3 if stride(buf, idx, n) is ONE else 0
-        return points + (2 if _in_place(r.right, r.n) else 0)
-
-    return max((roles, roles.swapped()), key=rating)
-
-
-def _left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:
-    """The guards that are the left factor's to keep, those that n is not in."""
-    return tuple(c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n))
-
-
-def _is_right(guard: Expr, roles: Roles) -> bool:
-    """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it."""
-    batch = {b for b in roles.batch if b in roles.right.axes}
-    return bool(guard.axes & set(roles.n)) and guard.axes <= {*roles.n, *roles.k, *batch}
-
-
-def _in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
-    """Whether vectors along the one n axis can be read where they lie."""
-    return len(n) == 1 and all(
-        stride(ld.attr, ld.args, n[0]) is ONE for ld in loads(e) if n[0] in ld.axes
-    )
 
 
 @dataclass
@@ -378,15 +308,15 @@ class _Builder:
         guards = conjuncts(st.compute.where)
         k = self._k_order(st, roles)
         short = self._short(st, roles)
-        own = both(*(c for c in guards if _is_right(c, roles)))
+        own = both(*(c for c in guards if is_right(c, roles)))
         right, packed = self._right(roles, own, k, block, panels, panel, within, n, inside)
-        rest = [c for c in guards if c.axes & set(roles.n) and not (packed and _is_right(c, roles))]
+        rest = [c for c in guards if c.axes & set(roles.n) and not (packed and is_right(c, roles))]
         place = rows.clamped | flat(roles.n, n)
         where = simplify(both(*(substitute(c, place) for c in rest))) if rest else None
         left = simplify(substitute(roles.left, rows.clamped | flat(roles.n, n)))
         if set(roles.n) & roles.left.axes and not prove(inside):
             left = select(inside, left, fconst(0.0, left.dtype))
-        guard = simplify(substitute(both(*_left_guards(st, roles)), rows.clamped))
+        guard = simplify(substitute(both(*left_guards(st, roles)), rows.clamped))
         free = call("mul", left, right)
         if guard is both():
             return Tile(st, wide, acc, n, inside, free, where)
@@ -430,7 +360,7 @@ class _Builder:
         """
         bufs = operand_bufs(roles.right)
         once = bool(bufs) and set(bufs) <= self.constant
-        if not once and _in_place(roles.right, roles.n) and not self._worth_packing(roles):
+        if not once and in_place(roles.right, roles.n) and not self._worth_packing(roles):
             value = simplify(substitute(roles.right, {roles.n[0]: n}))
             zero = fconst(0.0, value.dtype)
             return value if prove(inside) else select(inside, value, zero), False
@@ -471,7 +401,7 @@ class _Builder:
         """The folded axes, the one with the smallest step in the left factor last; those that the
         left factor's guards mention before the others, unless these are `_short`.
         """
-        guarded = both(*_left_guards(st, roles)).axes
+        guarded = both(*left_guards(st, roles)).axes
         first = frozenset() if self._short(st, roles) else guarded
 
         def step(a: Expr) -> int:
@@ -488,7 +418,7 @@ class _Builder:
         """Whether few terms share a value of the left factor's guards, so that testing them would
         take longer than the sum.
         """
-        guarded = both(*_left_guards(st, roles)).axes
+        guarded = both(*left_guards(st, roles)).axes
         return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
 
     def _write(

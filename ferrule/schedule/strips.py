@@ -230,7 +230,7 @@ class _Nest:
                 tuple((b, place) for b in bufs),
                 Compute(block.wide, values, None, None),
                 c.fold.monoid,
-                None if where.is_const else where,
+                None if where is both() else where,
                 update=True,
             )
         )
@@ -251,7 +251,7 @@ class _Nest:
                     replace(
                         result,
                         compute=replace(result.compute, axes=block.wide),
-                        when=None if when.is_const else when,
+                        when=None if when is both() else when,
                     )
                 )
             ]

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import ferrule
-from ferrule.__main__ import GOALS, main
 from ferrule.base import config
+from ferrule.cli.main import main
+from ferrule.cli.opt import GOALS
 from ferrule.ir.text import parse_all
 from ferrule.ir.verify import verify
 

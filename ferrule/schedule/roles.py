@@ -1,0 +1,91 @@
+"""Roles: how a kernel's first stage contracts, and which of its factors the lanes run along."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ferrule.base.target import Target
+from ferrule.ir.access import stride
+from ferrule.ir.compute import Reduce, Stage
+from ferrule.ir.contraction import Roles, contraction, depthwise, operand_bufs
+from ferrule.ir.expr import ONE, Buf, Expr, conjuncts, loads, product
+from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.size import estimate
+
+
+def schedulable(kernel: Kernel, target: Target) -> bool:
+    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in
+    plain ways.
+    """
+    body = list(stages(kernel.body))
+    roles = roles_in(kernel, body[0])
+    if roles is None or any(st.combine or st.update for st in body):
+        return False
+    roles = oriented(kernel, body[0], roles, frozenset())
+    if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
+        return False
+    if set(kernel.grid) - {*roles.batch, *roles.m, *roles.n}:
+        return False  # an axis that guards alone mention
+    if any(roles_in(kernel, st) and contraction(st) is None for st in body[1:]):
+        return False  # a product without columns (attention with values of size 1)
+    width = target.vector_bytes // body[0].compute.values[0].dtype.size
+    return estimate(product([a.extent for a in roles.n])) * 2 >= width
+
+
+def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
+    """The roles of a stage of `kernel`, the grid axes that it mentions counted among its axes."""
+    if not isinstance(st.compute.fold, Reduce):
+        return None
+    mentioned = frozenset().union(*(v.axes for v in st.compute.values))
+    grid = tuple(g for g in kernel.grid if g in mentioned)
+    whole = replace(st, compute=replace(st.compute, axes=(*grid, *st.compute.axes)))
+    return contraction(whole) or _stencil(kernel, whole)
+
+
+def _stencil(kernel: Kernel, st: Stage) -> Roles | None:
+    """The roles of a kernel's one fold, where it is depthwise in what the kernel writes."""
+    body = list(stages(kernel.body))
+    if st.compute.axes != tuple(g for g in kernel.grid if g in st.compute.axes):
+        return None
+    if any(s.compute.fold is not None or s.compute.axes for s in body[1:]):
+        return None
+    return depthwise(replace(st, targets=body[-1].targets))
+
+
+def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
+    """The roles with the better side along the lanes: packed once, of unit stride in the result,
+    readable in place.
+    """
+    if set(roles.n) & roles.left.axes:
+        return roles  # depthwise: the sides differ
+    local = set(st.compute.axes)
+
+    def rating(r: Roles) -> int:
+        if not r.n or (set(r.m) & local):
+            return -9
+        n = r.n[-1]
+        last = list(stages(kernel.body))[-1] if not local else st
+        points = 4 if set(operand_bufs(r.right)) <= constant and constant else 0
+        buf, idx = last.targets[0]
+        points += 3 if stride(buf, idx, n) is ONE else 0
+        return points + (2 if in_place(r.right, r.n) else 0)
+
+    return max((roles, roles.swapped()), key=rating)
+
+
+def left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:
+    """The guards that are the left factor's to keep, those that n is not in."""
+    return tuple(c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n))
+
+
+def is_right(guard: Expr, roles: Roles) -> bool:
+    """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it."""
+    batch = {b for b in roles.batch if b in roles.right.axes}
+    return bool(guard.axes & set(roles.n)) and guard.axes <= {*roles.n, *roles.k, *batch}
+
+
+def in_place(e: Expr, n: tuple[Expr, ...]) -> bool:
+    """Whether vectors along the one n axis can be read where they lie."""
+    return len(n) == 1 and all(
+        stride(ld.attr, ld.args, n[0]) is ONE for ld in loads(e) if n[0] in ld.axes
+    )

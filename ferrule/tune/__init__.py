@@ -1,0 +1,1 @@
+"""tune: what tuning needs of any schedule space: a search, a database, a progress display."""

@@ -1,0 +1,235 @@
+"""Tuning from end to end: what it measures and keeps, what later compilations do with it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferrule import ops, tuning
+from ferrule.base import config
+from ferrule.base.dtype import f32
+from ferrule.base.errors import InputError
+from ferrule.base.target import current
+from ferrule.compile import TUNED_VERSION, compile_graph, sites_of, tuned
+from ferrule.ir.expr import dim
+from ferrule.ir.graph import Graph, GraphBuilder, tensor
+from ferrule.runtime import counters, pool
+from ferrule.runtime.arrays import NumpyCallable
+from ferrule.schedule.blocking import Blocking
+from ferrule.schedule.space import candidates, point_of
+from ferrule.tune.database import Database, Record, default_path
+from ferrule.tune.measure import Measured
+from ferrule.tuning import Budget, budget_from, tune
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path) -> Iterator[None]:
+    with config.override(cache_dir=str(tmp_path), cache=True, tuning_db=None, tuning=True):
+        yield
+
+
+def mlp(rows=20) -> Graph:
+    """Two products, one of which is there twice."""
+    b = GraphBuilder("mlp")
+    x = b.input(tensor((rows, 64), f32))
+    weights = [b.param(tensor(shape, f32)) for shape in ((64, 64), (64, 64), (64, 40))]
+    for w in weights:
+        x = ops.relu(b, ops.matmul(b, x, w))
+    return b.build((x,))
+
+
+def result(graph: Graph) -> np.ndarray:
+    compiled = compile_graph(graph)
+    rng = np.random.default_rng(1)
+    params = [rng.random((64, n), np.float32) for n in (64, 64, 40)]
+    compiled.executable.bind([(p.ctypes.data, p) for p in params])
+    return NumpyCallable(compiled.executable)(rng.random((20, 64), np.float32))[0]
+
+
+def chosen(graph: Graph) -> dict[str, str]:
+    return dict(compile_graph(graph).compiled.meta["blockings"])
+
+
+def put(graph: Graph, number: int) -> list[Blocking]:
+    """Records that choose the candidate of that number for every contraction."""
+    found = []
+    for site in sites_of(graph, current()):
+        found.append(candidates(site.kernel, current(), site.constant)[number])
+        record = Record(
+            current().key, pool.get_num_threads(), site.key, TUNED_VERSION, "op",
+            point_of(found[-1]), 2.0, 1.0, 1,
+        )  # fmt: skip
+        Database(default_path()).put([record])
+    return found
+
+
+def test_each_operator_is_tuned_once_and_remembered() -> None:
+    report = tune([mlp(), mlp()], Budget(trials=3))
+    assert sorted(o.count for o in report.outcomes) == [2, 4]
+    assert all(o.trials == 3 for o in report.outcomes)
+    assert all(o.best <= o.default for o in report.outcomes)
+    assert len(Database(default_path()).records()) == 2
+    again = tune([mlp()], Budget(trials=3))
+    assert again.outcomes == ()
+    assert again.known == 2
+    assert len(tune([mlp()], Budget(trials=1, again=True)).outcomes) == 2
+    for text in (report.text(), again.text()):
+        assert "times as fast" in text
+
+
+def test_symbolic_sizes_are_tuned_at_a_likely_value() -> None:
+    report = tune([mlp(dim("rows"))], Budget(trials=2))
+    assert len(report.outcomes) == 2
+    assert set(chosen(mlp(dim("rows")))) == set(tuned(current()))
+
+
+def test_later_compilations_use_the_records_at_once() -> None:
+    graph = mlp()
+    before, expected = chosen(graph), result(graph)
+    assert set(before.values()) == {"default"}
+    blockings = put(graph, 3)
+    assert sorted(chosen(graph).values()) == sorted(map(repr, blockings))
+    np.testing.assert_allclose(result(graph), expected, rtol=1e-5)
+    with config.override(tuning=False):
+        assert chosen(graph) == before
+
+
+def test_the_cache_keeps_programs_of_other_blockings_apart() -> None:
+    graph = mlp()
+    compile_graph(graph)
+    put(graph, 3)
+    compile_graph(graph)
+    counters.reset_counters()
+    compile_graph(graph)
+    with config.override(tuning=False):
+        compile_graph(graph)
+    assert counters.counters()["cache_hits"] == 2
+    assert counters.counters()["compilations"] == 0
+
+
+def test_records_of_other_threads_and_nonsense_are_not_used() -> None:
+    graph = mlp()
+    put(graph, 3)
+    base = Database(default_path())
+    first, second = base.records()
+    with config.override(num_threads=pool.get_num_threads() + 1):
+        assert set(chosen(graph).values()) == {"default"}
+    base.put([replace(first, point={"rows": 1000}), second])
+    assert sorted(v == "default" for v in chosen(graph).values()) == [False, True]
+
+
+def test_an_interrupt_keeps_what_was_found() -> None:
+    def progress(status) -> None:
+        if status.trials:
+            raise KeyboardInterrupt
+
+    report = tune([mlp()], Budget(trials=4), progress)
+    assert report.interrupted
+    assert "cut short" in report.text()
+    assert len(Database(default_path()).records()) == 1
+
+
+def test_a_later_run_goes_on_where_an_earlier_one_ended() -> None:
+    tune([mlp()], Budget(trials=2))
+    report = tune([mlp()], Budget(trials=5))
+    assert [o.trials for o in report.outcomes] == [5, 5]
+    assert tune([mlp()], Budget(trials=5)).outcomes == ()
+
+
+def test_what_is_known_is_measured_beside_the_default(monkeypatch) -> None:
+    (first, second) = put(mlp(), 3)
+
+    def told(calls, rounds, between):
+        found = [Measured(1.0, 1.0, 0.0), Measured(0.5, 0.5, 1.0), Measured(1.2, 1.2, 0.0)]
+        return found[: len(calls)]  # the default, the best so far, a new one
+
+    monkeypatch.setattr(tuning, "side_by_side", told)
+    report = tune([mlp()], Budget(trials=1, again=True))
+    assert {o.blocking for o in report.outcomes} == {first, second}
+    assert report.speedup == 2
+
+
+def test_ctrl_c_ends_a_run() -> None:
+    def progress(status) -> None:
+        if status.trials:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT)
+    assert tune([mlp()], Budget(trials=12), progress).interrupted
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_wrong_candidate_is_never_timed(monkeypatch, capsys) -> None:
+    timed = []
+
+    def watched(calls, rounds, between):
+        timed.append(len(calls))
+        return [Measured(1.0, 1.0, 0.0) for _ in calls]
+
+    monkeypatch.setattr(tuning, "side_by_side", watched)
+    monkeypatch.setattr(tuning, "difference", lambda *_: "it is wrong")
+    report = tune([mlp()], Budget(trials=3))
+    assert set(timed) == {1}
+    assert all(o.best == o.default for o in report.outcomes)
+    assert "it is wrong" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("batch", "last", "faster"),
+    [((0.5, 1.0), (0.6, 1.0), True), ((0.99, 1.0), (0.99, 1.0), False),
+     ((0.5, 0.5), (0.5, 0.5), False), ((0.5, 1.0), (1.1, 0.0), False)],
+)  # fmt: skip
+def test_only_what_is_surely_faster_is_chosen(monkeypatch, batch, last, faster) -> None:
+    def told(calls, rounds, between):
+        ratio, wins = last if rounds == tuning.LAST_ROUNDS else batch
+        others = [Measured(ratio, ratio, wins) for _ in calls[1:]]
+        return [Measured(1.0, 1.0, 0.0), *others]
+
+    monkeypatch.setattr(tuning, "side_by_side", told)
+    graph = mlp()
+    defaults = [
+        repr(candidates(s.kernel, current(), s.constant)[0]) for s in sites_of(graph, current())
+    ]
+    report = tune([graph], Budget(trials=3))
+    assert (report.speedup > 1) == faster
+    assert all((text not in defaults) == faster for text in chosen(graph).values())
+
+
+def test_an_operator_that_cannot_run_alone_is_left_out(monkeypatch) -> None:
+    def refuse(*_):
+        raise InputError("no")
+
+    monkeypatch.setattr(tuning, "compile_site", refuse)
+    assert tune([mlp()], Budget(trials=2)).outcomes == ()
+
+
+def test_compile_tunes_before_it_compiles() -> None:
+    torch = pytest.importorskip("torch")
+    import ferrule
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Linear(32, 48), torch.nn.ReLU()).eval()
+    x = torch.randn(16, 32)
+    compiled = ferrule.compile(module, (x,), tune={"trials": 2, "seconds": 60})
+    torch.testing.assert_close(compiled(x), module(x))
+    assert len(Database(default_path()).records()) == 1
+
+
+def test_what_tune_may_be() -> None:
+    assert budget_from(None) is None
+    assert budget_from(False) is None
+    assert budget_from(True) == Budget()
+    assert budget_from(7) == Budget(trials=7)
+    assert budget_from({"seconds": 5}) == Budget(seconds=5)
+    assert budget_from(Budget(3)) == Budget(3)
+
+
+@pytest.mark.parametrize("wanted", ["yes", {"hours": 1}, 0, {"seconds": 0}, {"trials": -1}, 1.5])
+def test_what_tune_may_not_be(wanted) -> None:
+    with pytest.raises(InputError, match="trial"):
+        budget_from(wanted)
