@@ -5,7 +5,8 @@
     weights = exp(biased - max over j of biased)
     out[.., i, f] = sum over j of weights[.., i, j] * v[.., j, f] / sum over j of weights[.., i, j]
 
-Kept whole so that fusion sees rows of scores that nobody else needs.
+Kept whole so that fusion sees rows of scores that nobody else needs. Where it is causal the folds
+over j end at i.
 """
 
 from __future__ import annotations
@@ -122,14 +123,15 @@ def _compute(
     axes = ctx.axes(shape)
     score = load(scores, *axes) * _scale(q, attrs)
     peak, row = load(top, *axes[:-1]), axes[-1:]
+    seen = _seen(axes, attrs["causal"])
     at_out = ctx.axes(out.shape)
     return [
         *_product(ctx, scores, q, k, attrs["grouped"]),
-        stage(biased, axes, _masked(score, mask, axes, attrs["causal"])),
-        *folded(ctx, top, axes[:-1], load(biased, *axes), row, PEAK(wide)),
+        stage(biased, axes, _masked(score, mask, axes)),
+        *folded(ctx, top, axes[:-1], load(biased, *axes), row, PEAK(wide), seen),
         stage(weights, axes, call("exp_nonpositive", load(biased, *axes) - _finite(peak))),
-        *folded(ctx, total, axes[:-1], load(weights, *axes), row, SUM(wide)),
-        *_weighted(ctx, summed, weights, v, attrs["grouped"]),
+        *folded(ctx, total, axes[:-1], load(weights, *axes), row, SUM(wide), seen),
+        *_weighted(ctx, summed, weights, v, attrs),
         stage(out, at_out, load(summed, *at_out) * _inverse(load(total, *at_out[:-1]))),
     ]
 
@@ -150,13 +152,19 @@ def _product(ctx: ComputeContext, scores: Buf, q: Buf, k: Buf, grouped: bool) ->
     return folded(ctx, scores, axes, value, (r,), SUM(value.dtype))
 
 
-def _weighted(ctx: ComputeContext, summed: Buf, weights: Buf, v: Buf, grouped: bool) -> list[Stage]:
+def _weighted(ctx: ComputeContext, summed: Buf, weights: Buf, v: Buf, attrs: Attrs) -> list[Stage]:
     """summed[.., i, f] = sum over j of weights[.., i, j] * v[.., j, f]."""
     *lead, i, f = axes = ctx.axes(summed.shape)
     (j,) = ctx.axes((v.shape[-2],), "j")
     at = tuple(lead)
-    value = load(weights, *at, i, j) * element(v, *_at_heads(v, at, grouped), j, f)
-    return folded(ctx, summed, axes, value, (j,), SUM(value.dtype))
+    value = load(weights, *at, i, j) * element(v, *_at_heads(v, at, attrs["grouped"]), j, f)
+    seen = _seen((*at, i, j), attrs["causal"])
+    return folded(ctx, summed, axes, value, (j,), SUM(value.dtype), seen)
+
+
+def _seen(axes: tuple[Expr, ...], causal: bool) -> Expr | None:
+    """The guard of folds over the keys: row i goes up to key i. Scores past it are never read."""
+    return compare("le", axes[-1], axes[-2]) if causal else None
 
 
 def _finite(peak: Expr) -> Expr:
@@ -171,12 +179,13 @@ def _inverse(total: Expr) -> Expr:
     return select(compare("eq", total, zero), zero, 1.0 / total)
 
 
-def _masked(score: Expr, mask: Buf | None, axes: tuple[Expr, ...], causal: bool) -> Expr:
-    floor = const(-np.inf, score.dtype)
-    if mask is not None:
-        m = load(mask, *at(mask, axes))
-        score = select(m, score, floor) if mask.dtype == boolean else score + cast(m, score.dtype)
-    return select(compare("le", axes[-1], axes[-2]), score, floor) if causal else score
+def _masked(score: Expr, mask: Buf | None, axes: tuple[Expr, ...]) -> Expr:
+    if mask is None:
+        return score
+    m = load(mask, *at(mask, axes))
+    if mask.dtype == boolean:
+        return select(m, score, const(-np.inf, score.dtype))
+    return score + cast(m, score.dtype)
 
 
 def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:

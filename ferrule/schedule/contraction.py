@@ -20,7 +20,7 @@ run along the channels of both factors.
 
 A kernel whose rows go through further stages (softmax) and a second contraction (attention) runs by
 panels: the grid keeps the batch and m tiles, the first contraction writes MR rows to scratch, the
-others follow on these rows.
+others follow on these rows. Where a guard ends the rows (causal attention), so do the loops.
 """
 
 from __future__ import annotations
@@ -55,9 +55,11 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking
+from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
 from ferrule.schedule.roles import in_place, is_right, left_guards, oriented, roles_in
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
+    Cut,
     Rows,
     Split,
     Tile,
@@ -137,7 +139,10 @@ class _Builder:
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
             outer = axis("mo", self._tiles(block))
-            items = self._panel(body, self._rows(outer, block), block)
+            ends = limits(body, frozenset(self.kernel.scratch), self.kernel.grid)
+            if not all(grows(e, self.kernel.grid) for own in ends for e in own.values()):
+                ends = [{} for _ in body]
+            items = self._panel(body, ends, self._rows(outer, block), block)
             grid = (*roles.batch, outer)
         else:
             columns = axis(
@@ -261,28 +266,6 @@ class _Builder:
 
     # ---- one contraction -------------------------------------------------------------------------
 
-    def _tile(
-        self,
-        st: Stage,
-        epilogue: list[Stage],
-        roles: Roles,
-        rows: Rows,
-        block: Blocking,
-        columns: Expr,
-        panel: Expr | None = None,
-        full: bool = False,
-    ) -> tuple[Item, ...]:
-        """Accumulate one tile of `st` and write it through its epilogue; `columns` counts panels of
-        n, of which `panel` is the tile's (`columns` itself by default), `full` if n does not end in
-        it.
-        """
-        at = columns if panel is None else panel
-        tile = self._product_of(st, roles, rows, block, columns.extent, at, full)
-        write = self._write(
-            st, epilogue, rows, flat(roles.n, tile.n), tile.wide, tile.acc, tile.inside
-        )
-        return (*tile.items(self._k_order(st, roles), None, {}), *write)
-
     def _product_of(
         self,
         st: Stage,
@@ -292,9 +275,10 @@ class _Builder:
         panels: Expr,
         panel: Expr,
         full: bool = False,
+        ends: Limits = NO_LIMITS,
     ) -> Tile:
         """The accumulators of one tile of `st` and what is added to them, in the `panel`-th of
-        `panels` panels of columns, `full` if n does not end in it.
+        `panels` panels of columns, `full` if n does not end in it; the sum goes up to its `ends`.
         """
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
@@ -320,6 +304,9 @@ class _Builder:
         free = call("mul", left, right)
         if guard is both():
             return Tile(st, wide, acc, n, inside, free, where)
+        cut = None
+        if all(implied(c, ends) for c in left_guards(st, roles)) and len(k) == 1:
+            cut = Cut(k[0], rows.at(ends[k[0]], 0), rows.at(ends[k[0]], -1), free, where)
         each = both(*(c for c in conjuncts(guard) if rows.axis in c.axes))
         if each is not both():
             left = select(each, left, fconst(0.0, left.dtype))
@@ -327,7 +314,7 @@ class _Builder:
         split = self._split(guard, k, rows, free, where) if short else None
         where = both(*conjuncts(where), *conjuncts(whole))
         where = None if where is both() else where
-        return Tile(st, wide, acc, n, inside, call("mul", left, right), where, split)
+        return Tile(st, wide, acc, n, inside, call("mul", left, right), where, split, cut)
 
     def _split(
         self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr, where: Expr | None
@@ -471,34 +458,37 @@ class _Builder:
 
     # ---- panels of rows --------------------------------------------------------------------------
 
-    def _panel(self, body: list[Stage], rows: Rows, block: Blocking) -> tuple[Item, ...]:
-        """The kernel's stages on one panel of rows; what they share of a row lives in scratch, one
-        row after another.
+    def _panel(
+        self, body: list[Stage], ends: list[Limits], rows: Rows, block: Blocking
+    ) -> tuple[Item, ...]:
+        """The kernel's stages on one panel of rows, each up to its `ends`; what they share of a row
+        lives in scratch, one row after another, in whole vectors.
         """
-        wider = {b: replace(b, shape=(rows.axis.extent, *b.shape)) for b in self.kernel.scratch}
+        wider = {b: self._wider(b, rows) for b in self.kernel.scratch}
         self.scratch += wider.values()
+        wide = [_widen(st, wider, rows.axis) for st in body]
+        by_rows = [roles_in(self.kernel, st) is None for st in body]
         items: list[Item] = []
         i = 0
         while i < len(body):
-            st = body[i]
-            if roles_in(self.kernel, st) is None:
-                run = [st]
-                while (
-                    i + len(run) < len(body) and roles_in(self.kernel, body[i + len(run)]) is None
-                ):
-                    run.append(body[i + len(run)])
-                items += self._row_stages([_widen(s, wider, rows.axis) for s in run], rows)
-                i += len(run)
-                continue
-            follow = self._epilogue_of(body, i)
-            items += self._product(
-                _widen(st, wider, rows.axis),
-                [_widen(s, wider, rows.axis) for s in follow],
-                rows,
-                block,
-            )
-            i += 1 + len(follow)
+            after = i + 1
+            if by_rows[i]:
+                while after < len(body) and by_rows[after]:
+                    after += 1
+                items += self._row_stages(wide[i:after], ends[i:after], rows)
+            else:
+                after += len(self._epilogue_of(body, i))
+                items += self._product(wide[i], wide[i + 1 : after], ends[i], rows, block)
+            i = after
         return tuple(items)
+
+    def _wider(self, buf: Buf, rows: Rows) -> Buf:
+        """`buf`, which holds a row, for each row of a panel and in whole vectors."""
+        shape = buf.shape
+        if shape:
+            whole = simplify((shape[-1] + (self.width - 1)) // self.width * self.width)
+            shape = (*shape[:-1], whole)
+        return replace(buf, shape=(rows.axis.extent, *shape))
 
     def _epilogue_of(self, body: list[Stage], i: int) -> list[Stage]:
         """The pointwise stages right behind contraction `i` that consume it element by element, and
@@ -515,7 +505,12 @@ class _Builder:
             value = st.targets[0][0]
         return out
 
-    def _product(self, st: Stage, follow: list[Stage], rows: Rows, block: Blocking) -> list[Item]:
+    def _product(
+        self, st: Stage, follow: list[Stage], ends: Limits, rows: Rows, block: Blocking
+    ) -> list[Item]:
+        """A product of a panel of rows and its epilogue: columns up to where the last row ends, and
+        terms up to where each row does.
+        """
         roles = contraction(st)
         assert roles is not None
         if not roles.n:
@@ -529,10 +524,8 @@ class _Builder:
             else max(1, min(block.vectors, -(-n.attr // self.width)))
         )
         block = replace(block, vectors=vectors)
-        columns = axis(
-            f"no{len(self.scratch)}",
-            simplify((n + (vectors * self.width - 1)) // (vectors * self.width)),
-        )
+        per = vectors * self.width
+        name, panels = f"no{len(self.scratch)}", simplify((n + (per - 1)) // per)
         names = dict(
             zip(
                 [a for s in follow for a in s.compute.axes],
@@ -541,26 +534,37 @@ class _Builder:
             )
         )
         follow = [substitute_stage(s, {a: names[a] for a in s.compute.axes}) for s in follow]
-        full = simplify(n // (vectors * self.width))
-        if n.is_const or roles.n[0] in self.kernel.grid:
-            return [Scope(columns, self._tile(st, follow, roles, rows, block, columns))]
-        inner = axis(columns.name + "f", full)
-        edge = axis(columns.name + "e", simplify(columns.extent - full))
-        return [
-            Scope(inner, self._tile(st, follow, roles, rows, block, columns, inner, True)),
-            Scope(edge, self._tile(st, follow, roles, rows, block, columns, simplify(full + edge))),
-        ]
 
-    def _row_stages(self, run: list[Stage], rows: Rows) -> list[Item]:
+        def tile(panel: Expr, full: bool = False) -> tuple[Item, ...]:
+            made = self._product_of(st, roles, rows, block, panels, panel, full, ends)
+            columns = flat(roles.n, made.n)
+            write = self._write(st, follow, rows, columns, made.wide, made.acc, made.inside)
+            return (*made.items(self._k_order(st, roles), None, {}), *write)
+
+        count = panels
+        if len(roles.n) == 1 and (end := ends.get(roles.n[0])) is not None:
+            count = simplify((rows.at(end, -1) + (per - 1)) // per)
+        if n.is_const or roles.n[0] in self.kernel.grid:
+            columns = axis(name, count)
+            return [Scope(columns, tile(columns))]
+        whole = simplify(n // per)
+        if count is not panels:
+            whole = simplify(call("min", whole, count))
+        inner, edge = axis(name + "f", whole), axis(name + "e", simplify(count - whole))
+        return [Scope(inner, tile(inner, True)), Scope(edge, tile(simplify(whole + edge)))]
+
+    def _row_stages(self, run: list[Stage], ends: list[Limits], rows: Rows) -> list[Item]:
         """Stages over whole rows, one row of the panel after another."""
         serial = axis(f"row{len(self.scratch)}", rows.axis.extent)
         here = {rows.axis: serial}
         place = {a: substitute(e, here) for a, e in rows.clamped.items()}
+        run = [limited(s, own, place, "h") for s, own in zip(run, ends, strict=True)]
         moved = tuple(
             simplify_stage(substitute_stage(substitute_stage(s, here), place)) for s in run
         )
         private = tuple(dict.fromkeys(b for s in moved for b in s.writes))
-        kernel = schedule_rows(Kernel("rows", (), moved, private), self.target, prefix=serial.name)
+        kernel = Kernel("rows", (), moved, private)
+        kernel = schedule_rows(kernel, self.target, serial.name, frozenset(self.scratch))
         self.scratch += [b for b in kernel.scratch if b not in private]
         self.kinds |= dict(kernel.kinds)
         return [Scope(serial, kernel.body)]

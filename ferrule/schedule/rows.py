@@ -33,10 +33,13 @@ SQUARES = 8  # of a vector's width, along each side of a tile of a transposition
 VECTORS = 4  # vectors in flight in a light loop
 
 
-def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
+def schedule_rows(
+    kernel: Kernel, target: Target, prefix: str = "", padded: frozenset[Buf] = frozenset()
+) -> Kernel:
     """`kernel`, whose body is a flat list of stages, with vectors and loops chosen for `target`.
 
-    `prefix` begins the names of new axes and registers.
+    `prefix` begins the names of new axes and registers. Of `padded` buffers, which are private,
+    what lies past the end of a row up to a whole vector may be read and written.
     """
     kernel = merge_grid(kernel)
     width = lane_count(list(stages(kernel.body)), target)
@@ -52,7 +55,7 @@ def schedule_rows(kernel: Kernel, target: Target, prefix: str = "") -> Kernel:
     lane = _grid_lane(kernel, target)
     if lane is not None:
         kernel = localise(kernel, lane, _tile(kernel, lane, target))
-    return _vectorise(kernel, target, prefix)
+    return _vectorise(kernel, target, prefix, padded)
 
 
 # ---- merging -------------------------------------------------------------------------------------
@@ -254,7 +257,7 @@ def lane_count(body: list[Stage], target: Target) -> int:
 # ---- bundles -------------------------------------------------------------------------------------
 
 
-def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
+def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Buf]) -> Kernel:
     items: list[Item] = []
     registers: list[Buf] = []
     kinds = dict(kernel.kinds)
@@ -262,7 +265,7 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
         if lane is None:
             items += bundle
             continue
-        nest = strips(bundle, lane, _shape(bundle, target), f"{prefix}v{number}")
+        nest = strips(bundle, lane, _shape(bundle, lane, target, padded), f"{prefix}v{number}")
         items += nest.items
         registers += nest.registers
         kinds |= nest.kinds
@@ -276,13 +279,27 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str) -> Kernel:
     )
 
 
-def _shape(bundle: list[Stage], target: Target) -> Shape:
+def _shape(bundle: list[Stage], lane: Expr, target: Target, padded: frozenset[Buf]) -> Shape:
     work = sum(flops(v) for st in bundle for v in st.compute.values)
     unroll = VECTORS if work <= 16 else 1  # beyond that constants and accumulators spill
     narrow = any(
         ld.attr.dtype.size < 4 for st in bundle for e in st.exprs() for ld in loads(e)
     ) or any(b.dtype.size < 4 for st in bundle for b in st.writes)
-    return Shape(lane_count(bundle, target), unroll, target.has_masks and not narrow)
+    width = lane_count(bundle, target)
+    touched = [
+        (buf, idx)
+        for st in bundle
+        for buf, idx in accesses(st, everywhere=True)
+        if any(lane in i.axes for i in idx)
+    ]
+    whole = all(
+        buf in padded
+        and idx[-1] is lane
+        and not any(lane in i.axes for i in idx[:-1])
+        and equal(buf.shape[-1] % width, ZERO)
+        for buf, idx in touched
+    )
+    return Shape(width, unroll, target.has_masks and not narrow, whole)
 
 
 def _bundles(body: list[Stage], target: Target) -> list[tuple[list[Stage], Expr | None]]:

@@ -1,7 +1,8 @@
 """Strips: run stages that share their loops as one nest of vectors.
 
 The lane axis of a bundle of stages is cut into blocks of `unroll` vectors of `width` lanes and a
-rest, which is done under a mask where the target has masks, else element by element. A reduction
+rest, which is done in whole vectors where what lies past it is there and nobody's, under a mask
+where the target has masks, else element by element. A reduction
 gets an accumulator for each lane of a block (when the lane axis is folded) or for each result (when
 it isn't), in registers:
 
@@ -16,29 +17,34 @@ from dataclasses import dataclass, field, replace
 
 from ferrule.ir.compute import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, both, load, lt, substitute
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, both, load, lt, select, substitute
 from ferrule.ir.kernel import Item, Kind, Scope
 from ferrule.ir.simplify import simplify
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Lanes of a vector, vectors in a block, and whether a rest may be done under a mask."""
+    """Lanes of a vector, vectors in a block, whether a rest may be done under a mask, and whether
+    all that the lanes run along is `padded`: in whole vectors, of which the last may hold anything
+    past its end.
+    """
 
     width: int
     unroll: int
     masked: bool
+    padded: bool = False
 
 
 @dataclass(frozen=True)
 class Block:
-    """One way through the lane axis: the element's index, the axes that are wide in it, and a
-    guard.
+    """One way through the lane axis: the element's index, the axes that are wide in it, and the
+    guard of its accesses, or that of folds alone (`inside`) in padded rows.
     """
 
     index: Expr
     wide: tuple[Expr, ...]
     guard: Expr | None = None
+    inside: Expr | None = None
     scalar: bool = False
 
 
@@ -112,10 +118,13 @@ class _Nest:
         if whole.is_const and whole.attr == 0:
             rest = _counter(p + "t", simplify(left // w))
             return main, (rest, Block(done + rest * w + lanes, (lanes,)))
-        if self.shape.masked:
+        if self.shape.masked or self.shape.padded:
             rest = _counter(p + "t", simplify((left + (w - 1)) // w))
             index = done + rest * w + lanes
-            return main, (rest, Block(index, (lanes,), lt(index, n)))
+            exists = lt(index, n)
+            if self.shape.padded:
+                return main, (rest, Block(index, (lanes,), inside=exists))
+            return main, (rest, Block(index, (lanes,), exists))
         rest = axis(p + "t", left)
         return main, (rest, Block(done + rest, (), scalar=True))
 
@@ -224,6 +233,9 @@ class _Nest:
             elif len(self._wide(st, block)) > len(block.wide):
                 place = (ZERO,) * (len(self._wide(st, block)) - len(block.wide)) + block.wide
         values = tuple(substitute(v, here) for v in c.values)
+        if (inside := block.inside) is not None:
+            neutral = zip(values, c.fold.monoid.identity, strict=True)
+            values = tuple(select(inside, v, i) for v, i in neutral)
         return simplify_stage(
             Stage(
                 st.name,

@@ -45,6 +45,12 @@ class Rows:
     exact: dict[Expr, Expr]
     guard: Expr
 
+    def at(self, e: Expr, row: int) -> Expr:
+        """`e`, which mentions m axes, for one row of the tile; -1 is the last."""
+        here = const(row % self.axis.extent.attr)
+        place = {a: substitute(c, {self.axis: here}) for a, c in self.clamped.items()}
+        return simplify(substitute(e, place))
+
 
 @dataclass(frozen=True)
 class Split:
@@ -57,10 +63,24 @@ class Split:
     where: Expr | None
 
 
+@dataclass(frozen=True)
+class Cut:
+    """Where the sum along the folded axis `k` ends: all rows of a tile have the terms below `sure`,
+    none has those from `end` on. `term` and `where` are without the guard that says so.
+    """
+
+    k: Expr
+    sure: Expr
+    end: Expr
+    term: Expr
+    where: Expr | None
+
+
 @dataclass
 class Tile:
     """One tile of a contraction: its accumulators over the `wide` axes, its columns, the terms of
-    its sum, and what these are where no guard is needed, if tiles are told apart.
+    its sum, and what these are where no guard is needed: if tiles are told apart (`split`), or
+    terms (`cut`).
     """
 
     st: Stage
@@ -71,6 +91,7 @@ class Tile:
     term: Expr
     where: Expr | None
     split: Split | None = None
+    cut: Cut | None = None
 
     def items(
         self,
@@ -86,6 +107,8 @@ class Tile:
         first = Stage(
             self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
         )
+        if self.cut is not None:
+            return (first, *self._cut_loops(self.cut))
         if self.split is None or split:
             return (first, *self._loops(self.term, self.where, k, split, hints))
         name = self.st.name
@@ -96,6 +119,17 @@ class Tile:
             Scope(inside, self._loops(self.split.term, self.split.where, k, split, hints)),
             Scope(border, self._loops(self.term, self.where, k, split, ())),
         )
+
+    def _cut_loops(self, cut: Cut) -> tuple[Item, ...]:
+        """Add the terms that all rows have, then those that some have."""
+        sure = axis(cut.k.name + "s", cut.sure)
+        out = self._loops(cut.term, cut.where, (sure,), {cut.k: sure}, ())
+        left = simplify(cut.end - cut.sure)
+        if left is ZERO:
+            return out
+        rest = axis(cut.k.name + "t", left)
+        place = {cut.k: simplify(cut.sure + rest)}
+        return (*out, *self._loops(self.term, self.where, (rest,), place, ()))
 
     def _loops(
         self,
