@@ -58,6 +58,7 @@ from ferrule.schedule.contraction import schedule_contraction
 from ferrule.schedule.roles import schedulable
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.space import blocking_from
+from ferrule.schedule.winograd import winograd
 from ferrule.tune import database
 
 PACK_NS_PER_ELEMENT = 1
@@ -75,7 +76,7 @@ class State:
     `constant` are the buffers that depend on parameters alone, `once` the kernels that do;
     `reasons` are the decisions taken so far. `key` ends the names of the exported functions.
     `blockings` are those of contractions whose `tuning_key` they name; others take their default.
-    `sites` are the contractions that were scheduled.
+    `sites` are the contractions that were scheduled. `numerics` is the setting of that name.
     """
 
     name: str
@@ -96,6 +97,7 @@ class State:
     reasons: tuple[str, ...] = ()
     blockings: Mapping[str, Blocking] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
+    numerics: str = field(default_factory=lambda: config.get("numerics"))
 
 
 @dataclass(frozen=True)
@@ -176,11 +178,12 @@ def _unit(kernel: Kernel, known: frozenset[Buf], s: State, name: str) -> Unit:
     parts: list[Part] = []
     if schedulable(kernel, s.target):
         blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
-        scheduled = schedule_contraction(kernel, s.target, known, blocking)
+        fewer = winograd(kernel, s.target, known) if s.numerics == "fast" else None
+        scheduled = fewer or schedule_contraction(kernel, s.target, known, blocking)
         for i, p in enumerate(scheduled.packings):
             packing = replace(p.kernel, name=f"{name}_pack{i}")
             cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
-            parts.append(Part(packing, cost, p.buf, p.constant))
+            parts.append(Part(packing, cost, p.buf, p.constant, p.what))
         main = scheduled.kernel
     else:
         main = schedule_rows(kernel, s.target)
@@ -237,7 +240,7 @@ def _notes(unit: Unit, once: bool) -> tuple[str, ...]:
     for p in unit.parts:
         if p.packs is not None:
             when = "once" if p.constant else "on each call"
-            notes.append(f"an operand is packed into panels {when}")
+            notes.append(f"{p.what} {when}")
     return tuple(notes)
 
 
@@ -441,7 +444,9 @@ def compile_graph(
     with config.override(**(options or {})):
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
-        key = cache.digest(VERSION, _source_stamp(), target.key, repr(graph), _facts(graph))[:24]
+        key = cache.digest(
+            VERSION, _source_stamp(), target.key, config.get("numerics"), repr(graph), _facts(graph)
+        )[:24]
         chosen = tuned(target) if blockings is None else blockings
         looked_at = checked or config.get("dump_dir") is not None
         compiled = None if looked_at else _cached(key, chosen)

@@ -115,6 +115,14 @@ SETTINGS: tuple[Setting, ...] = (
         high=64,
     ),
     Setting(
+        name="numerics",
+        env="FERRULE_NUMERICS",
+        type=str,
+        default="fast",
+        doc="strict: no algorithm whose rounding errors grow (Winograd's for convolutions)",
+        choices=("fast", "strict"),
+    ),
+    Setting(
         name="target",
         env="FERRULE_TARGET",
         type=str,

@@ -156,7 +156,7 @@ def _turned(user: Stage, buf: Buf, value: Expr) -> bool:
 def _copies_turned(st: Stage, buf: Buf) -> bool:
     """Whether a stage only copies `buf` to a buffer with another dimension innermost."""
     (value, *others), (target, idx) = st.compute.values, st.targets[0]
-    copies = not others and value.op == "load" and value.attr is buf and value.args == idx
+    copies = not others and value.op == "load" and value.attr == buf and value.args == idx
     return copies and inlinable(st) and target.order[-1] != buf.order[-1]
 
 

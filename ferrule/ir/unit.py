@@ -14,13 +14,14 @@ from ferrule.ir.kernel import Kernel
 class Part:
     """One scheduled kernel of a unit and its estimated time (ns, over dims). `packs` is the formal
     buffer that only this unit uses and that the part fills, if it is a packing; `constant` packings
-    run once.
+    run once. `what` a packing does, in words.
     """
 
     kernel: Kernel
     cost: Expr
     packs: Buf | None = None
     constant: bool = False
+    what: str = ""
 
 
 @dataclass(frozen=True)

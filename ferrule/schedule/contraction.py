@@ -67,6 +67,7 @@ from ferrule.schedule.tiles import (
     everywhere,
     flat,
     parts,
+    write_tile,
 )
 
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
@@ -77,13 +78,14 @@ SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
 
 @dataclass(frozen=True)
 class Packing:
-    """A kernel that packs an operand into panels: `kernel` fills `buf`; for parameters it runs
-    once.
+    """A kernel that must run before another and fills `buf`, which that one reads; for parameters
+    it runs once. `what` it does, in words.
     """
 
     buf: Buf
     kernel: Kernel
     constant: bool
+    what: str = "an operand packed into panels"
 
 
 @dataclass(frozen=True)
@@ -234,7 +236,7 @@ class _Builder:
     def _finish(self, body: list[Stage], roles: Roles, rows: Rows, tile: Tile) -> list[Item]:
         """The stages that write a tile of the first of `body` through the others."""
         columns = flat(roles.n, tile.n)
-        return self._write(body[0], body[1:], rows, columns, tile.wide, tile.acc, tile.inside)
+        return write_tile(body[0], body[1:], rows, columns, tile.wide, tile.acc, tile.inside)
 
     def _run(self, block: Blocking) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
         """The m axes that the rows of a tile run along, and those outside them."""
@@ -408,54 +410,6 @@ class _Builder:
         guarded = both(*left_guards(st, roles)).axes
         return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
 
-    def _write(
-        self,
-        st: Stage,
-        epilogue: list[Stage],
-        rows: Rows,
-        columns: dict[Expr, Expr],
-        wide: tuple[Expr, ...],
-        acc: Buf,
-        inside: Expr,
-    ) -> list[Item]:
-        """The stages that consume the tile, at its points, reading the accumulators.
-
-        Results in scratch are written for the rows past the edge too, which repeat the last one.
-        """
-        known: dict[Buf, Expr] = {st.targets[0][0]: load(acc, *wide)}
-        out: list[Item] = []
-
-        def visit(node: Expr) -> Expr | None:
-            return known.get(node.attr) if node.op == "load" else None
-
-        whole = replace(st, compute=Compute((), (known[st.targets[0][0]],)))
-        last = epilogue[-1] if epilogue else whole
-        for s in (whole, *epilogue):
-            outside = s.targets[0][0].space in (Space.GLOBAL, Space.LAUNCH)
-            place = (rows.exact if outside else rows.clamped) | columns
-            moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
-            value = (
-                moved.compute.values[0]
-                if s is whole
-                else simplify(rewrite(moved.compute.values[0], visit))
-            )
-            if s is last or outside:
-                guards = (rows.guard, inside) if outside else (inside,)
-                when = both(*guards, *conjuncts(moved.when))
-                out.append(
-                    simplify_stage(
-                        Stage(
-                            s.name,
-                            moved.targets,
-                            Compute(wide, (value,)),
-                            moved.combine,
-                            None if when.is_const else when,
-                        )
-                    )
-                )
-            known[s.targets[0][0]] = value
-        return out
-
     # ---- panels of rows --------------------------------------------------------------------------
 
     def _panel(
@@ -538,7 +492,7 @@ class _Builder:
         def tile(panel: Expr, full: bool = False) -> tuple[Item, ...]:
             made = self._product_of(st, roles, rows, block, panels, panel, full, ends)
             columns = flat(roles.n, made.n)
-            write = self._write(st, follow, rows, columns, made.wide, made.acc, made.inside)
+            write = write_tile(st, follow, rows, columns, made.wide, made.acc, made.inside)
             return (*made.items(self._k_order(st, roles), None, {}), *write)
 
         count = panels

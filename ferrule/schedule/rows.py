@@ -157,7 +157,7 @@ def score(st: Stage, a: Expr) -> float:
     total = 0.0
     for buf, idx in accesses(st, everywhere=True):
         s = stride(buf, idx, a)
-        weight = 1.5 if any(buf is b for b, _ in st.targets) else 1.0
+        weight = 1.5 if any(buf == b for b, _ in st.targets) else 1.0
         for x in frozenset().union(*(i.axes for i in idx)):
             weight *= max(1, estimate(x.extent)) if _independent(x) else 1
         if s is ONE:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
+from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
+from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.expr import (
     ONE,
+    TRUE,
     ZERO,
     Buf,
     Expr,
+    Space,
     axis,
+    both,
     call,
+    conjuncts,
     const,
     fconst,
     le,
+    load,
+    rewrite,
     select,
     substitute,
 )
@@ -225,3 +232,51 @@ def sum_of(st: Stage) -> Monoid:
     fold = st.compute.fold
     assert isinstance(fold, Reduce)
     return fold.monoid
+
+
+def write_tile(
+    st: Stage,
+    epilogue: list[Stage],
+    rows: Rows,
+    columns: dict[Expr, Expr],
+    wide: tuple[Expr, ...],
+    acc: Buf,
+    inside: Expr,
+) -> list[Item]:
+    """The stages that consume the tile, at its points, reading the accumulators.
+
+    Results in scratch are written for the rows past the edge too, which repeat the last one.
+    """
+    known: dict[Buf, Expr] = {st.targets[0][0]: load(acc, *wide)}
+    out: list[Item] = []
+
+    def visit(node: Expr) -> Expr | None:
+        return known.get(node.attr) if node.op == "load" else None
+
+    whole = replace(st, compute=Compute((), (known[st.targets[0][0]],)))
+    last = epilogue[-1] if epilogue else whole
+    for s in (whole, *epilogue):
+        outside = s.targets[0][0].space in (Space.GLOBAL, Space.LAUNCH)
+        place = (rows.exact if outside else rows.clamped) | columns
+        moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
+        value = (
+            moved.compute.values[0]
+            if s is whole
+            else simplify(rewrite(moved.compute.values[0], visit))
+        )
+        if s is last or outside:
+            guards = (rows.guard, inside) if outside else (inside,)
+            when = both(*guards, *conjuncts(moved.when))
+            out.append(
+                simplify_stage(
+                    Stage(
+                        s.name,
+                        moved.targets,
+                        Compute(wide, (value,)),
+                        moved.combine,
+                        None if when is TRUE else when,
+                    )
+                )
+            )
+        known[s.targets[0][0]] = value
+    return out
