@@ -56,7 +56,7 @@ from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
-from ferrule.schedule.roles import in_place, is_right, left_guards, oriented, roles_in
+from ferrule.schedule.roles import flattened, in_place, is_right, left_guards, oriented, roles_in
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
     Cut,
@@ -104,12 +104,12 @@ def schedule_contraction(
     `constant` are the kernel's buffers whose values are known before the first run; `blocking` is
     `blocking_of` the kernel where None.
     """
-    return _Builder(kernel, target, constant).build(blocking)
+    return _Builder(flattened(kernel, constant), target, constant).build(blocking)
 
 
 def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blocking:
     """The blocking that a `schedulable` kernel has by default."""
-    return _Builder(kernel, target, constant).default()
+    return _Builder(flattened(kernel, constant), target, constant).default()
 
 
 @dataclass

@@ -6,11 +6,13 @@ from dataclasses import replace
 
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
-from ferrule.ir.compute import Reduce, Stage
-from ferrule.ir.contraction import Roles, contraction, depthwise, operand_bufs
-from ferrule.ir.expr import ONE, Buf, Expr, conjuncts, loads, product
+from ferrule.ir.compute import Reduce, Stage, substitute_stage
+from ferrule.ir.contraction import Roles, contraction, depthwise, operand_bufs, simplify_stage
+from ferrule.ir.expr import ONE, Buf, Expr, axis, conjuncts, loads, product
 from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.rows import mergeable
 
 
 def schedulable(kernel: Kernel, target: Target) -> bool:
@@ -71,6 +73,27 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
         return points + (2 if in_place(r.right, r.n) else 0)
 
     return max((roles, roles.swapped()), key=rating)
+
+
+def flattened(kernel: Kernel, constant: frozenset[Buf]) -> Kernel:
+    """`kernel` with neighbouring m axes of its first stage as one where every access walks them so
+    (rows and columns of an image under a pointwise convolution): tiles then run across them.
+    """
+    first = next(stages(kernel.body))
+    roles = roles_in(kernel, first)
+    assert roles is not None
+    m = list(oriented(kernel, first, roles, constant).m)
+    body, grid = tuple(stages(kernel.body)), list(kernel.grid)
+    for i in range(len(m) - 2, -1, -1):
+        a, b = m[i], m[i + 1]
+        if not {a, b} <= set(grid) or not all(mergeable(st, a, b) for st in body):
+            continue
+        z = axis(f"{a.name}_{b.name}", simplify(a.extent * b.extent))
+        place = {a: z // b.extent, b: z % b.extent}
+        body = tuple(simplify_stage(substitute_stage(st, place)) for st in body)
+        grid = [z if g is b else g for g in grid if g is not a]
+        m[i : i + 2] = [z]
+    return replace(kernel, grid=tuple(grid), body=body)
 
 
 def left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:

@@ -120,7 +120,8 @@ def mergeable(st: Stage, a: Expr, b: Expr) -> bool:
     """Whether each access steps over `a` as over whole rows of `b`, and neither is used outside
     addresses.
     """
-    if any(_outside_addresses(e, (a, b)) for e in st.exprs()):
+    used = (*st.compute.exprs(), *((st.when,) if st.when is not None else ()))
+    if any(_outside_addresses(e, (a, b)) for e in used):
         return False
     for buf, idx in accesses(st, everywhere=True):
         if not any(x in i.axes for i in idx for x in (a, b)):
