@@ -35,6 +35,7 @@ demo: $(STAMP)
 conformance: $(STAMP)
 	$(BIN)/python -m tests.conformance.opinfo --write docs/conformance.md \
 		--log build/conformance.jsonl
+	$(BIN)/python -m tests.conformance.onnx_suite --write docs/onnx.md
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run

@@ -18,11 +18,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.contraction_table import find
-from benchmarks.measure import Timing, interleave
 from benchmarks.peak import Peak
 from benchmarks.peers import PEERS, Case, Ready
 from benchmarks.rows import Result, Row
 from benchmarks.worker import Job, result_of, serve, try_peer
+from ferrule.tune.interleave import Timing, interleave
 
 PEAK = "peak"
 MOST_TRIALS = 1000  # of a row that is tuned: the seconds end it before

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.measure import Timing, interleave
 from benchmarks.models import find
 from benchmarks.peers import PEERS, Case, Ready, Unavailable
 from benchmarks.rows import Result, Row, to_json
+from ferrule.tune.interleave import Timing, interleave
 
 
 @dataclass(frozen=True)

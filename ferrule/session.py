@@ -31,13 +31,13 @@ ENGINE = Engine(compile_graph, NumpyCallable)
 class InferenceSession:
     """A model that is ready to run.
 
-    `source` is a path, a file's bytes or an `onnx.ModelProto`; `options` are settings of ferrule;
-    `providers`, which ONNX Runtime asks for, has no meaning here; `compile` compiles its graphs.
-    A model with symbolic dims is compiled once for all their values where its shapes follow from
-    its inputs'; else it is compiled for the shapes of a run, and that is kept. `shapes` fixes
-    inputs' shapes, by name: the code is made for these sizes, and others are refused. Raises
-    ParseError and InputError for malformed models, UnsupportedError for operators that ferrule
-    lacks.
+    `source` is a path, a file's bytes, an `onnx.ModelProto`, or a Model of `read_model`; `options`
+    are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning here;
+    `compile` compiles its graphs. A model with symbolic dims is compiled once for all their values
+    where its shapes follow from its inputs'; else it is compiled for the shapes of a run, and that
+    is kept. `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others
+    are refused. Raises ParseError and InputError for malformed models, UnsupportedError for
+    operators that ferrule lacks.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class InferenceSession:
         started = time.perf_counter()
         engine = ENGINE if compile is compile_graph else Engine(compile, NumpyCallable)
         self._options = dict(options or {})
-        model = read_model(source)
+        model = source if isinstance(source, Model) else read_model(source)
         inputs = fixed_ports(model.body.inputs, shapes or {})
         self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
         with config.override(**self._options):
@@ -110,9 +110,14 @@ class InferenceSession:
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""
         parts = [p.compiled.explain() for p in self._runner.programs]
-        if self._runner.in_numpy:
-            parts.append(f"in NumPy: {', '.join(self._runner.in_numpy)}")
+        if self.in_numpy:
+            parts.append(f"in NumPy: {', '.join(self.in_numpy)}")
         return "\n\n".join(parts)
+
+    @property
+    def in_numpy(self) -> tuple[str, ...]:
+        """The operators that ran in NumPy so far, outside of compiled code."""
+        return self._runner.in_numpy
 
     @property
     def kernels(self) -> int:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ferrule.base import target
+from ferrule.base import config, target
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,31 @@ def add_threads(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="threads to run with, 1 to 64 (default: the setting num_threads)",
     )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add the model's file."""
+    parser.add_argument("model", metavar="MODEL", help="an ONNX model (a file)")
+
+
+def chosen(options: argparse.Namespace) -> AbstractContextManager[None]:
+    """The settings that `--target` and `--threads` give, for a `with` statement."""
+    values = {
+        "target": getattr(options, "target", None),
+        "num_threads": getattr(options, "threads", None),
+    }
+    return config.override(**{name: x for name, x in values.items() if x is not None})
+
+
+def seconds(text: str) -> float:
+    """A number of seconds above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
+    return number
 
 
 def positive(text: str) -> int:

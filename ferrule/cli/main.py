@@ -1,7 +1,7 @@
 """The dispatcher: reads the command line, runs one command, turns errors into messages.
 
-    python -m ferrule run MODEL                     a model on inputs from files or at random
-    python -m ferrule opt FILE --to LEVEL           a program as text, brought down to a level
+    ferrule run MODEL --random              an ONNX model, on inputs from files or at random
+    ferrule opt FILE --to LEVEL             a program as text, brought down to a level
 
 It ends with 0, with 1 and a message on the standard error where ferrule refuses, and with 2 for a
 command line that makes no sense. To add a command, write a file with a Command and name it in
@@ -17,14 +17,17 @@ from collections.abc import Sequence
 
 import ferrule
 from ferrule.base.errors import FerruleError
-from ferrule.cli import demo, opt, settings, tune
+from ferrule.cli import bench, demo, inspect, opt, run, settings, tune
 from ferrule.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
+    run.COMMAND,
+    bench.COMMAND,
+    inspect.COMMAND,
+    tune.COMMAND,
     opt.OPT,
     opt.EXPLAIN,
     settings.COMMAND,
-    tune.COMMAND,
     demo.COMMAND,
 )
 
@@ -47,6 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return INTERRUPTED
+    except MemoryError:
+        print("ferrule: there is no memory left for this", file=sys.stderr)
+        return 1
     except (FerruleError, OSError, UnicodeDecodeError) as error:
         print(f"ferrule: {error}", file=sys.stderr)
         return 1

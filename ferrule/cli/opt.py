@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ferrule.base import config, target
+from ferrule.base import target
 from ferrule.base.errors import InputError
-from ferrule.cli.command import Command, add_target
+from ferrule.cli.command import Command, add_target, chosen
 from ferrule.codegen.compile_ir import assembly
 from ferrule.compile import LEVELS, PASSES, Pass, State, begin, run, steps, text_of
 from ferrule.ir.kernel import Kernel
@@ -63,20 +62,16 @@ def _explain_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _opt(options: argparse.Namespace) -> None:
-    with _settings(options):
+    with chosen(options):
         _lower(_read(options.file), options.to, options.print_after)
 
 
 def _explain(options: argparse.Namespace) -> None:
-    with _settings(options):
+    with chosen(options):
         state = _read(options.file)
         done, _ = run(state, steps(state.level, "program"))
     if done.program is not None:
         print("\n".join(done.program.explain))
-
-
-def _settings(options: argparse.Namespace) -> AbstractContextManager[None]:
-    return config.override(**({} if options.target is None else {"target": options.target}))
 
 
 def _read(file: str) -> State:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 
-from ferrule.base import config
 from ferrule.base.errors import InputError
-from ferrule.cli.command import Command, add_target, add_threads, positive
+from ferrule.cli.command import Command, add_target, add_threads, chosen, positive, seconds
 from ferrule.compile import CompiledGraph, compile_graph
 from ferrule.ir.graph import Graph
 from ferrule.session import InferenceSession
@@ -41,7 +39,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--time-budget",
-        type=_seconds,
+        type=seconds,
         metavar="S",
         help="seconds to tune in all, the most expensive operators first (default: all trials)",
     )
@@ -55,16 +53,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_target(parser)
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"{text!r} must be a number of seconds above 0")
-    return seconds
-
-
 def _run(options: argparse.Namespace) -> None:
     if options.model is None and not (options.export or options.merge or options.list):
         raise InputError("name a model to tune, or --export, --merge or --list")
@@ -72,8 +60,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.merge:
         print(f"{base.merge(options.merge)} records of {options.merge} taken over")
     if options.model is not None:
-        chosen = {"num_threads": options.threads, "target": options.target}
-        with config.override(**{name: x for name, x in chosen.items() if x is not None}):
+        with chosen(options):
             _tune(options)
     if options.export:
         print(f"{base.export(options.export)} records written to {options.export}")

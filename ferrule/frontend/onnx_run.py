@@ -109,7 +109,8 @@ class Runner:
         constants = self.constants
         while nodes:
             stage = self._convert(nodes, constants, types, {}, {})
-            if waits and not all(map(self._always_hosted, _roots(stage.rest))):
+            idle = len(stage.rest) == len(nodes)
+            if (waits or idle) and not all(map(self._always_hosted, _roots(stage.rest))):
                 break
             constants = _with({**stage.known, **stage.sizes}, constants)
             known = {**types, **_given(stage, types)}

@@ -2,7 +2,7 @@
 
     python -m tests.conformance.onnx_suite                         all of it, as a table
     python -m tests.conformance.onnx_suite --only resize           tests with that in their name
-    python -m tests.conformance.onnx_suite --write docs/onnx.md    and the report
+    python -m tests.conformance.onnx_suite --write docs/onnx.md    and the report at a file's end
 
 `onnx.backend.test` holds tests of single nodes, of small models, and of models and operators that
 PyTorch exported. A test passes where all outputs have the expected values, dtypes and shapes.
@@ -22,6 +22,7 @@ from pathlib import Path
 
 BACKENDS = ("ferrule", "onnxruntime")
 STATUSES = ("passed", "failed", "not supported")
+HEAD = "## Conformance"
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def report(found: Sequence[Result]) -> str:
     import onnxruntime
 
     out = [
-        "# Conformance with ONNX",
+        HEAD,
         "",
         f"The suite in onnx {onnx.__version__} (`onnx.backend.test`, CPU), run on ferrule and on "
         f"ONNX Runtime {onnxruntime.__version__} by one command. A test passes where every output "
@@ -129,7 +130,7 @@ def report(found: Sequence[Result]) -> str:
               for b in BACKENDS}  # fmt: skip
     for status in STATUSES[1:]:
         some = [r for r in found if r.backend == "ferrule" and r.status == status]
-        out += ["", f"## ferrule: {status}", ""]
+        out += ["", f"### ferrule: {status}", ""]
         if not some:
             out.append("None.")
             continue
@@ -138,6 +139,12 @@ def report(found: Sequence[Result]) -> str:
             theirs = "passes" if r.name in passed["onnxruntime"] else "does not pass"
             out.append(f"| `{r.name.removesuffix('_cpu')}` | {theirs} | {_shown(r.message)} |")
     return "\n".join(out) + "\n"
+
+
+def write(path: Path, text: str) -> None:
+    """Put a report at the end of a file, in place of the one that stands there."""
+    held = path.read_text(encoding="utf-8") if path.is_file() else ""
+    path.write_text(held.partition(HEAD)[0] + text, encoding="utf-8")
 
 
 def _shown(message: str) -> str:
@@ -150,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="comma-separated parts of test names")
     parser.add_argument("--backends", default=",".join(BACKENDS))
-    parser.add_argument("--write", type=Path, help="where the report goes")
+    parser.add_argument("--write", type=Path, help="a file that gets the report as its end")
     parser.add_argument("--json", type=Path, help="where the single results go")
     parser.add_argument("--limit", type=float, default=1800.0, help="seconds for one test")
     options = parser.parse_args()
@@ -165,7 +172,7 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps([vars(r) for r in found], indent=1), encoding="utf-8")
     if options.write:
-        options.write.write_text(report(found), encoding="utf-8")
+        write(options.write, report(found))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("onnx")
 
-from tests.conformance.onnx_suite import Result, table
+from tests.conformance.onnx_suite import HEAD, Result, table, write
 from tests.conformance.onnx_worker import backend_of, outcome
 
 
@@ -49,6 +50,13 @@ def test_the_table_counts_by_backend_and_kind() -> None:
     assert "| ferrule, Node | 2 | 1 | 1 | 0 | 50.0 % |" in lines
     assert "| **ferrule, all** | 3 | 2 | 1 | 0 | 66.7 % |" in lines
     assert "| **onnxruntime, all** | 1 | 0 | 0 | 1 | 0.0 % |" in lines
+
+
+def test_a_report_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "onnx.md"
+    path.write_text(f"For users.\n\n{HEAD}\n\nold\n")
+    write(path, f"{HEAD}\n\nnew\n")
+    assert path.read_text() == f"For users.\n\n{HEAD}\n\nnew\n"
 
 
 def test_our_backend_is_the_one_that_is_tested() -> None:

@@ -1,0 +1,136 @@
+"""`ferrule run`: a model on inputs from files or at random."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen
+from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
+from ferrule.frontend.onnx_model import Array
+from ferrule.session import InferenceSession, read_model
+
+_FIRST = 4
+
+_ABOUT = f"""\
+Compiles an ONNX model, runs it once, and prints each output: its name, dtype, shape, smallest and
+largest element, mean, and first elements.
+
+{FEEDS}
+examples:
+  ferrule run model.onnx --random
+  ferrule run model.onnx --input ids=ids.npy --input mask=mask.npy --output results
+"""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    add_feeds(parser)
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="save each output there, as NAME.npy"
+    )
+    add_threads(parser)
+    add_target(parser)
+
+
+def _run(options: argparse.Namespace) -> None:
+    model = read_model(options.model)
+    feed = feed_of(model.body.inputs, options, options.random)
+    if options.output is not None:
+        options.output.mkdir(parents=True, exist_ok=True)
+    print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
+    with chosen(options):
+        session = InferenceSession(model)
+        results = session.run(None, feed.arrays)
+    parts = [p for port, x in zip(session.get_outputs(), results) for p in parts_of(port.name, x)]
+    for name, array in parts:
+        print(f"output {name}: {summary(array)}" if array is not None else f"output {name}: none")
+    if options.output is not None:
+        save(options.output, [(name, array) for name, array in parts if array is not None])
+
+
+def parts_of(name: str, x: Any) -> Iterator[tuple[str, Array | None]]:
+    """The arrays of an output with their names: several of a sequence, None for an empty one."""
+    if isinstance(x, list | tuple):
+        for i, item in enumerate(x):
+            yield from parts_of(f"{name}.{i}", item)
+    else:
+        yield name, None if x is None else np.asarray(x)
+
+
+def summary(x: Array) -> str:
+    """An array's dtype, shape and values in one line."""
+    kind = "string" if x.dtype == np.dtype(object) else str(x.dtype)
+    parts = [f"{kind} {list(x.shape)}"]
+    if x.size and x.dtype.kind not in "OcS":
+        wide = x.astype(np.float64)
+        whole = x.dtype.kind in "iub"
+        low, high = (f"{int(v)}" if whole else f"{v:.6g}" for v in _extremes(x, wide))
+        parts.append(f"min {low}, max {high}, mean {_mean(wide):.6g}")
+        strange = int((~np.isfinite(wide)).sum())
+        if strange:
+            parts.append(f"{strange} not finite")
+    if x.size:
+        some = " ".join(_shown(v) for v in x.ravel()[:_FIRST])
+        parts.append(f"first {some}{' ..' if x.size > _FIRST else ''}")
+    return "; ".join(parts)
+
+
+def _extremes(x: Array, wide: Array) -> tuple[Any, Any]:
+    return (x.min(), x.max()) if x.dtype.kind in "iub" else (wide.min(), wide.max())
+
+
+def _mean(wide: Array) -> float:
+    with np.errstate(invalid="ignore", over="ignore"):
+        return float(wide.mean())
+
+
+def _shown(v: Any) -> str:
+    if isinstance(v, str):
+        return repr(v)
+    if np.asarray(v).dtype.kind in "iubc":
+        return str(v)
+    return f"{float(v):.6g}"
+
+
+def save(folder: Path, arrays: Sequence[tuple[str, Array]]) -> None:
+    """Write each array to a file of its own, whole or not at all, and print where."""
+    taken: set[str] = set()
+    for name, x in arrays:
+        stem = base = re.sub(r"[^\w.-]", "_", name).lstrip(".") or "output"
+        while stem in taken:
+            stem = f"{base}_{len(taken)}"
+        taken.add(stem)
+        target = folder / f"{stem}.npy"
+        _write(target, x.astype(str) if x.dtype == np.dtype(object) else x)
+        print(f"saved {name} to {target}")
+
+
+def _write(target: Path, x: Array) -> None:
+    handle, name = tempfile.mkstemp(suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.save(file, x, allow_pickle=False)
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+COMMAND = Command(
+    "run", "an ONNX model on inputs from files or at random", _run, _arguments, _ABOUT
+)
