@@ -15,8 +15,8 @@ from pathlib import Path
 
 from ferrule.base.target import Target, named
 from ferrule.codegen.compile_ir import assembly
-from ferrule.compile import Pass, State, begin, run, steps, text_of
 from ferrule.ir.text import parse
+from ferrule.pipeline import Pass, State, begin, run, steps, text_of
 from ferrule.schedule.space import candidates, point_of
 
 FOLDER = Path(__file__).parent

@@ -17,12 +17,13 @@ from ferrule.base import config
 from ferrule.base.dtype import DType, bf16, f32, i64, to_storage
 from ferrule.base.errors import CompileError, GuardError, VerifyError
 from ferrule.base.target import current
-from ferrule.compile import LEVELS, PASSES, CompiledGraph, begin, compile_graph, run, steps
+from ferrule.compile import CompiledGraph, compile_graph
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, as_index, dim
 from ferrule.ir.graph import Graph, GraphBuilder, opdef, tensor
 from ferrule.ir.size import estimate
 from ferrule.ir.text import parse_all
+from ferrule.pipeline import LEVELS, PASSES, begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 
 Size = Expr | int

@@ -64,7 +64,7 @@ from ferrule.ir.expr import (
     select,
 )  # fmt: skip
 from ferrule.ir.loop import Function
-from ferrule.ir.program import Call, Program, Step, Variants, walk_runs
+from ferrule.ir.program import Call, Program, Repeat, Row, Step, Variants, walk_runs
 
 GRAIN_NS = 8000  # a thread is worth waking for this much work
 STATUS_OK, STATUS_INDEX, STATUS_MEMORY = range(3)
@@ -75,7 +75,6 @@ ERRORS = (
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
 _MOST_UNITS = 1 << 30  # a grid's extent times a kernel's units must not overflow
 _ROW = 5  # slots of a kernel in the table of @ferrule.dispatch
-
 
 
 def emit_host(
@@ -179,6 +178,8 @@ class Code(Scalars):
         super().__init__(self.load_dim)
         self.memory = memory
         self.arena = arena
+        self.iterations: dict[str, str] = {}  # the number of each loop around, by its dim
+        self.rows: dict[Buf, Row] = {}
 
     def slot(self, kind: str, slot: int) -> str:
         """The value in slot `slot` of the argument block."""
@@ -186,6 +187,8 @@ class Code(Scalars):
         return self.once(("slot", slot), f"load {kind}, ptr {at}")
 
     def load_dim(self, name: str) -> str:
+        if name in self.iterations:
+            return self.iterations[name]
         where = self.memory.dims.get(name)
         if where is None:
             raise CompileError(f"{self.memory.program.name}: {name} is no dim of the program")
@@ -200,6 +203,9 @@ class Code(Scalars):
         slot = self.memory.slots.get(buf)
         if slot is not None:
             return self.slot("ptr", slot)
+        row = self.rows.get(buf)
+        if row is not None:
+            return self.row(row)
         place = self.memory.places.get(buf)
         if place is None:
             raise CompileError(f"{self.memory.program.name}: buffer {buf.name} has no place")
@@ -208,6 +214,23 @@ class Code(Scalars):
             return str(base)
         offset = self.value(place[1])
         return self.once(buf, f"getelementptr i8, ptr {base}, i64 {offset}")
+
+    def row(self, row: Row) -> str:
+        """The pointer to a part of a larger buffer, or to what stands for it at first."""
+        whole = self.address(row.whole)
+        offset = self.value(mul(row.index, mul(row.buf.size, const(row.buf.dtype.size))))
+        here = self.once(("row", row), f"getelementptr i8, ptr {whole}, i64 {offset}")
+        if row.first is None:
+            return here
+        number = self.iterations[self.innermost]
+        begins = self.once(("begins", number), f"icmp eq i64 {number}, 0")
+        choice = f"select i1 {begins}, ptr {self.address(row.first)}, ptr {here}"
+        return self.once(("first", row), choice)
+
+    @property
+    def innermost(self) -> str:
+        """The dim of the innermost loop around."""
+        return next(reversed(self.iterations))
 
 
 def _arena_bytes(memory: Memory, key: str) -> str:
@@ -248,6 +271,8 @@ class _Steps:
         code = self.code
         code.do("%status = alloca i32")
         code.do(f"store i32 {STATUS_OK}, ptr %status")
+        for n in range(_labels(steps)):
+            code.do(f"%counter{n + 1} = alloca i64")
         phases = [p for r in walk_runs(steps) for p in r.phases]
         rows = max((len(p) for p in phases if len(p) > 1), default=0)
         if rows:
@@ -270,6 +295,8 @@ class _Steps:
         for step in steps:
             if isinstance(step, Variants):
                 self._variants(step)
+            elif isinstance(step, Repeat):
+                self._repeat(step)
             else:
                 for phase in step.phases:
                     self._phase(phase)
@@ -294,7 +321,33 @@ class _Steps:
             else:
                 raise CompileError(f"{self.program.name}: the last variant must have guard true")
         code.label(end)
-        self.held = {k: v for k, v in before.items() if k[1] < FIRST}
+        self.held = {k: v for k, v in before.items() if _stays(*k)}
+
+    def _repeat(self, step: Repeat) -> None:
+        code, shared = self.code, {k: v for k, v in self.held.items() if _stays(*k)}
+        self.labels += 1
+        name, n = step.iteration.name, self.labels
+        counter = f"%counter{n}"
+        count = code.value(step.count)
+        code.do(f"store i64 0, ptr {counter}")
+        code.do(f"br label %test{n}")
+        code.label(f"test{n}")
+        number = code.emit(f"load i64, ptr {counter}")
+        more = code.emit(f"icmp slt i64 {number}, {count}")
+        code.do(f"br i1 {more}, label %step{n}, label %done{n}")
+        code.label(f"step{n}")
+        outer = dict(code.rows)
+        with code.scope():
+            code.iterations[name] = number
+            code.rows |= {r.buf: r for r in step.rows}
+            self.held = dict(shared)
+            self._steps(step.steps)
+            del code.iterations[name]
+            code.do(f"store i64 {code.emit(f'add i64 {number}, 1')}, ptr {counter}")
+        code.rows = outer
+        code.do(f"br label %test{n}")
+        code.label(f"done{n}")
+        self.held = shared
 
     def _phase(self, phase: tuple[Call, ...]) -> None:
         for name, call in zip(_contexts(phase), phase):
@@ -354,6 +407,22 @@ class _Steps:
         self.held[base, slot] = value
         at = self.code.once((base, slot), f"getelementptr i8, ptr {base}, i64 {8 * slot}")
         self.code.do(f"store {kind} {value}, ptr {at}")
+
+
+def _stays(base: str, slot: int) -> bool:
+    """Whether a slot has one value throughout."""
+    return base.startswith("%ctx") and slot < FIRST
+
+
+def _labels(steps: tuple[Step, ...]) -> int:
+    """The number of loops and branchings, inner ones included."""
+    count = 0
+    for step in steps:
+        if isinstance(step, Repeat):
+            count += 1 + _labels(step.steps)
+        elif isinstance(step, Variants):
+            count += 1 + sum(_labels(body) for _, body in step.branches)
+    return count
 
 
 def _contexts(phase: tuple[Call, ...]) -> tuple[str, ...]:

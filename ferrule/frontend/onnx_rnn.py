@@ -1,7 +1,6 @@
 """ONNX rules: RNN, GRU and LSTM in all directions, with sequence lengths, peepholes and clipping.
 
-The products of all inputs are one matrix product; the steps are written out one after another. More
-than LONGEST steps, or a symbolic number, run in chunks (`onnx_rnn_loop`).
+The products of all inputs are one matrix product before a loop over the steps (`ops.loop`).
 """
 
 from __future__ import annotations
@@ -10,16 +9,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ferrule import ops
 from ferrule.base.dtype import i64
-from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.base.errors import CompileError, InputError, UnsupportedError
 from ferrule.frontend.onnx_attention import INNER
-from ferrule.frontend.onnx_table import Context, onnx
+from ferrule.frontend.onnx_model import Array
+from ferrule.frontend.onnx_table import Attributes, Context, host, onnx
+from ferrule.ir.expr import ONE, ZERO, Expr
 from ferrule.ir.graph import GraphBuilder, Value
 
 Activation = Callable[[GraphBuilder, Value], Value]
 State = tuple[Value, ...]
-LONGEST = 32
 
 
 def _activations(cx: Context, default: tuple[str, ...], directions: int) -> list[Activation]:
@@ -94,6 +96,8 @@ class Cell:
         return ops.clamp(b, x, -self.clip, self.clip) if self.clip else x
 
 
+_TURNS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
+
 Step = Callable[[GraphBuilder, Cell, Value, State], State]
 
 
@@ -108,7 +112,9 @@ def _layer(
         states = [None if s is None else ops.transpose(b, s, (1, 0, 2)) for s in states]
     _check(x, r, size, gates)
     kind = cx.text("direction", "forward").lower()
-    turns = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}[kind]
+    turns = _TURNS.get(kind)
+    if turns is None:
+        raise InputError(f"a direction is forward, reverse or bidirectional, not {kind!r}")
     acts = _activations(cx, default, len(turns))
     each = len(acts) // len(turns)
     rows, ends = [], []
@@ -132,8 +138,6 @@ def _layer(
 
 
 def _check(x: Value, r: Value, size: int, gates: int) -> None:
-    if not x.shape[0].is_const or x.shape[0].value > LONGEST:
-        raise UnsupportedError(f"a recurrent layer over {x.shape[0]} steps in one program")
     if r.shape[1].is_const and r.shape[1].value != gates * size:
         raise CompileError(f"recurrent weights {r.type} do not fit a state of {size}")
 
@@ -148,26 +152,36 @@ def _run(
     cx: Context, cell: Cell, state: State, lengths: Value | None, turned: bool, step: Step
 ) -> tuple[Value, State]:
     """All steps of one direction. Beyond a row's length its state stays and its result is 0."""
-    b = cx.b
-    given = cell.inputs(b)
-    count = int(cell.x.shape[0].value)
-    out: list[Value] = [state[0]] * count
-    size = None if lengths is None else ops.unsqueeze(b, ops.cast(b, lengths, i64), 1)
-    for t in reversed(range(count)) if turned else range(count):
-        new = step(b, cell, ops.select_index(b, given, 0, t), state)
-        if size is None:
-            state, out[t] = new, new[0]
-            continue
-        alive = ops.gt(b, size, t)
-        state = tuple(ops.select(b, alive, n, s) for n, s in zip(new, state))
-        out[t] = ops.select(b, alive, new[0], 0)
-    return ops.stack(b, out, 0), state
+    b, count = cx.b, cell.x.shape[0]
+    if count is ZERO:
+        return ops.full(b, (0, *state[0].shape), 0, state[0].dtype), state
+    rows = (cell.inputs(b), *(() if lengths is None else (_alive(b, lengths, count),)))
+
+    def body(b: GraphBuilder, old: State, row: State) -> tuple[State, State]:
+        new = step(b, cell, row[0], old)
+        if lengths is None:
+            return new, ()
+        kept = tuple(ops.select(b, row[1], n, s) for n, s in zip(new, old))
+        return kept, (ops.select(b, row[1], new[0], 0),)
+
+    if count is ONE:
+        end, out = body(b, state, tuple(ops.select_index(b, v, 0, 0) for v in rows))
+        return ops.unsqueeze(b, (*out, end[0])[0], 0), end
+    made = ops.loop(b, body, count, state, rows, turned)
+    last = ZERO if turned else count - ONE
+    end = tuple(ops.select_index(b, v, 0, last) for v in made[: len(state)])
+    return made[0 if lengths is None else -1], end
+
+
+def _alive(b: GraphBuilder, lengths: Value, count: Expr) -> Value:
+    """For each step and row of the batch, whether the row goes on: [steps, batch, 1]."""
+    numbers = ops.iota(b, (count, ONE, ONE), 0)
+    return ops.gt(b, ops.unsqueeze(b, ops.cast(b, lengths, i64), 1), numbers)
 
 
 # ---- the three layers ----------------------------------------------------------------------------
 
 
-@onnx("RNN", domain=INNER)
 @onnx("RNN")
 def _rnn(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
@@ -181,7 +195,6 @@ def _rnn(
     return y, end
 
 
-@onnx("GRU", domain=INNER)
 @onnx("GRU")
 def _gru(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
@@ -214,7 +227,6 @@ def _gru(
     return y, end
 
 
-@onnx("LSTM", domain=INNER)
 @onnx("LSTM")
 def _lstm(
     cx: Context, x: Value, w: Value, r: Value, bias: Value | None = None,
@@ -253,3 +265,14 @@ def _lstm_step(
     memory = ops.add(b, ops.mul(b, forget, memory), ops.mul(b, i, new))
     o = f(b, c.clipped(b, seen(o, holes[1], memory)))
     return ops.mul(b, o, out(b, memory)), memory
+
+
+@host("LstmWeights", domain=INNER, large=True)
+def _weights(a: Attributes, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    """Quantised weights [directions, inputs, gates] as f32 in the order of LSTM's own; scale and
+    zero point are one a direction, or one for each gate of it.
+    """
+    factor = scale.reshape(len(x), 1, -1)
+    low = None if zero is None else zero.reshape(len(x), 1, -1)
+    wide = x.astype(np.float32) if low is None else x.astype(np.float32) - low
+    return np.ascontiguousarray(np.swapaxes(wide * factor, 1, 2).astype(np.float32))

@@ -32,13 +32,10 @@ _HISTORY = 6
 
 Types = Mapping[str, TensorType]
 Control = Callable[["Runner", Op, list[Any], Mapping[str, Any]], tuple[Any, ...]]
-Infer = Callable[[Op, Types, Mapping[str, Array]], Sequence[TensorType]]
 
 CONTROL: dict[str, Control] = {}
-"""Operators that run bodies, by name, filled by onnx_control and onnx_rnn_loop."""
+"""Operators that run bodies, by name, filled by onnx_control."""
 
-RESULTS: dict[str, Infer] = {}
-"""The types of what some of them give, from those of their operands. KeyError: not known."""
 
 
 @dataclass
@@ -66,17 +63,13 @@ class Runner:
 
     def _compile_ahead(self, place: Place) -> None:
         """Compile what follows from the declared inputs for all values of their symbolic dims."""
-        for stage, hosts in self._declared_stages(place):
+        stage = self._declared_stage(place)
+        if stage is not None:
             place.whole = Program(stage, self.engine)
-            known = _with(stage.known, place.constants)
-            following = self._place(_without(stage.rest, hosts), known)
-            place.whole.onward = Onward(hosts, following) if hosts or following is None else None
-            if not hosts or following is None:
-                break
-            place = following
+            place.whole.onward = None if stage.rest else Onward((), None)
 
-    def _declared_stages(self, place: Place) -> list[tuple[Stage, tuple[Op, ...]]]:
-        """The stages for the declared inputs. Networks that halve an image and add the halves up
+    def _declared_stage(self, place: Place) -> Stage | None:
+        """The stage for the declared inputs. Networks that halve an image and add the halves up
         again work for whole multiples of a size; what works for none waits for the sizes of a run.
         """
         limits: dict[str, int] = {}
@@ -85,10 +78,10 @@ class Runner:
         while True:
             types = declared_types(self.body.inputs, limits, multiple)
             if any(p.kind == "tensor" and p.name not in types for p in self.body.inputs):
-                return []
+                return None
             symbolic = any(not s.is_const for t in types.values() for s in t.shape)
             try:
-                return self._stages(place.nodes, types, symbolic or place.decides)
+                return self._stage(place.nodes, types, symbolic or place.decides)
             except Assume as fact:
                 limits[fact.dim.name] = fact.limit
             except FerruleError:
@@ -96,35 +89,17 @@ class Runner:
                     raise
                 multiple = next(multiples, 0)
                 if not multiple:
-                    return []
+                    return None
 
-    def _stages(
-        self, nodes: Sequence[Op], types: Types, waits: bool
-    ) -> list[tuple[Stage, tuple[Op, ...]]]:
-        """The stages of a body, each with the nodes that the host runs behind it, as far as the
-        types of what these give are known. With `waits`, a stage that the sizes and numbers of a
-        run would make larger is left out.
+    def _stage(self, nodes: Sequence[Op], types: Types, waits: bool) -> Stage | None:
+        """What can be compiled of a body for inputs of `types`; None, with `waits` or where it is
+        nothing, if the sizes and numbers of a run would make it larger.
         """
-        out: list[tuple[Stage, tuple[Op, ...]]] = []
-        constants = self.constants
-        while nodes:
-            stage = self._convert(nodes, constants, types, {}, {})
-            idle = len(stage.rest) == len(nodes)
-            if (waits or idle) and not all(map(self._always_hosted, _roots(stage.rest))):
-                break
-            constants = _with({**stage.known, **stage.sizes}, constants)
-            known = {**types, **_given(stage, types)}
-            hosts = []
-            for op in _roots(stage.rest):
-                try:
-                    results = RESULTS[op.type](op, known, constants)
-                except KeyError:
-                    return [*out, (stage, ())]
-                known.update((n, t) for n, t in zip(op.outputs, results) if n)
-                hosts.append(op)
-            out.append((stage, tuple(hosts)))
-            nodes, types = _without(stage.rest, hosts), known
-        return out
+        stage = self._convert(nodes, self.constants, types, {}, {})
+        idle = len(stage.rest) == len(nodes)
+        if (waits or idle) and not all(map(self._always_hosted, _roots(stage.rest))):
+            return None
+        return stage
 
     @property
     def programs(self) -> tuple[Program, ...]:
@@ -331,9 +306,3 @@ def _roots(waiting: Sequence[Op]) -> tuple[Op, ...]:
 
 def _with(known: Mapping[str, Array], constants: Mapping[str, Array]) -> Mapping[str, Array]:
     return ChainMap(dict(known), constants) if known else constants  # type: ignore[arg-type]
-
-
-def _given(stage: Stage, types: Types) -> dict[str, TensorType]:
-    """The types of what a stage computes or hands on from its inputs, which are of `types`."""
-    made = {n: v.type for n, v in zip(stage.outputs, stage.graph.outputs)}
-    return {**made, **{n: made.get(other) or types[other] for n, other in stage.same.items()}}

@@ -172,10 +172,13 @@ def requirements(graph: Graph) -> dict[Expr, str]:
 
 
 class GraphBuilder:
-    """Builds a Graph node by node; the only mutable thing here, alive while a frontend runs."""
+    """Builds a Graph node by node; the only mutable thing here, alive while a frontend runs. Values
+    are called `stem` and a number.
+    """
 
-    def __init__(self, name: str = "main"):
+    def __init__(self, name: str = "main", stem: str = "v"):
         self.name = name
+        self.stem = stem
         self.inputs: list[Value] = []
         self.params: list[Value] = []
         self.nodes: list[Node] = []
@@ -214,11 +217,17 @@ class GraphBuilder:
                     f"{op}({shown}) with {dict(items)}: {error}{self._where()}"
                 ) from error
             several = types if isinstance(types, tuple) else (types,)
-            outputs = tuple(Value(f"v{self._count + i}", t) for i, t in enumerate(several))
+            outputs = tuple(
+                Value(f"{self.stem}{self._count + i}", t) for i, t in enumerate(several)
+            )
             self._count += len(outputs)
             self.nodes.append(Node(op, inputs, outputs, items, self.location))
             self._seen[key] = outputs
         return outputs if len(outputs) > 1 else outputs[0]
+
+    def inner(self, name: str) -> GraphBuilder:
+        """A builder for a graph inside of this one, whose values have names apart from all here."""
+        return GraphBuilder(name, f"{self.stem}{self._count}_")
 
     def build(self, outputs: Iterable[Value]) -> Graph:
         """The finished graph."""

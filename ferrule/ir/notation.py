@@ -26,7 +26,7 @@ KEYWORDS = frozenset({
     "grid", "kind", "scratch", "layout", "for", "in", "parallel", "serial", "unroll", "lanes",
     "alloc", "store", "by", "if", "else", "prefetch", "phase", "prepare", "main", "run",
     "const_bytes", "arena_bytes", "scratch_bytes", "variants", "call", "cost", "note",
-    "explain", "return", "at",
+    "explain", "return", "at", "repeat", "row", "first",
 })  # fmt: skip
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 

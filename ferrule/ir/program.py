@@ -2,10 +2,11 @@
 
     program  = name (inputs) (params) (outputs) (dims) consts buf@offset.. temps buf@offset..
                prepare { step.. } main { step.. }
-    step     = run phase.. | extern | variants
+    step     = run phase.. | variants | repeat
     phase    = call..                                   kernels side by side; a barrier follows
     call     = function(buf..) grid                     actual buffers for the formal ones
     variants = when guard { step.. } .. else { step.. }
+    repeat   = for dim < count { row.. step.. }           row = buf is whole[index] [first buf]
 
 Meaning:
 - `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed
@@ -16,6 +17,10 @@ Meaning:
   offsets in an arena of their own.
 - Kernels of one phase are independent; a phase starts when all of the one before it has ended.
 - `variants` runs the first branch whose guard over dims holds.
+- `repeat` runs its steps `count` times. In each iteration, which the dim numbers, a `row` is the
+  part of a larger buffer at an index of its first dimension; in iteration 0 it is the buffer
+  `first`, where there is one. So a state is handed on: it is read in the row that the iteration
+  before has written.
 """
 
 from __future__ import annotations
@@ -55,7 +60,29 @@ class Variants:
     branches: tuple[tuple[Expr, tuple[Step, ...]], ...]
 
 
-Step = Run | Variants
+@dataclass(frozen=True)
+class Row:
+    """A buffer of a repeat: `whole[index]`, `first` in iteration 0 if there is one. `whole` is in
+    row-major order; `index` is an Expr over dims and the iteration.
+    """
+
+    buf: Buf
+    whole: Buf
+    index: Expr
+    first: Buf | None = None
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """`steps`, `count` times; `iteration` is a dim that counts from 0."""
+
+    iteration: Expr
+    count: Expr
+    rows: tuple[Row, ...]
+    steps: tuple[Step, ...]
+
+
+Step = Run | Variants | Repeat
 
 
 @dataclass(frozen=True)
@@ -87,10 +114,23 @@ class Program:
 
 
 def walk_runs(steps: tuple[Step, ...]) -> Iterator[Run]:
-    """Each run in order, those of every variant."""
+    """Each run in order, those of every variant; those of a repeat once."""
     for s in steps:
         if isinstance(s, Run):
             yield s
+        elif isinstance(s, Repeat):
+            yield from walk_runs(s.steps)
         else:
             for _, body in s.branches:
                 yield from walk_runs(body)
+
+
+def walk_rows(steps: tuple[Step, ...]) -> Iterator[Row]:
+    """The rows of each repeat."""
+    for s in steps:
+        if isinstance(s, Repeat):
+            yield from s.rows
+            yield from walk_rows(s.steps)
+        elif isinstance(s, Variants):
+            for _, body in s.branches:
+                yield from walk_rows(body)

@@ -37,6 +37,9 @@ from ferrule.ops.index import (
 from ferrule.ops.join import (
     concat, pad, stack, tril, triu,
 )
+from ferrule.ops.loop import (
+    loop,
+)
 from ferrule.ops.norm import (
     batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax, rms_norm,
     softmax,
@@ -90,6 +93,8 @@ __all__ = [
     "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all", "mean",
     "var", "std", "var_mean", "max_with_index", "min_with_index", "argmax", "argmin", "logsumexp",
     "p_norm",
+    # loop
+    "loop",
     # scan
     "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin",
     # norm

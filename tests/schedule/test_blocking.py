@@ -9,10 +9,10 @@ import pytest
 
 from ferrule.base.dtype import f32
 from ferrule.base.target import named
-from ferrule.compile import begin, run, steps
 from ferrule.ir.expr import Buf, const, dim, substitute
 from ferrule.ir.kernel import Kernel, Prefetch, walk_items
 from ferrule.ir.simplify import simplify
+from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.blocking import default_blocking, register_blocks
 from tests.systems import linear
 

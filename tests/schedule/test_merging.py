@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ferrule.base.target import named
-from ferrule.compile import begin, run, steps
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import axis, cast, load
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.monoids import SUM
+from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.roles import flattened
 from ferrule.schedule.rows import merge_grid
 from tests.systems import System, buf, pointwise

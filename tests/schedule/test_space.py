@@ -8,9 +8,10 @@ import pytest
 from ferrule import ops  # noqa: F401
 from ferrule.base.dtype import f32
 from ferrule.base.target import host, named
-from ferrule.compile import begin, compile_site, run, steps
+from ferrule.compile import compile_site
 from ferrule.ir.compute import System
 from ferrule.ir.expr import dim
+from ferrule.pipeline import begin, run, steps
 from ferrule.runtime.cpu import load
 from ferrule.schedule.blocking import Blocking
 from ferrule.schedule.space import blocking_from, candidates, fits, point_of, sizes_of

@@ -15,7 +15,7 @@ from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.interp.loop import run_points
 from ferrule.ir.interp.memory import Memory, poison
 from ferrule.ir.loop import Function
-from ferrule.ir.program import Placed, Program, Run, Step
+from ferrule.ir.program import Placed, Program, Repeat, Row, Run, Step
 
 Array = NDArray[Any]
 
@@ -86,12 +86,28 @@ def _steps(
         if isinstance(step, Run):
             _run(step, arrays, functions, dims, rng)
             continue
+        if isinstance(step, Repeat):
+            for t in range(size(step.count, dims)):
+                here = {**dims, step.iteration.name: t}
+                rows = {r.buf.name: _row(r, arrays, here, t) for r in step.rows}
+                _steps(step.steps, {**arrays, **rows}, functions, here, rng)
+            continue
         for guard, body in step.branches:
             if eval_expr(guard, Env(dims)):
                 _steps(body, arrays, functions, dims, rng)
                 break
         else:
             raise VerifyError("no variant's guard holds")
+
+
+def _row(row: Row, arrays: Mapping[str, Array], dims: Mapping[str, int], t: int) -> Array:
+    """The array that a row is in iteration `t`."""
+    if t == 0 and row.first is not None:
+        return arrays[row.first.name]
+    index, whole = size(row.index, dims), arrays[row.whole.name]
+    if not 0 <= index < len(whole):
+        raise VerifyError(f"{row.buf.name} is row {index} of {row.whole.name}: {len(whole)} rows")
+    return whole[index]
 
 
 def _run(

@@ -11,7 +11,8 @@
 
     graph = graph name { dims input.. param.. node.. return name, .. }
     node  = name: type, .. = op(name, ..) [{attr = value, ..}] [at "location"]
-    value = 12 | 1.5 | true | "text" | dtype | none | expr(expr) | bytes("hex") | (value, ..)
+    value = 12 | 1.5 | true | "text" | dtype | none | expr(expr) | bytes("hex") | graph
+          | (value, ..)
 
 A tuple of one value is written `(value,)`.
 """
@@ -36,7 +37,7 @@ def print_graph(graph: Graph) -> str:
     lines = dim_lines(mentions(graph).dims)
     lines += [f"input {_value_text(v)}" for v in graph.inputs]
     lines += [f"param {_value_text(v)}" for v in graph.params]
-    lines += [print_node(n) for n in graph.nodes]
+    lines += [line for n in graph.nodes for line in print_node(n).splitlines()]
     lines.append(f"return {', '.join(show_name(v.name) for v in graph.outputs)}".rstrip())
     return "\n".join([f"graph {show_name(graph.name)} {{", *indent(lines), "}", ""])
 
@@ -70,6 +71,8 @@ def _attr_text(value: Any) -> str:
         return f"expr({show(value)})"
     if isinstance(value, bytes):
         return f'bytes("{value.hex()}")'
+    if isinstance(value, Graph):
+        return print_graph(value).rstrip()
     if isinstance(value, tuple):
         inner = ", ".join(_attr_text(v) for v in value)
         return f"({inner},)" if len(value) == 1 else f"({inner})"
@@ -163,6 +166,8 @@ def _attr(p: Parser) -> Any:
         value = expr(p)
         p.expect(")")
         return value
+    if p.sees("graph"):
+        return graph(p)
     if p.accept("bytes"):
         p.expect("(")
         data = p.checked(lambda: bytes.fromhex(p.string()), p.token.at)

@@ -29,6 +29,8 @@ const_bytes expr
           explain.. }
 placed  = const buffer at expr | temp buffer at expr
 step    = run name { phase { call.. } .. } | variants { when expr { step.. } .. }
+          | repeat name < expr { row.. step.. }
+row     = row buffer = buf[expr] [first buf]
 call    = call function(buf, ..) cost expr [note "text"]
 explain = explain "text"
 """
@@ -39,7 +41,18 @@ import json
 
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.program import Call, Placed, Program, Run, Step, Variants, walk_runs
+from ferrule.ir.program import (
+    Call,
+    Placed,
+    Program,
+    Repeat,
+    Row,
+    Run,
+    Step,
+    Variants,
+    walk_rows,
+    walk_runs,
+)
 from ferrule.ir.text.compute import output_declarations
 from ferrule.ir.text.declare import (
     Lines,
@@ -67,6 +80,7 @@ def print_program(program: Program) -> str:
         lines.append(f"output {show_name(b.name) if b in known else buf_text(b)}")
         known.append(b)
     known += [p.buf for p in (*program.consts, *program.temps)]
+    known += [r.buf for r in walk_rows(program.main)]
     lines += buf_lines("buf", (b for b in _arguments(program) if b not in known))
     lines += takes_lines(program.dims)
     lines += _placed_lines("const", program.consts) + _placed_lines("temp", program.temps)
@@ -93,10 +107,13 @@ def _placed_lines(keyword: str, placed: tuple[Placed, ...]) -> Lines:
 
 
 def _steps_lines(head: str, steps: tuple[Step, ...]) -> Lines:
-    lines: Lines = []
-    for step in steps:
-        lines += _run_lines(step) if isinstance(step, Run) else _variants_lines(step)
-    return [f"{head} {{", *indent(lines), "}"]
+    return [f"{head} {{", *indent(line for s in steps for line in _step_lines(s)), "}"]
+
+
+def _step_lines(step: Step) -> Lines:
+    if isinstance(step, Run):
+        return _run_lines(step)
+    return _variants_lines(step) if isinstance(step, Variants) else _repeat_lines(step)
 
 
 def _run_lines(run: Run) -> Lines:
@@ -117,6 +134,16 @@ def _variants_lines(v: Variants) -> Lines:
     for guard, steps in v.branches:
         lines += _steps_lines(f"when {show(guard)}", steps)
     return ["variants {", *indent(lines), "}"]
+
+
+def _repeat_lines(r: Repeat) -> Lines:
+    head, *lines = _steps_lines(f"repeat {show_name(r.iteration.name)} < {show(r.count)}", r.steps)
+    return [head, *indent(map(_row_text, r.rows)), *lines]
+
+
+def _row_text(r: Row) -> str:
+    first = "" if r.first is None else f" first {show_name(r.first.name)}"
+    return f"row {buf_text(r.buf)} = {show_name(r.whole.name)}[{show(r.index)}]{first}"
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -177,10 +204,16 @@ def _bytes(p: Parser, word: str) -> Expr:
 def _steps(p: Parser) -> tuple[Step, ...]:
     """{ step.. }"""
     p.expect("{")
+    return _steps_to_brace(p)
+
+
+def _steps_to_brace(p: Parser) -> tuple[Step, ...]:
     out: list[Step] = []
     while not p.accept("}"):
         if p.accept("variants"):
             out.append(_variants(p))
+        elif p.accept("repeat"):
+            out.append(_repeat(p))
         else:
             p.expect("run")
             out.append(_run(p))
@@ -195,6 +228,30 @@ def _variants(p: Parser) -> Variants:
         guard = expr(p)
         branches.append((guard, _steps(p)))
     return Variants(tuple(branches))
+
+
+def _repeat(p: Parser) -> Repeat:
+    at, name = p.token.at, p.name("an iteration")
+    iteration = p.scope.dims.get(name)
+    if iteration is None:
+        raise p.error(f"no dim is called {name!r}", at)
+    p.expect("<")
+    count = expr(p)
+    p.expect("{")
+    rows = []
+    while p.accept("row"):
+        rows.append(_row(p))
+    return Repeat(iteration, count, tuple(rows), _steps_to_brace(p))
+
+
+def _row(p: Parser) -> Row:
+    buf = buf_declaration(p)
+    p.expect("=")
+    whole = p.buf()
+    p.expect("[")
+    index = expr(p)
+    p.expect("]")
+    return Row(buf, whole, index, p.buf() if p.accept("first") else None)
 
 
 def _run(p: Parser) -> Run:

@@ -9,7 +9,17 @@ from typing import Any
 
 from ferrule.ir.expr import TRUE, Buf, Expr
 from ferrule.ir.interp.dims import shape_of, size
-from ferrule.ir.program import Call, Placed, Program, Run, Step, walk_runs
+from ferrule.ir.program import (
+    Call,
+    Placed,
+    Program,
+    Repeat,
+    Run,
+    Step,
+    Variants,
+    walk_rows,
+    walk_runs,
+)
 from ferrule.ir.text.declare import mentions
 from ferrule.ir.verify.loop import verify_function
 from ferrule.ir.verify.rules import Fault, Rule, check, names, repeated
@@ -56,6 +66,7 @@ def _calls(steps: tuple[Step, ...]) -> Iterator[Call]:
 
 def _known_calls(program: Program) -> Iterator[Fault]:
     functions = {f.name: f for f in program.functions}
+    allowed = {*program.dims, *_iterations((*program.prepare, *program.main))}
     for name in repeated(f.name for f in program.functions):
         yield Fault(f"two functions are called {name}")
     for k, c in enumerate(_calls((*program.prepare, *program.main))):
@@ -64,13 +75,15 @@ def _known_calls(program: Program) -> Iterator[Fault]:
             yield Fault(f"there is no function {c.function}", k)
         elif len(c.args) != len(f.bufs):
             yield Fault(f"{f.name} takes {len(f.bufs)} buffers, not {len(c.args)}", k)
-        elif not set(f.dims) <= set(program.dims):
-            missing = set(f.dims) - set(program.dims)
+        elif not set(f.dims) <= allowed:
+            missing = set(f.dims) - allowed
             yield Fault(f"{f.name} takes {names(missing)}, which the program has not", k)
 
 
 def _buffers(program: Program) -> Iterator[Fault]:
-    placed = [p.buf for p in (*program.consts, *program.temps)]
+    steps = (*program.prepare, *program.main)
+    rows = list(walk_rows(steps))
+    placed = [p.buf for p in (*program.consts, *program.temps)] + [r.buf for r in rows]
     known = [*program.inputs, *program.params, *program.outputs, *placed]
     for name in repeated(b.name for b in dict.fromkeys(known)):
         yield Fault(f"two buffers are called {name}")
@@ -80,6 +93,12 @@ def _buffers(program: Program) -> Iterator[Fault]:
         for b in c.args:
             if b not in known:
                 yield Fault(f"{c.function} is given {b.name}, which has no place", k)
+    for r in rows:
+        for b in (r.whole, *(() if r.first is None else (r.first,))):
+            if b not in known:
+                yield Fault(f"{r.buf.name} is a part of {b.name}, which has no place")
+            elif b is r.whole and b.layout is not None:
+                yield Fault(f"{r.buf.name} is a part of {b.name}, which is not in row-major order")
     missing = set(mentions(tuple(known), program.arena_bytes).dims) - set(program.dims)
     if missing:
         yield Fault(f"sizes depend on {names(missing)}, which the program has not")
@@ -102,6 +121,17 @@ def _type(b: Buf) -> str:
     return f"{b.name}: {b.dtype.name}[{', '.join(map(str, b.shape))}]{layout}"
 
 
+def _iterations(steps: tuple[Step, ...]) -> Iterator[Expr]:
+    """The dims that number the iterations of each repeat."""
+    for step in steps:
+        if isinstance(step, Repeat):
+            yield step.iteration
+            yield from _iterations(step.steps)
+        elif isinstance(step, Variants):
+            for _, body in step.branches:
+                yield from _iterations(body)
+
+
 # ---- reading and writing -------------------------------------------------------------------------
 
 
@@ -118,20 +148,44 @@ Tree = list[Any]  # of Use, or of the branches (Trees) of a variant
 
 
 class _Uses:
-    """The phases of steps as a tree: a Use, or the branches of a variant."""
+    """The phases of steps as a tree: a Use, or the branches of a variant.
+
+    In a repeat the rows stand for what they are parts of; all that lives outside of it is in use as
+    long as it runs, which a Use before and one behind it say.
+    """
 
     def __init__(self, program: Program):
         self.functions = {f.name: f for f in program.functions}
         self.number = 0
+        self.read: dict[Buf, frozenset[Buf]] = {}  # what a row stands for where it is read
+        self.written: dict[Buf, Buf] = {}
 
     def tree(self, steps: tuple[Step, ...]) -> Tree:
         out: Tree = []
         for step in steps:
             if isinstance(step, Run):
                 out += [self.phase(p) for p in step.phases]
+            elif isinstance(step, Repeat):
+                out += self.repeat(step)
             else:
                 out.append([self.tree(body) for _, body in step.branches])
         return out
+
+    def repeat(self, step: Repeat) -> Tree:
+        for r in step.rows:
+            whole = self.written.get(r.whole, r.whole)
+            self.read[r.buf] = frozenset((whole if r.first is None else r.first,))
+            self.written[r.buf] = whole
+        start = self.number
+        body = self.tree(step.steps)
+        made = set[Buf]()
+        read = set[Buf]()
+        for use in _flat(body):
+            read |= use.reads - made
+            made |= use.writes
+        wholes = frozenset(made & set(self.written.values()))
+        around = frozenset(read) | wholes
+        return [Use(around - wholes, wholes, start), *body, Use(around, frozenset(), start)]
 
     def phase(self, calls: tuple[Call, ...]) -> Use:
         reads: set[Buf] = set()
@@ -139,8 +193,8 @@ class _Uses:
         number = self.number
         for c in calls:
             written = self.functions[c.function].written
-            writes |= set(c.args[:written])
-            reads |= set(c.args[written:])
+            writes |= {self.written.get(b, b) for b in c.args[:written]}
+            reads |= {s for b in c.args[written:] for s in self.read.get(b, (b,))}
         self.number += len(calls)
         return Use(frozenset(reads), frozenset(writes), number)
 
@@ -280,7 +334,9 @@ def _phases_independent(program: Program) -> Iterator[Fault]:
 def _exhaustive(program: Program) -> Iterator[Fault]:
     def visit(steps: tuple[Step, ...]) -> Iterator[Fault]:
         for step in steps:
-            if not isinstance(step, Run):
+            if isinstance(step, Repeat):
+                yield from visit(step.steps)
+            elif isinstance(step, Variants):
                 if not step.branches or step.branches[-1][0] is not TRUE:
                     yield Fault("the last of the variants has a guard")
                 for _, body in step.branches:

@@ -1,0 +1,167 @@
+"""Split: a graph with loops as straight graphs, each followed by loops.
+
+Every other pass sees straight graphs alone: a loop's body is one of its own. A value stands in the
+segment behind as many loops as lie, one after the other, before it. What depends on parameters
+alone is not handed from one graph to another but repeated in each that reads it, so that it stays
+known before the first run there; what nothing reads then is dropped below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ferrule.ir.graph import Graph, Node, Value
+
+LOOP = "loop"
+
+
+@dataclass(frozen=True)
+class LoopPart:
+    """A loop: the node, and its body, whose captured values are those of the graph around it."""
+
+    node: Node
+    body: Graph
+
+    @property
+    def states(self) -> int:
+        return int(self.node.attributes["states"])
+
+    @property
+    def rows(self) -> int:
+        return int(self.node.attributes["rows"])
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A straight graph and the loops that run behind it. Values keep their names, so that what a
+    segment reads and an earlier one or a loop makes is the same Value.
+    """
+
+    graph: Graph
+    loops: tuple[LoopPart, ...]
+
+
+def has_loops(graph: Graph) -> bool:
+    """Whether a node of `graph` is a loop."""
+    return any(n.op == LOOP for n in graph.nodes)
+
+
+def split(graph: Graph) -> tuple[Segment, ...]:
+    """The segments of `graph` in the order in which they run. The graph's outputs are outputs of
+    the segment or the loop that makes them; those that are inputs, params or repeated are of the
+    last segment, which copies them.
+    """
+    parts = _Parts(graph)
+    return tuple(parts.segment(k) for k in range(parts.last + 1))
+
+
+class _Parts:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.maker = {v: n for n in graph.nodes for v in n.outputs}
+        self.known = set(graph.params)
+        self.level: dict[Value, int] = dict.fromkeys((*graph.inputs, *graph.params), 0)
+        for n in graph.nodes:
+            level = max((self.level[v] for v in n.inputs), default=0)
+            if n.op != LOOP and all(v in self.known for v in n.inputs):
+                self.known.update(n.outputs)
+            self.level.update(dict.fromkeys(n.outputs, level + (n.op == LOOP)))
+        self.last = max((self.level[v] for v in graph.outputs), default=0)
+        self.bodies = {
+            n: self.body(n)
+            for n in graph.nodes
+            if n.op == LOOP and self.level[n.outputs[0]] <= self.last
+        }
+
+    def body(self, node: Node) -> Graph:
+        """The body of a loop with values named after the loop. Captured values are the graph's own,
+        or what the parameters make of them.
+        """
+        body: Graph = node.attributes["body"]
+        stem = node.outputs[0].name
+        carried = len(self.carried(node))
+        captured = node.inputs[carried:]
+        renamed = dict(zip(body.inputs[carried:], captured, strict=True))
+
+        def new(v: Value) -> Value:
+            return renamed.setdefault(v, Value(f"{stem}.{v.name}", v.type))
+
+        own = tuple(map(new, body.inputs[:carried]))
+        nodes = tuple(
+            Node(n.op, tuple(map(new, n.inputs)), tuple(map(new, n.outputs)), n.attrs, n.location)
+            for n in body.nodes
+        )
+        before = self.repeated(captured)
+        outside = [*captured, *(v for n in before for v in n.inputs)]
+        made = {v for n in before for v in n.outputs}
+        inputs = dict.fromkeys(v for v in outside if v not in self.known)
+        params = dict.fromkeys(v for v in outside if v in self.known and v not in made)
+        outputs = tuple(map(new, body.outputs))
+        return Graph(
+            f"{self.graph.name}.{stem}", (*own, *inputs), tuple(params), (*before, *nodes), outputs
+        )
+
+    def repeated(self, values: Iterable[Value]) -> tuple[Node, ...]:
+        """The nodes that make those of `values` that depend on parameters alone."""
+        wanted, waiting = set[Node](), [v for v in values if v in self.known]
+        while waiting:
+            n = self.maker.get(waiting.pop())
+            if n is not None and n not in wanted:
+                wanted.add(n)
+                waiting.extend(n.inputs)
+        return tuple(n for n in self.graph.nodes if n in wanted)
+
+    def segment(self, k: int) -> Segment:
+        """The nodes of level `k` that later ones or the outputs need, and the loops behind them."""
+        loops = [n for n in self.bodies if self.level[n.outputs[0]] == k + 1]
+        nodes = [
+            n
+            for n in self.graph.nodes
+            if n.op != LOOP and self.level[n.outputs[0]] == k and n.outputs[0] not in self.known
+        ]
+        outputs = self.outputs(k, loops)
+        known = [v for v in (*outputs, *(v for n in nodes for v in n.inputs)) if v in self.known]
+        nodes = [*self.repeated(known), *nodes]
+        made = {v for n in nodes for v in n.outputs}
+        read = [*(v for n in nodes for v in n.inputs), *outputs]
+        given = dict.fromkeys(v for v in read if v not in made)
+        graph = Graph(
+            f"{self.graph.name}.{k}",
+            tuple(v for v in given if v not in self.graph.params),
+            tuple(v for v in given if v in self.graph.params),
+            tuple(nodes),
+            tuple(outputs),
+        )
+        return Segment(graph, tuple(LoopPart(n, self.bodies[n]) for n in loops))
+
+    def outputs(self, k: int, loops: Sequence[Node]) -> list[Value]:
+        """What segment `k` makes for others: the graph's outputs, what later segments and bodies
+        read, and what its loops go over that is made of parameters.
+        """
+        final = [v for i, v in enumerate(self.graph.outputs) if self.home(i) == k]
+        read: list[Value] = []
+        for n in self.graph.nodes:
+            if n in self.bodies:
+                read += [*self.carried(n), *self.bodies[n].inputs]
+            elif n.op != LOOP and self.level[n.outputs[0]] > k:
+                read += n.inputs
+        crossing = [v for v in read if self.made_in(v, k)]
+        crossing += [v for n in loops for v in self.carried(n) if v in self.known & set(self.maker)]
+        return [*final, *dict.fromkeys(v for v in crossing if v not in final)]
+
+    def carried(self, loop: Node) -> tuple[Value, ...]:
+        """The first states of a loop, and what it goes over."""
+        return loop.inputs[: int(loop.attributes["states"]) + int(loop.attributes["rows"])]
+
+    def made_in(self, v: Value, k: int) -> bool:
+        """Whether a node of segment `k` makes `v`, on each run."""
+        maker = self.maker.get(v)
+        return maker is not None and maker.op != LOOP and self.level[v] == k and v not in self.known
+
+    def home(self, i: int) -> int | None:
+        """The segment that output `i` of the graph is an output of; None for a loop's result."""
+        v, maker = self.graph.outputs[i], self.maker.get(self.graph.outputs[i])
+        if maker is None or v in self.known or v in self.graph.outputs[:i]:
+            return self.last
+        return None if maker.op == LOOP else self.level[v]

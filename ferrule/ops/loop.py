@@ -1,0 +1,144 @@
+"""Loop: a body that runs `count` times, one after another, on states that it hands on to itself.
+
+    states, results of step t = body(states before t, row t of each of `rows`, captured values)
+    outputs = the states behind each step, then the other results: each has one row a step
+
+A loop is the bounded form of StableHLO's `while`, and JAX's `scan`. With `reverse` the steps begin
+at the last row: step t takes and makes the rows count - 1 - t. The body is a Graph of its own,
+whose inputs are the states, a row of each of `rows`, and the captured values, in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ferrule.base.dtype import from_storage, to_storage
+from ferrule.base.errors import CompileError
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import Buf, Expr, as_index
+from ferrule.ir.graph import (
+    Attrs,
+    ComputeContext,
+    Graph,
+    GraphBuilder,
+    TensorType,
+    Value,
+    requirements,
+)
+from ferrule.ir.interp import run_graph
+from ferrule.ir.simplify import equal, simplify
+from ferrule.ops.op import Array, define
+
+Values = tuple[Value, ...]
+Body = Callable[[GraphBuilder, Values, Values], tuple[Sequence[Value], Sequence[Value]]]
+
+
+def loop(
+    b: GraphBuilder,
+    body: Body,
+    count: Expr | int,
+    states: Sequence[Value],
+    rows: Sequence[Value],
+    reverse: bool = False,
+) -> Values:
+    """The states behind each of the `count` steps, and the further results of each step, as values
+    with a first dimension of that size.
+
+    `body(inner, states, rows)` builds one step with a builder of its own and gives the new states
+    and the further results; values of the graph around that it uses are captured. Raises
+    CompileError for states that change their type, and for `rows` without `count` rows.
+    """
+    inner = b.inner("body")
+    types = [v.type for v in states] + [_row(v) for v in rows]
+    given = tuple(inner.input(t, f"{inner.stem}a{i}") for i, t in enumerate(types))
+    after, results = body(inner, given[: len(states)], given[len(states) :])
+    graph, captured = _closed(inner.build((*after, *results)))
+    out = b.emit(
+        "loop", *states, *rows, *captured, body=graph, count=simplify(as_index(count)),
+        states=len(states), rows=len(rows), reverse=bool(reverse),
+    )  # fmt: skip
+    return out if isinstance(out, tuple) else (out,)
+
+
+def _closed(graph: Graph) -> tuple[Graph, Values]:
+    """`graph` with an input for each value that it uses and does not define, and these values."""
+    defined = {*graph.inputs, *(v for n in graph.nodes for v in n.outputs)}
+    used = [*(v for n in graph.nodes for v in n.inputs), *graph.outputs]
+    captured = tuple(dict.fromkeys(v for v in used if v not in defined))
+    return replace(graph, inputs=(*graph.inputs, *captured)), captured
+
+
+def _row(v: Value) -> TensorType:
+    """The type of a row of `v`."""
+    if not v.rank:
+        raise CompileError(f"a loop goes over the rows of {v.type}, which has none")
+    return TensorType(v.shape[1:], v.dtype)
+
+
+def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> tuple[TensorType, ...]:
+    body, count, s, n = attrs["body"], attrs["count"], attrs["states"], attrs["rows"]
+    count = as_index(count)
+    expected = [v.type for v in body.inputs]
+    over = types[s : s + n]
+    for t in over:
+        if not t.rank or not equal(t.shape[0], count):
+            raise CompileError(f"a loop of {count} steps goes over the rows of {t}")
+    given = [*types[:s], *(TensorType(t.shape[1:], t.dtype) for t in over), *types[s + n :]]
+    outputs = [v.type for v in body.outputs]
+    for what, found, wanted in (("takes", given, expected), ("leaves", outputs, expected[:s])):
+        shown = f"the body of a loop {what} {_types(found)}, not {_types(wanted)}"
+        lacking = len(found) < len(wanted)
+        if lacking or (what == "takes" and len(found) > len(wanted)):
+            raise CompileError(shown)
+        if not all(_same(x, y) for x, y in zip(found, wanted)):
+            raise CompileError(shown)
+    return tuple(TensorType((count, *t.shape), t.dtype) for t in outputs)
+
+
+def _same(a: TensorType, b: TensorType) -> bool:
+    alike = a.dtype == b.dtype and a.rank == b.rank
+    return alike and all(equal(x, y) for x, y in zip(a.shape, b.shape))
+
+
+def _types(types: Sequence[TensorType]) -> str:
+    return ", ".join(map(str, types)) or "nothing"
+
+
+def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:
+    body, s, n = attrs["body"], attrs["states"], attrs["rows"]
+    states, captured = list(arrays[:s]), arrays[s + n :]
+    steps = range(int(attrs["count"]))
+    made: list[list[Array]] = [[] for _ in body.outputs]
+    for t in reversed(steps) if attrs["reverse"] else steps:
+        given = [*states, *(x[t] for x in arrays[s : s + n]), *captured]
+        stored = [to_storage(np.asarray(x), v.dtype) for v, x in zip(body.inputs, given)]
+        found = run_graph(body, stored)
+        results = [from_storage(x, v.dtype) for v, x in zip(body.outputs, found)]
+        states = results[:s]
+        for column, x in zip(made, results):
+            column.append(x)
+    return tuple(_stacked(c[::-1] if attrs["reverse"] else c, body, i) for i, c in enumerate(made))
+
+
+def _stacked(column: list[Array], body: Graph, i: int) -> Array:
+    if column:
+        return np.stack(column)
+    t = body.outputs[i].type
+    return np.zeros((0, *(int(d.value) if d.is_const else 0 for d in t.shape)), t.dtype.numpy)
+
+
+def _compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
+    raise CompileError("a loop has no equations: its body is compiled as a graph of its own")
+
+
+def _requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    return list(requirements(attrs["body"]))
+
+
+define("loop", _infer, _meaning, _compute, "A body that runs several times.", requires=_requires)
