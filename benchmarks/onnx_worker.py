@@ -24,6 +24,8 @@ from tools.onnx_models import MODELS, Feed, OnnxModel
 
 PEERS = ("ferrule", "onnxruntime", "openvino")
 REFERENCE = "onnxruntime"
+SMALLEST = 1e-2
+"""Errors are relative to no less: probabilities may all be next to 0."""
 
 
 def measure_model(job: Job, name: str, _: Path) -> Row:
@@ -67,7 +69,7 @@ def _error(found: Sequence[Any], wanted: Sequence[Any] | None) -> float | None:
     for x, y in zip(found, wanted, strict=True):
         if x.shape != y.shape:
             return float("inf")
-        scale = float(np.abs(y).max(initial=0.0)) or 1.0
+        scale = max(float(np.abs(y).max(initial=0.0)), SMALLEST)
         off = np.abs(x.astype(np.float64) - y.astype(np.float64)).max(initial=0.0) / scale
         worst = max(worst, float(off)) if off == off else float("inf")
     return worst

@@ -160,7 +160,7 @@ def _schedule(s: State) -> State:
     sites = [
         Site(tuning_key(kernel, known), kernel, known, sum(use.unit is unit for use in uses))
         for (kernel, known), unit in units.items()
-        if schedulable(kernel, s.target)
+        if schedulable(kernel, s.target, known)
     ]
     return replace(s, units=tuple(units.values()), uses=tuple(uses), sites=tuple(sites))
 
@@ -173,7 +173,7 @@ def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
 def _unit(kernel: Kernel, known: frozenset[Buf], s: State, name: str) -> Unit:
     """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers."""
     parts: list[Part] = []
-    if schedulable(kernel, s.target):
+    if schedulable(kernel, s.target, known):
         blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
         fewer = winograd(kernel, s.target, known) if s.numerics == "fast" else None
         scheduled = fewer or schedule_contraction(kernel, s.target, known, blocking)

@@ -21,6 +21,7 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, as_index, both, eq, le, lt
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ops.contract import dot_general
 from ferrule.ops.elementary import add
 from ferrule.ops.op import (
     Array,
@@ -33,7 +34,7 @@ from ferrule.ops.op import (
     show_types,
     upcast,
 )
-from ferrule.ops.view import reshape
+from ferrule.ops.view import reshape, transpose
 
 Size = Expr | int
 Padding = int | Sequence[Size | tuple[Size, Size]]
@@ -213,18 +214,35 @@ def conv(
     the high end of the result. Raises CompileError for shapes or dtypes that do not fit.
     """
     n = w.rank - 2
-    y: Value = b.emit(
-        "conv",
-        x,
-        w,
-        stride=spatial(stride, n),
-        padding=paddings(padding, n),
-        dilation=spatial(dilation, n),
-        groups=groups,
-        transposed=transposed,
-        output_padding=spatial(output_padding, n),
-    )
+    attrs = {
+        "stride": spatial(stride, n),
+        "padding": paddings(padding, n),
+        "dilation": spatial(dilation, n),
+        "groups": groups,
+        "transposed": transposed,
+        "output_padding": spatial(output_padding, n),
+    }
+    y: Value = _tiled(b, x, w) if _tiles(x, w, attrs) else b.emit("conv", x, w, **attrs)
     return y if bias is None else add(b, y, reshape(b, bias, (*bias.shape, *(ONE,) * n)))
+
+
+def _tiles(x: Value, w: Value, attrs: Attrs) -> bool:
+    """Whether the windows of a transposed convolution lie side by side: no sum over them is left.
+    """
+    pads = [p for pair in attrs["padding"] for p in pair] + list(attrs["output_padding"])
+    plain = attrs["transposed"] and attrs["groups"] == 1 and set(attrs["dilation"]) == {1}
+    aside = all(equal(as_index(k), as_index(s)) for k, s in zip(w.shape[2:], attrs["stride"]))
+    fits = x.rank == w.rank > 2 and x.dtype == w.dtype and equal(x.shape[1], w.shape[0])
+    return bool(plain and aside and fits) and all(equal(as_index(p), ZERO) for p in pads)
+
+
+def _tiled(b: GraphBuilder, x: Value, w: Value) -> Value:
+    """That convolution as a product, whose columns are the points of a window."""
+    n = w.rank - 2
+    y = dot_general(b, x, w, contract=((1,), (0,)))  # [batch, spatial.., out, window..]
+    order = [0, n + 1, *(d for i in range(n) for d in (1 + i, n + 2 + i))]
+    sizes = [s * k for s, k in zip(x.shape[2:], w.shape[2:])]
+    return reshape(b, transpose(b, y, order), (x.shape[0], w.shape[1], *sizes))
 
 
 def spatial(value: int | Sequence[int], n: int) -> tuple[int, ...]:

@@ -15,15 +15,22 @@ from ferrule.ir.size import estimate
 from ferrule.schedule.rows import mergeable
 
 
-def schedulable(kernel: Kernel, target: Target) -> bool:
-    """Whether the kernel starts with a contraction that has lanes to fill and touches buffers in
-    plain ways.
+FEW_ROWS = 8  # of A, too few for a copy of B that they pass by
+
+
+def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = frozenset()) -> bool:
+    """Whether the kernel starts with a contraction that has lanes to fill, is worth copying a
+    factor for, if that is needed, and touches buffers in plain ways. `constant` are the buffers
+    whose copies are made once.
     """
     body = list(stages(kernel.body))
     roles = roles_in(kernel, body[0])
     if roles is None or any(st.combine or st.update for st in body):
         return False
-    roles = oriented(kernel, body[0], roles, frozenset())
+    roles = oriented(kernel, body[0], roles, constant)
+    placed = in_place(roles.right, roles.n) or set(operand_bufs(roles.right)) <= constant
+    if not placed and points(roles.m) < FEW_ROWS:
+        return False
     if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
         return False
     if set(kernel.grid) - {*roles.batch, *roles.m, *roles.n}:
@@ -31,7 +38,12 @@ def schedulable(kernel: Kernel, target: Target) -> bool:
     if any(roles_in(kernel, st) and contraction(st) is None for st in body[1:]):
         return False  # a product without columns (attention with values of size 1)
     width = target.vector_bytes // body[0].compute.values[0].dtype.size
-    return estimate(product([a.extent for a in roles.n])) * 2 >= width
+    return points(roles.n) * 2 >= width
+
+
+def points(axes: tuple[Expr, ...]) -> int:
+    """About how many points axes have together."""
+    return estimate(product([a.extent for a in axes]))
 
 
 def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
