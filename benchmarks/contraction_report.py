@@ -16,7 +16,9 @@ OURS, TUNED, PEAK = "ferrule", "tuned", "peak"
 HEAD = """\
 Each peer's rate as a share of the FMA peak measured in the same rounds, that of its best layout
 (`*`: channels-last); bold is the fastest. `ratio` is the best peer's time over ferrule's: above 1,
-ferrule is faster."""
+ferrule is faster. `errors` are the peers' largest differences from a float64 reference, relative to
+its largest value and of all layouts; a peer that is off by more than the tolerance is marked WRONG
+and counts nowhere."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def markdown(report: Report) -> str:
 
 
 def shares(rows: Sequence[Row]) -> str:
-    """The table of rows: operations, ferrule's rate, each peer's share of the peak, the ratio."""
+    """The table of rows: operations, ferrule's rate, each peer's share of the peak, the ratio, and
+    the peers' errors.
+    """
     present = {r.peer.split(" ")[0] for row in rows for r in row.results if r.median is not None}
     peers = [p for p in (*PEERS, OURS, TUNED) if p in present]
     body = []
@@ -92,8 +96,10 @@ def shares(rows: Sequence[Row]) -> str:
         own, flops = best_of(row, OURS), find(row.model).flops
         rate = f"{flops / own[0] / 1e9:.1f}" if own else EMPTY
         cells = [f"{flops / 1e6:.3g}", rate, *(_share(row, p, peers) for p in peers)]
-        body.append([row.model, *cells, _number(ratio(row))])
-    return table(["row", "MFLOP", "GFLOP/s", *peers, "ratio"], body)
+        errors = " ".join(_error(row, p) for p in peers)
+        body.append([row.model, *cells, _number(ratio(row)), errors])
+    heads = f"errors: {', '.join(peers)}"
+    return table(["row", "MFLOP", "GFLOP/s", *peers, "ratio", heads], body)
 
 
 def mean_line(rows: Sequence[Row]) -> str:
@@ -151,6 +157,15 @@ def _share(row: Row, peer: str, peers: Iterable[str]) -> str:
     fastest = min(found[0] for p in peers if (found := best_of(row, p)))
     text = f"{share:.2f}" + "*" * bool(own[1])
     return f"**{text}**" if own[0] == fastest else text
+
+
+def _error(row: Row, peer: str) -> str:
+    """A peer's largest error over its layouts, marked where one of them is beyond the tolerance."""
+    errors = [r.error for r in row.results if r.peer.split(" ")[0] == peer and r.error is not None]
+    if not errors:
+        return EMPTY
+    worst = max(errors)
+    return f"{worst:.0e}" + " WRONG" * (not worst <= row.tolerance)
 
 
 def _known(rows: Iterable[Row], value: Callable[[Row], float | None]) -> dict[str, float]:

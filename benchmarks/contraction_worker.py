@@ -17,9 +17,10 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.contraction_check import Checked, ExactCase, compiled_alone
 from benchmarks.contraction_table import find
 from benchmarks.peak import Peak
-from benchmarks.peers import PEERS, Case, Ready
+from benchmarks.peers import PEERS, Case, Ready, Unavailable
 from benchmarks.rows import Result, Row
 from benchmarks.worker import Job, result_of, serve, try_peer
 from ferrule.tune.interleave import Timing, interleave
@@ -40,11 +41,15 @@ def eager(case: Case) -> Ready:
 
 
 def ferrule(case: Case, seconds: float = 0.0) -> Ready:
-    """ferrule without Dynamo: its default schedules, or those measured in so many seconds."""
+    """ferrule without Dynamo: its default schedules, or those measured in so many seconds. Raises
+    Unavailable where PyTorch would run a part of it.
+    """
     package, start = importlib.import_module("ferrule"), time.perf_counter()
     tune = {"seconds": seconds, "trials": MOST_TRIALS} if seconds else None
     options = {"tuning": bool(seconds)}
-    compiled = package.compile(case.module, case.inputs, options=options, tune=tune)
+    compiled = compiled_alone(
+        package, lambda: package.compile(case.module, case.inputs, options=options, tune=tune)
+    )
 
     @torch.no_grad()
     def call() -> torch.Tensor:
@@ -75,16 +80,17 @@ def measure_contraction(job: Job, name: str, folder: Path) -> Row:
     for layout, model in row.forms:
         place = folder / (layout or "row-major")
         place.mkdir()
-        case = Case(model, job.seed, job.threads, place)
+        case = ExactCase(model, job.seed, job.threads, place)
+        checked = Checked(case)
         for peer in job.peers:
             if layout and peer in ROW_MAJOR_ONLY:
                 continue
             label = f"{peer.partition(':')[0]} {layout}".strip()
             try_peer(label, _peer(peer), case, ready, failed)
             if label in ready:
-                errors[label] = case.relative_error(ready[label].result())
+                _check(label, checked, ready, failed, errors)
     peak = Peak(job.threads)
-    calls = {PEAK: peak, **{p: r.call for p, r in ready.items()}}
+    calls: dict[str, Callable[[], object]] = {PEAK: peak, **{p: r.call for p, r in ready.items()}}
     timings = interleave(calls, job.budget)
     results = [_peak(timings.pop(PEAK), row.flops / peak.flops)]
     results += [result_of(p, ready[p], errors[p], timings[p]) for p in ready]
@@ -92,6 +98,21 @@ def measure_contraction(job: Job, name: str, folder: Path) -> Row:
     rounds = max((t.rounds for t in timings.values()), default=0)
     tolerance = row.forms[0][1].tolerance
     return Row(name, row.kind, job.threads, tolerance, rounds, tuple(results))
+
+
+def _check(
+    label: str,
+    checked: Checked,
+    ready: dict[str, Ready],
+    failed: dict[str, str],
+    errors: dict[str, float],
+) -> None:
+    """Keep the peer's largest error, or say in `failed` why its result cannot be compared."""
+    try:
+        errors[label] = checked.error(label, ready[label])
+    except Unavailable as error:
+        failed[label] = str(error)
+        del ready[label]
 
 
 def _peer(name: str) -> Callable[[Case], Ready]:

@@ -46,9 +46,7 @@ def run(options: argparse.Namespace) -> Report:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="ferrule's contractions against its peers'")
-    parser.add_argument(
-        "--rows", type=_pattern, default="", help="rows that this regex is found in"
-    )
+    parser.add_argument("--rows", type=pattern, default="", help="rows that this regex is found in")
     parser.add_argument("--peers", type=names(list(CONTRACTION_PEERS)), default=USUAL)
     parser.add_argument("--inductor", action="store_true", help="with frozen TorchInductor too")
     parser.add_argument("--tune", type=float, metavar="SECONDS", help="also tune each row so long")
@@ -60,7 +58,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _pattern(text: str) -> str:
+def pattern(text: str) -> str:
+    """An argument that is a regular expression."""
     try:
         re.compile(text)
     except re.error as error:

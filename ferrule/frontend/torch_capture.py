@@ -15,15 +15,21 @@ from typing import Any
 import torch
 
 from ferrule.frontend.torch_table import ATEN
+from ferrule.frontend.torch_whole import recurrent_layers_whole
 
 Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], list[Any]]]
 
 
-def keep_whole() -> Any:
+@contextlib.contextmanager
+def keep_whole() -> Iterator[None]:
     """A context in which composite operators that the table covers are traced as single nodes."""
     from torch.export.exported_program import _override_composite_implicit_decomp
 
-    return _override_composite_implicit_decomp(dict.fromkeys(_preservable(), _keep))
+    with (
+        recurrent_layers_whole(),
+        _override_composite_implicit_decomp(dict.fromkeys(_preservable(), _keep)),
+    ):
+        yield
 
 
 @functools.cache

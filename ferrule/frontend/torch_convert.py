@@ -15,6 +15,7 @@ from ferrule.frontend import (
     torch_aten_nn,
     torch_aten_reduce,
     torch_aten_view,
+    torch_rnn,
 )
 from ferrule.frontend.torch_sizes import Ranges, Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
@@ -27,6 +28,7 @@ TABLES = (
     torch_aten_nn,
     torch_aten_reduce,
     torch_aten_view,
+    torch_rnn,
 )  # imported for what they register
 _SYMBOLIC = ("SymInt", "SymFloat", "SymBool")
 

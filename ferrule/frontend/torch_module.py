@@ -13,6 +13,7 @@ from ferrule.frontend.torch_arguments import Arguments, shown
 from ferrule.frontend.torch_capture import export_decompositions
 from ferrule.frontend.torch_plan import CompileGraph, Count, Plan
 from ferrule.frontend.torch_run import Bound
+from ferrule.frontend.torch_whole import recurrent_layers_whole
 
 _STATE = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
 
@@ -134,7 +135,7 @@ def compile_module(
 ) -> CompiledModule:
     """A torch.nn.Module, or an ExportedProgram, compiled through torch.export."""
     started = time.perf_counter()
-    with torch.no_grad():
+    with torch.no_grad(), recurrent_layers_whole():
         if isinstance(module, torch.export.ExportedProgram):
             program = module
         else:

@@ -49,9 +49,12 @@ class _Inliner:
         for st in system.stages:
             for b in st.reads:
                 self.users.setdefault(b, []).append(st)
+        self.literal: set[Buf] = set()  # what reads nothing
         for st in system.stages:
             if self._is_constant(st):
                 self.constant |= set(st.writes)
+            elif not set(st.reads) - self.literal and not st.update:
+                self.literal |= set(st.writes)
         self.updated = {b for st in system.stages if st.update for b in st.writes}
 
     def run(self) -> Inlined:
@@ -91,9 +94,9 @@ class _Inliner:
         )
 
     def _is_constant(self, st: Stage) -> bool:
-        reads = st.reads
+        reads = set(st.reads) - self.literal
         dynamic = any(not a.extent.is_const for a in st.compute.all_axes)
-        return bool(reads) and not dynamic and all(b in self.constant for b in reads)
+        return bool(reads) and not dynamic and reads <= self.constant
 
     def _reads_contraction(self, st: Stage) -> bool:
         return any(b in self.contracted for b in st.reads)

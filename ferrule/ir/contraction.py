@@ -79,7 +79,7 @@ def _product(st: Stage) -> Roles | None:
     ):
         return None
     value = c.values[0]
-    if value.op != "mul" or value.dtype.kind != "f":
+    if value.op != "mul" or value.dtype.kind not in "fiu" or value.dtype.size < 4:
         return None
     left, right = value.args
     if not loads(left) or not loads(right):
