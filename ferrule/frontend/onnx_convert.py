@@ -181,7 +181,8 @@ class Converter:
                 args.append(self._number(name, x, rule))
             else:
                 args.append(self._value(x))
-        return guarded(op, lambda: rule.build(Context(self.b, op, self._value), *args))
+        known = {i: x for i, x in enumerate(entries) if isinstance(x, np.ndarray)}
+        return guarded(op, lambda: rule.build(Context(self.b, op, self._value, known), *args))
 
     def _define(self, op: Op, results: Any) -> None:
         several = results if isinstance(results, tuple) else (results,)

@@ -20,7 +20,7 @@ The rule of the greatest `since` that is not above the model's version holds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias
@@ -181,13 +181,16 @@ class Attributes:
 
 
 class Context(Attributes):
-    """What a graph rule sees besides its operands: the builder and the node, and `array`, which
-    makes a Value of an array that the rule computed.
+    """What a graph rule sees besides its operands: the builder and the node, `array`, which makes a
+    Value of an array that the rule computed, and `known`, the operands that are arrays.
     """
 
-    def __init__(self, b: GraphBuilder, op: Op, array: Callable[[Array], Value]) -> None:
+    def __init__(
+        self, b: GraphBuilder, op: Op, array: Callable[[Array], Value],
+        known: Mapping[int, Array] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(op)
-        self.b, self.array = b, array
+        self.b, self.array, self.known = b, array, known or {}
 
     def scalar(self, x: float | int | Expr, dtype: DType) -> Value:
         """A number or a size as a value of rank 0."""

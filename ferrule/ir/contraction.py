@@ -73,7 +73,7 @@ def _product(st: Stage) -> Roles | None:
     c = st.compute
     if (
         not isinstance(c.fold, Reduce)
-        or c.fold.monoid.name != "sum"
+        or c.fold.monoid.name not in ("sum", "exact_sum")
         or len(c.values) != 1
         or c.fold.init is not None
     ):

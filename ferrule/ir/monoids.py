@@ -27,6 +27,14 @@ def SUM(dtype: DType) -> Monoid:
 
 
 @cache
+def EXACT_SUM(dtype: DType) -> Monoid:
+    """Addition of integers that are held in floats, so few that no sum is rounded. Nothing else may
+    be computed in its place (a Winograd convolution rounds).
+    """
+    return _folding("exact_sum", "add", 0, dtype, False)
+
+
+@cache
 def PROD(dtype: DType) -> Monoid:
     """Multiplication."""
     return _folding("prod", "mul", 1, dtype, False)
@@ -107,8 +115,8 @@ def ARGMIN(dtype: DType) -> Monoid:
 
 
 STANDARD: dict[str, Callable[[DType], Monoid]] = {
-    "sum": SUM, "prod": PROD, "max": MAX, "peak": PEAK, "min": MIN, "any": ANY,
-    "all": ALL, "xor": XOR, "last": LAST, "argmax": ARGMAX, "argmin": ARGMIN,
+    "sum": SUM, "exact_sum": EXACT_SUM, "prod": PROD, "max": MAX, "peak": PEAK, "min": MIN,
+    "any": ANY, "all": ALL, "xor": XOR, "last": LAST, "argmax": ARGMAX, "argmin": ARGMIN,
 }  # fmt: skip
 
 

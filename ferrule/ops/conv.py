@@ -19,7 +19,7 @@ from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, as_index, both, eq, le, lt
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
-from ferrule.ir.monoids import SUM
+from ferrule.ir.monoids import EXACT_SUM, SUM
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.contract import dot_general
 from ferrule.ops.elementary import add
@@ -108,7 +108,8 @@ def _compute(
     value = element(x, n, read, *index) * element(w, *at_w, *window)
     where = simplify(both(*guards))
     guard = None if where.is_const and where.value else where
-    return folded(ctx, out, axes, value, over, SUM(value.dtype), guard)
+    summed = EXACT_SUM if attrs.get("exact") else SUM
+    return folded(ctx, out, axes, value, over, summed(value.dtype), guard)
 
 
 def _window(x: Buf, place: Index, window: Index, attrs: Attrs) -> tuple[Index, list[Expr]]:
@@ -206,12 +207,14 @@ def conv(
     groups: int = 1,
     transposed: bool = False,
     output_padding: int | Sequence[int] = 0,
+    exact: bool = False,
 ) -> Value:
     """The convolution of x[n, channels, spatial..] with w[out, channels / groups, window..].
 
     Each of the spatial arguments is one number for all dims or one a dim; `padding` may also give
     (low, high). Transposed, w is [channels, out / groups, window..] and `output_padding` adds to
-    the high end of the result. Raises CompileError for shapes or dtypes that do not fit.
+    the high end of the result. `exact` says that integers held in floats are summed, which no
+    algorithm may round. Raises CompileError for shapes or dtypes that do not fit.
     """
     n = w.rank - 2
     attrs = {
@@ -221,6 +224,7 @@ def conv(
         "groups": groups,
         "transposed": transposed,
         "output_padding": spatial(output_padding, n),
+        "exact": exact or None,
     }
     y: Value = _tiled(b, x, w) if _tiles(x, w, attrs) else b.emit("conv", x, w, **attrs)
     return y if bias is None else add(b, y, reshape(b, bias, (*bias.shape, *(ONE,) * n)))

@@ -14,7 +14,6 @@ from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.rows import mergeable
 
-
 FEW_ROWS = 8  # of A, too few for a copy of B that they pass by
 
 

@@ -140,6 +140,8 @@ def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window |
     roles = roles_in(kernel, st)
     if roles is None or any(s.compute.axes or s.compute.fold for s in rest) or st.when is not None:
         return None
+    if isinstance(st.compute.fold, Reduce) and st.compute.fold.monoid != SUM(f32):
+        return None
     roles = oriented(kernel, st, roles, constant)
     left, width = roles.left, target.lanes(f32.size)
     if left.op != "load" or left.dtype != f32 or roles.batch or len(roles.n) != 1:

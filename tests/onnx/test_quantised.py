@@ -61,6 +61,29 @@ def test_matmul_integer_does_not_overflow_eight_bits() -> None:
     np.testing.assert_array_equal(y, (x.astype(I32) - 7) @ w.astype(I32))
 
 
+def sums_integers(s: InferenceSession, op: str) -> bool:
+    """Whether the sums of a product are integers, perhaps held in floats until they are complete."""
+    nodes = s._runner.programs[0].stage.graph.nodes
+    (total,) = next(n for n in nodes if n.op == op).outputs
+    casts = [n for n in nodes if n.op == "cast" and total in n.inputs]
+    return total.dtype.name == "i32" or [c.outputs[0].dtype.name for c in casts] == ["i32"]
+
+
+@pytest.mark.parametrize("terms", [300, 1200])
+def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
+    x = np.full((2, terms), 255, np.uint8)
+    w = np.full((terms, 16), 127, np.int8)
+    w[-1] = np.arange(16)
+    proto = model([node("MatMulInteger", "x w", "y")], {"x": (U8, [2, terms])}, ["y"], {"w": w},
+                  dtype=I32)  # fmt: skip
+    s = InferenceSession(proto)
+    (y,) = s.run(None, {"x": x})
+    np.testing.assert_array_equal(y, x.astype(np.int64) @ w.astype(np.int64))
+    floats = "f32" in [v.dtype.name for n in s._runner.programs[0].stage.graph.nodes
+                       for v in n.outputs if n.op == "dot_general"]  # fmt: skip
+    assert floats == (terms == 300)
+
+
 def qdq_conv(relu: bool, bias_scale: Any) -> Any:
     """Quantize(Conv(Dequantize ..))."""
     nodes = [
@@ -82,8 +105,7 @@ def qdq_conv(relu: bool, bias_scale: Any) -> Any:
 def test_qdq_conv_runs_in_integers(relu: bool) -> None:
     s = InferenceSession(qdq_conv(relu, F(0.05) * SCALES))
     (y,) = s.run(None, {"x": DATA})
-    conv = next(n for n in s._runner.programs[0].stage.graph.nodes if n.op == "conv")
-    assert conv.outputs[0].dtype.name == "i32"
+    assert sums_integers(s, "conv")
     real = exact_conv(DATA.astype(np.int64) - 120, WEIGHTS) + BIAS.reshape(-1, 1, 1)
     real = real * (0.05 * SCALES).reshape(-1, 1, 1)
     expected = quantised(np.maximum(real, 0) if relu else real, 0.5, 100)
@@ -113,8 +135,7 @@ def test_qdq_products_run_in_integers(kind: str) -> None:
     proto = model(nodes, {"x": (U8, [3, 36])}, ["y"], constants, dtype=U8)
     s = InferenceSession(proto)
     (y,) = s.run(None, {"x": x})
-    dot = next(n for n in s._runner.programs[0].stage.graph.nodes if n.op == "dot_general")
-    assert dot.outputs[0].dtype.name == "i32"
+    assert sums_integers(s, "dot_general")
     total = (x.astype(np.int64) - 120) @ w.astype(np.int64)
     expected = quantised(total * (F(0.05) * SCALES), 2, 128)
     assert np.abs(y.astype(int) - expected.astype(int)).max() <= 1
