@@ -20,7 +20,14 @@ from dataclasses import dataclass, replace
 
 from ferrule.graph.inline import Inlined
 from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
-from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage, untangle
+from ferrule.ir.contraction import (
+    Roles,
+    channels,
+    contraction,
+    operand_bufs,
+    simplify_stage,
+    untangle,
+)
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, rewrite
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal
@@ -143,6 +150,8 @@ def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str |
     if matched is None:
         return "they read different elements"
     mapping, kept = matched
+    if set(g.grid) - kept and any(channels(m) for m in g.members):
+        return "a channel by itself would be read against the grain"
     why = _contraction_rules(g, st, mapping, kept, sibling) or _grid_rules(g, st, kept)
     if why is not None:
         return why

@@ -3,7 +3,8 @@
 A contraction with a parameter on one side computes vectors of that side's columns (a convolution's
 output channels), so its result keeps that dimension innermost: convolutions come out channels-last
 with no transpose anywhere, since a layout changes where an element lies and no index. Other stages
-follow the layout of the largest buffer they read. Inputs and outputs of the program stay row-major:
+follow the layout of the largest buffer they read, or else have the channels innermost where a
+convolution reads what they write many times. Inputs and outputs of the program stay row-major:
 what is better computed in another order is copied to its output, and an input whose elements a
 convolution reads many times is copied to channels-last first.
 """
@@ -26,11 +27,14 @@ def assign_layouts(system: System) -> System:
     constant = set(system.params)
     rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
+    wanted = _wanted(system)
     for st in system.stages:
         if all(b in constant for b in st.reads):
             constant |= set(st.writes)
         for buf, idx in st.targets:
             order = None if buf in constant or st.update else _order(st, idx, constant, chosen)
+            if order is None and buf not in constant and buf not in fixed | rewritten:
+                order = wanted.get(buf)
             if order is None or order == tuple(range(len(idx))):
                 continue
             if buf not in fixed:
@@ -58,15 +62,32 @@ def _copy(source: Buf, target: Buf) -> Stage:
     return Stage(f"{target.name}_copy", ((target, axes),), Compute(axes, (load(source, *axes),)))
 
 
+def _wanted(system: System) -> dict[Buf, tuple[int, ...]]:
+    """The order that a convolution wants for a buffer that another stage writes."""
+    made = {b for st in system.stages for b in st.writes}
+    return dict(found for st in system.stages if (found := _channels_last(st, made)) is not None)
+
+
 def _turned_input(st: Stage, inputs: set[Buf]) -> tuple[Buf, Buf] | None:
     """The input of the program that a convolution reads through a window, and a buffer for its copy
     with the channels innermost; None where the copy would take longer than it saves.
+    """
+    found = _channels_last(st, inputs)
+    if found is None:
+        return None
+    buf, order = found
+    return buf, Buf(f"{buf.name}_{st.name}", buf.shape, buf.dtype, buf.space, order)
+
+
+def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | None:
+    """The buffer of `among` that a convolution reads through a window, and the order of its
+    dimensions with the channels innermost; None where that would save little.
     """
     st = untangle(st)
     roles = contraction(st) or channels(st)
     if roles is None:
         return None
-    read = [ld for e in (roles.left, roles.right) for ld in loads(e) if ld.attr in inputs]
+    read = [ld for e in (roles.left, roles.right) for ld in loads(e) if ld.attr in among]
     if len(read) != 1 or len(read[0].args) < 3:
         return None
     buf, args = read[0].attr, read[0].args
@@ -82,8 +103,7 @@ def _turned_input(st: Stage, inputs: set[Buf]) -> tuple[Buf, Buf] | None:
     few = estimate(buf.shape[channel[0]]) < COPIED_CHANNELS
     if taps == 1 or few or (reuse < COPIED_REUSE and not own):
         return None
-    order = (*(d for d in range(len(args)) if d != channel[0]), channel[0])
-    return buf, Buf(f"{buf.name}_{st.name}", buf.shape, buf.dtype, buf.space, order)
+    return buf, (*(d for d in range(len(args)) if d != channel[0]), channel[0])
 
 
 def _turns(buf: Buf, order: tuple[int, ...]) -> bool:
