@@ -27,6 +27,7 @@ from ferrule.base.target import Target
 from ferrule.codegen.compile_ir import compile_module
 from ferrule.codegen.host import emit_host
 from ferrule.codegen.llvm import emit_module, scratch_layout
+from ferrule.graph.batch import batched
 from ferrule.graph.equations import equations
 from ferrule.graph.group import group
 from ferrule.graph.inline import Inlined, inline
@@ -136,6 +137,12 @@ def _inline(s: State) -> State:
     done = inline(system)
     system = replace(system, stages=done.stages)
     return replace(s, system=system, constant=done.constant, reasons=done.reasons)
+
+
+def _batch(s: State) -> State:
+    system = _given(s.system, "a system")
+    stages, reasons = batched(system.stages, s.constant, frozenset(system.outputs))
+    return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
 
 
 def _group(s: State) -> State:
@@ -262,6 +269,8 @@ PASSES = (
     Pass("layout", "system", "system", _layout, "the order of each buffer's dimensions in memory"),
     # After layout: which copies inlining may drop depends on where their elements lie.
     Pass("inline", "system", "system", _inline, "substitute what is cheaper to compute than store"),
+    # After inline: then no slice stands between a product and what it is a product of.
+    Pass("batch", "system", "system", _batch, "products with the same weights as one"),
     Pass("group", "system", "kernels", _group, "stitch stages that share a grid"),
     Pass("schedule", "kernels", "scheduled", _schedule, "tiles, vectors, packing"),
     Pass("loops", "scheduled", "functions", _loops, "loops in an order, with accumulators"),

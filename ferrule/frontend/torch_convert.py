@@ -20,7 +20,7 @@ from ferrule.frontend import (
 from ferrule.frontend.torch_sizes import Ranges, Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
-from ferrule.ir.graph import Graph, GraphBuilder, TensorType, Value, tensor
+from ferrule.ir.graph import Graph, GraphBuilder, Node, TensorType, Value, tensor
 
 TABLES = (
     torch_aten_index,
@@ -236,20 +236,31 @@ class Converter:
             for n, o in zip(nodes, orders, strict=True)
         ]
         graph = self.b.build(results)
+        used = _needed(graph)
         known = {s for v in graph.inputs for s in v.shape}
         needed: set[Expr] = set()
-        for v in (*graph.inputs, *graph.outputs, *(o for n in graph.nodes for o in n.outputs)):
+        for v in (*graph.inputs, *graph.outputs, *(o for n in used for o in n.outputs)):
             for s in v.shape:
                 needed |= dims(s)
-        for n in graph.nodes:
+        for n in used:
             for _, a in n.attrs:
                 needed |= {d for e in _exprs(a) for d in dims(e)}
         extra = [
             Value(d.name, tensor((), i64)) for d in sorted(needed - known, key=lambda d: d.name)
         ]
-        return Graph(
-            graph.name, (*graph.inputs, *extra), graph.params, graph.nodes, graph.outputs
-        ), orders
+        return Graph(graph.name, (*graph.inputs, *extra), graph.params, used, graph.outputs), orders
+
+
+def _needed(graph: Graph) -> tuple[Node, ...]:
+    """The nodes that the graph's outputs depend on: an operator may give results that nobody
+    reads.
+    """
+    wanted, kept = set(graph.outputs), list[Node]()
+    for n in reversed(graph.nodes):
+        if not wanted.isdisjoint(n.outputs):
+            wanted.update(n.inputs)
+            kept.append(n)
+    return tuple(reversed(kept))
 
 
 def _exprs(a: Any) -> Iterable[Expr]:
