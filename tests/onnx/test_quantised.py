@@ -62,7 +62,7 @@ def test_matmul_integer_does_not_overflow_eight_bits() -> None:
 
 
 def sums_integers(s: InferenceSession, op: str) -> bool:
-    """Whether the sums of a product are integers, perhaps held in floats until they are complete."""
+    """Whether the sums of a product are integers, perhaps in floats until they are complete."""
     nodes = s._runner.programs[0].stage.graph.nodes
     (total,) = next(n for n in nodes if n.op == op).outputs
     casts = [n for n in nodes if n.op == "cast" and total in n.inputs]

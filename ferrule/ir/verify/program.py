@@ -174,7 +174,8 @@ class _Uses:
     def repeat(self, step: Repeat) -> Tree:
         for r in step.rows:
             whole = self.written.get(r.whole, r.whole)
-            self.read[r.buf] = frozenset((whole if r.first is None else r.first,))
+            source = whole if r.first is None else r.first
+            self.read[r.buf] = self.read.get(source, frozenset((source,)))
             self.written[r.buf] = whole
         start = self.number
         body = self.tree(step.steps)
