@@ -179,7 +179,7 @@ class Code(Scalars):
         self.memory = memory
         self.arena = arena
         self.iterations: dict[str, str] = {}  # the number of each loop around, by its dim
-        self.rows: dict[Buf, Row] = {}
+        self.rows: dict[Buf, tuple[Row, str]] = {}  # and the number of its loop
 
     def slot(self, kind: str, slot: int) -> str:
         """The value in slot `slot` of the argument block."""
@@ -205,7 +205,7 @@ class Code(Scalars):
             return self.slot("ptr", slot)
         row = self.rows.get(buf)
         if row is not None:
-            return self.row(row)
+            return self.row(*row)
         place = self.memory.places.get(buf)
         if place is None:
             raise CompileError(f"{self.memory.program.name}: buffer {buf.name} has no place")
@@ -215,22 +215,16 @@ class Code(Scalars):
         offset = self.value(place[1])
         return self.once(buf, f"getelementptr i8, ptr {base}, i64 {offset}")
 
-    def row(self, row: Row) -> str:
-        """The pointer to a part of a larger buffer, or to what stands for it at first."""
+    def row(self, row: Row, number: str) -> str:
+        """The pointer to a part of a larger buffer, or to what stands for it in iteration 0."""
         whole = self.address(row.whole)
         offset = self.value(mul(row.index, mul(row.buf.size, const(row.buf.dtype.size))))
         here = self.once(("row", row), f"getelementptr i8, ptr {whole}, i64 {offset}")
         if row.first is None:
             return here
-        number = self.iterations[self.innermost]
         begins = self.once(("begins", number), f"icmp eq i64 {number}, 0")
         choice = f"select i1 {begins}, ptr {self.address(row.first)}, ptr {here}"
         return self.once(("first", row), choice)
-
-    @property
-    def innermost(self) -> str:
-        """The dim of the innermost loop around."""
-        return next(reversed(self.iterations))
 
 
 def _arena_bytes(memory: Memory, key: str) -> str:
@@ -336,10 +330,10 @@ class _Steps:
         more = code.emit(f"icmp slt i64 {number}, {count}")
         code.do(f"br i1 {more}, label %step{n}, label %done{n}")
         code.label(f"step{n}")
-        outer = dict(code.rows)
+        outer = code.rows
         with code.scope():
             code.iterations[name] = number
-            code.rows |= {r.buf: r for r in step.rows}
+            code.rows = {**outer, **{r.buf: (r, number) for r in step.rows}}
             self.held = dict(shared)
             self._steps(step.steps)
             del code.iterations[name]
