@@ -37,6 +37,9 @@ TRANSPOSED = [
     ((2, 4, 5, 6), (4, 3, 3, 2), {"stride": (1, 2), "groups": 2, "dilation": (2, 1)}),
     ((2, 4, 5, 6), (4, 3, 3, 2), {}),
     ((1, 4, 3, 3, 3), (4, 1, 2, 2, 2), {"stride": 2, "groups": 4}),
+    ((2, 4, 7), (4, 6, 3), {"stride": 3}),  # windows side by side: a product
+    ((2, 4, 5, 6), (4, 3, 2, 3), {"stride": (2, 3)}),
+    ((1, 4, 3, 3, 3), (4, 2, 2, 1, 2), {"stride": (2, 1, 2)}),
 ]
 
 
@@ -91,6 +94,14 @@ def test_half_precision_is_summed_in_f32(check: Check) -> None:
     (out,) = check(lambda b, x, w: ops.conv(b, x, w, padding=1), x, w, rtol=1e-3, atol=1e-3)
     wide = F.conv1d(*(torch.from_numpy(a).double() for a in (x, w)), padding=1).numpy()
     np.testing.assert_allclose(out, wide, rtol=1e-3, atol=1e-2)
+
+
+def test_windows_side_by_side_are_a_product() -> None:
+    b = GraphBuilder()
+    x, w = b.input(tensor((2, 4, 5, 6), f32)), b.input(tensor((4, 3, 2, 2), f32))
+    ops.conv(b, x, w, stride=2, transposed=True)
+    ops.conv(b, x, w, stride=2, transposed=True, output_padding=1)
+    assert [n.op for n in b.nodes if n.op in ("conv", "dot_general")] == ["dot_general", "conv"]
 
 
 def test_integers_are_exact(check: Check) -> None:

@@ -8,8 +8,13 @@ import torch
 from torch import nn
 
 import ferrule
+from ferrule import ops
 from ferrule.base import config
+from ferrule.base.dtype import f32
 from ferrule.base.target import supports
+from ferrule.compile import compile_graph
+from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.winograd import F2, F4
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
@@ -102,3 +107,20 @@ def test_double_precision_is_summed_directly():
     block = Block(Conv(32, 32, 3, 1, 1)).double().eval().requires_grad_(False)
     x = torch.randn(1, 32, 24, 24, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(ferrule.compile(block, (x,))(x), block(x), rtol=1e-12, atol=1e-12)
+
+
+def test_exact_sums_are_not_rounded():
+    """Integers in floats, as quantised models have them: Winograd's algorithms would round."""
+    b = GraphBuilder("exact")
+    x = b.input(tensor((1, 32, 24, 28), f32))
+    w = b.param(tensor((32, 32, 3, 3), f32))
+    graph = b.build([ops.conv(b, x, w, padding=1, exact=True)])
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 256, (1, 32, 24, 28)).astype(np.float32)
+    weights = rng.integers(-128, 128, (32, 32, 3, 3)).astype(np.float32)
+    made = compile_graph(graph)
+    assert "Winograd" not in made.explain()
+    made.executable.bind([(weights.ctypes.data, weights)])
+    (found,) = NumpyCallable(made.executable)(given)
+    wanted = torch.conv2d(torch.tensor(given).double(), torch.tensor(weights).double(), padding=1)
+    np.testing.assert_array_equal(found, wanted.numpy())
