@@ -80,7 +80,7 @@ def register_block(
         r, v = c
         down = -(-rows // r) if m.is_const else rows / r  # an estimate has no edge to fit
         across = -(-columns // (v * width)) if n.is_const else columns / (v * width)
-        time = down * across * (r * v + 0.15 * (r + v * 2) + 1.5)
+        time = down * across * (r * v + 0.15 * (r + v * 1.5) + 1.5)
         return time * uneven if m.is_const and rows % r else time
 
     best = min(choices, key=work)

@@ -33,6 +33,7 @@ from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
+    ZERO,
     Buf,
     Expr,
     Space,
@@ -43,6 +44,7 @@ from ferrule.ir.expr import (
     const,
     eq,
     fconst,
+    le,
     load,
     loads,
     lt,
@@ -176,11 +178,17 @@ class _Builder:
         rows = self._rows(simplify(whole * per + row), block)
         steps = parts(self._k_order(body[0], roles), block.depth)
         if not steps.outer or (not tiles.is_const and per == 1):
-            tile = self._product_of(body[0], roles, rows, block, columns.extent, columns)
-            write = self._finish(body, roles, rows, tile)
             grid = (*roles.batch, whole, columns)
-            hints = self._hints(tile, steps.whole, {}, None, row, per)
-            return grid, (Scope(row, (*tile.items(steps.whole, None, {}, hints), *write)),)
+            items = self._row_block(body, rows, block, columns, row, per, steps.whole)
+            if not self._may_be_single(block):
+                return grid, (Scope(row, items),)
+            one = replace(block, rows=1)
+            alone = self._rows(ZERO, one, "r1")
+            single = self._row_block(body, alone, one, columns, row, 1, steps.whole)
+            short = le(roles.m[0].extent, 1)
+            several = axis("several", select(short, ZERO, ONE))
+            lone = axis("lone", select(short, ONE, ZERO))
+            return grid, (Scope(row, (Scope(several, items), Scope(lone, single))),)
         several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
@@ -204,6 +212,24 @@ class _Builder:
         write = self._finish(body, roles, rows, tile)
         last = Scope(panel, (Scope(row, (again, *write)),))
         return (*roles.batch, whole, wide), (*inner, last)
+
+    def _row_block(
+        self, body: list[Stage], rows: Rows, block: Blocking, columns: Expr, row: Expr, per: int,
+        k: tuple[Expr, ...],
+    ) -> tuple[Item, ...]:  # fmt: skip
+        """A tile of `rows` in one panel of `columns`, its sum over all of `k`."""
+        tile = self._product_of(body[0], self.roles, rows, block, columns.extent, columns)
+        hints = self._hints(tile, k, {}, None, row, per)
+        return (*tile.items(k, None, {}, hints), *self._finish(body, self.roles, rows, tile))
+
+    def _may_be_single(self, block: Blocking) -> bool:
+        """Whether there may be a single row, as where the batch is symbolic: all rows of a tile but
+        one would be computed for nobody.
+        """
+        if block.rows == 1 or len(self.roles.m) != 1:
+            return False
+        size = self.roles.m[0].extent
+        return size.op == "dim" and size.attr.lo <= 1
 
     def _hints(
         self,
@@ -250,11 +276,11 @@ class _Builder:
         few = (length + (block.rows - 1)) // block.rows
         return simplify(product([a.extent for a in around]) * few)
 
-    def _rows(self, tile: Expr, block: Blocking) -> Rows:
-        """The rows of the tile with number `tile`."""
+    def _rows(self, tile: Expr, block: Blocking, name: str = "r") -> Rows:
+        """The rows of the tile with number `tile`; their axis is called `name`."""
         along, around = self._run(block)
-        r = axis("r", block.rows)
-        self.kinds["r"] = Kind.UNROLL
+        r = axis(name, block.rows)
+        self.kinds[name] = Kind.UNROLL
         length = simplify(product([a.extent for a in along]))
         few = simplify((length + (block.rows - 1)) // block.rows)
         outer = flat(around, simplify(tile // few)) if around else {}
