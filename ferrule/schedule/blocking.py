@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.base.target import Target
-from ferrule.ir.expr import Expr, product
+from ferrule.ir.expr import Expr, const, product
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 
@@ -53,9 +53,9 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     uneven = 1 + ROW_WORK / max(1, estimate(k))
     rows, vectors, work = register_block(whole, n, width, target)
     straight = False
-    if len(m) > 1 and m[-1].is_const:
+    if len(m) > 1:
         several = max(1, estimate(product(list(m[:-1]))))
-        short = register_block(m[-1], n, width, target, uneven)
+        short = register_block(const(max(1, estimate(m[-1]))), n, width, target, uneven)
         if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
