@@ -64,6 +64,17 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     return Blocking(rows, vectors, panels=panels, straight=straight)
 
 
+def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Blocking:
+    """The blocking of a depthwise convolution of `n` channels of elements of `size` bytes. The rows
+    of a tile share inputs where their windows are `dense`, one step apart: then many rows of one
+    vector load least. Half of the registers are accumulators, the others hold weights and inputs.
+    """
+    width = target.lanes(size)
+    vectors = 1 if dense or (n.is_const and n.attr <= width) else 2
+    rows = max(1, target.registers // 2 // vectors)
+    return Blocking(rows, vectors, straight=True)
+
+
 def register_block(
     m: Expr, n: Expr, width: int, target: Target, uneven: float = 1.0
 ) -> tuple[int, int, float]:

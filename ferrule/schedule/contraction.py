@@ -54,9 +54,9 @@ from ferrule.ir.expr import (
     substitute,
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
-from ferrule.ir.simplify import prove, simplify
+from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.size import estimate
-from ferrule.schedule.blocking import Blocking, default_blocking
+from ferrule.schedule.blocking import Blocking, default_blocking, depthwise_blocking
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
 from ferrule.schedule.roles import flattened, in_place, is_right, left_guards, oriented, roles_in
 from ferrule.schedule.rows import schedule_rows
@@ -135,6 +135,11 @@ class _Builder:
     def default(self) -> Blocking:
         roles = self.roles
         n, k = (simplify(product([a.extent for a in axes])) for axes in (roles.n, roles.k))
+        if set(roles.n) & roles.left.axes and len(roles.m) > 1:
+            along = roles.m[-1]
+            steps = (coefficient(i, along) for ld in loads(roles.left) for i in ld.args)
+            dense = all(step in (None, ZERO, ONE) for step in steps)
+            return depthwise_blocking(n, self.size, dense, self.target)
         return default_blocking(tuple(a.extent for a in roles.m), n, k, self.size, self.target)
 
     def build(self, blocking: Blocking | None) -> Scheduled:
@@ -186,9 +191,9 @@ class _Builder:
             alone = self._rows(ZERO, one, "r1")
             single = self._row_block(body, alone, one, columns, row, 1, steps.whole)
             short = le(roles.m[0].extent, 1)
-            several = axis("several", select(short, ZERO, ONE))
+            full = axis("full", select(short, ZERO, ONE))
             lone = axis("lone", select(short, ONE, ZERO))
-            return grid, (Scope(row, (Scope(several, items), Scope(lone, single))),)
+            return grid, (Scope(row, (Scope(full, items), Scope(lone, single))),)
         several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
