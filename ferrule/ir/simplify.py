@@ -73,6 +73,8 @@ def _simplify(e: Expr) -> Expr:
         return _logic(e.op, args)
     if e.op == "bounded" and prove_nonneg(args[0]) and prove_nonneg(args[1] - args[0] - 1):
         return args[0]
+    if e.op == "select" and args[1] is args[2]:
+        return args[1]
     if e.op == "select" and e.dtype == boolean and args[1].is_const and args[2].is_const:
         return args[0] if args[1].attr else _logic("not", (args[0],))
     return e if args == e.args else rebuild(e, args)

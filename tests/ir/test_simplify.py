@@ -46,6 +46,16 @@ SIZES = st.fixed_dictionaries(
     {"n": st.integers(1, 9), "S": st.sampled_from([4, 8, 12]), "p": st.integers(0, 5)}
 )
 INDEX = index_exprs(AXES, DIMS)
+COMPARISON = st.builds(compare, st.sampled_from(["lt", "le", "eq", "ne"]), INDEX, INDEX)
+CONDITION = st.recursive(
+    st.one_of(st.sampled_from([TRUE, FALSE]), COMPARISON),
+    lambda inner: st.one_of(
+        st.builds(select, inner, inner, inner),
+        st.builds(call, st.sampled_from(["and", "or"]), inner, inner),
+        st.builds(call, st.just("not"), inner),
+    ),
+    max_leaves=6,
+)
 
 
 def points(sizes):
@@ -98,6 +108,23 @@ def test_comparisons_are_proved_only_where_they_hold(a, b, op, sizes):
     x, y = np.broadcast_arrays(eval_expr(cond, env), eval_expr(s, env))
     assert (x == y).all(), f"{cond}  became  {s}"
     assert prove(cond) == (s is TRUE)
+
+
+@given(CONDITION, SIZES)
+@HEAVY
+def test_conditions_keep_their_value(c, sizes):
+    env = environment(sizes)
+    if divides_by_zero(c, env):
+        return
+    s = simplify(c)
+    x, y = np.broadcast_arrays(eval_expr(c, env), eval_expr(s, env))
+    assert (x == y).all(), f"{c}  became  {s}"
+
+
+def test_branches_may_become_equal_only_when_simplified():
+    i, j = axis("i", 4), axis("j", 2)
+    c = select(lt(i, 2), TRUE, select(lt(j, 5), TRUE, lt(j, 1)))
+    assert simplify(c) is TRUE
 
 
 @given(INDEX, SIZES)
