@@ -188,7 +188,7 @@ class _Builder:
             if not self._may_be_single(block):
                 return grid, (Scope(row, items),)
             one = replace(block, rows=1)
-            alone = self._rows(ZERO, one, "r1")
+            alone = self._rows(simplify(whole * per + row), one, "r1")
             single = self._row_block(body, alone, one, columns, row, 1, steps.whole)
             short = le(roles.m[0].extent, 1)
             full = axis("full", select(short, ZERO, ONE))
