@@ -1,4 +1,4 @@
-# make setup | test | demo | conformance | bench | docs | clean
+# make setup | test | models | demo | conformance | bench | docs | clean
 #
 # The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
 
@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup test lint types unit demo conformance bench docs clean
+.PHONY: setup test lint types unit models demo conformance bench docs clean
 
 setup: $(STAMP)
 
@@ -26,8 +26,13 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy
 
+# A process for each core; the libraries that tests compare with then need no threads of their own.
 unit: $(STAMP)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 FERRULE_NUM_THREADS=2 $(BIN)/python -m pytest \
+		--numprocesses $(shell nproc) --dist worksteal
+
+models: $(STAMP)
+	$(BIN)/python -m tools.onnx_models
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py

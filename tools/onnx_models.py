@@ -106,6 +106,9 @@ def _clip(rng: np.random.Generator, windows: int) -> Feed:
 
 # ---- the models ----------------------------------------------------------------------------------
 
+_QUANTISED = 5e-2
+"""ONNX Runtime's own results differ by that much for inputs that differ by 2e-7, as activations are
+rounded to 8 bits by their range. ferrule keeps the state of DynamicQuantizeLSTM in floats."""
 _OCR = "rapidocr_onnxruntime/models"
 _VAD = "silero_vad/data/silero_vad"
 _RATES = ((1, 576, 16000), (1, 288, 8000), (3, 576, 16000), (2, 288, 8000))
@@ -132,7 +135,7 @@ MODELS: tuple[OnnxModel, ...] = (
     ),
     OnnxModel(
         "ddddocr_int8", DDDD, "ddddocr/common_old.onnx", _image("input1"),
-        ((1, 1, 64, 160), (1, 1, 64, 90)),
+        ((1, 1, 64, 160), (1, 1, 64, 90)), _QUANTISED,
     ),
     OnnxModel("silero", SILERO, f"{_VAD}.onnx", _silero, _RATES),
     OnnxModel("silero_ifless", SILERO, f"{_VAD}_op18_ifless.onnx", _silero, _RATES),

@@ -28,11 +28,11 @@ def _inner(runner: Runner, body: Body, args: Sequence[Any], env: Mapping[str, An
 
 def _if(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) -> tuple[Any, ...]:
     branch = "then_branch" if bool(np.asarray(args[0]).reshape(-1)[0]) else "else_branch"
-    return tuple(_inner(runner, op.attrs[branch], (), env))
+    return tuple(_inner(runner, op.body(branch), (), env))
 
 
 def _loop(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) -> tuple[Any, ...]:
-    body: Body = op.attrs["body"]
+    body = op.body("body")
     limit = None if args[0] is None else int(np.asarray(args[0]).reshape(-1)[0])
     go = len(args) < 2 or args[1] is None or bool(np.asarray(args[1]).reshape(-1)[0])
     state = list(args[2:])
@@ -56,7 +56,7 @@ def _stacked(rows: Values, port: Any) -> Any:
 
 
 def _scan(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) -> tuple[Any, ...]:
-    a, body = Attributes(op), op.attrs["body"]
+    a, body = Attributes(op), op.body("body")
     if op.version < 9:
         return _scan_batched(runner, op, args, env)
     n = a.int("num_scan_inputs")
@@ -95,7 +95,7 @@ def _scanned(
 
 def _scan_batched(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) -> tuple[Any, ...]:
     """Scan of version 8: a leading batch dim, and optional lengths in the first operand."""
-    a, body = Attributes(op), op.attrs["body"]
+    a, body = Attributes(op), op.body("body")
     lengths, args = args[0], args[1:]
     n = a.int("num_scan_inputs")
     k = len(args) - n
@@ -112,7 +112,7 @@ def _scan_batched(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) 
 
 
 def _sequence_map(runner: Runner, op: Op, args: Values, env: Mapping[str, Any]) -> tuple[Any, ...]:
-    body: Body = op.attrs["body"]
+    body = op.body("body")
     columns: list[Values] = [[] for _ in body.outputs]
     for i in range(len(args[0])):
         given = [x[i] if isinstance(x, list) else x for x in args]

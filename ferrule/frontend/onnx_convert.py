@@ -139,7 +139,7 @@ class Converter:
             condition = self._entry(op.inputs[0])
         if not isinstance(condition, np.ndarray):
             return False
-        body = op.attrs["then_branch" if condition.reshape(-1)[0] else "else_branch"]
+        body = op.body("then_branch" if condition.reshape(-1)[0] else "else_branch")
         self.env.update(body.constants)
         for inner in body.ops:
             self.node(inner)

@@ -68,6 +68,17 @@ class Op:
         """The graphs among the attributes."""
         return tuple(a for a in self.attrs.values() if isinstance(a, Body))
 
+    def body(self, name: str) -> Body:
+        """The graph that an attribute holds. Raises InputError where there is none."""
+        held = self.attrs.get(name)
+        if isinstance(held, Body):
+            return held
+        found = "is missing" if held is None else f"is no graph but {type(held).__name__}"
+        raise InputError(
+            f"{self.where}: the attribute {name!r} {found}; it must be a graph: export the model "
+            "again, onnx.checker.check_model tells whether a model is whole"
+        )
+
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The names of all values that this node needs, those that its bodies capture included."""

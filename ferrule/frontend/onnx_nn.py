@@ -100,9 +100,7 @@ def _window_sizes(w: Value) -> tuple[int, ...]:
 
 
 @onnx("Conv")
-def conv(
-    cx: Context, x: Value, w: Value, bias: Value | None = None, exact: bool = False
-) -> Value:
+def conv(cx: Context, x: Value, w: Value, bias: Value | None = None, exact: bool = False) -> Value:
     """Convolution of floats or integers, which may be `exact` ones in floats."""
     kernel = _window_sizes(w)
     n = len(kernel)

@@ -37,7 +37,6 @@ CONTROL: dict[str, Control] = {}
 """Operators that run bodies, by name, filled by onnx_control."""
 
 
-
 @dataclass
 class Runner:
     """Runs a Body on arrays. `outer` are the constants of the graphs around it."""

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from ferrule.base.errors import CompileError, FerruleError, InputError, ParseError
 from ferrule.session import InferenceSession
-from tests.onnx.tools import model, node, random, run
+from tests.onnx.tools import body, model, node, random, run
 
 F, I = np.float32, np.int64
 
@@ -188,3 +188,26 @@ def test_a_function_that_calls_itself_is_refused() -> None:
     )
     with pytest.raises(FerruleError):
         InferenceSession(proto)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("wrong", [None, 3])
+def test_a_branch_that_is_no_graph_is_refused(known: bool, wrong: int | None) -> None:
+    branch = body([node("Neg", "x", "a")], {}, {"a": (F, [2])})
+    attrs = {"then_branch": branch} | ({} if wrong is None else {"else_branch": wrong})
+    inputs = {"x": (F, [2])} | ({} if known else {"flag": (np.bool_, [])})
+    constants = {"flag": np.array(False)} if known else {}
+    proto = model([node("If", "flag", "y", **attrs)], inputs, ["y"], constants)
+    feed = {"x": random(2)} | ({} if known else {"flag": np.array(False)})
+    with pytest.raises(FerruleError, match="else_branch"):
+        InferenceSession(proto).run(None, feed)
+
+
+@pytest.mark.parametrize("kind", ["Loop", "Scan", "SequenceMap"])
+def test_a_loop_without_a_body_is_refused(kind: str) -> None:
+    attrs = {"num_scan_inputs": 1} if kind == "Scan" else {}
+    operands = {"Loop": "n _ x", "Scan": "x", "SequenceMap": "s"}[kind]
+    nodes = [node("SequenceConstruct", "x x", "s"), node(kind, operands, "y", **attrs)]
+    proto = model(nodes, {"x": (F, [2])}, ["y"], {"n": I(2)})
+    with pytest.raises(FerruleError, match="'body' is missing"):
+        InferenceSession(proto).run(None, {"x": random(2)})
