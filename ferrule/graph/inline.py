@@ -115,7 +115,7 @@ class _Inliner:
         value = st.compute.values[0]
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
-        if value.op == "load" and any(_turned(u, buf, value) for u in users):
+        if _turns(st) and any(_convolves(u, buf) for u in users):
             return False, "kept: laid out anew for a window over it"
         if buf.layout is not None and len(users) == 1 and _copies_turned(users[0], buf):
             return False, "kept: computed in this order, then copied to its output"
@@ -149,11 +149,18 @@ class _Inliner:
         return False, f"kept: {work} flops, {len(users)} consumers"
 
 
-def _turned(user: Stage, buf: Buf, value: Expr) -> bool:
-    """Whether `buf` is a copy in another order that a convolution reads through a window."""
-    moved = buf.layout is not None and buf.order[-1] != value.attr.order[-1]
-    convolves = contraction(untangle(user)) or channels(untangle(user))
-    return moved and convolves is not None and _window(user, buf)
+def _turns(st: Stage) -> bool:
+    """Whether a stage copies a buffer into a layout in which another index is innermost."""
+    (buf, idx), value = st.targets[0], st.compute.values[0]
+    if buf.layout is None or value.op != "load":
+        return False
+    return idx[buf.order[-1]] is not value.args[value.attr.order[-1]]
+
+
+def _convolves(user: Stage, buf: Buf) -> bool:
+    """Whether a convolution reads `buf` through a window."""
+    st = untangle(user)
+    return (contraction(st) or channels(st)) is not None and _window(user, buf)
 
 
 def _copies_turned(st: Stage, buf: Buf) -> bool:

@@ -91,9 +91,7 @@ def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | 
     if len(read) != 1 or len(read[0].args) < 3:
         return None
     buf, args = read[0].attr, read[0].args
-    own = (
-        roles.n if set(roles.n) & roles.left.axes else ()
-    )  # depthwise: of its own channel
+    own = roles.n if set(roles.n) & roles.left.axes else ()  # depthwise: of its own channel
     channel = [d for d, i in enumerate(args) if i in (own or roles.k)]
     if len(channel) != 1 or channel[0] == len(args) - 1:
         return None
