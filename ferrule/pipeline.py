@@ -32,6 +32,7 @@ from ferrule.graph.equations import equations
 from ferrule.graph.group import group
 from ferrule.graph.inline import Inlined, inline
 from ferrule.graph.layout import assign_layouts
+from ferrule.graph.partial import partial
 from ferrule.graph.split import LoopPart, Segment, has_loops, split
 from ferrule.ir.canonical import canonical
 from ferrule.ir.compute import System
@@ -142,6 +143,12 @@ def _inline(s: State) -> State:
 def _batch(s: State) -> State:
     system = _given(s.system, "a system")
     stages, reasons = batched(system.stages, s.constant, frozenset(system.outputs))
+    return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
+
+
+def _partial(s: State) -> State:
+    system = _given(s.system, "a system")
+    stages, reasons = partial(system.stages, s.constant)
     return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
 
 
@@ -271,6 +278,7 @@ PASSES = (
     Pass("inline", "system", "system", _inline, "substitute what is cheaper to compute than store"),
     # After inline: then no slice stands between a product and what it is a product of.
     Pass("batch", "system", "system", _batch, "products with the same weights as one"),
+    Pass("partial", "system", "system", _partial, "long reductions with few results in parts"),
     Pass("group", "system", "kernels", _group, "stitch stages that share a grid"),
     Pass("schedule", "kernels", "scheduled", _schedule, "tiles, vectors, packing"),
     Pass("loops", "scheduled", "functions", _loops, "loops in an order, with accumulators"),

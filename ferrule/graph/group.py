@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ferrule.graph.inline import Inlined
+from ferrule.graph.partial import POINTS, UNITS
 from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import (
     Roles,
@@ -28,7 +29,7 @@ from ferrule.ir.contraction import (
     simplify_stage,
     untangle,
 )
-from ferrule.ir.expr import Buf, Expr, Space, load, loads, rewrite
+from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal
 from ferrule.ir.size import estimate
@@ -302,6 +303,9 @@ def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:
         work = max(work, points)
     if not kept and (g.grid or st.compute.axes) and work > SERIAL_POINTS:
         return "they share no axis that threads could divide"
+    before, after = (estimate(product([a.extent for a in axes])) for axes in (g.grid, kept))
+    if after < UNITS <= before and work >= POINTS:
+        return "they share too few points for threads to divide"
     scratch = 1
     for a in g.grid:
         if a not in kept:
