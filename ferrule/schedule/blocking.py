@@ -23,6 +23,7 @@ DEPTH = 768  # a panel of B this deep stays close to L1
 BLOCK_ROWS = 128
 BLOCK_BYTES = 1 << 18  # of A stay in L2
 BLOCK_PANELS = 4  # share a part of a block of A that is larger than that
+UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
@@ -32,9 +33,10 @@ class Blocking:
 
     One register block is `rows` of A by `vectors` vectors of columns of B; `depth` terms of the sum
     are taken at once; `block_rows` rows of A, at least one register block, pass by a panel of B;
-    `panels` of B pass by a part of A before the next part does. The rows of a `straight` register
-    block run along the innermost of several m axes (a convolution's columns) and end where it does,
-    so that they are at equal distances; else they run on across all of them.
+    `panels` of B pass by a part of A before the next part does; a step of the loop over terms takes
+    `unroll` of them. The rows of a `straight` register block run along the innermost of several m
+    axes (a convolution's columns) and end where it does, so that they are at equal distances; else
+    they run on across all of them.
     """
 
     rows: int
@@ -42,6 +44,7 @@ class Blocking:
     depth: int = DEPTH
     block_rows: int = BLOCK_ROWS
     panels: int = 1
+    unroll: int = UNROLL
     straight: bool = False
 
 

@@ -316,6 +316,9 @@ class _Builder:
         tag = str(len(self.scratch))
         lanes, units = axis("l" + tag, self.width), axis("u" + tag, block.vectors)
         self.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
+        terms = axis("t" + tag, block.unroll) if block.unroll > 1 else None
+        if terms is not None:
+            self.kinds[terms.name] = Kind.UNROLL
         wide = (rows.axis, units, lanes)
         acc = Buf("acc" + tag, tuple(a.extent for a in wide), st.compute.values[0].dtype, Space.REG)
         self.scratch.append(acc)
@@ -336,7 +339,7 @@ class _Builder:
         guard = simplify(substitute(both(*left_guards(st, roles)), rows.clamped))
         free = call("mul", left, right)
         if guard is both():
-            return Tile(st, wide, acc, n, inside, free, where)
+            return Tile(st, wide, acc, n, inside, free, where, terms=terms)
         cut = None
         if all(implied(c, ends) for c in left_guards(st, roles)) and len(k) == 1:
             cut = Cut(k[0], rows.at(ends[k[0]], 0), rows.at(ends[k[0]], -1), free, where)
@@ -347,7 +350,8 @@ class _Builder:
         split = self._split(guard, k, rows, free, where) if short else None
         where = both(*conjuncts(where), *conjuncts(whole))
         where = None if where is both() else where
-        return Tile(st, wide, acc, n, inside, call("mul", left, right), where, split, cut)
+        term = call("mul", left, right)
+        return Tile(st, wide, acc, n, inside, term, where, split, cut, terms)
 
     def _split(
         self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr, where: Expr | None

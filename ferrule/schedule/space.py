@@ -28,6 +28,7 @@ from ferrule.schedule.roles import oriented, roles_in
 DEPTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072)
 BLOCKS = (1, 32, 64, 96, 128, 192, 256, 512)
 PANELS = (1, 2, 4, 8, 16)
+UNROLLS = (1, 2, 8)
 LONGEST, WIDEST = 14, 8
 _MOST = 1 << 24
 SLACK = 1.5
@@ -155,6 +156,7 @@ def _all(start: Blocking, sizes: Sizes, target: Target) -> Iterator[Blocking]:
     inner = [(start.depth, start.block_rows, start.panels)]
     if not sizes.rowwise:
         inner = list(combinations(depths, blocks, dict.fromkeys((*PANELS, start.panels))))
+    yield from (replace(start, unroll=u) for u in UNROLLS)
     for r, v, s in combinations(rows, vectors, straight):
         if r * v + 2 <= target.registers:
             for d, b, p in inner:

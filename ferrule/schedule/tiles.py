@@ -87,7 +87,8 @@ class Cut:
 class Tile:
     """One tile of a contraction: its accumulators over the `wide` axes, its columns, the terms of
     its sum, and what these are where no guard is needed: if tiles are told apart (`split`), or
-    terms (`cut`).
+    terms (`cut`). A step of the innermost loop over terms takes as many as the unrolled axis
+    `terms` has points.
     """
 
     st: Stage
@@ -99,6 +100,7 @@ class Tile:
     where: Expr | None
     split: Split | None = None
     cut: Cut | None = None
+    terms: Expr | None = None
 
     def items(
         self,
@@ -136,7 +138,8 @@ class Tile:
             return out
         rest = axis(cut.k.name + "t", left)
         place = {cut.k: simplify(cut.sure + rest)}
-        return (*out, *self._loops(self.term, self.where, (rest,), place, ()))
+        few = replace(self, terms=None)
+        return (*out, *few._loops(self.term, self.where, (rest,), place, ()))
 
     def _loops(
         self,
@@ -152,10 +155,41 @@ class Tile:
         target = ((self.acc, self.wide),)
         compute, monoid = Compute(self.wide, (value,)), sum_of(self.st)
         add = Stage(self.st.name, target, compute, monoid, where, update=True)
-        body: tuple[Item, ...] = (*hints, add)
-        for a in reversed(k):
+        body = self._steps(add, k[-1], hints)
+        for a in reversed(k[:-1]):
             body = (Scope(a, body),)
         return body
+
+    def _steps(self, add: Stage, k: Expr, hints: tuple[Prefetch, ...]) -> tuple[Item, ...]:
+        """The loop of `add` over its innermost folded axis, several terms a step, then what is left
+        of it.
+        """
+        plain = (Scope(k, (*hints, add)),)
+        guarded = add.compute.where is not None and k in add.compute.where.axes
+        if self.terms is None or guarded or _short(k, 2 * self.terms.extent.attr):
+            return plain
+        several = self.terms.extent
+        whole = axis(f"{k.name}w", simplify(k.extent // several))
+        first = {k: simplify(whole * several)}
+        ahead = tuple(
+            replace(h, idx=tuple(simplify(substitute(i, first)) for i in h.idx)) for h in hints
+        )
+        step: tuple[Item, ...] = (*ahead, Scope(self.terms, (_at(add, k, first[k] + self.terms),)))
+        left = simplify(k.extent % several)
+        if left is ZERO:
+            return (Scope(whole, step),)
+        rest = axis(f"{k.name}r", left)
+        return (Scope(whole, step), Scope(rest, (_at(add, k, whole.extent * several + rest),)))
+
+
+def _short(a: Expr, points: int) -> bool:
+    """Whether an axis has no more than so many points; a part of another axis has more."""
+    return not a.extent.axes and estimate(a.extent) <= points
+
+
+def _at(st: Stage, k: Expr, place: Expr) -> Stage:
+    """`st` where its axis `k` is at `place`."""
+    return simplify_stage(substitute_stage(st, {k: simplify(place)}))
 
 
 def ahead(
