@@ -128,7 +128,7 @@ SETTINGS: tuple[Setting, ...] = (
         type=str,
         default="host",
         doc="the CPU to compile for; all but host force an instruction set",
-        choices=("host", "avx512", "avx2", "generic"),
+        choices=("host", "avx512", "avx2", "neon", "generic"),
     ),
 )
 

@@ -1,11 +1,13 @@
 """The machine that code is generated for: its lanes, registers, features and caches.
 
-    target = name: avx512 | avx2 | generic
+    target = name: avx512 | avx2 | neon | generic
 
-`avx512` needs AVX-512 F, BW, DQ and VL; `avx2` needs AVX2 and FMA; `generic` is what every CPU of
-the architecture has (SSE2 on x86-64, the baseline of the process's triple elsewhere) with 16-byte
-vectors. `host` finds the best that this machine runs; `named` forces one, which may be one that
-this machine cannot run: code can be generated for it all the same.
+`avx512` needs AVX-512 F, BW, DQ and VL; `avx2` needs AVX2 and FMA; `neon` is AArch64, which always
+has NEON with fused multiply-add; `generic` is what every CPU of the process's architecture has
+(SSE2 on x86-64, NEON on AArch64, the baseline of the triple elsewhere) with 16-byte vectors. `host`
+finds the best that this machine runs; `named` forces one, which may be one that this machine cannot
+run: code can be generated for it all the same. On a machine of another architecture `neon` is
+AArch64 Linux on a CPU of the first kind that all clouds rent, Arm's Neoverse N1.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Target:
         return max(1, self.vector_bytes // size)
 
 
-NAMES = ("avx512", "avx2", "generic")
+NAMES = ("avx512", "avx2", "neon", "generic")
 _AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
 _AVX2 = ("avx2", "fma")
 _X86 = ("x86_64", "amd64")
@@ -65,6 +67,8 @@ _ARM = ("aarch64", "arm64")
 @cache
 def host() -> Target:
     """The machine that this process runs on."""
+    if _machine() in _ARM:
+        return named("neon")
     features = _host_features()
     if all(features.get(f) for f in _AVX512):
         return named("avx512")
@@ -73,6 +77,8 @@ def host() -> Target:
 
 def supports(name: str) -> bool:
     """Whether this machine can run code for the target called `name`."""
+    if name == "neon":
+        return _machine() in _ARM
     needed = {"avx512": _AVX512, "avx2": _AVX2, "generic": ()}.get(name)
     return needed is not None and all(_host_features().get(f) for f in needed)
 
@@ -90,14 +96,14 @@ def named(name: str) -> Target:
     """
     if name not in NAMES:
         raise InputError(f"no target is called {name!r}; expected host, {', '.join(NAMES)}")
-    triple = _triple()
-    machine = triple.split("-")[0]
-    base = _baseline(triple, machine)
+    if name == "neon":
+        return _neon()
+    base = _baseline(_triple(), _machine())
     if name == "generic":
         return base
-    if machine not in _X86:
+    if _machine() not in _X86:
         raise InputError(
-            f"target {name} is an instruction set of x86-64, and this machine is {triple}; "
+            f"target {name} is an instruction set of x86-64, and this machine is {_triple()}; "
             "use generic or host"
         )
     wide = name == "avx512"
@@ -109,6 +115,17 @@ def named(name: str) -> Target:
         registers=32 if wide else 16, has_fma=True, has_masks=True, has_roundss=True,
         has_f16c="-f16c" not in features,
     )  # fmt: skip
+
+
+def _neon() -> Target:
+    """This machine if it is one of AArch64, else a server of that kind: Arm's Neoverse N1."""
+    if _machine() not in _ARM:
+        server = _baseline("aarch64-unknown-linux-gnu", "aarch64")
+        return replace(server, name="neon", cpu="neoverse-n1", l1=64 << 10, l2=1 << 20, l3=32 << 20)
+    import llvmlite.binding as llvm
+
+    cpu, features = llvm.get_host_cpu_name(), _feature_text()
+    return replace(_baseline(_triple(), _machine()), name="neon", cpu=cpu, features=features)
 
 
 def _baseline(triple: str, machine: str) -> Target:
@@ -137,13 +154,16 @@ def _cpu_with(needed: tuple[str, ...], fallback: str) -> tuple[str, str]:
     """The host's CPU name and features where it has all of `needed`, else the level of the x86-64
     ABI that has them.
     """
-    features = _host_features()
-    if not all(features.get(f) for f in needed):
+    if not all(_host_features().get(f) for f in needed):
         return fallback, ""
     import llvmlite.binding as llvm
 
-    text = ",".join(("+" if on else "-") + name for name, on in sorted(features.items()))
-    return llvm.get_host_cpu_name(), text
+    return llvm.get_host_cpu_name(), _feature_text()
+
+
+def _feature_text() -> str:
+    """The host's features as LLVM's attribute string."""
+    return ",".join(("+" if on else "-") + name for name, on in sorted(_host_features().items()))
 
 
 @cache
@@ -160,6 +180,11 @@ def _triple() -> str:
     import llvmlite.binding as llvm
 
     return str(llvm.get_process_triple())
+
+
+def _machine() -> str:
+    """The architecture of this process."""
+    return _triple().split("-")[0]
 
 
 def _cores() -> int:

@@ -292,6 +292,7 @@ def test_prepare_fills_constants_without_an_arena():
 
 def test_repeated_launches_stay_small():
     """A call of a kernel with the buffers of the call before is one instruction."""
+
     def lines(count: int) -> int:
         steps = [run("twice", *((Y, X) if i % 2 else (X, Y))) for i in range(count)]
         same = [run("twice", X, Y)] * count
@@ -316,7 +317,8 @@ def test_size_expressions_agree_with_the_shape_language():
     engine = jit("\n".join(texts))
     for i, e in enumerate(cases):
         fn = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)(
-            engine.get_function_address(f"case{i}"))
+            engine.get_function_address(f"case{i}")
+        )
         for va, vb in ((0, 1), (5, 3), (3, 5), (64, 64), (1000, 7), (13, 1)):
             assert fn(va, vb) == evaluate(shape_text(e), {"a": va, "b": vb}), (e, va, vb)
         assert isinstance(fn(5, 0), int)  # division by zero does not trap
