@@ -11,7 +11,7 @@ import numpy as np
 
 from ferrule.base.errors import UnsupportedError
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
-from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
+from ferrule.cli.feeds import FEEDS, Feed, add_feeds, feed_of
 from ferrule.cli.peers import PEERS, Results, ready
 from ferrule.cli.run import parts_of
 from ferrule.frontend.onnx_model import Array, Model
@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> None:
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):
         threads = get_num_threads()
-        calls = _calls(options.model, model, feed.arrays, options.vs, threads)
+        calls = _calls(options.model, model, feed, options.vs, threads)
         outputs = {name: call() for name, call in calls.items()}
         timings = interleave(calls, options.budget)
     rounds = next(iter(timings.values())).rounds
@@ -80,11 +80,12 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _calls(
-    file: str, model: Model, arrays: Mapping[str, Array], peers: Sequence[str], threads: int
+    file: str, model: Model, feed: Feed, peers: Sequence[str], threads: int
 ) -> dict[str, Results]:
     """What is timed, by name, ferrule first; a peer that can't take part is told of in one line."""
-    session = InferenceSession(model)
-    session.run(None, arrays)
+    session, arrays = InferenceSession(model), feed.arrays
+    with feed.blamed():
+        session.run(None, arrays)
     calls: dict[str, Results] = {"ferrule": lambda: session.run(None, arrays)}
     for peer in peers:
         try:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.errors import InputError
+from ferrule.base.errors import FerruleError, InputError
 from ferrule.frontend.onnx_model import Array, Port, Size
 from ferrule.frontend.onnx_ports import check_input, fixed_ports, shown_shape
 
 _IMAGE, _LENGTH = 64, 16
 """Sizes of symbolic dims that no batch has: of images, whose networks halve them, and of others."""
+_OTHERS = {_IMAGE: 224, _LENGTH: 512}
+"""Sizes to propose for those where a model refuses them."""
 _LARGEST = 1 << 33
 """The most bytes that an array is made up with."""
 
@@ -32,11 +35,36 @@ inputs:
 
 
 @dataclass(frozen=True)
+class Guess:
+    """An input some of whose sizes were made up: these, and another shape that it may have."""
+
+    name: str
+    sizes: str
+    other: str
+
+
+@dataclass(frozen=True)
 class Feed:
-    """Arrays by input, and a line about each that was made up."""
+    """Arrays by input, a line about each that was made up, and their shapes where sizes were."""
 
     arrays: Mapping[str, Array]
     notes: tuple[str, ...] = ()
+    guesses: tuple[Guess, ...] = ()
+
+    @contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Errors of a run inside tell of the sizes that were made up, and how to give others."""
+        try:
+            yield
+        except FerruleError as error:
+            if not self.guesses:
+                raise
+            taken = "; ".join(f"input {g.name}: {g.sizes}" for g in self.guesses)
+            options = " ".join(f"--shape {g.name}={g.other}" for g in self.guesses)
+            raise type(error)(
+                f"{error}\nthese sizes were made up, and the model may need others: {taken}; give "
+                f"them as in {options}"
+            ) from error
 
 
 def add_feeds(parser: argparse.ArgumentParser, random: bool = True) -> None:
@@ -90,8 +118,9 @@ def feed_of(ports: Sequence[Port], options: argparse.Namespace, random: bool) ->
     rng, names = np.random.default_rng(options.seed), {p.name for p in lacking} | set(shapes)
     sizes: dict[str, int] = {}
     made = [(p.name, *_made_up(p, sizes, rng)) for p in fixed if p.name in names]
-    arrays = {**given, **{name: x for name, x, _ in made}}
-    return Feed(arrays, tuple(note for _, _, note in made))
+    arrays = {**given, **{name: x for name, x, _, _ in made}}
+    notes = tuple(note for _, _, note, _ in made)
+    return Feed(arrays, notes, tuple(guess for *_, guess in made if guess is not None))
 
 
 # ---- what options say ----------------------------------------------------------------------------
@@ -143,9 +172,7 @@ def _read(ports: Sequence[Port], files: Sequence[tuple[str, Path]]) -> dict[str,
     found = _once(pair for name, path in files for pair in _arrays(name, path).items())
     for name in found:
         if name not in named:
-            raise InputError(
-                f"the model has no input {name!r}; its inputs are: {', '.join(named)}"
-            )
+            raise InputError(f"the model has no input {name!r}; its inputs are: {', '.join(named)}")
         if named[name].kind != "tensor":
             raise InputError(
                 f"the input {name!r} is a {named[name].type}, and files hold tensors alone: run "
@@ -182,7 +209,9 @@ def _typed(port: Port, x: Array) -> Array:
 # ---- at random -----------------------------------------------------------------------------------
 
 
-def _made_up(port: Port, chosen: dict[str, int], rng: np.random.Generator) -> tuple[Array, str]:
+def _made_up(
+    port: Port, chosen: dict[str, int], rng: np.random.Generator
+) -> tuple[Array, str, Guess | None]:
     """An array for an input, and what to tell about it. `chosen` are sizes by symbolic name."""
     if port.kind != "tensor" or port.dtype is None or port.shape is None:
         kind = port.type if port.kind != "tensor" or port.dtype is None else "tensor of any rank"
@@ -203,7 +232,12 @@ def _made_up(port: Port, chosen: dict[str, int], rng: np.random.Generator) -> tu
         )
     sizes = ", ".join(f"{label} = {n}" for label, n in own.items())
     note = f"input {port.name}: {port.dtype} {shape}, at random"
-    return _random(port.dtype, shape, rng), f"{note}; sizes taken: {sizes}" if sizes else note
+    array = _random(port.dtype, shape, rng)
+    if not own:
+        return array, note, None
+    is_open = [not isinstance(s, int) for s in port.shape]
+    other = ",".join(str(_OTHERS.get(n, n) if o else n) for n, o in zip(shape, is_open))
+    return array, f"{note}; sizes taken: {sizes}", Guess(port.name, sizes, other)
 
 
 def _size(label: str, axis: int, shape: Sequence[Size]) -> int:

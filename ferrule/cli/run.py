@@ -48,7 +48,8 @@ def _run(options: argparse.Namespace) -> None:
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):
         session = InferenceSession(model)
-        results = session.run(None, feed.arrays)
+        with feed.blamed():
+            results = session.run(None, feed.arrays)
     parts = [p for port, x in zip(session.get_outputs(), results) for p in parts_of(port.name, x)]
     for name, array in parts:
         print(f"output {name}: {summary(array)}" if array is not None else f"output {name}: none")

@@ -15,7 +15,7 @@ stage's. So a model whose shapes follow from its inputs' shapes is one graph wit
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -38,12 +38,15 @@ from ferrule.frontend.onnx_table import (
     rule_for,
 )
 from ferrule.ir.expr import Expr, const, dims, product
-from ferrule.ir.graph import Graph, GraphBuilder, TensorType, Value
+from ferrule.ir.graph import Graph, GraphBuilder, Node, TensorType, Value
 from ferrule.ir.interp import run_graph
 from ferrule.ir.simplify import simplify
 
 FOLD_LIMIT = 1 << 14
 _LITERAL = 16
+
+LOOPS: dict[str, Callable[[Converter, Op], tuple[Array | Value, ...]]] = {}
+"""Operators that are loops of the graph where their bodies can be, by name, filled by onnx_loop."""
 
 
 class NeedsValue(Exception):
@@ -97,7 +100,7 @@ def convert(
 
 @dataclass
 class Converter:
-    """Builds one stage, node by node."""
+    """Builds one stage, node by node; with an `outer` one the body of one of its nodes."""
 
     name: str
     types: Mapping[str, TensorType]
@@ -107,6 +110,7 @@ class Converter:
     env: dict[str, Array | Value] = field(default_factory=dict)
     waiting: list[Op] = field(default_factory=list)
     why: str = ""
+    outer: Converter | None = None
 
     def __post_init__(self) -> None:
         self.b = GraphBuilder(self.name)
@@ -136,7 +140,7 @@ class Converter:
             return False
         condition: Any = self.decided.get(op.inputs[0])
         if condition is None and self._has(op.inputs[0]):
-            condition = self._entry(op.inputs[0])
+            condition = self.entry(op.inputs[0])
         if not isinstance(condition, np.ndarray):
             return False
         body = op.body("then_branch" if condition.reshape(-1)[0] else "else_branch")
@@ -153,9 +157,11 @@ class Converter:
         if missing:
             return f"it reads {missing[0]!r}"
         rule = rule_for(GRAPH, op.domain, op.type, op.version)
-        entries = [self._entry(n) if n else None for n in op.inputs]
+        entries = [self.entry(n) if n else None for n in op.inputs]
         if self._folded(op, entries, rule):
             return ""
+        if op.title in LOOPS:
+            return self._looped(op)
         if rule is None or op.bodies:
             return "it runs outside of compiled code"
         strange = [x for x in entries if isinstance(x, np.ndarray) and not _plain(x)]
@@ -172,6 +178,25 @@ class Converter:
         self._define(op, results)
         return ""
 
+    def _looped(self, op: Op) -> str:
+        """Make a node a loop of the graph. Why it is none, and nothing then remains of it."""
+        params = len(self._params)
+        try:
+            results = guarded(op, lambda: LOOPS[op.type](self, op))
+        except (CompileError, UnsupportedError) as error:
+            gone = self.b.params[params:]
+            del self._params[params:], self.b.params[params:]
+            self._values = {i: v for i, v in self._values.items() if not any(v is g for g in gone)}
+            return str(error).removeprefix(f"{op.where}: ")
+        self._define(op, results)
+        return ""
+
+    def inner(self, b: GraphBuilder, env: Mapping[str, Array | Value]) -> Converter:
+        """A converter for a body of one of this one's nodes, to a graph inside of this one's."""
+        made = Converter(b.name, {}, {}, {}, env=dict(env), outer=self)
+        made.b = b
+        return made
+
     def _built(self, op: Op, rule: Rule, entries: Sequence[Array | Value | None]) -> Any:
         args: list[Any] = []
         for i, (name, x) in enumerate(zip(op.inputs, entries)):
@@ -180,9 +205,9 @@ class Converter:
             elif i in rule.static:
                 args.append(self._number(name, x, rule))
             else:
-                args.append(self._value(x))
+                args.append(self.value(x))
         known = {i: x for i, x in enumerate(entries) if isinstance(x, np.ndarray)}
-        return guarded(op, lambda: rule.build(Context(self.b, op, self._value, known), *args))
+        return guarded(op, lambda: rule.build(Context(self.b, op, self.value, known), *args))
 
     def _define(self, op: Op, results: Any) -> None:
         several = results if isinstance(results, tuple) else (results,)
@@ -266,7 +291,7 @@ class Converter:
     def _has(self, name: str) -> bool:
         return name in self.env or name in self.constants or name in self.types
 
-    def _entry(self, name: str) -> Array | Value:
+    def entry(self, name: str) -> Array | Value:
         if name in self.env:
             return self.env[name]
         if name in self.constants:
@@ -276,7 +301,7 @@ class Converter:
             value = self._inputs[name] = self.b.input(self.types[name], f"i{len(self._inputs)}")
         return value
 
-    def _value(self, x: Array | Value) -> Value:
+    def value(self, x: Array | Value) -> Value:
         """An entry as a Value: a literal where it is small, else a parameter."""
         if isinstance(x, Value):
             return x
@@ -288,10 +313,12 @@ class Converter:
 
     def _literal(self, x: Array) -> Value:
         if _symbolic(x):
-            return self._sizes(x)
+            return self._sizes(x) if self.outer is None else self.outer.value(x)
         dtype = dtype_of(x.dtype)
         if x.size == 1 or (0 < x.size <= _LITERAL and (x == x.flat[0]).all()):
             return ops.full(self.b, x.shape, x.flat[0].item(), dtype)
+        if self.outer is not None:
+            return self.outer.value(x)
         self._params.append(x)
         return self.b.param(TensorType(_shape(x.shape), dtype), f"w{len(self._params) - 1}")
 
@@ -317,7 +344,7 @@ class Converter:
                 self._result(name, entry, outputs, known, same)
             elif entry is not None and _symbolic(entry):
                 symbolic[name] = entry
-                outputs[name] = self._value(entry)
+                outputs[name] = self.value(entry)
             elif entry is not None:
                 known[name] = entry
         graph = self.b.build(outputs.values())
@@ -345,9 +372,10 @@ class Converter:
     def _sources(self, graph: Graph) -> tuple[Value, ...]:
         """Inputs that no node reads, whose sizes are dims that are needed."""
         bare = {s for v in graph.inputs for s in v.shape}
-        needed = {d for n in graph.nodes for v in n.outputs for s in v.shape for d in dims(s)}
+        nodes = tuple(_nodes(graph))
+        needed = {d for n in nodes for v in n.outputs for s in v.shape for d in dims(s)}
         needed |= {d for v in graph.inputs for s in v.shape for d in dims(s)}
-        needed |= {d for n in graph.nodes for _, a in n.attrs for e in _exprs(a) for d in dims(e)}
+        needed |= {d for n in nodes for _, a in n.attrs for e in _exprs(a) for d in dims(e)}
         missing = needed - bare
         extra: list[Value] = []
         for name, t in self.types.items():
@@ -360,6 +388,15 @@ class Converter:
 
 
 # ---- helpers -------------------------------------------------------------------------------------
+
+
+def _nodes(graph: Graph) -> Iterable[Node]:
+    """The nodes of a graph and of the graphs inside of it."""
+    for n in graph.nodes:
+        yield n
+        for _, a in n.attrs:
+            if isinstance(a, Graph):
+                yield from _nodes(a)
 
 
 def _exprs(a: Any) -> Iterable[Expr]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import FerruleError, UnsupportedError
-from ferrule.frontend.onnx_convert import Stage, convert, guarded
+from ferrule.frontend.onnx_convert import LOOPS, Stage, convert, guarded
 from ferrule.frontend.onnx_model import Array, Body, Op
 from ferrule.frontend.onnx_place import Engine, Key, Onward, Place, Program
 from ferrule.frontend.onnx_ports import declared_types, varying_types
@@ -211,7 +211,11 @@ class Runner:
         at all; these, and where the run goes on.
         """
         rest = program.stage.rest
-        hosts = self._hosted(rest, env, self._host_only)
+        tried = set(map(id, _roots(rest)))
+        hosts = self._hosted(
+            rest, env,
+            lambda op: self._host_only(op) and (op.title not in LOOPS or id(op) in tried),
+        )  # fmt: skip
         if not hosts and len(rest) == len(place.nodes):
             hosts = self._hosted(rest, env, lambda op: True, most=1)
             if not hosts:

@@ -13,8 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 WEIGHT = np.arange(12, dtype=np.float32).reshape(3, 4) - 5
 
 
-def save(path: Path, nodes: Sequence[Any], inputs: Sequence[Any], outputs: Sequence[Any],
-         constants: Sequence[Any] = (), **domains: int) -> str:
+def save(
+    path: Path,
+    nodes: Sequence[Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    constants: Sequence[Any] = (),
+    **domains: int,
+) -> str:
     """A model of these nodes and ports in a file; `domains` are operator sets beside ai.onnx 18."""
     graph = helper.make_graph(nodes, "model", inputs, outputs, constants)
     sets = [helper.make_opsetid("", 18), *(helper.make_opsetid(d, v) for d, v in domains.items())]
@@ -38,6 +44,18 @@ def product(path: Path, rows: int | str | None = "n") -> str:
         [port("x", [rows, 3])],
         [port("y", [rows, 4]), port("out/z", [rows, 3])],
         [numpy_helper.from_array(WEIGHT, "w")],
+    )  # fmt: skip
+
+
+def picky(path: Path) -> str:
+    """y = x for an x of [batch, n], where n must be a multiple of 512."""
+    return save(
+        path,
+        [helper.make_node("Reshape", ["x", "rows"], ["r"]),
+         helper.make_node("Reshape", ["r", "back"], ["y"])],
+        [port("x", ["batch", "n"])], [port("y", None)],
+        [numpy_helper.from_array(np.array([-1, 512]), "rows"),
+         numpy_helper.from_array(np.array([1, -1]), "back")],
     )  # fmt: skip
 
 

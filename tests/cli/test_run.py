@@ -15,7 +15,7 @@ from onnx import TensorProto
 from ferrule.base import config
 from ferrule.cli.main import main
 from ferrule.cli.run import parts_of, save, summary
-from tests.cli.models import WEIGHT, broken, product, unary
+from tests.cli.models import WEIGHT, broken, picky, product, unary
 
 X = np.array([[1, 2, 3], [-4, 5, 0.5]], np.float32)
 
@@ -63,6 +63,18 @@ def test_random_inputs_tell_the_sizes_and_repeat_with_the_seed(file: str, capsys
         said.append(capsys.readouterr().out)
     assert "input x: float32 [1, 3], at random; sizes taken: n = 1" in said[0]
     assert said[0] == said[1] != said[2]
+
+
+@pytest.mark.parametrize("command", [["run", "--random"], ["bench", "--budget", "0.1"]])
+def test_made_up_sizes_that_a_model_refuses(command: list[str], tmp_path: Path, capsys) -> None:
+    file = picky(tmp_path / "picky.onnx")
+    assert main([command[0], file, *command[1:]]) == 1
+    said = capsys.readouterr().err
+    assert "these sizes were made up, and the model may need others" in said
+    assert "input x: batch = 1, n = 16; give them as in --shape x=1,512" in said
+    assert main([command[0], file, *command[1:], "--shape", "x=1,512"]) == 0
+    assert main([command[0], file, *command[1:], "--shape", "x=1,16"]) == 1
+    assert "made up" not in capsys.readouterr().err
 
 
 def test_a_shape_makes_up_an_input(file: str, capsys) -> None:
