@@ -7,9 +7,10 @@
 Each contraction of the graphs is an operator of its own, however many kernels are equal to it. It
 runs alone, on random operands: a batch of candidates of `schedule.space` beside the default
 schedule and the best so far, in the same rounds. A candidate whose result differs from the
-default's is dropped before it is timed. The search is that of `tune.search`; the operator that
-takes most time for the trials it had is next. What is faster than the default goes to the database
-after each batch, so that an interrupt loses nothing, and is measured once more at the end.
+default's is dropped before it is timed. The search is that of `tune.search`; where scikit-learn is
+installed, the model of `tune.model` guides it, which all operators of a run teach. The operator
+that takes most time for the trials it had is next. What is faster than the default goes to the
+database after each batch, so that an interrupt loses nothing, and is measured once more at the end.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace
-from math import inf, prod
+from math import inf, log2, prod
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,18 @@ from ferrule.ir.size import estimate, likely
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import Executable, load
 from ferrule.schedule.blocking import Blocking
-from ferrule.schedule.space import blocking_from, candidates, point_of, sizes_of
+from ferrule.schedule.space import (
+    Sizes,
+    blocking_from,
+    candidates,
+    point_of,
+    predicted,
+    sizes_of,
+)
 from ferrule.tune import database
 from ferrule.tune.interrupt import interrupts
-from ferrule.tune.measure import Measured, side_by_side
+from ferrule.tune.measure import SLOT_SECONDS, Measured, side_by_side
+from ferrule.tune.model import Guide, History
 from ferrule.tune.progress import Progress, Status, shown, silent
 from ferrule.tune.search import Point, Search
 
@@ -56,6 +65,7 @@ BATCH = 6
 ROUNDS, LAST_ROUNDS = 7, 15
 GAIN, WINS = 0.98, 0.75
 """What is faster than the default: at most this part of its time, in this part of the rounds."""
+BUILD_SECONDS = 0.25  # to compile a candidate and compare its results, about
 MEMORY = 1 << 30  # bytes of operands that the programs of a batch may hold together
 
 
@@ -114,11 +124,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of a run: its operators, how many were known before, whether it was cut short."""
+    """The outcome of a run: its operators, how many were known before, whether it was cut short,
+    and how many operators had no trial in the time given.
+    """
 
     outcomes: tuple[Outcome, ...]
     known: int
     interrupted: bool = False
+    missed: int = 0
 
     @property
     def speedup(self) -> float:
@@ -127,16 +140,18 @@ class Report:
         return sum(o.count * o.default for o in self.outcomes) / best if best else 1.0
 
     def text(self) -> str:
-        """A line for each operator, the most expensive first, and one for all."""
+        """A line for each operator that was tried, the most expensive first, and one for all."""
+        tried = [o for o in self.outcomes if o.trials]
         lines = [
             f"{o.operator:42} {o.count:3} x {1e6 * o.default:10.1f} us -> {1e6 * o.best:10.1f} us"
             f"  {o.default / o.best:5.2f}  {_sizes(o.blocking)} ({o.trials} trials)"
-            for o in sorted(self.outcomes, key=lambda o: -o.count * o.default)
+            for o in sorted(tried, key=lambda o: -o.count * o.default)
         ]
         known = f", {self.known} known before" if self.known else ""
+        missed = f", {self.missed} not reached" if self.missed else ""
         cut = "; cut short" if self.interrupted else ""
         lines.append(
-            f"{len(self.outcomes)} operators tuned{known}: {self.speedup:.2f} times as fast{cut}"
+            f"{len(tried)} operators tuned{known}{missed}: {self.speedup:.2f} times as fast{cut}"
         )
         return "\n".join(lines)
 
@@ -154,8 +169,8 @@ def tune(graphs: Iterable[Graph], budget: Budget = Budget(), progress: Progress 
     written, CompileError and UnsupportedError for graphs that cannot be compiled.
     """
     target = current()
-    records = database.known(target.key, pool.get_num_threads(), TUNED_VERSION)
-    tasks = [Task(s, target, records.get(s.key)) for s in _distinct(graphs, target)]
+    records, history = database.known(target.key, pool.get_num_threads(), TUNED_VERSION), History()
+    tasks = [Task(s, target, history, records.get(s.key)) for s in _distinct(graphs, target)]
     new = [t for t in tasks if budget.again or t.trials < min(budget.trials, t.points)]
     if budget.again:
         for t in new:
@@ -163,7 +178,8 @@ def tune(graphs: Iterable[Graph], budget: Budget = Budget(), progress: Progress 
     with interrupts() as stop:
         interrupted = _Run(new, budget, progress, stop).go()
     outcomes = tuple(t.outcome() for t in new if t.seconds)
-    return Report(outcomes, len(tasks) - len(new), interrupted)
+    missed = sum(not t.trials and not t.failed for t in new)
+    return Report(outcomes, len(tasks) - len(new), interrupted, missed)
 
 
 def _distinct(graphs: Iterable[Graph], target: Target) -> list[Site]:
@@ -191,14 +207,15 @@ class _Run:
     def go(self) -> bool:
         """Tunes until the budget is spent. Gives whether Ctrl-C ended it."""
         try:
+            while (task := self._next()) is not None:
+                if not task.started:
+                    self._tell(task)
+                    task.start(self.stop)
+                else:
+                    task.step(min(self._affordable(task), self.budget.trials - task.trials))
+                    self._keep(task)
             for task in self.tasks:
-                self._tell(task)
-                task.start(self.stop)
-            while (best := self._next()) is not None:
-                best.step(min(BATCH, self.budget.trials - best.trials))
-                self._keep(best)
-            for task in self.tasks:
-                if task.trials:
+                if task.started and task.trials:
                     task.finish()
                     self._keep(task)
         except KeyboardInterrupt:
@@ -206,13 +223,29 @@ class _Run:
         return False
 
     def _next(self) -> Task | None:
-        """The operator with the most time for its batches so far, of those with trials left."""
-        limit = self.budget.seconds
-        if limit is not None and time.monotonic() - self.began >= limit:
+        """The operator with the most time for its batches so far, of those with trials left; one
+        that was not started takes as long for its work as the others did.
+        """
+        if self._seconds_left() <= 0:
             return None
         open_ones = [t for t in self.tasks if t.left and t.trials < self.budget.trials]
-        weight = lambda t: t.site.count * t.seconds / (1 + t.batches)  # noqa: E731
+        timed = [t for t in self.tasks if t.seconds]
+        pace = sum(t.seconds for t in timed) / sum(t.work for t in timed) if timed else 1.0
+
+        def weight(t: Task) -> float:
+            return t.site.count * (t.seconds if t.started else pace * t.work) / (1 + t.batches)
+
         return max(open_ones, key=weight, default=None)
+
+    def _affordable(self, task: Task) -> int:
+        """How many candidates there is time for, up to a batch."""
+        each = BUILD_SECONDS + 2 * ROUNDS * max(task.seconds, SLOT_SECONDS)
+        return max(1, int(min(BATCH, self._seconds_left() / each)))
+
+    def _seconds_left(self) -> float:
+        """Of the budget."""
+        limit = self.budget.seconds
+        return inf if limit is None else limit - (time.monotonic() - self.began)
 
     def _keep(self, task: Task) -> None:
         """Write what was found for an operator, and show how far it is."""
@@ -239,10 +272,8 @@ class _Run:
     def _left(self, trials: int, wanted: int) -> float | None:
         """Seconds that are likely left."""
         spent = time.monotonic() - self.began
-        limit = self.budget.seconds
-        by_budget = inf if limit is None else max(0.0, limit - spent)
         by_trials = spent / trials * (wanted - trials) if trials else inf
-        left = min(by_budget, by_trials)
+        left = min(max(0.0, self._seconds_left()), by_trials)
         return left if left < inf else None
 
 
@@ -267,23 +298,26 @@ class Program:
 
 @dataclass
 class Task:
-    """An operator while it is tuned. `known` is what the database has of it, `trials` are those of
-    all runs; `seconds` is a call's time by the default schedule, 0 before that is measured;
-    `chosen` is the blocking to keep, with its time over the default's.
+    """An operator while it is tuned. `history` is what the operators of the run learn from, `known`
+    what the database has of this one, `trials` are those of all runs; `seconds` is a call's time by
+    the default schedule, 0 before that is measured; `chosen` is the blocking to keep, with its time
+    over the default's.
     """
 
     site: Site
     target: Target
+    history: History = field(default_factory=History)
     known: database.Record | None = None
     seconds: float = 0.0
     batches: int = 0
+    started: bool = False
     failed: str = ""
 
     def __post_init__(self) -> None:
         self.trials = self.known.trials if self.known else 0
         self.space = candidates(self.site.kernel, self.target, self.site.constant)
         self._by_point: dict[Point, Blocking] = {astuple(b): b for b in self.space}
-        self._search = Search(list(self._by_point), seed=self.trials)
+        self._search = Search(list(self._by_point), self.trials, self._guide())
         self._stop: Callable[[], None] = lambda: None
         self.chosen: tuple[Blocking, float] = (self.space[0], 1.0)
         self._arrays: dict[str, Array] = {}
@@ -296,7 +330,7 @@ class Task:
         dtype = self.site.kernel.globals[0].dtype.name
         more = sum(1 for _ in self.site.kernel.body) - 1
         rows = "x".join(map(str, s.m)) or "1"
-        return f"{dtype} m={rows} n={s.n} k={s.k}" + (f" and {more} more" if more else "")
+        return f"{dtype} m={rows} n={s.n} k={s.k}" + (f", fused with {more} more" if more else "")
 
     @property
     def points(self) -> int:
@@ -308,11 +342,28 @@ class Task:
         """How many points are left to try."""
         return 0 if self.failed else self._search.left
 
+    @property
+    def work(self) -> float:
+        """Its multiply-adds."""
+        s = sizes_of(self.site.kernel, self.target, self.site.constant)
+        return float(s.rows * s.n * s.k)
+
+    def _guide(self) -> Guide:
+        sizes = sizes_of(self.site.kernel, self.target, self.site.constant)
+        least = predicted(self.space[0], sizes, self.target)
+
+        def described(point: Point) -> tuple[float, ...]:
+            b = self._by_point[point]
+            ratio = predicted(b, sizes, self.target) / max(least, 1e-9)
+            return (*features(b, sizes, self.target), log2(max(ratio, 1e-9)))
+
+        return Guide(self.history, self.site.key, described)
+
     def start(self, stop: Callable[[], None]) -> None:
         """Make the default schedule ready and time it, beside what the database has; an operator
         that cannot run alone is left out. `stop` is asked between measurements.
         """
-        self._stop = stop
+        self._stop, self.started = stop, True
         stop()
         try:
             self._expected = self._program(self.space[0]).results()
@@ -422,6 +473,25 @@ class Task:
 
     def _bytes(self) -> int:
         return sum(x.nbytes for x in self._arrays.values())
+
+
+def features(b: Blocking, sizes: Sizes, target: Target) -> tuple[float, ...]:
+    """A blocking of a contraction of these sizes as numbers that compare across operators: its own,
+    the work at its edges over the work that counts, its panels and blocks over the caches, and the
+    extents. Sizes are logarithms: trees split them, and doubling means the same everywhere.
+    """
+    lanes, along = target.lanes(sizes.size), sizes.m[-1] if b.straight else sizes.rows
+    width, depth = b.vectors * lanes, min(b.depth, sizes.k)
+    down, across = -(-along // b.rows) * b.rows, -(-sizes.n // width) * width
+    return (
+        b.rows, b.vectors, b.rows * b.vectors / target.registers, b.straight,
+        *map(log2, (depth, b.block_rows, b.panels, b.unroll)),
+        down / along, across / sizes.n, -(-sizes.k // depth),
+        log2(depth * width * sizes.size / target.l1),
+        log2(min(b.block_rows, sizes.rows) * depth * sizes.size / target.l2),
+        log2(sizes.n * sizes.k * sizes.size / target.l2),
+        *map(log2, (sizes.rows, sizes.n, sizes.k, sizes.size)),
+    )  # fmt: skip
 
 
 def _is_faster(m: Measured) -> bool:

@@ -24,7 +24,9 @@ from ferrule.schedule.blocking import Blocking
 from ferrule.schedule.space import candidates, point_of
 from ferrule.tune.database import Database, Record, default_path
 from ferrule.tune.measure import Measured
-from ferrule.tuning import Budget, budget_from, tune
+from ferrule.tune.model import History
+from ferrule.tune.progress import silent
+from ferrule.tuning import BATCH, Budget, Task, _Run, budget_from, tune
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +141,43 @@ def test_a_later_run_goes_on_where_an_earlier_one_ended() -> None:
     report = tune([mlp()], Budget(trials=5))
     assert [o.trials for o in report.outcomes] == [5, 5]
     assert tune([mlp()], Budget(trials=5)).outcomes == ()
+
+
+def test_the_most_expensive_operator_comes_first_and_the_rest_in_time() -> None:
+    seen = []
+    tune([mlp()], Budget(trials=1), lambda status: seen.append(status.operator))
+    assert "n=64" in seen[0]
+    assert any("n=40" in operator for operator in seen)
+
+
+def test_without_time_nothing_is_tried_and_the_report_says_so() -> None:
+    report = tune([mlp()], Budget(trials=4, seconds=1e-9))
+    assert (report.outcomes, report.missed, report.speedup) == ((), 2, 1.0)
+    assert "0 operators tuned, 2 not reached" in report.text()
+    assert not default_path().exists()
+
+
+def test_batches_are_as_long_as_the_time_left() -> None:
+    (task, *_) = (Task(s, current()) for s in sites_of(mlp(), current()))
+    task.seconds = 1.0
+    counts = [
+        _Run([task], Budget(seconds=left), silent, lambda: None)._affordable(task)
+        for left in (1, 45, 1000, None)
+    ]
+    assert counts == [1, 3, BATCH, BATCH]
+
+
+def test_the_run_teaches_one_model() -> None:
+    """Candidates of all operators are learned from, in numbers that compare across them."""
+    history = History()
+    for site in sites_of(mlp(), current()):
+        task = Task(site, current(), history)
+        task.start(lambda: None)
+        task.step(4)
+    rows = [row for row, _ in history.rows.values()]
+    assert len({operator for operator, _ in history.rows}) == 2
+    assert len({len(row) for row in rows}) == 1
+    assert np.isfinite(rows).all()
 
 
 def test_what_is_known_is_measured_beside_the_default(monkeypatch) -> None:

@@ -9,6 +9,10 @@ A point is a tuple of numbers. The first batch is what stands first in the order
 anywhere. A later one is bred from the fastest points measured: one number of a parent moves to a
 neighbouring value, or each number comes from one of two parents. What the space does not have, or
 was asked before, is bred again; when nothing new comes, the order goes on.
+
+With a `Guide` (see model), most of a batch are those of many children and strangers that its
+predictions put first; the others come as without it, so that a model that is wrong costs time and
+no more. Where it predicts nothing, the whole batch does.
 """
 
 from __future__ import annotations
@@ -17,18 +21,21 @@ import random
 from collections.abc import Sequence
 from math import inf
 
-Point = tuple[int, ...]
+from ferrule.tune.model import Guide, Point
 
 PARENTS = 6
 CROSSED = 0.3  # of the children have two parents
 WILD = 0.15  # of a batch come from anywhere
 TRIES = 40  # to breed one child that is new
+GUIDED = 0.7  # of a batch are the model's choice, if there is one
+CHILDREN, STRANGERS = 24, 8  # that the model chooses one of
 
 
 class Search:
     """What was asked and told so far. The same `seed` asks the same for the same answers."""
 
-    def __init__(self, points: Sequence[Point], seed: int = 0) -> None:
+    def __init__(self, points: Sequence[Point], seed: int = 0, guide: Guide | None = None) -> None:
+        self._guide = guide
         self._points = list(dict.fromkeys(points))
         self._known = frozenset(self._points)
         self._times: dict[Point, float] = {self._points[0]: 1.0}
@@ -52,8 +59,10 @@ class Search:
     def ask(self, count: int) -> list[Point]:
         """Up to `count` points to measure, none twice; none when all were asked."""
         first = len(self._asked) == 1
-        batch: list[Point] = []
-        for _ in range(min(count, self.left)):
+        count = min(count, self.left)
+        batch = self._promising(round(GUIDED * count))
+        self._asked.update(batch)
+        while len(batch) < count:
             wild = self._random.random() < WILD
             point = self._any() if wild else None if first else self._bred()
             point = point or self._in_order()
@@ -64,6 +73,19 @@ class Search:
     def tell(self, point: Point, time: float) -> None:
         """The point's time over the default's; inf if it cannot be used. The last word counts."""
         self._times[point] = time
+        if self._guide is not None:
+            self._guide.learn(point, time)
+
+    def _promising(self, count: int) -> list[Point]:
+        """Up to `count` points by the guide's predictions; none without any."""
+        if self._guide is None or not count or not self._guide.ready:
+            return []
+        left = [p for p in self._points if p not in self._asked]
+        strangers = self._random.sample(left, min(len(left), STRANGERS * count))
+        bred = [self._bred() for _ in range(CHILDREN * count)]
+        pool = list(dict.fromkeys(p for p in (*bred, *strangers) if p is not None))
+        predicted = dict(zip(pool, self._guide.predict(pool)))
+        return sorted(predicted, key=predicted.__getitem__)[:count]
 
     def _in_order(self) -> Point:
         while self._points[self._next] in self._asked:
