@@ -45,7 +45,7 @@ def partial(
 def _cut(st: Stage) -> Expr | None:
     """The folded axis to cut, None where the stage is to stay whole."""
     fold, space = st.compute.fold, st.compute.axes
-    if not isinstance(fold, Reduce) or not fold.monoid.commutative:
+    if not isinstance(fold, Reduce) or not fold.axes or not fold.monoid.commutative:
         return None
     if st.when is not None or st.combine is not None or st.update:
         return None

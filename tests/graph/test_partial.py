@@ -73,3 +73,8 @@ def test_a_symbolic_length(size: int) -> None:
 @pytest.mark.parametrize("shape", [(1000,), (64, 65_536)], ids=["short", "many rows"])
 def test_others_stay_whole(shape: tuple[int, ...]) -> None:
     assert kernels(graph(lambda b, x: ops.reduce_sum(b, x, (x.rank - 1,)), shape)) == 1
+
+
+def test_a_single_element_is_no_long_reduction() -> None:
+    g = graph(lambda b, x: ops.logsumexp(b, x, ()), ())
+    assert kernels(g) == 1
