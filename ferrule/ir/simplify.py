@@ -369,10 +369,11 @@ def _mod(p: Poly, b: Expr) -> Poly:
     if prove_nonneg(e) and prove_nonneg(b - e - 1):
         return r
     if b.is_const and b.attr > 0:
-        common = _fold(gcd, r.values(), b.attr)
-        if common > 1:
-            scaled = {m: c // common for m, c in r.items()}
-            return _product(_constant(common), _mod(scaled, const(b.attr // common)))
+        common = _fold(gcd, (c for m, c in r.items() if m), b.attr)
+        if common > 1:  # what is left of the constant is below `common`, and stays beside
+            scaled = {m: c // common for m, c in r.items() if m or c // common}
+            rest = _mod(scaled, const(b.attr // common))
+            return _sum(_product(_constant(common), rest), _constant(r.get((), 0) % common))
     return {(_raw("mod", e, b),): 1}
 
 

@@ -24,6 +24,8 @@ BLOCK_ROWS = 128
 BLOCK_BYTES = 1 << 18  # of A stay in L2
 BLOCK_PANELS = 4  # share a part of a block of A that is larger than that
 UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
+LATENCY = 8  # products of vectors that may start before the first of them ends
+NEAR_LOAD, FAR_LOAD = 0.25, 0.5  # products that a vector of B costs, from L1 and from L2
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
@@ -52,17 +54,17 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     """The blocking of a contraction of elements of `size` bytes: `m` are the extents of its m axes,
     `n` and `k` the numbers of columns and of terms.
     """
-    width, whole = target.lanes(size), simplify(product(list(m)))
-    uneven = 1 + ROW_WORK / max(1, estimate(k))
-    rows, vectors, work = register_block(whole, n, width, target)
+    width, whole, terms = target.lanes(size), simplify(product(list(m))), max(1, estimate(k))
+    uneven = 1 + ROW_WORK / terms
+    rows, vectors, work = register_block(whole, n, terms, width, target)
     straight = False
     if len(m) > 1:
         several = max(1, estimate(product(list(m[:-1]))))
-        short = register_block(const(max(1, estimate(m[-1]))), n, width, target, uneven)
+        short = register_block(const(max(1, estimate(m[-1]))), n, terms, width, target)
         if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
-    held = estimate(k) * min(block, estimate(whole)) * size
+    held = terms * min(block, estimate(whole)) * size
     panels = BLOCK_PANELS if held > BLOCK_BYTES else 1
     return Blocking(rows, vectors, panels=panels, straight=straight)
 
@@ -79,11 +81,10 @@ def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Block
 
 
 def register_block(
-    m: Expr, n: Expr, width: int, target: Target, uneven: float = 1.0
+    m: Expr, n: Expr, terms: int, width: int, target: Target
 ) -> tuple[int, int, float]:
-    """Rows, vectors of `width` lanes and the time for each term of an m x n result, in products of
-    vectors: the block that fits the registers with the least work at the edges. Rows that do not
-    divide m take `uneven` times as long.
+    """Rows, vectors of `width` lanes and the time for each of so many `terms` of an m x n result,
+    in products of vectors: the block that fits the registers with the least time.
     """
     rows, columns = estimate(m), estimate(n)
     choices = register_blocks(target)
@@ -91,15 +92,30 @@ def register_block(
         choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
 
     def work(c: tuple[int, int]) -> float:
-        r, v = c
-        down = -(-rows // r) if m.is_const else rows / r  # an estimate has no edge to fit
-        across = -(-columns // (v * width)) if n.is_const else columns / (v * width)
-        time = down * across * (r * v + 0.15 * (r + v * 1.5) + 1.5)
-        return time * uneven if m.is_const and rows % r else time
+        down = rows_time(rows, *c, terms, target)
+        if not m.is_const:  # an estimate has no edge to fit
+            down = rows / c[0] * block_time(*c, terms, target)
+        return down * (-(-columns // (c[1] * width)) if n.is_const else columns / (c[1] * width))
 
     best = min(choices, key=work)
     across = min(best[1], -(-n.attr // width)) if n.is_const else best[1]
     return best[0], across, work(best)
+
+
+def rows_time(rows: int, r: int, v: int, terms: int, target: Target) -> float:
+    """The time for each of so many `terms` of `rows` rows: blocks of `r`, and what is left."""
+    whole, left = divmod(rows, r)
+    edge = block_time(left, v, terms, target) if left else 0.0
+    return whole * block_time(r, v, terms, target) + edge
+
+
+def block_time(r: int, v: int, terms: int, target: Target) -> float:
+    """The time for each of so many `terms` of an r x v register block, in products of vectors: no
+    fewer than hide the latency of a sum, and a share of the loads beside them. A panel of B that
+    does not stay in L1 comes from L2.
+    """
+    near = min(terms, DEPTH) * v * target.vector_bytes <= target.l1 // 2
+    return max(r * v, LATENCY) + 0.15 * r + (NEAR_LOAD if near else FAR_LOAD) * v + 1.5
 
 
 def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:

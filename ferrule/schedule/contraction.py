@@ -25,6 +25,7 @@ others follow on these rows. Where a guard ends the rows (causal attention), so 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ferrule.base.target import Target
@@ -33,6 +34,7 @@ from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
+    TRUE,
     ZERO,
     Buf,
     Expr,
@@ -98,6 +100,18 @@ class Scheduled:
     packings: tuple[Packing, ...] = ()
 
 
+@dataclass(frozen=True)
+class Terms:
+    """The loops `k` over terms that a tile runs at once, where axes went that were cut (`split`),
+    the loop over panels around them and what the accumulators hold before, if there are parts.
+    """
+
+    k: tuple[Expr, ...]
+    split: dict[Expr, Expr]
+    panel: Expr | None = None
+    start: Expr | None = None
+
+
 def schedule_contraction(
     kernel: Kernel, target: Target, constant: frozenset[Buf], blocking: Blocking | None = None
 ) -> Scheduled:
@@ -143,7 +157,7 @@ class _Builder:
         return default_blocking(tuple(a.extent for a in roles.m), n, k, self.size, self.target)
 
     def build(self, blocking: Blocking | None) -> Scheduled:
-        body, roles, block = self.body, self.roles, blocking or self.default()
+        body, roles, block = self.body, self.roles, self._fitting(blocking or self.default())
         n = simplify(product([a.extent for a in roles.n]))
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
@@ -164,6 +178,12 @@ class _Builder:
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
         return Scheduled(kernel, tuple(self.packings))
 
+    def _fitting(self, block: Blocking) -> Blocking:
+        """`block` with no more rows than there are."""
+        length = simplify(product([a.extent for a in self._run(block)[0]]))
+        most = max(1, length.attr) if length.is_const else block.rows
+        return replace(block, rows=min(block.rows, most))
+
     def _blocks(
         self,
         body: list[Stage],
@@ -180,52 +200,76 @@ class _Builder:
             per = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
-        rows = self._rows(simplify(whole * per + row), block)
+        number = simplify(whole * per + row)
         steps = parts(self._k_order(body[0], roles), block.depth)
         if not steps.outer or (not tiles.is_const and per == 1):
-            grid = (*roles.batch, whole, columns)
-            items = self._row_block(body, rows, block, columns, row, per, steps.whole)
-            if not self._may_be_single(block):
-                return grid, (Scope(row, items),)
-            one = replace(block, rows=1)
-            alone = self._rows(simplify(whole * per + row), one, "r1")
-            single = self._row_block(body, alone, one, columns, row, 1, steps.whole)
-            short = le(roles.m[0].extent, 1)
-            full = axis("full", select(short, ZERO, ONE))
-            lone = axis("lone", select(short, ONE, ZERO))
-            return grid, (Scope(row, (Scope(full, items), Scope(lone, single))),)
+            all_terms = Terms(steps.whole, {})
+            made = [
+                (t, (*self._terms(t, all_terms, row, per), *self._finish(body, t)))
+                for t in self._tiles_of(body[0], number, block, columns.extent, columns)
+            ]
+            return (*roles.batch, whole, columns), (Scope(row, _either(made)),)
         several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
         at = simplify(wide * several + panel)
-        tile = self._product_of(body[0], roles, rows, block, columns.extent, at)
-        part = Buf(
-            "part", (const(several), const(per), *tile.acc.shape), tile.acc.dtype, Space.SCRATCH
-        )
+        tiled = self._tiles_of(body[0], number, block, columns.extent, at)
+        acc = tiled[0].acc
+        part = Buf("part", (const(several), const(per), *acc.shape), acc.dtype, Space.SCRATCH)
         self.scratch.append(part)
         first = both(*(eq(a, 0) for a in steps.outer))
-        place = (panel, row, *tile.wide)
-        before = load(part, *place)
-        start = select(first, fconst(0.0, part.dtype), before)
-        keep = Stage("keep", ((part, place),), Compute(tile.wide, (load(tile.acc, *tile.wide),)))
-        hints = self._hints(tile, steps.inner, steps.split, panel, row, per)
-        terms = tile.items(steps.inner, start, steps.split, hints)
-        inner: tuple[Item, ...] = (Scope(panel, (Scope(row, (*terms, keep)),)),)
+        sums, ends = [], []
+        for t in tiled:
+            place = (panel, row, *t.wide)
+            before = load(part, *place)
+            start = select(first, fconst(0.0, part.dtype), before)
+            inner = Terms(steps.inner, steps.split, panel, start)
+            keep = _copied("keep", part, place, load(t.acc, *t.wide), t)
+            again = _copied("again", t.acc, t.wide, before, t)
+            sums.append((t, (*self._terms(t, inner, row, per), keep)))
+            ends.append((t, (again, *self._finish(body, t))))
+        loops: tuple[Item, ...] = (Scope(panel, (Scope(row, _either(sums)),)),)
         for a in reversed(steps.outer):
-            inner = (Scope(a, inner),)
-        again = Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (before,)))
-        write = self._finish(body, roles, rows, tile)
-        last = Scope(panel, (Scope(row, (again, *write)),))
-        return (*roles.batch, whole, wide), (*inner, last)
+            loops = (Scope(a, loops),)
+        return (*roles.batch, whole, wide), (*loops, Scope(panel, (Scope(row, _either(ends)),)))
 
-    def _row_block(
-        self, body: list[Stage], rows: Rows, block: Blocking, columns: Expr, row: Expr, per: int,
-        k: tuple[Expr, ...],
-    ) -> tuple[Item, ...]:  # fmt: skip
-        """A tile of `rows` in one panel of `columns`, its sum over all of `k`."""
-        tile = self._product_of(body[0], self.roles, rows, block, columns.extent, columns)
-        hints = self._hints(tile, k, {}, None, row, per)
-        return (*tile.items(k, None, {}, hints), *self._finish(body, self.roles, rows, tile))
+    def _terms(self, tile: Tile, terms: Terms, row: Expr, per: int) -> tuple[Item, ...]:
+        """The sum of a tile, `per` of which, numbered `row`, share a panel."""
+        hints = self._hints(tile, terms, row, per)
+        return tile.items(terms.k, terms.start, terms.split, hints)
+
+    def _tiles_of(
+        self, st: Stage, number: Expr, block: Blocking, panels: Expr, panel: Expr
+    ) -> list[Tile]:
+        """What the tile with that number may be: whole, with rows at fixed distances; the rows that
+        are left at the end, as many as there are or else clamped to what there is; or a single row,
+        where a symbolic batch may have one.
+        """
+
+        def tile(rows: Rows) -> Tile:
+            own = replace(block, rows=rows.axis.extent.attr)
+            return self._product_of(st, self.roles, rows, own, panels, panel)
+
+        rows = self._rows(number, block)
+        if rows.guard is TRUE:
+            return [tile(rows)]
+        along, around = self._run(block)
+        length = simplify(product([a.extent for a in along]))
+        at = simplify(number % self._few(block)) if around else number
+        whole = simplify(le((at + 1) * block.rows, length))
+        full = replace(rows, clamped=rows.exact, guard=TRUE, chosen=whole)
+        rest = simplify(call("not", whole))
+        if length.is_const:
+            edge = self._rows(number, block, "re", length.attr % block.rows)
+            return [tile(full), tile(replace(edge, clamped=edge.exact, guard=TRUE, chosen=rest))]
+        edge = self._rows(number, block, "re")
+        if not self._may_be_single(block):
+            return [tile(full), tile(replace(edge, chosen=rest))]
+        single = simplify(le(length, 1))
+        alone = self._rows(number, replace(block, rows=1), "r1")
+        alone = replace(alone, clamped=alone.exact, guard=TRUE, chosen=single)
+        several = simplify(both(rest, call("not", single)))
+        return [tile(full), tile(replace(edge, chosen=several)), tile(alone)]
 
     def _may_be_single(self, block: Blocking) -> bool:
         """Whether there may be a single row, as where the batch is symbolic: all rows of a tile but
@@ -236,18 +280,11 @@ class _Builder:
         size = self.roles.m[0].extent
         return size.op == "dim" and size.attr.lo <= 1
 
-    def _hints(
-        self,
-        tile: Tile,
-        inner: tuple[Expr, ...],
-        split: dict[Expr, Expr],
-        panel: Expr | None,
-        row: Expr,
-        rows: int,
-    ) -> tuple[Prefetch, ...]:
+    def _hints(self, tile: Tile, terms: Terms, row: Expr, rows: int) -> tuple[Prefetch, ...]:
         """Hints at what follows the part of a packed panel that `rows` tiles read: the next part,
         or that of the next of several panels.
         """
+        inner, panel = terms.k, terms.panel
         packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
         depth = simplify(product([a.extent for a in inner]))
         brief = depth.is_const and depth.attr < SHORT_RUN
@@ -255,7 +292,7 @@ class _Builder:
             return ()
         if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
             return ()  # a single panel
-        load = substitute(packed[0], split)
+        load = substitute(packed[0], terms.split)
         width = load.attr.shape[-1]
         skip = simplify(product([a.extent for a in inner]) * width)
         if panel is not None and panel.extent is not ONE:
@@ -264,36 +301,39 @@ class _Builder:
             skip = select(last, simplify(skip - whole * (panel.extent - 1)), whole)
         return ahead(load, inner, skip, row, rows)
 
-    def _finish(self, body: list[Stage], roles: Roles, rows: Rows, tile: Tile) -> list[Item]:
+    def _finish(self, body: list[Stage], tile: Tile) -> list[Item]:
         """The stages that write a tile of the first of `body` through the others."""
-        columns = flat(roles.n, tile.n)
-        return write_tile(body[0], body[1:], rows, columns, tile.wide, tile.acc, tile.inside)
+        columns, t = flat(self.roles.n, tile.n), tile
+        return write_tile(body[0], body[1:], t.rows, columns, t.wide, t.acc, t.inside)
 
     def _run(self, block: Blocking) -> tuple[tuple[Expr, ...], tuple[Expr, ...]]:
         """The m axes that the rows of a tile run along, and those outside them."""
         m = self.roles.m
         return (m[-1:], m[:-1]) if block.straight else (m, ())
 
+    def _few(self, block: Blocking) -> Expr:
+        """The number of tiles side by side along the axes that rows run along."""
+        length = product([a.extent for a in self._run(block)[0]])
+        return simplify((length + (block.rows - 1)) // block.rows)
+
     def _tiles(self, block: Blocking) -> Expr:
         """The number of tiles of rows."""
-        along, around = self._run(block)
-        length = product([a.extent for a in along])
-        few = (length + (block.rows - 1)) // block.rows
-        return simplify(product([a.extent for a in around]) * few)
+        return simplify(product([a.extent for a in self._run(block)[1]]) * self._few(block))
 
-    def _rows(self, tile: Expr, block: Blocking, name: str = "r") -> Rows:
-        """The rows of the tile with number `tile`; their axis is called `name`."""
+    def _rows(self, tile: Expr, block: Blocking, name: str = "r", count: int = 0) -> Rows:
+        """The rows of the tile with number `tile`, along an axis called `name`: the first `count`
+        of them, or all.
+        """
         along, around = self._run(block)
-        r = axis(name, block.rows)
+        r = axis(name, count or block.rows)
         self.kinds[name] = Kind.UNROLL
-        length = simplify(product([a.extent for a in along]))
-        few = simplify((length + (block.rows - 1)) // block.rows)
+        length, few = simplify(product([a.extent for a in along])), self._few(block)
         outer = flat(around, simplify(tile // few)) if around else {}
         index = simplify((tile % few if around else tile) * block.rows + r)
         inside = simplify(lt(index, length))
         if prove(inside):
             exact = outer | flat(along, index)
-            return Rows(r, exact, exact, both())
+            return Rows(r, exact, exact, TRUE)
         clamped = simplify(call("min", index, length - 1))
         return Rows(r, outer | flat(along, clamped), outer | flat(along, index), inside)
 
@@ -339,7 +379,7 @@ class _Builder:
         guard = simplify(substitute(both(*left_guards(st, roles)), rows.clamped))
         free = call("mul", left, right)
         if guard is both():
-            return Tile(st, wide, acc, n, inside, free, where, terms=terms)
+            return Tile(st, rows, wide, acc, n, inside, free, where, terms=terms)
         cut = None
         if all(implied(c, ends) for c in left_guards(st, roles)) and len(k) == 1:
             cut = Cut(k[0], rows.at(ends[k[0]], 0), rows.at(ends[k[0]], -1), free, where)
@@ -351,7 +391,7 @@ class _Builder:
         where = both(*conjuncts(where), *conjuncts(whole))
         where = None if where is both() else where
         term = call("mul", left, right)
-        return Tile(st, wide, acc, n, inside, term, where, split, cut, terms)
+        return Tile(st, rows, wide, acc, n, inside, term, where, split, cut, terms)
 
     def _split(
         self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr, where: Expr | None
@@ -557,6 +597,21 @@ class _Builder:
         self.scratch += [b for b in kernel.scratch if b not in private]
         self.kinds |= dict(kernel.kinds)
         return [Scope(serial, kernel.body)]
+
+
+def _either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
+    """The items of the tile that is chosen: loops of one step or none."""
+    if len(made) == 1:
+        return made[0][1]
+    return tuple(
+        Scope(axis(f"if_{t.rows.axis.name}", select(t.rows.chosen, ONE, ZERO)), items)
+        for t, items in made
+    )
+
+
+def _copied(name: str, buf: Buf, place: tuple[Expr, ...], value: Expr, tile: Tile) -> Stage:
+    """The stage that copies a tile's accumulators to or from their part."""
+    return Stage(name, ((buf, place),), Compute(tile.wide, (value,)))
 
 
 def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:

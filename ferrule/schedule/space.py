@@ -21,7 +21,7 @@ from ferrule.ir.expr import Buf, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
-from ferrule.schedule.blocking import Blocking
+from ferrule.schedule.blocking import Blocking, rows_time
 from ferrule.schedule.contraction import blocking_of
 from ferrule.schedule.roles import oriented, roles_in
 
@@ -138,12 +138,10 @@ def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
 
 
 def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
-    """The work of a term of the sum, by the model of `blocking.register_block`."""
-    lanes = target.lanes(sizes.size)
+    """The time of a term of the sum, by the model of `blocking`."""
     along = sizes.m[-1] if b.straight else sizes.rows
-    down = -(-along // b.rows) * (sizes.rows // max(1, along))
-    across = -(-sizes.n // (b.vectors * lanes))
-    return down * across * (b.rows * b.vectors + 0.15 * (b.rows + b.vectors * 2) + 1.5)
+    down = rows_time(along, b.rows, b.vectors, sizes.k, target) * (sizes.rows // max(1, along))
+    return down * -(-sizes.n // (b.vectors * target.lanes(sizes.size)))
 
 
 def _all(start: Blocking, sizes: Sizes, target: Target) -> Iterator[Blocking]:

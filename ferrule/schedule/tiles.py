@@ -29,6 +29,9 @@ from ferrule.ir.kernel import Item, Prefetch, Scope
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.ir.size import estimate
 
+LINE = 64  # bytes of a cache line
+MOST_HINTS = 8  # in a step of a loop
+
 
 def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
     """Each of `axes` as an expression of the index into their product."""
@@ -43,14 +46,15 @@ def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
 
 @dataclass
 class Rows:
-    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, and
-    the guard.
+    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, the
+    guard, and the condition under which a tile has these rows.
     """
 
     axis: Expr
     clamped: dict[Expr, Expr]
     exact: dict[Expr, Expr]
     guard: Expr
+    chosen: Expr = TRUE
 
     def at(self, e: Expr, row: int) -> Expr:
         """`e`, which mentions m axes, for one row of the tile; -1 is the last."""
@@ -85,13 +89,14 @@ class Cut:
 
 @dataclass
 class Tile:
-    """One tile of a contraction: its accumulators over the `wide` axes, its columns, the terms of
-    its sum, and what these are where no guard is needed: if tiles are told apart (`split`), or
-    terms (`cut`). A step of the innermost loop over terms takes as many as the unrolled axis
-    `terms` has points.
+    """One tile of a contraction: its rows, its accumulators over the `wide` axes, its columns, the
+    terms of its sum, and what these are where no guard is needed: if tiles are told apart
+    (`split`), or terms (`cut`). A step of the innermost loop over terms takes as many as the
+    unrolled axis `terms` has points.
     """
 
     st: Stage
+    rows: Rows
     wide: tuple[Expr, ...]
     acc: Buf
     n: Expr
@@ -164,15 +169,15 @@ class Tile:
         """The loop of `add` over its innermost folded axis, several terms a step, then what is left
         of it.
         """
-        plain = (Scope(k, (*hints, add)),)
         guarded = add.compute.where is not None and k in add.compute.where.axes
         if self.terms is None or guarded or _short(k, 2 * self.terms.extent.attr):
-            return plain
+            return (Scope(k, (*_lines(hints, k, ONE), add)),)
         several = self.terms.extent
         whole = axis(f"{k.name}w", simplify(k.extent // several))
         first = {k: simplify(whole * several)}
         ahead = tuple(
-            replace(h, idx=tuple(simplify(substitute(i, first)) for i in h.idx)) for h in hints
+            replace(h, idx=tuple(simplify(substitute(i, first)) for i in h.idx))
+            for h in _lines(hints, k, several)
         )
         step: tuple[Item, ...] = (*ahead, Scope(self.terms, (_at(add, k, first[k] + self.terms),)))
         left = simplify(k.extent % several)
@@ -180,6 +185,21 @@ class Tile:
             return (Scope(whole, step),)
         rest = axis(f"{k.name}r", left)
         return (Scope(whole, step), Scope(rest, (_at(add, k, whole.extent * several + rest),)))
+
+
+def _lines(hints: tuple[Prefetch, ...], k: Expr, step: Expr) -> tuple[Prefetch, ...]:
+    """`hints`, which name a place for each point of `k`, for each cache line that so many points
+    are to fetch.
+    """
+    out: list[Prefetch] = []
+    for h in hints:
+        *outer, last = h.idx
+        apart = simplify(substitute(last, {k: k + step}) - last)
+        size = h.buf.dtype.size
+        count = -(-apart.attr * size // LINE) if apart.is_const else 1
+        for i in range(max(1, min(count, MOST_HINTS))):
+            out.append(replace(h, idx=(*outer, simplify(last + i * (LINE // size)))))
+    return tuple(out)
 
 
 def _short(a: Expr, points: int) -> bool:

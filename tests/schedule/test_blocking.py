@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from itertools import product
-from math import prod
 
 import pytest
 
 from ferrule.base.dtype import f32
 from ferrule.base.target import named
-from ferrule.ir.expr import Buf, const, dim, substitute
-from ferrule.ir.kernel import Kernel, Prefetch, walk_items
+from ferrule.ir.expr import Buf, Expr, const, dim, substitute
+from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.blocking import default_blocking, register_blocks
@@ -41,24 +40,34 @@ def test_hints_reach_every_line_of_the_next_part(k):
     kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     assert hints
+    lines: set[int] = set()
     for hint, path in hints:
-        first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
-        depth = simplify(substitute(path[-1].axis.extent, first)).attr
-        lines = _lines(kernel, hint, first, [path[-1].axis, path[-2].axis])
-        width = prod(s.attr for s in hint.buf.shape[-1:])
-        start = min(lines)
-        assert lines >= set(range(start, start + depth * width * 4 // 64 - 1))
-        assert start * 64 >= depth * width * 4 - 64
+        loops = {s.axis.name: s.axis for s in path}
+        terms = path[-1].axis
+        first = dict.fromkeys((*kernel.grid, *loops.values()), const(0))
+        depth = simplify(substitute(terms.extent, first)).attr
+        bytes_ = depth * hint.buf.shape[-1].attr * 4
+        for here in _points(first, [loops["mo"], *(a for a in loops.values() if "if_" in a.name)]):
+            lines |= _lines(hint, here, terms)
+    start = min(lines)
+    assert lines >= set(range(start, start + bytes_ // 64 - 1))
+    assert start * 64 >= bytes_ - 64
 
 
-def _lines(kernel: Kernel, hint: Prefetch, first: dict, axes: list) -> set[int]:
-    """The cache lines that the hints at all points of `axes` name, elsewhere at the first point."""
-    found = set()
-    sizes = [simplify(substitute(a.extent, first)).attr for a in axes]
-    for point in product(*(range(s) for s in sizes)):
-        here = first | {a: const(p) for a, p in zip(axes, point, strict=True)}
-        found.add(_address(hint.buf, [simplify(substitute(i, here)).attr for i in hint.idx]) // 64)
-    return found
+def _points(first: dict, axes: list) -> list[dict]:
+    """The points of loops one inside the other, elsewhere at the first point."""
+    if not axes:
+        return [first]
+    extent = simplify(substitute(axes[0].extent, first)).attr
+    return [p for i in range(extent) for p in _points(first | {axes[0]: const(i)}, axes[1:])]
+
+
+def _lines(hint: Prefetch, first: dict, terms: Expr) -> set[int]:
+    """The cache lines that a hint names over the loop of `terms`."""
+    return {
+        _address(hint.buf, [simplify(substitute(i, here)).attr for i in hint.idx]) // 64
+        for here in _points(first, [terms])
+    }
 
 
 def _address(buf: Buf, idx: list[int]) -> int:
