@@ -19,13 +19,13 @@ from ferrule.ir.expr import Expr, const, product
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 
-DEPTH = 768  # a panel of B this deep stays close to L1
+DEPTHS = (256, 512, 768, 1024, 1536)  # parts of a sum, the longest of which L2 holds a panel
+DEPTH_VECTORS = 20  # of the vectors that L2 holds, one for each term of a part
 BLOCK_ROWS = 128
-BLOCK_BYTES = 1 << 18  # of A stay in L2
-BLOCK_PANELS = 4  # share a part of a block of A that is larger than that
+BLOCK_PANELS = 4  # share a part of a block of A that does not stay in L2
 UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
 LATENCY = 8  # products of vectors that may start before the first of them ends
-NEAR_LOAD, FAR_LOAD = 0.25, 0.5  # products that a vector of B costs, from L1 and from L2
+LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
@@ -43,7 +43,7 @@ class Blocking:
 
     rows: int
     vectors: int
-    depth: int = DEPTH
+    depth: int = DEPTHS[-1]
     block_rows: int = BLOCK_ROWS
     panels: int = 1
     unroll: int = UNROLL
@@ -65,8 +65,8 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
     held = terms * min(block, estimate(whole)) * size
-    panels = BLOCK_PANELS if held > BLOCK_BYTES else 1
-    return Blocking(rows, vectors, panels=panels, straight=straight)
+    panels = BLOCK_PANELS if held > target.l2 * 3 // 4 else 1
+    return Blocking(rows, vectors, default_depth(target), panels=panels, straight=straight)
 
 
 def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Blocking:
@@ -114,8 +114,14 @@ def block_time(r: int, v: int, terms: int, target: Target) -> float:
     fewer than hide the latency of a sum, and a share of the loads beside them. A panel of B that
     does not stay in L1 comes from L2.
     """
-    near = min(terms, DEPTH) * v * target.vector_bytes <= target.l1 // 2
-    return max(r * v, LATENCY) + 0.15 * r + (NEAR_LOAD if near else FAR_LOAD) * v + 1.5
+    near = min(terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
+    return max(r * v, LATENCY) + LOAD * r + (LOAD if near else FAR_LOAD) * v + 1.5
+
+
+def default_depth(target: Target) -> int:
+    """How many terms of a sum a panel of B holds at once."""
+    most = target.l2 // (DEPTH_VECTORS * target.vector_bytes)
+    return max((d for d in DEPTHS if d <= most), default=DEPTHS[0])
 
 
 def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:

@@ -60,6 +60,7 @@ from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking, depthwise_blocking
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
+from ferrule.schedule.packing import PACKED_STRIDE, Packing, apart, pack_panels
 from ferrule.schedule.roles import flattened, in_place, is_right, left_guards, oriented, roles_in
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
@@ -75,21 +76,8 @@ from ferrule.schedule.tiles import (
 )
 
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
-PACKED_STRIDE = 2 << 10  # bytes between rows of B, of which few have sets of L1 of their own
 SHORT_RUN = 32  # terms of a sum, too few for a guard around them
 SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
-
-
-@dataclass(frozen=True)
-class Packing:
-    """A kernel that must run before another and fills `buf`, which that one reads; for parameters
-    it runs once. `what` it does, in words.
-    """
-
-    buf: Buf
-    kernel: Kernel
-    constant: bool
-    what: str = "an operand packed into panels"
 
 
 @dataclass(frozen=True)
@@ -429,37 +417,21 @@ class _Builder:
             zero = fconst(0.0, value.dtype)
             return value if prove(inside) else select(inside, value, zero), False
         batch = tuple(b for b in roles.batch if b in roles.right.axes)
-        names = {a: axis(f"p{i}", a.extent) for i, a in enumerate((*batch, *k))}
         width = block.vectors * self.width
         if (known := self.packed.get((roles.right, guard, width))) is not None:
             return load(known, *batch, panel, *k, within), True
-        number, lane = axis("pn", panels), axis("pl", width)
-        place = names | flat(roles.n, simplify(number * width + lane))
-        source = simplify(substitute(roles.right, place))
-        if guard is not both():
-            zero = fconst(0.0, source.dtype)
-            source = select(simplify(substitute(guard, place)), source, zero)
-        extent = simplify(product([a.extent for a in roles.n]))
-        exists = lt(simplify(number * width + lane), extent)
-        if not prove(exists):
-            source = select(exists, source, fconst(0.0, source.dtype))
-        axes = (*(names[b] for b in batch), number, *(names[a] for a in k), lane)
-        packed = Buf(f"pack{len(self.packings)}", tuple(a.extent for a in axes), source.dtype)
-        stage = Stage("pack", ((packed, axes),), Compute(axes, (source,)))
-        stage = replace(stage, compute=replace(stage.compute, axes=()))
-        kernel = schedule_rows(Kernel("pack", axes, (stage,)), self.target)
-        self.packings.append(Packing(packed, kernel, once and all(a.extent.is_const for a in axes)))
-        self.packed[roles.right, guard, width] = packed
-        return load(packed, *batch, panel, *k, within), True
+        name = f"pack{len(self.packings)}"
+        made = pack_panels(name, roles, guard, (*batch, *k), panels, width, self.target, once)
+        self.packings.append(made)
+        self.packed[roles.right, guard, width] = made.buf
+        return load(made.buf, *batch, panel, *k, within), True
 
     def _worth_packing(self, roles: Roles) -> bool:
         """Whether a right factor that could be read where it lies is better copied first: its rows
         are so far apart that they evict each other, and enough rows of A pass by it.
         """
         rows = estimate(product([a.extent for a in self.roles.m]))
-        steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.right) for a in roles.k]
-        apart = max((estimate(s) for s in steps if s is not None), default=0) * self.size
-        return rows >= PACKED_ROWS and apart >= PACKED_STRIDE
+        return rows >= PACKED_ROWS and apart(roles.right, roles.k) >= PACKED_STRIDE
 
     def _k_order(self, st: Stage, roles: Roles) -> tuple[Expr, ...]:
         """The folded axes, the one with the smallest step in the left factor last; those that the
