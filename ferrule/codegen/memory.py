@@ -323,10 +323,10 @@ def _write_vector(cx: Context, at: Place, v: Val, mask: Val | None) -> None:
     b.line(f"call void @{callee}({operands})")
 
 
-def prefetch(cx: Context, buf: Buf, idx: tuple[Expr, ...]) -> None:
-    """A hint that the cache line of `buf[idx]` (for the first lane) will be read."""
+def prefetch(cx: Context, buf: Buf, idx: tuple[Expr, ...], written: bool) -> None:
+    """A hint that the cache line of `buf[idx]` (for the first lane) will be read, or written."""
     if cx.lane is not None:
         idx = tuple(substitute(i, {cx.lane: const(0)}) for i in idx)
     ptr = pointer(cx, buf, poly(flat_index(cx, buf, idx)))
     cx.b.declare("llvm.prefetch.p0", "void", "ptr, i32, i32, i32")
-    cx.b.line(f"call void @llvm.prefetch.p0(ptr {ptr.text}, i32 0, i32 3, i32 1)")
+    cx.b.line(f"call void @llvm.prefetch.p0(ptr {ptr.text}, i32 {int(written)}, i32 3, i32 1)")

@@ -47,7 +47,7 @@ def run(cx: Context, body: tuple[Stmt, ...]) -> None:
         elif isinstance(s, Alloc):
             _alloc(cx, s.buf)
         else:
-            prefetch(cx, s.buf, tuple(cx.sub(i) for i in s.idx))
+            prefetch(cx, s.buf, tuple(cx.sub(i) for i in s.idx), s.write)
 
 
 # ---- loops ---------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
     item     = stage | scope | prefetch
     scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
-    prefetch = buf[idx..]                             a hint; it means nothing
+    prefetch = buf[idx..] [write]                     a hint; it means nothing
     kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
     launch   = { kernel.. } ; { kernel.. } ; ..       kernels side by side; a barrier at ';'
 
@@ -50,12 +50,17 @@ class Scope:
 
 @dataclass(frozen=True)
 class Prefetch:
-    """A hint that what lies at `buf[idx]` will be read soon. The index may be out of bounds: it
-    stands for the address that it would have.
+    """A hint that what lies at `buf[idx]` will be read soon, or written (`write`). The index may be
+    out of bounds: it stands for the address that it would have.
     """
 
     buf: Buf
     idx: tuple[Expr, ...]
+    write: bool = False
+
+    def at(self, idx: tuple[Expr, ...]) -> Prefetch:
+        """The same hint at another place."""
+        return Prefetch(self.buf, idx, self.write)
 
 
 Item = Stage | Scope | Prefetch
@@ -175,7 +180,7 @@ def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple
             new = mapping.get(item.axis, item.axis)
             out.append(replace(item, axis=new, body=substitute_items(item.body, mapping)))
         elif isinstance(item, Prefetch):
-            out.append(replace(item, idx=tuple(substitute(i, mapping) for i in item.idx)))
+            out.append(item.at(tuple(substitute(i, mapping) for i in item.idx)))
         else:
             out.append(substitute_stage(item, mapping))
     return tuple(out)

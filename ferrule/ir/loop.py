@@ -4,7 +4,7 @@
              | alloc buf                                     SCRATCH or REG, to the block's end
              | store (buf[idx..])[n] = value[n] [by monoid]  evaluated, then written or combined
              | if cond { stmt.. } [else { stmt.. }]
-             | prefetch buf[idx..]
+             | prefetch buf[idx..] [write]
     function = name (buf.. dim..) grid axis.. { stmt.. }
 
 Meaning:
@@ -107,7 +107,7 @@ def map_stmts(body: tuple[Stmt, ...], fn: Callable[[Expr], Expr]) -> tuple[Stmt,
             targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
             out.append(Store(targets, tuple(fn(v) for v in s.values), s.monoid))
         elif isinstance(s, Prefetch):
-            out.append(Prefetch(s.buf, tuple(fn(i) for i in s.idx)))
+            out.append(s.at(tuple(fn(i) for i in s.idx)))
         else:
             out.append(s)
     return tuple(out)

@@ -24,6 +24,7 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, load, loads
 from ferrule.ir.kernel import Item, Kernel, stages
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.hints import row_hints
 from ferrule.schedule.pieces import partition_pieces
 from ferrule.schedule.strips import Shape, strips
 from ferrule.schedule.transpose import transpose, transposition
@@ -262,11 +263,15 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Bu
     items: list[Item] = []
     registers: list[Buf] = []
     kinds = dict(kernel.kinds)
-    for number, (bundle, lane) in enumerate(_bundles(list(stages(kernel.body)), target)):
+    bundles = _bundles(list(stages(kernel.body)), target)
+    busy, hints = row_hints(kernel, bundles, target)
+    for number, (bundle, lane) in enumerate(bundles):
         if lane is None:
             items += bundle
             continue
-        nest = strips(bundle, lane, _shape(bundle, lane, target, padded), f"{prefix}v{number}")
+        shape = _shape(bundle, lane, target, padded)
+        carried = hints if number == busy else ()
+        nest = strips(bundle, lane, shape, f"{prefix}v{number}", carried)
         items += nest.items
         registers += nest.registers
         kinds |= nest.kinds

@@ -18,8 +18,10 @@ from dataclasses import dataclass, field, replace
 from ferrule.ir.compute import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, both, load, lt, select, substitute
-from ferrule.ir.kernel import Item, Kind, Scope
+from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import simplify
+
+LINE = 64  # bytes of a cache line
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,13 @@ class Strips:
     kinds: dict[str, Kind] = field(default_factory=dict)
 
 
-def strips(bundle: list[Stage], lane: Expr, shape: Shape, prefix: str) -> Strips:
-    """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest."""
-    return _Nest(bundle, lane, shape, prefix).build()
+def strips(
+    bundle: list[Stage], lane: Expr, shape: Shape, prefix: str, hints: tuple[Prefetch, ...] = ()
+) -> Strips:
+    """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest;
+    `hints` name a place for each point of `lane`.
+    """
+    return _Nest(bundle, lane, shape, prefix, hints).build()
 
 
 def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
@@ -79,8 +85,12 @@ def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
 
 
 class _Nest:
-    def __init__(self, bundle: list[Stage], lane: Expr, shape: Shape, prefix: str):
+    def __init__(
+        self, bundle: list[Stage], lane: Expr, shape: Shape, prefix: str,
+        hints: tuple[Prefetch, ...],
+    ):  # fmt: skip
         self.bundle, self.lane, self.shape, self.prefix = bundle, lane, shape, prefix
+        self.hints = hints
         self.loops = serial_order(bundle, lane)
         self.out = Strips()
         self.main, self.tail = self._blocks()
@@ -137,7 +147,8 @@ class _Nest:
         before = [s for i in folding for s in self._start(i, block)]
         body: tuple[Item, ...] = ()
         if depth == len(self.loops):
-            body = tuple(self._update(i, block) for i in range(len(self.bundle)))
+            updates = (self._update(i, block) for i in range(len(self.bundle)))
+            body = (*self._hints(block), *updates)
         elif self.loops[depth] is self.lane:
             for way in (self.main, self.tail):
                 if way is not None:
@@ -146,6 +157,18 @@ class _Nest:
             body = (Scope(self.loops[depth], self._level(depth + 1, block)),)
         after = [s for i in folding for s in self._finish(i, block)]
         return (*before, *body, *after)
+
+    def _hints(self, block: Block | None) -> tuple[Prefetch, ...]:
+        """The hints at the lines that a full block passes."""
+        if not self.hints or self.main is None or block is not self.main[1]:
+            return ()
+        first = simplify(substitute(block.index, dict.fromkeys(block.wide, ZERO)))
+        points = block.wide[0].extent.attr * self.shape.width
+        return tuple(
+            h.at(tuple(simplify(substitute(i, {self.lane: first + p})) for i in h.idx))
+            for h in self.hints
+            for p in range(0, points, LINE // h.buf.dtype.size)
+        )
 
     def _scope(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
         return (Scope(a, body),) if a.op == "axis" else body

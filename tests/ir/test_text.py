@@ -138,7 +138,7 @@ def kernel(name="k", rows=N):
     t, r = Buf("t", (const(4),), f32, Space.SCRATCH), Buf("for", (), f32, Space.REG)
     i, o, j = axis("i", rows), axis("in", 2), axis("j", 4)
     inner = (stage(r, (), (), load(x, i, o * 4)), stage(t, (j,), (j,), load(r)))
-    hint = Prefetch(x, (i, const(64)))
+    hint = Prefetch(x, (i, const(64)), write=True)
     body = (hint, Scope(o, inner, (r,)), stage(y, (i,), (), load(t, const(0)), when=lt(i, 3)))
     tail = stage(part, (i,), (), load(y, i))
     kinds = (("in", Kind.UNROLL), ("j", Kind.LANES))

@@ -8,6 +8,7 @@ monoid  = name:dtype [#k]                              one of the table, or decl
           monoid name:dtype [#k] identity (expr, ..) combine (expr, ..) [commutative]
           [idempotent]
 target  = buf[expr, ..]
+hint    = prefetch target [write]
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 from ferrule.ir.compute import Monoid, Target
 from ferrule.ir.expr import Buf, DimFacts, Expr, Space, axis, dim, walk
+from ferrule.ir.kernel import Prefetch
 from ferrule.ir.monoids import STANDARD, dtype_of, is_standard
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.expr import expr, exprs
@@ -151,6 +153,11 @@ def targets_text(targets: tuple[Target, ...]) -> str:
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
 
 
+def hint_text(hint: Prefetch) -> str:
+    """prefetch buf[expr, ..] [write]"""
+    return f"prefetch {targets_text(((hint.buf, hint.idx),))}{' write' if hint.write else ''}"
+
+
 # ---- reading -------------------------------------------------------------------------------------
 
 
@@ -282,6 +289,12 @@ def target(p: Parser) -> Target:
     b = p.buf()
     p.expect("[")
     return b, exprs(p, "]")
+
+
+def hint(p: Parser) -> Prefetch:
+    """What follows `prefetch`."""
+    buf, idx = target(p)
+    return Prefetch(buf, idx, p.accept("write"))
 
 
 def targets(p: Parser) -> tuple[Target, ...]:

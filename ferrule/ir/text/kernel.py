@@ -15,7 +15,7 @@ kernel softmax {
 
 kernel = kernel name { dims monoid.. buf.. [grid axes] [kind name: kind, ..] body }
 body   = scratch.. item..
-item   = stage | for name: extent { body } | prefetch buf[idx..]
+item   = stage | for name: extent { body } | prefetch buf[idx..] [write]
 launch = launch name { dims monoid.. buf.. scratch.. phase.. }
 phase  = phase { kernel.. }                   which know the names of the launch
 """
@@ -37,12 +37,12 @@ from ferrule.ir.text.declare import (
     buf_lines,
     dim_declarations,
     dim_lines,
+    hint,
+    hint_text,
     indent,
     mentions,
     monoid_declarations,
     open_axes,
-    target,
-    targets_text,
 )
 from ferrule.ir.text.parser import Parser
 
@@ -96,7 +96,7 @@ def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNam
             lines += indent(_body_lines(item.scratch, item.body, names))
             lines.append("}")
         elif isinstance(item, Prefetch):
-            lines.append(f"prefetch {targets_text(((item.buf, item.idx),))}")
+            lines.append(hint_text(item))
         else:
             lines.append(stage_text(item, names))
     return lines
@@ -188,7 +188,7 @@ def _body(p: Parser) -> tuple[tuple[Buf, ...], tuple[Item, ...]]:
                 own, inner = _body(p)
             items.append(Scope(a, inner, own))
         elif p.accept("prefetch"):
-            items.append(Prefetch(*target(p)))
+            items.append(hint(p))
         else:
             items.append(stage(p))
     return scratch, tuple(items)

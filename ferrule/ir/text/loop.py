@@ -19,7 +19,7 @@
              | alloc buffer
              | store targets = values [by monoid]
              | if expr { stmt.. } [else { stmt.. }]
-             | prefetch target
+             | prefetch target [write]
 
 `write` and `read` list the function's buffers in order; `buf` declares any other that it mentions.
 """
@@ -40,12 +40,13 @@ from ferrule.ir.text.declare import (
     buf_text,
     dim_declarations,
     dim_lines,
+    hint,
+    hint_text,
     indent,
     mentions,
     monoid_declarations,
     monoid_reference,
     open_axes,
-    target,
     targets,
     targets_text,
     values,
@@ -104,7 +105,7 @@ def _stmt_lines(s: Stmt, names: MonoidNames) -> Lines:
     if isinstance(s, Alloc):
         return [f"alloc {buf_text(s.buf)}"]
     if isinstance(s, Prefetch):
-        return [f"prefetch {targets_text(((s.buf, s.idx),))}"]
+        return [hint_text(s)]
     suffix = "" if s.monoid is None else f" by {names[s.monoid]}"
     return [f"store {targets_text(s.targets)} = {values_text(s.values)}{suffix}"]
 
@@ -177,8 +178,7 @@ def _stmt(p: Parser) -> Stmt:
     if p.accept("alloc"):
         return Alloc(buf_declaration(p))
     if p.accept("prefetch"):
-        buf, idx = target(p)
-        return Prefetch(buf, idx)
+        return hint(p)
     if p.accept("store"):
         written = targets(p)
         p.expect("=")
