@@ -5,7 +5,8 @@
 The loop with the most work (exp) leaves memory idle, and the others wait for it: a row is too short
 for a CPU to see where it goes on. So that loop carries hints, one for each cache line that it
 passes: at what its kernel reads or writes in later loops of this grid point, and at what it and the
-loops before it touch in the next one. Loops that walk other extents have none.
+loops before it touch in the next one. Loops that walk other extents have none, nor do rows whose
+place is read from memory.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ferrule.base.target import Target
 from ferrule.ir.access import accesses, stride
 from ferrule.ir.compute import Stage
 from ferrule.ir.cost import flops
-from ferrule.ir.expr import ONE, Buf, Expr, product, substitute
+from ferrule.ir.expr import ONE, Buf, Expr, loads, product, substitute
 from ferrule.ir.kernel import Kernel, Prefetch
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
@@ -48,7 +49,9 @@ def row_hints(
         written = {b for st in stages for b in st.writes}
         for st in stages:
             for buf, idx in accesses(st):
-                if stride(buf, idx, lane) is not ONE or not any(after in e.axes for e in idx):
+                if any(loads(e) for e in idx) or not any(after in e.axes for e in idx):
+                    continue
+                if stride(buf, idx, lane) is not ONE:
                     continue
                 place = tuple(simplify(substitute(e, {lane: along})) for e in idx)
                 if (buf, place) in seen:

@@ -271,6 +271,10 @@ def test_a_kernel_that_is_fine():
             kernel("a: [] r[0] = 1.0", scratch="scratch r: f32[n] @reg"),
             "register buffer r has no constant shape",
         ),
+        (
+            kernel("prefetch x[k[i + 1], 0] write  a: [] z[i] = 0.0", "buf k: i64[n] grid i: n"),
+            "the hint at x reads memory",
+        ),
     ],
 )  # fmt: skip
 def test_kernels_that_are_not(source, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import f32, i64
 from ferrule.base.target import host, named
 from ferrule.compile import compile_graph
 from ferrule.ir.expr import dim
@@ -54,6 +54,16 @@ def test_an_output_of_the_heavy_loop_itself_is_that_of_the_next_row() -> None:
 @pytest.mark.parametrize("graph", [softmax(16, 64), softmax(4, 1 << 20)], ids=["small", "long"])
 def test_what_stays_in_cache_and_what_does_not_fit_it_have_none(graph: Graph) -> None:
     assert not hints(graph)
+
+
+def test_rows_that_an_index_tensor_names_have_none() -> None:
+    b = GraphBuilder("embedding")
+    ids, table = b.input(tensor((8192,), i64)), b.param(tensor((1000, 384), f32))
+    scale, shift = (b.param(tensor((384,), f32)) for _ in range(2))
+    x = b.input(tensor((8192, 384), f32))
+    z = ops.add(b, ops.take(b, table, ids, 0), x)
+    z = ops.gelu(b, ops.layer_norm(b, z, scale, shift, axes=1, eps=1e-5))
+    assert {h.buf.shape[0].attr for h in hints(b.build((z,)))} == {8192}
 
 
 @pytest.mark.parametrize("make", [softmax, norm])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads
-from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Scope
+from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Prefetch, Scope, walk_items
 from ferrule.ir.simplify import prove_nonneg
 from ferrule.ir.text import print_stage
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
@@ -103,6 +103,12 @@ def _scratch_declared(whole: Whole) -> Iterator[Fault]:
         yield Fault(f"two buffers are called {name}")
 
 
+def _hints_pure(whole: Whole) -> Iterator[Fault]:
+    for item, _ in walk_items(whole[0].body):
+        if isinstance(item, Prefetch) and any(loads(i) for i in item.idx):
+            yield Fault(f"the hint at {item.buf.name} reads memory for its index")
+
+
 def _scratch_alive(kernel: Kernel, p: Placed) -> Iterator[str]:
     for b in (*p.stage.reads, *p.stage.writes):
         if b.space in _PRIVATE and b not in p.scratch:
@@ -175,6 +181,7 @@ KERNEL_RULES = (
         "one LANES axis is open at most; LANES and UNROLL have constant extents",
         _each(_kind_faults),
     ),
+    Rule("hints read nothing, as what they name may be out of bounds", _hints_pure),
     Rule("registers are indexed by constants, UNROLL and LANES axes alone", _each(_registers)),
 )
 
