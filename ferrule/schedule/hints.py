@@ -67,8 +67,10 @@ def row_hints(
 
 
 def _walks(stages: Sequence[Stage], lane: Expr | None) -> bool:
-    """Whether a bundle is one loop, along its lanes."""
-    return lane is not None and all(set(st.compute.all_axes) <= {lane} for st in stages)
+    """Whether a bundle is one loop, along its lanes, of the same length at all grid points."""
+    if lane is None or lane.extent.axes:
+        return False
+    return all(set(st.compute.all_axes) <= {lane} for st in stages)
 
 
 def _work(stages: Sequence[Stage]) -> int:

@@ -66,6 +66,14 @@ def test_rows_that_an_index_tensor_names_have_none() -> None:
     assert {h.buf.shape[0].attr for h in hints(b.build((z,)))} == {8192}
 
 
+@pytest.mark.parametrize("columns", [88, 4099])
+def test_tiles_of_columns_have_none(columns: int) -> None:
+    """The last tile is shorter than the others."""
+    b = GraphBuilder("columns")
+    x = b.input(tensor((dim("n", lo=1), columns), f32))
+    assert not hints(b.build((ops.gelu(b, ops.mean(b, x, (0,))),)), "avx512")
+
+
 @pytest.mark.parametrize("make", [softmax, norm])
 def test_results_are_those_of_the_definition(make) -> None:
     """The last row's hints name places behind the buffers."""
