@@ -4,12 +4,15 @@ A contraction with a parameter on one side computes vectors of that side's colum
 output channels), so its result keeps that dimension innermost: convolutions come out channels-last
 with no transpose anywhere, since a layout changes where an element lies and no index. Other stages
 follow the layout of the largest buffer they read, or else have the channels innermost where a
-convolution reads what they write many times. Inputs and outputs of the program stay row-major:
+convolution reads what they write many times. What a convolution with few channels on both sides
+reads stays row-major, as its vectors run along rows. Inputs and outputs of the program do so too:
 what is better computed in another order is copied to its output, and an input whose elements a
 convolution reads many times is copied to channels-last first.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
 from ferrule.ir.contraction import channels, contraction, operand_bufs, untangle
@@ -18,6 +21,7 @@ from ferrule.ir.size import estimate
 
 COPIED_CHANNELS = 16  # fewest channels of an input that a convolution wants innermost
 COPIED_REUSE = 200  # fewest products that an element of the input takes part in
+FEW_COLUMNS = 8  # of a convolution's result, too few to fill vectors
 TURNED = 8  # fewest points along both innermost dimensions of an output that is copied
 
 
@@ -27,12 +31,13 @@ def assign_layouts(system: System) -> System:
     constant = set(system.params)
     rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
-    wanted = _wanted(system)
+    wanted, plain = _wanted(system), _read_along_rows(system)
     for st in system.stages:
         if all(b in constant for b in st.reads):
             constant |= set(st.writes)
         for buf, idx in st.targets:
-            order = None if buf in constant or st.update else _order(st, idx, constant, chosen)
+            kept = buf in constant or st.update or buf in plain
+            order = None if kept else _order(st, idx, constant, chosen)
             if order is None and buf not in constant and buf not in fixed | rewritten:
                 order = wanted.get(buf)
             if order is None or order == tuple(range(len(idx))):
@@ -79,10 +84,26 @@ def _turned_input(st: Stage, inputs: set[Buf]) -> tuple[Buf, Buf] | None:
     return buf, Buf(f"{buf.name}_{st.name}", buf.shape, buf.dtype, buf.space, order)
 
 
-def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | None:
-    """The buffer of `among` that a convolution reads through a window, and the order of its
-    dimensions with the channels innermost; None where that would save little.
+@dataclass(frozen=True)
+class _Window:
+    """A convolution's one read of a buffer: which of its dims are the channels, how many products
+    an element with all channels takes part in (`taps`), and how many columns the result has.
     """
+
+    load: Expr
+    channel: int
+    taps: int
+    columns: int
+    depthwise: bool
+
+    @property
+    def few(self) -> bool:
+        """Whether the channels do not fill a vector."""
+        return estimate(self.load.attr.shape[self.channel]) < COPIED_CHANNELS
+
+
+def _window(st: Stage, among: set[Buf]) -> _Window | None:
+    """How a convolution reads a buffer of `among`; None for any other stage."""
     st = untangle(st)
     roles = contraction(st) or channels(st)
     if roles is None:
@@ -90,18 +111,41 @@ def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | 
     read = [ld for e in (roles.left, roles.right) for ld in loads(e) if ld.attr in among]
     if len(read) != 1 or len(read[0].args) < 3:
         return None
-    buf, args = read[0].attr, read[0].args
+    args = read[0].args
     own = roles.n if set(roles.n) & roles.left.axes else ()  # depthwise: of its own channel
     channel = [d for d, i in enumerate(args) if i in (own or roles.k)]
-    if len(channel) != 1 or channel[0] == len(args) - 1:
+    if len(channel) != 1:
         return None
     taps = estimate(product([a.extent for a in roles.k if a is not args[channel[0]]]))
     columns = () if own else roles.n if read[0] in loads(roles.left) else roles.m
-    reuse = taps * estimate(product([a.extent for a in columns]))
-    few = estimate(buf.shape[channel[0]]) < COPIED_CHANNELS
-    if taps == 1 or few or (reuse < COPIED_REUSE and not own):
+    several = estimate(product([a.extent for a in columns]))
+    return _Window(read[0], channel[0], taps, several, bool(own))
+
+
+def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | None:
+    """The buffer of `among` that a convolution reads through a window, and the order of its
+    dimensions with the channels innermost; None where that would save little.
+    """
+    w = _window(st, among)
+    if w is None or w.channel == len(w.load.args) - 1 or w.taps == 1 or w.few:
         return None
-    return buf, (*(d for d in range(len(args)) if d != channel[0]), channel[0])
+    if w.taps * w.columns < COPIED_REUSE and not w.depthwise:
+        return None
+    dims = range(len(w.load.args))
+    return w.load.attr, (*(d for d in dims if d != w.channel), w.channel)
+
+
+def _read_along_rows(system: System) -> set[Buf]:
+    """What a convolution reads whose result has few columns, and whose channels are few too: its
+    vectors can only run along the points of a row.
+    """
+    made = {b for st in system.stages for b in st.writes}
+    found = (_window(st, made) for st in system.stages)
+    return {
+        w.load.attr
+        for w in found
+        if w is not None and w.taps > 1 and w.few and w.columns < FEW_COLUMNS and not w.depthwise
+    }
 
 
 def _turns(buf: Buf, order: tuple[int, ...]) -> bool:

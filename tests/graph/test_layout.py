@@ -38,3 +38,22 @@ def test_channels_that_lie_innermost_are_read_where_they_lie(groups: int) -> Non
 @pytest.mark.parametrize("groups", [1, CHANNELS])
 def test_channels_that_lie_outermost_are_copied_in_and_out(groups: int) -> None:
     assert len(kernels(convolution(False, groups))) == 3
+
+
+@pytest.mark.parametrize(("channels", "results", "order"), [
+    (8, 1, (0, 1, 2, 3)), (8, 16, (0, 2, 3, 1)), (32, 1, (0, 2, 3, 1)),
+])  # fmt: skip
+def test_what_is_read_along_rows_stays_row_major(
+    channels: int, results: int, order: tuple[int, ...]
+) -> None:
+    """Between two convolutions: neither channels nor results fill a vector."""
+    b = GraphBuilder("convolutions")
+    x = b.input(tensor((1, 8, 40, 40), f32))
+    first, second = (
+        b.param(tensor(s, f32)) for s in ((channels, 8, 3, 3), (results, channels, 5, 5))
+    )
+    y = ops.relu(b, ops.conv(b, x, first, padding=1))
+    graph = b.build([ops.sigmoid(b, ops.conv(b, y, second, padding=2))])
+    state, _ = run(begin(graph, named("avx512")), steps("graph", "kernels"))
+    made = {buf for k in state.kernels for buf in k.written} - set(state.system.outputs)
+    assert {b.order for b in made if b.shape[1].attr == channels} == {order}
