@@ -31,8 +31,9 @@ unit: $(STAMP)
 	OMP_NUM_THREADS=1 FERRULE_NUM_THREADS=2 $(BIN)/python -m pytest \
 		--numprocesses $(shell nproc) --dist worksteal
 
+# All pretrained models, or those that ONLY names: make models ONLY=small
 models: $(STAMP)
-	$(BIN)/python -m tools.onnx_models
+	$(BIN)/python -m tools.onnx_models $(if $(ONLY),--only $(ONLY))
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py

@@ -10,9 +10,11 @@
 The lanes run along n. B is read where it lies if n has unit stride in it, else it is packed into
 panels of NR columns, [batch, n_o, k.., NR], which for parameters happens once. A is read in place,
 one element at a time, so its layout and index map do not matter to the vector code: a convolution's
-window is just an index, and its padding a select of a row's address. Rows past the edge repeat the
-last one (the guard is relaxed: loads are clamped, stores are not done). While a tile is computed,
-hints fetch a share of the next part of B into L2.
+window is just an index, and its padding a select of a row's address. Whole tiles have rows at fixed
+distances, without guards. The rows that are left at the end are a block of their own, of as many
+rows as there are; where only a run can tell, rows past the edge repeat the last one (the guard is
+relaxed: loads are clamped, stores are not done). While a tile is computed, hints fetch a share of
+the next part of B into L2.
 
 Where few terms share a guard (the first layer of an image network, depthwise convolutions), tiles
 away from the borders go through loops without it. A depthwise convolution is a product whose lanes
