@@ -27,12 +27,11 @@ others follow on these rows. Where a guard ends the rows (causal attention), so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
-from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
@@ -69,8 +68,11 @@ from ferrule.schedule.tiles import (
     Cut,
     Rows,
     Split,
+    Terms,
     Tile,
     ahead,
+    copied,
+    either,
     everywhere,
     flat,
     parts,
@@ -88,18 +90,6 @@ class Scheduled:
 
     kernel: Kernel
     packings: tuple[Packing, ...] = ()
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The loops `k` over terms that a tile runs at once, where axes went that were cut (`split`),
-    the loop over panels around them and what the accumulators hold before, if there are parts.
-    """
-
-    k: tuple[Expr, ...]
-    split: dict[Expr, Expr]
-    panel: Expr | None = None
-    start: Expr | None = None
 
 
 def schedule_contraction(
@@ -198,7 +188,7 @@ class _Builder:
                 (t, (*self._terms(t, all_terms, row, per), *self._finish(body, t)))
                 for t in self._tiles_of(body[0], number, block, columns.extent, columns)
             ]
-            return (*roles.batch, whole, columns), (Scope(row, _either(made)),)
+            return (*roles.batch, whole, columns), (Scope(row, either(made)),)
         several = min(block.panels, max(1, estimate(columns.extent)))
         wide = axis("nb", simplify((columns.extent + (several - 1)) // several))
         panel = axis("no", simplify(call("min", const(several), columns.extent - wide * several)))
@@ -214,18 +204,19 @@ class _Builder:
             before = load(part, *place)
             start = select(first, fconst(0.0, part.dtype), before)
             inner = Terms(steps.inner, steps.split, panel, start)
-            keep = _copied("keep", part, place, load(t.acc, *t.wide), t)
-            again = _copied("again", t.acc, t.wide, before, t)
+            keep = copied("keep", part, place, load(t.acc, *t.wide), t)
+            again = copied("again", t.acc, t.wide, before, t)
             sums.append((t, (*self._terms(t, inner, row, per), keep)))
             ends.append((t, (again, *self._finish(body, t))))
-        loops: tuple[Item, ...] = (Scope(panel, (Scope(row, _either(sums)),)),)
+        loops: tuple[Item, ...] = (Scope(panel, (Scope(row, either(sums)),)),)
         for a in reversed(steps.outer):
             loops = (Scope(a, loops),)
-        return (*roles.batch, whole, wide), (*loops, Scope(panel, (Scope(row, _either(ends)),)))
+        return (*roles.batch, whole, wide), (*loops, Scope(panel, (Scope(row, either(ends)),)))
 
     def _terms(self, tile: Tile, terms: Terms, row: Expr, per: int) -> tuple[Item, ...]:
         """The sum of a tile, `per` of which, numbered `row`, share a panel."""
-        hints = self._hints(tile, terms, row, per)
+        alone = tile.rows.axis.extent is ONE
+        hints = () if alone else self._hints(tile, terms, row, per)
         return tile.items(terms.k, terms.start, terms.split, hints)
 
     def _tiles_of(
@@ -571,21 +562,6 @@ class _Builder:
         self.scratch += [b for b in kernel.scratch if b not in private]
         self.kinds |= dict(kernel.kinds)
         return [Scope(serial, kernel.body)]
-
-
-def _either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
-    """The items of the tile that is chosen: loops of one step or none."""
-    if len(made) == 1:
-        return made[0][1]
-    return tuple(
-        Scope(axis(f"if_{t.rows.axis.name}", select(t.rows.chosen, ONE, ZERO)), items)
-        for t, items in made
-    )
-
-
-def _copied(name: str, buf: Buf, place: tuple[Expr, ...], value: Expr, tile: Tile) -> Stage:
-    """The stage that copies a tile's accumulators to or from their part."""
-    return Stage(name, ((buf, place),), Compute(tile.wide, (value,)))
 
 
 def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:

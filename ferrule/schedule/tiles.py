@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
@@ -85,6 +86,18 @@ class Cut:
     end: Expr
     term: Expr
     where: Expr | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The loops `k` over terms that a tile runs at once, where axes went that were cut (`split`),
+    the loop over panels around them and what the accumulators hold before, if there are parts.
+    """
+
+    k: tuple[Expr, ...]
+    split: dict[Expr, Expr]
+    panel: Expr | None = None
+    start: Expr | None = None
 
 
 @dataclass
@@ -210,6 +223,21 @@ def _short(a: Expr, points: int) -> bool:
 def _at(st: Stage, k: Expr, place: Expr) -> Stage:
     """`st` where its axis `k` is at `place`."""
     return simplify_stage(substitute_stage(st, {k: simplify(place)}))
+
+
+def either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
+    """The items of the tile that is chosen: loops of one step or none."""
+    if len(made) == 1:
+        return made[0][1]
+    return tuple(
+        Scope(axis(f"if_{t.rows.axis.name}", select(t.rows.chosen, ONE, ZERO)), items)
+        for t, items in made
+    )
+
+
+def copied(name: str, buf: Buf, place: tuple[Expr, ...], value: Expr, tile: Tile) -> Stage:
+    """The stage that copies a tile's accumulators to or from their part."""
+    return Stage(name, ((buf, place),), Compute(tile.wide, (value,)))
 
 
 def ahead(
