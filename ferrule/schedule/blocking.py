@@ -26,6 +26,7 @@ BLOCK_PANELS = 4  # share a part of a block of A that does not stay in L2
 UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
 LATENCY = 8  # products of vectors that may start before the first of them ends
 LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
+ARRIVAL = 3  # products during which a vector arrives from L2
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
@@ -112,10 +113,11 @@ def rows_time(rows: int, r: int, v: int, terms: int, target: Target) -> float:
 def block_time(r: int, v: int, terms: int, target: Target) -> float:
     """The time for each of so many `terms` of an r x v register block, in products of vectors: no
     fewer than hide the latency of a sum, and a share of the loads beside them. A panel of B that
-    does not stay in L1 comes from L2.
+    does not stay in L1 comes from L2, and few rows wait for it.
     """
     near = min(terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
-    return max(r * v, LATENCY) + LOAD * r + (LOAD if near else FAR_LOAD) * v + 1.5
+    least = LATENCY if near else max(LATENCY, ARRIVAL * v)
+    return max(r * v, least) + LOAD * r + (LOAD if near else FAR_LOAD) * v + 1.5
 
 
 def default_depth(target: Target) -> int:
