@@ -6,7 +6,7 @@
 
 The register block follows Goto and van de Geijn, "Anatomy of High-Performance Matrix
 Multiplication" (2008), as BLIS names it: as many accumulators as registers allow beside one vector
-of B a column and one broadcast of A. The other sizes keep a panel of B close to L1 and a block of A
+of B a column and one broadcast of A. The other sizes keep a part of a panel of B and a block of A
 in L2.
 """
 
@@ -127,7 +127,7 @@ def default_depth(target: Target) -> int:
 
 
 def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:
-    """The register blocks (rows, vectors) worth trying, the best for large products first."""
+    """The register blocks (rows, vectors) worth trying; `block_time` tells them apart."""
     if target.registers >= 32:
         return ((14, 2), (8, 3), (6, 4), (24, 1), (4, 6), (2, 8), (1, 8))
     if target.has_fma:

@@ -1,7 +1,7 @@
 """Contraction: the schedule of products, convolutions and attention.
 
     for (batch, m_b, n_o):                        the grid: blocks of rows by panels of columns
-        for k_o, m_o:                             a panel of B, KC deep, stays in L1 for a block
+        for k_o, m_o:                             a panel of B, KC deep, stays near for a block
             acc[r, u, l] = part[m_o, r, u, l]     MR x NR accumulators in registers
             for k_i: acc[r, u, l] += A[m_b, m_o*MR + r, k] * B[n_o, k, u*W + l]
             part[m_o, r, u, l] = acc[r, u, l]
