@@ -28,7 +28,8 @@ class Target:
 
     `registers` counts vector registers; `has_masks` says that masked loads and stores of 32- and
     64-bit elements are cheap; `has_f16c` that f16 converts in hardware; `has_roundss` that floor,
-    ceil, trunc and round to even are instructions. `l3` is the last level's size, shared by
+    ceil, trunc and round to even are instructions; `has_dot4` that dot products of four bytes are
+    (VNNI). `l3` is the last level's size, shared by
     `cores`.
     """
 
@@ -42,6 +43,7 @@ class Target:
     has_masks: bool
     has_f16c: bool
     has_roundss: bool
+    has_dot4: bool
     l1: int
     l2: int
     l3: int
@@ -113,7 +115,7 @@ def named(name: str) -> Target:
     return replace(
         base, name=name, cpu=cpu, features=features.lstrip(","), vector_bytes=64 if wide else 32,
         registers=32 if wide else 16, has_fma=True, has_masks=True, has_roundss=True,
-        has_f16c="-f16c" not in features,
+        has_f16c="-f16c" not in features, has_dot4=_has_dot4(wide, features),
     )  # fmt: skip
 
 
@@ -143,6 +145,7 @@ def _baseline(triple: str, machine: str) -> Target:
         has_masks=False,
         has_f16c=is_arm,
         has_roundss=is_arm,
+        has_dot4=False,
         l1=l1,
         l2=l2,
         l3=l3,
@@ -159,6 +162,11 @@ def _cpu_with(needed: tuple[str, ...], fallback: str) -> tuple[str, str]:
     import llvmlite.binding as llvm
 
     return llvm.get_host_cpu_name(), _feature_text()
+
+
+def _has_dot4(wide: bool, features: str) -> bool:
+    """Whether vectors of that width have VNNI, which no level of the x86-64 ABI promises."""
+    return ("+avx512vnni" if wide else "+avxvnni") in features.split(",")
 
 
 def _feature_text() -> str:

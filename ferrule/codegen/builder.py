@@ -69,6 +69,7 @@ class Builder:
         self.allocas: list[str] = []
         self.declares: dict[str, str] = {}
         self.zeros = 0
+        self.dots: dict[str, tuple[Val, Val]] = {}  # the factors of dot products, by name
         self._count = 0
 
     # ---- names and regions -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ferrule.base.dtype import DType
 from ferrule.base.errors import UnsupportedError
+from ferrule.codegen import dot
 from ferrule.codegen.builder import Builder, Val
 
 _BINARY = {"add": "add", "sub": "sub", "mul": "mul", "and": "and", "or": "or", "xor": "xor"}
@@ -20,6 +21,8 @@ def apply(b: Builder, op: str, dtype: DType, vals: list[Val]) -> Val:
     """`op` on integers of `dtype`."""
     x, y = vals[0], vals[-1]
     sign = "s" if dtype.kind == "i" else "u"
+    if op == "add" and (sum_of := dot.plus(b, x, y)) is not None:
+        return sum_of
     if op in _BINARY:
         return b.binary(_BINARY[op], x, y)
     if op in _COMPARE:
@@ -36,6 +39,10 @@ def apply(b: Builder, op: str, dtype: DType, vals: list[Val]) -> Val:
         return _power(b, dtype, x, y)
     if op == "fma":
         return b.binary("add", b.binary("mul", x, vals[1]), vals[2])
+    if op == "word":
+        return dot.word(b, vals)
+    if op == "dot4":
+        return dot.dot4(b, x, y)
     return _unary(b, op, dtype, x)
 
 

@@ -139,9 +139,22 @@ def _held(cx: Context, m: Monomial, c: int, guard: Val) -> Val:
 
 
 def load(cx: Context, e: Expr) -> Val:
-    """The element, or the vector of elements, that a load reads."""
+    """The element, or the vector of elements, that a load reads; the word that four do which lie
+    side by side.
+    """
+    if e.op == "word":
+        return _load_word(cx, e)
     guards = () if not cx.guards or in_range(e.attr, e.args) else cx.guards
     return read(cx, place(cx, e.attr, e.args), guards)
+
+
+def _load_word(cx: Context, e: Expr) -> Val:
+    buf, args = e.args[0].attr, e.args[0].args
+    guards = () if all(in_range(buf, a.args) for a in e.args) else cx.guards
+    p = place(cx, buf, args).offsets[0]
+    guard = _conjunction(cx, [any_lane(cx.b, g) for g in guards])
+    ptr = pointer(cx, buf, p) if guard is None else _guarded_pointer(cx, buf, p, guard, len(e.args))
+    return _placed(cx, buf, f"load i32, ptr {ptr.text}, align 1", "i32", 0, ptr.level)
 
 
 def read(cx: Context, at: Place, guards: tuple[Val, ...]) -> Val:

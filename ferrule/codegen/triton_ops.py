@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 
 from ferrule.base.dtype import DType
 from ferrule.base.errors import UnsupportedError
-from ferrule.ir.expr import COMPARISONS, PREDICATES, Expr
+from ferrule.ir.expr import Expr
+from ferrule.ir.operators import COMPARISONS, PREDICATES
 
 TYPES: dict[str, str] = {
     "f16": "tl.float16", "bf16": "tl.bfloat16", "f32": "tl.float32", "f64": "tl.float64",

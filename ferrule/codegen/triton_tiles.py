@@ -22,7 +22,8 @@ from ferrule.codegen import triton_ops as ops
 from ferrule.codegen.triton_plan import Along, Block, Plan
 from ferrule.ir.access import offset
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import OPS, ZERO, Buf, Expr, call, conjuncts, loads, walk
+from ferrule.ir.expr import ZERO, Buf, Expr, call, conjuncts, loads, walk
+from ferrule.ir.operators import OPS
 from ferrule.ir.simplify import prove_nonneg
 
 Domain = tuple[Along, ...]

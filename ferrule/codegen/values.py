@@ -22,8 +22,10 @@ from ferrule.codegen.builder import Builder, Val
 from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
+from ferrule.ir.access import offset
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import COMPARISONS, Buf, Expr, show, substitute
+from ferrule.ir.expr import Buf, Expr, const, show, substitute
+from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
 _INDEX_ATOMS = frozenset({"axis", "dim", "floordiv", "mod", "min", "max", "bounded"})
@@ -127,7 +129,7 @@ def _evaluate(cx: Context, e: Expr) -> Val:
     op, b = e.op, cx.b
     if op in ("axis", "dim"):
         return cx.bound[e]
-    if op == "load":
+    if op == "load" or (op == "word" and adjacent(e) and cx.lane not in e.axes):
         return cx.load(cx, e)
     if op == "select":
         return _select(cx, e)
@@ -143,6 +145,19 @@ def _evaluate(cx: Context, e: Expr) -> Val:
     if op == "bitcast":
         return bitcast(b, args[0], e.dtype)
     return arith.apply(b, op, e.args[0].dtype, args)
+
+
+def adjacent(e: Expr) -> bool:
+    """Whether the bytes of a word lie side by side in one buffer."""
+    found: bool | None = e.memo.get("llvm.adjacent")
+    if found is None:
+        first = e.args[0]
+        found = all(a.op == "load" and a.attr == first.attr for a in e.args) and all(
+            simplify(offset(a.attr, a.args) - offset(first.attr, first.args)) is const(i)
+            for i, a in enumerate(e.args)
+        )
+        e.memo["llvm.adjacent"] = found
+    return found
 
 
 def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
@@ -330,6 +345,8 @@ def _reads_zero(cx: Context, e: Expr) -> bool:
     """Whether `e` is a load, converted at most, that will read zero where its guard is false."""
     while e.op == "cast":
         e = e.args[0]
+    if e.op == "word" and adjacent(e) and cx.lane not in e.axes:
+        return not all(in_range(a.attr, a.args) for a in e.args) and not _known(cx, e, cx.guards)
     return e.op == "load" and not in_range(e.attr, e.args) and _known(cx, e, cx.guards) is None
 
 

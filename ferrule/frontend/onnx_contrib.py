@@ -9,8 +9,9 @@ from ferrule import ops
 from ferrule.base.dtype import f32, i32, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx_attention import join_heads, rotated, split_heads
+from ferrule.frontend.onnx_integer import Operand, matmul, operand
 from ferrule.frontend.onnx_nn import conv, rms_norm
-from ferrule.frontend.onnx_quant import centred, dynamic_quantize, rescaled
+from ferrule.frontend.onnx_quant import dynamic_quantize, rescaled
 from ferrule.frontend.onnx_table import MICROSOFT, Context, onnx
 from ferrule.ir.expr import ONE
 from ferrule.ir.graph import Value
@@ -265,7 +266,7 @@ def _rotary(cx: Context, x: Value, places: Value, cos: Value, sin: Value) -> Val
 
 def _real(cx: Context, x: Value, scale: Value, zero: Maybe) -> Value:
     """What a quantised tensor of one scale stands for."""
-    wide = ops.cast(cx.b, centred(cx, x, zero, x.rank - 1), f32)
+    wide = ops.cast(cx.b, operand(cx, x, zero).centred(cx, x.rank - 1), f32)
     return ops.mul(cx.b, wide, ops.reshape(cx.b, scale, ()))
 
 
@@ -324,8 +325,14 @@ def _matmul_to_float(
     cx: Context, x: Value, y: Value, x_scale: Value, y_scale: Value, x_zero: Maybe = None,
     y_zero: Maybe = None, bias: Maybe = None,
 ) -> Value:  # fmt: skip
-    left, right = centred(cx, x, x_zero, x.rank - 2), centred(cx, y, y_zero, y.rank - 1)
-    total = ops.cast(cx.b, ops.matmul(cx.b, left, right), f32)
+    left, right = operand(cx, x, x_zero, 0, 4), operand(cx, y, y_zero, 1, 5)
+    return _scaled_product(cx, left, right, x_scale, y_scale, bias)
+
+
+def _scaled_product(
+    cx: Context, x: Operand, y: Operand, x_scale: Value, y_scale: Value, bias: Maybe
+) -> Value:
+    total = ops.cast(cx.b, matmul(cx, x, y), f32)
     factor = ops.mul(cx.b, ops.reshape(cx.b, x_scale, ()), y_scale)
     out = ops.mul(cx.b, total, factor)
     return out if bias is None else ops.add(cx.b, out, bias)
@@ -336,7 +343,8 @@ def _dynamic_matmul(
     cx: Context, x: Value, y: Value, y_scale: Value, y_zero: Maybe = None, bias: Maybe = None
 ) -> Value:
     small, scale, zero = dynamic_quantize(cx, x)
-    return _matmul_to_float(cx, small, y, scale, y_scale, zero, y_zero, bias)
+    right = operand(cx, y, y_zero, 1, 3)
+    return _scaled_product(cx, operand(cx, small, zero), right, scale, y_scale, bias)
 
 
 @onnx("QGemm", domain=MICROSOFT)
@@ -345,10 +353,10 @@ def _qgemm(
     bias: Maybe = None, scale: Maybe = None, zero: Maybe = None,
 ) -> Value:  # fmt: skip
     b = cx.b
-    left, right = centred(cx, x, x_zero, 0), centred(cx, y, y_zero, 1 - cx.int("transB", 0))
-    left = ops.transpose(b, left, (1, 0)) if cx.int("transA", 0) else left
-    right = ops.transpose(b, right, (1, 0)) if cx.int("transB", 0) else right
-    total = ops.matmul(b, left, right)
+    left, right = operand(cx, x, x_zero, 0, 2), operand(cx, y, y_zero, 3, 5)
+    left = left.turned(cx) if cx.int("transA", 0) else left
+    right = right.turned(cx) if cx.int("transB", 0) else right
+    total = matmul(cx, left, right)
     total = total if bias is None else ops.add(b, total, bias)
     factor = ops.mul(b, ops.reshape(b, x_scale, ()), y_scale)
     factor = ops.scaled(b, factor, cx.float("alpha", 1.0))

@@ -10,7 +10,6 @@ from dataclasses import replace
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx_attention import INNER
 from ferrule.frontend.onnx_model import Body, Op
-from ferrule.frontend.onnx_table import MICROSOFT
 
 PREVIEW = "ai.onnx.preview"
 DEFAULT_VERSION = 26
@@ -66,22 +65,6 @@ def _flex_attention(op: Op) -> list[Op]:
     ]
 
 
-def _quantized_lstm(op: Op) -> list[Op]:
-    """DynamicQuantizeLSTM as an LSTM in floats, on weights that are dequantised once."""
-    given = (*op.inputs, *[""] * (12 - len(op.inputs)))
-    x, w, r, *others = given[:8]
-    names = tuple(f"{op.outputs[0] or op.name}/{n}" for n in "wr")
-    weights = [
-        Op("LstmWeights", INNER, 1, (source, *given[at : at + 2]), (name,), {}, op.name)
-        for source, at, name in zip((w, r), (8, 10), names)
-    ]
-    return [
-        *weights,
-        Op("LSTM", "", DEFAULT_VERSION, (x, *names, *others), op.outputs, op.attrs, op.name),
-    ]
-
-
 EXPANSIONS: dict[tuple[str, str], Callable[[Op], list[Op]]] = {
     (PREVIEW, "FlexAttention"): _flex_attention,
-    (MICROSOFT, "DynamicQuantizeLSTM"): _quantized_lstm,
 }

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ferrule import ops
 from ferrule.base.dtype import DType, f32, i32, u8
 from ferrule.base.errors import CompileError, UnsupportedError
-from ferrule.frontend.onnx_nn import conv
+from ferrule.frontend.onnx_integer import convolution, matmul, operand
 from ferrule.frontend.onnx_table import MICROSOFT, Context, dtype_of, element_type, onnx
 from ferrule.ir.expr import ONE, ZERO
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, simplify
-
-_EXACT = 1 << 24  # integers below are floats
-_SPAN = 255  # the largest distance of 8-bit numbers
 
 
 def _spread(cx: Context, p: Value, x: Value, axis: int) -> Value:
@@ -82,11 +77,13 @@ def _dequantize(cx: Context, x: Value, scale: Value, zero: Value | None = None) 
 
 @onnx("DynamicQuantizeLinear")
 def dynamic_quantize(cx: Context, x: Value) -> tuple[Value, Value, Value]:
-    """(x in u8, its scale, its zero point) from its own range, 0 included."""
+    """(x in u8, its scale, its zero point) from its own range, 0 included; of zeros the scale is 1.
+    """
     b = cx.b
     high = ops.max(b, ops.reduce_max(b, x), 0)
     low = ops.min(b, ops.reduce_min(b, x), 0)
-    scale = ops.div(b, ops.sub(b, high, low), 255.0)
+    span = ops.sub(b, high, low)
+    scale = ops.select(b, ops.eq(b, span, 0), 1.0, ops.div(b, span, 255.0))
     zero = saturated(cx, ops.div(b, ops.neg(b, low), scale), u8)
     shifted = ops.add(b, ops.round(b, ops.div(b, x, scale)), ops.cast(b, zero, f32))
     return saturated(cx, shifted, u8), scale, zero
@@ -95,69 +92,18 @@ def dynamic_quantize(cx: Context, x: Value) -> tuple[Value, Value, Value]:
 # ---- products ------------------------------------------------------------------------------------
 
 
-def centred(cx: Context, x: Value, zero: Value | None, axis: int, dtype: DType = i32) -> Value:
-    """x - zero point in `dtype`; a zero point may be one for each slice of `axis`."""
-    wide = ops.cast(cx.b, x, dtype)
-    if zero is None:
-        return wide
-    shift = ops.cast(cx.b, zero, dtype)
-    if shift.rank == 1 and shift.shape[0] is not ONE:
-        shape = [ONE] * x.rank
-        shape[axis] = shift.shape[0]
-        shift = ops.reshape(cx.b, shift, shape)
-    elif shift.rank == 1:
-        shift = ops.reshape(cx.b, shift, ())
-    return ops.sub(cx.b, wide, shift)
-
-
-def _sum_dtype(cx: Context, at: int, axis: int) -> DType:
-    """f32, whose products are faster, where all sums of products of 8-bit operands are exact in it:
-    the weights, operand `at`, are known and small enough. Else i32. `axis` is the weights' own of
-    the results; the operand two behind them is their zero point.
-    """
-    weights, zero_at = cx.known.get(at), at + 2
-    given = zero_at < len(cx.op.inputs) and bool(cx.op.inputs[zero_at])
-    if weights is None or weights.dtype.itemsize != 1 or (given and zero_at not in cx.known):
-        return i32
-    zero = cx.known[zero_at].astype(np.int64) if given else np.int64(0)
-    if zero.ndim > 1:
-        return i32
-    own = np.moveaxis(weights.astype(np.int64), axis, -1) - zero
-    largest = np.abs(own).sum(tuple(range(own.ndim - 1))).max(initial=0) * _SPAN
-    return f32 if largest < _EXACT else i32
-
-
-def _matmul(
-    cx: Context, x: Value, x_zero: Value | None, y: Value, y_zero: Value | None, at: int
-) -> Value:
-    """The i32 products of centred matrices; y is operand `at`."""
-    dtype = _sum_dtype(cx, at, -1) if y.rank == 2 else i32
-    left = centred(cx, x, x_zero, x.rank - 2, dtype)
-    total = ops.matmul(cx.b, left, centred(cx, y, y_zero, y.rank - 1, dtype))
-    return ops.cast(cx.b, total, i32)
-
-
-def _conv(
-    cx: Context, x: Value, x_zero: Value | None, w: Value, w_zero: Value | None, at: int
-) -> Value:
-    """The i32 convolution of centred operands; w is operand `at`."""
-    dtype = _sum_dtype(cx, at, 0)
-    left, right = centred(cx, x, x_zero, 1, dtype), centred(cx, w, w_zero, 0, dtype)
-    return ops.cast(cx.b, conv(cx, left, right, exact=dtype is f32), i32)
-
-
 @onnx("MatMulInteger")
 def _matmul_integer(
     cx: Context, x: Value, y: Value, x_zero: Value | None = None, y_zero: Value | None = None
 ) -> Value:
-    return _matmul(cx, x, x_zero, y, y_zero, 1)
+    return matmul(cx, operand(cx, x, x_zero, 0, 2), operand(cx, y, y_zero, 1, 3))
 
 
 @onnx("ConvInteger")
 def _conv_integer(
     cx: Context, x: Value, w: Value, x_zero: Value | None = None, w_zero: Value | None = None
 ) -> Value:
-    return _conv(cx, x, x_zero, w, w_zero, 1)
+    return convolution(cx, operand(cx, x, x_zero, 0, 2), operand(cx, w, w_zero, 1, 3))
 
 
 def rescaled(cx: Context, total: Value, factor: Value, zero: Value | None, dtype: DType) -> Value:
@@ -183,7 +129,7 @@ def _qlinear_matmul(
     cx: Context, x: Value, x_scale: Value, x_zero: Value, y: Value, y_scale: Value, y_zero: Value,
     scale: Value, zero: Value,
 ) -> Value:  # fmt: skip
-    total = _matmul(cx, x, x_zero, y, y_zero, 3)
+    total = matmul(cx, operand(cx, x, x_zero, 0, 2), operand(cx, y, y_zero, 3, 5))
     if x_scale.rank == 1 and x_scale.shape[0] is not ONE:
         x_scale = ops.unsqueeze(cx.b, x_scale, 1)
     factor = _factor(cx, x_scale, y_scale, scale, (y_scale.shape[0] if y_scale.rank else ONE,))
@@ -195,7 +141,7 @@ def _qlinear_conv(
     cx: Context, x: Value, x_scale: Value, x_zero: Value, w: Value, w_scale: Value, w_zero: Value,
     scale: Value, zero: Value, bias: Value | None = None,
 ) -> Value:  # fmt: skip
-    total = _conv(cx, x, x_zero, w, w_zero, 3)
+    total = convolution(cx, operand(cx, x, x_zero, 0, 2), operand(cx, w, w_zero, 3, 5))
     if bias is not None:
         total = ops.add(cx.b, total, ops.reshape(cx.b, bias, (*bias.shape, *(1,) * (w.rank - 2))))
     shape = (w.shape[0], *(1,) * (w.rank - 2))

@@ -5,18 +5,14 @@ The products of all inputs are one matrix product before a loop over the steps (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import Any, Protocol
 
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError, InputError, UnsupportedError
-from ferrule.frontend.onnx_attention import INNER
-from ferrule.frontend.onnx_model import Array
-from ferrule.frontend.onnx_table import Attributes, Context, host, onnx
+from ferrule.frontend.onnx_table import Context, onnx
 from ferrule.ir.expr import ONE, ZERO, Expr
 from ferrule.ir.graph import GraphBuilder, Value
 
@@ -60,15 +56,39 @@ def _activation(kind: str, alpha: float, beta: float) -> Activation:
     return plain[kind]
 
 
+class Weights(Protocol):
+    """The weights of inputs or of the state, for all gates."""
+
+    def product(self, b: GraphBuilder, x: Value) -> Value:
+        """The products with the last axis of x: [.., gates * size]."""
+
+
+@dataclass(frozen=True)
+class FloatWeights:
+    """Weights [gates * size, ..] as they are."""
+
+    value: Value
+
+    def product(self, b: GraphBuilder, x: Value) -> Value:
+        return ops.dot_general(b, x, self.value, contract=((x.rank - 1,), (1,)))
+
+
+def _floats(cx: Context, w: Value) -> list[FloatWeights]:
+    """The weights of each direction."""
+    if not w.shape[0].is_const:
+        raise UnsupportedError(f"weights {w.type} of a number of directions that is not known")
+    return [FloatWeights(ops.select_index(cx.b, w, 0, d)) for d in range(int(w.shape[0].value))]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One direction of a layer: `x` is [steps, batch, inputs], `w` and `r` the weights of inputs
-    and state, [gates * size, ..], `wb` and `rb` their biases.
+    and state, `wb` and `rb` their biases.
     """
 
     x: Value
-    w: Value
-    r: Value
+    w: Weights
+    r: Weights
     wb: Value | None
     rb: Value | None
     size: int
@@ -77,7 +97,7 @@ class Cell:
 
     def inputs(self, b: GraphBuilder) -> Value:
         """The inputs' part of all gates at all steps: [steps, batch, gates * size]."""
-        out = ops.dot_general(b, self.x, self.w, contract=((2,), (1,)))
+        out = self.w.product(b, self.x)
         return out if self.wb is None else ops.add(b, out, self.wb)
 
     def gates(self, b: GraphBuilder, given: Value, h: Value, recurrent: bool = True) -> list[Value]:
@@ -88,7 +108,7 @@ class Cell:
 
     def recurrent(self, b: GraphBuilder, h: Value) -> Value:
         """The state's part of all gates."""
-        out = ops.dot_general(b, h, self.r, contract=((1,), (1,)))
+        out = self.r.product(b, h)
         return out if self.rb is None else ops.add(b, out, self.rb)
 
     def clipped(self, b: GraphBuilder, x: Value) -> Value:
@@ -102,27 +122,30 @@ Step = Callable[[GraphBuilder, Cell, Value, State], State]
 
 
 def _layer(
-    cx: Context, x: Value, w: Value, r: Value, bias: Value | None, lengths: Value | None,
-    states: list[Value | None], gates: int, default: tuple[str, ...], step_of: Callable[..., Step],
+    cx: Context, x: Value, w: Sequence[Weights], r: Sequence[Weights], size: int,
+    bias: Value | None, lengths: Value | None, states: list[Value | None], gates: int,
+    default: tuple[str, ...], step_of: Callable[..., Step],
 ) -> tuple[Value, list[Value]]:  # fmt: skip
-    """(all steps' results [steps, directions, batch, size], each state at the end)."""
-    b, size = cx.b, cx.int("hidden_size", int(r.shape[2].value) if r.shape[2].is_const else None)
+    """(all steps' results [steps, directions, batch, size], each state at the end); `w` and `r` are
+    the weights of each direction.
+    """
+    b = cx.b
     if cx.int("layout", 0):
         x = ops.transpose(b, x, (1, 0, 2))
         states = [None if s is None else ops.transpose(b, s, (1, 0, 2)) for s in states]
-    _check(x, r, size, gates)
     kind = cx.text("direction", "forward").lower()
     turns = _TURNS.get(kind)
     if turns is None:
         raise InputError(f"a direction is forward, reverse or bidirectional, not {kind!r}")
+    if len(turns) != len(w) or len(turns) != len(r):
+        raise CompileError(f"weights of {len(w)} and {len(r)} directions of a layer that is {kind}")
     acts = _activations(cx, default, len(turns))
     each = len(acts) // len(turns)
     rows, ends = [], []
     for d, turned in enumerate(turns):
         wb, rb = (None, None) if bias is None else _biases(cx, bias, d, gates * size)
         cell = Cell(
-            x, ops.select_index(b, w, 0, d), ops.select_index(b, r, 0, d), wb, rb, size,
-            cx.float("clip", 0.0), acts[d * each : (d + 1) * each],
+            x, w[d], r[d], wb, rb, size, cx.float("clip", 0.0), acts[d * each : (d + 1) * each],
         )  # fmt: skip
         zero = ops.full(b, (x.shape[1], size), 0, x.dtype)
         state = tuple(zero if s is None else ops.select_index(b, s, 0, d) for s in states)
@@ -137,9 +160,16 @@ def _layer(
     return y, last
 
 
-def _check(x: Value, r: Value, size: int, gates: int) -> None:
-    if r.shape[1].is_const and r.shape[1].value != gates * size:
+def hidden_size(cx: Context, r: Value, gates: int, state: int = 2) -> int:
+    """The size of the state, which recurrent weights have along the axis `state`, and the number of
+    gates as many times along the other.
+    """
+    known = r.shape[state]
+    size = cx.int("hidden_size", int(known.value) if known.is_const else None)
+    wide = r.shape[3 - state]
+    if wide.is_const and wide.value != gates * size:
         raise CompileError(f"recurrent weights {r.type} do not fit a state of {size}")
+    return size
 
 
 def _biases(cx: Context, bias: Value, d: int, width: int) -> tuple[Value, Value]:
@@ -191,7 +221,8 @@ def _rnn(
         (total,) = c.gates(b, given, state[0])
         return (c.act[0](b, c.clipped(b, total)),)
 
-    y, (end,) = _layer(cx, x, w, r, bias, lengths, [h], 1, ("Tanh",), lambda d: step)
+    size, weights = hidden_size(cx, r, 1), (_floats(cx, w), _floats(cx, r))
+    y, (end,) = _layer(cx, x, *weights, size, bias, lengths, [h], 1, ("Tanh",), lambda d: step)
     return y, end
 
 
@@ -213,8 +244,9 @@ def _gru(
         if late:
             inner = ops.mul(b, reset, hr)
         else:
-            weights = ops.slice_axis(b, c.r, 0, 2 * n, 3 * n)
-            inner = ops.dot_general(b, ops.mul(b, reset, old), weights, contract=((1,), (1,)))
+            assert isinstance(c.r, FloatWeights)
+            weights = FloatWeights(ops.slice_axis(b, c.r.value, 0, 2 * n, 3 * n))
+            inner = weights.product(b, ops.mul(b, reset, old))
             if c.rb is not None:
                 inner = ops.add(b, inner, ops.slice_axis(b, c.rb, 0, 2 * n, 3 * n))
         new = g(b, c.clipped(b, ops.add(b, hi, inner)))
@@ -223,7 +255,8 @@ def _gru(
         return (ops.add(b, fresh, keep),)
 
     acts = ("Sigmoid", "Tanh")
-    y, (end,) = _layer(cx, x, w, r, bias, lengths, [h], 3, acts, lambda d: step)
+    size, weights = hidden_size(cx, r, 3), (_floats(cx, w), _floats(cx, r))
+    y, (end,) = _layer(cx, x, *weights, size, bias, lengths, [h], 3, acts, lambda d: step)
     return y, end
 
 
@@ -233,6 +266,16 @@ def _lstm(
     lengths: Value | None = None, h: Value | None = None, c0: Value | None = None,
     peep: Value | None = None,
 ) -> Any:  # fmt: skip
+    size = hidden_size(cx, r, 4)
+    return lstm(cx, x, _floats(cx, w), _floats(cx, r), size, bias, lengths, h, c0, peep)
+
+
+def lstm(
+    cx: Context, x: Value, w: Sequence[Weights], r: Sequence[Weights], size: int,
+    bias: Value | None, lengths: Value | None, h: Value | None, c0: Value | None,
+    peep: Value | None,
+) -> tuple[Value, Value, Value]:  # fmt: skip
+    """An LSTM with weights of each direction: (all results, h and c at the end)."""
     coupled = bool(cx.int("input_forget", 0))
 
     def step_of(d: int) -> Step:
@@ -240,7 +283,8 @@ def _lstm(
         return lambda b, c, given, state: _lstm_step(b, c, given, state, looks, coupled)
 
     acts = ("Sigmoid", "Tanh", "Tanh")
-    y, (end, memory) = _layer(cx, x, w, r, bias, lengths, [h, c0], 4, acts, step_of)
+    states = [h, c0]
+    y, (end, memory) = _layer(cx, x, w, r, size, bias, lengths, states, 4, acts, step_of)
     return y, end, memory
 
 
@@ -265,14 +309,3 @@ def _lstm_step(
     memory = ops.add(b, ops.mul(b, forget, memory), ops.mul(b, i, new))
     o = f(b, c.clipped(b, seen(o, holes[1], memory)))
     return ops.mul(b, o, out(b, memory)), memory
-
-
-@host("LstmWeights", domain=INNER, large=True)
-def _weights(a: Attributes, x: Array, scale: Array, zero: Array | None = None) -> Array:
-    """Quantised weights [directions, inputs, gates] as f32 in the order of LSTM's own; scale and
-    zero point are one a direction, or one for each gate of it.
-    """
-    factor = scale.reshape(len(x), 1, -1)
-    low = None if zero is None else zero.reshape(len(x), 1, -1)
-    wide = x.astype(np.float32) if low is None else x.astype(np.float32) - low
-    return np.ascontiguousarray(np.swapaxes(wide * factor, 1, 2).astype(np.float32))

@@ -192,6 +192,10 @@ class Context(Attributes):
         super().__init__(op)
         self.b, self.array, self.known = b, array, known or {}
 
+    def within(self, b: GraphBuilder) -> Context:
+        """The same inside of a body that `b` builds."""
+        return Context(b, self.op, self.array, self.known)
+
     def scalar(self, x: float | int | Expr, dtype: DType) -> Value:
         """A number or a size as a value of rank 0."""
         if isinstance(x, Expr):

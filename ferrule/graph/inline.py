@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
-from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle
+from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
 from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
 from ferrule.ir.size import estimate
@@ -108,6 +108,13 @@ class _Inliner:
             users[:] = [u for u in users if buf not in u.writes]
             users.extend(u for u in self.users.get(buf, ()) if u not in users)
 
+    def _widened_for_product(self, user: Stage) -> bool:
+        """Whether a stage makes wider integers of bytes that a product reads."""
+        if not inlinable(user) or not widens(user.compute.values[0]):
+            return False
+        readers = self.users.get(user.targets[0][0], [])
+        return any(contraction(r) is not None for r in readers)
+
     def _verdict(self, st: Stage, buf: Buf) -> tuple[bool, str]:
         """(inline it, the reason for a decision that somebody may ask about)."""
         if not inlinable(st) or buf in self.updated:
@@ -123,6 +130,10 @@ class _Inliner:
             return True, ""
         if not sources and work <= CHEAP_FLOPS:
             return True, ""
+        if widens(value) and any(contraction(u) is not None for u in users):
+            return True, "inlined: bytes that a product widens"
+        if value.dtype.size == 1 and any(self._widened_for_product(u) for u in users):
+            return False, "kept: bytes that a product widens"
         if buf in self.constant:
             if users and all(self._is_constant(u) for u in users) and len(users) == 1:
                 return True, ""

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferrule.base.dtype import u8
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
-from ferrule.ir.contraction import channels, contraction, operand_bufs, untangle
+from ferrule.ir.contraction import Roles, channels, contraction, operand_bufs, untangle, widens
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
 from ferrule.ir.size import estimate
 
@@ -31,15 +32,17 @@ def assign_layouts(system: System) -> System:
     constant = set(system.params)
     rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
-    wanted, plain = _wanted(system), _read_along_rows(system)
+    wanted, plain, bytes_of = _wanted(system), _read_along_rows(system), _read_in_words(system)
     for st in system.stages:
-        if all(b in constant for b in st.reads):
+        if all(b in constant for b in st.reads) and all(a.extent.is_const for a in st.compute.axes):
             constant |= set(st.writes)
         for buf, idx in st.targets:
-            kept = buf in constant or st.update or buf in plain
+            product = _contracting(st) is not None
+            kept = (buf in constant and not product) or st.update or buf in plain
             order = None if kept else _order(st, idx, constant, chosen)
-            if order is None and buf not in constant and buf not in fixed | rewritten:
-                order = wanted.get(buf)
+            free = buf not in constant and buf not in fixed | rewritten
+            if free and (order is None or buf in bytes_of):
+                order = bytes_of.get(buf, wanted.get(buf))
             if order is None or order == tuple(range(len(idx))):
                 continue
             if buf not in fixed:
@@ -105,7 +108,7 @@ class _Window:
 def _window(st: Stage, among: set[Buf]) -> _Window | None:
     """How a convolution reads a buffer of `among`; None for any other stage."""
     st = untangle(st)
-    roles = contraction(st) or channels(st)
+    roles = _contracting(st)
     if roles is None:
         return None
     read = [ld for e in (roles.left, roles.right) for ld in loads(e) if ld.attr in among]
@@ -148,6 +151,34 @@ def _read_along_rows(system: System) -> set[Buf]:
     }
 
 
+def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
+    """The order of unsigned bytes that a product widens, with folded points side by side: machines
+    multiply them in words.
+    """
+    widened = {
+        st.targets[0][0]: value.args[0]
+        for st in system.stages
+        for value in st.compute.values[:1]
+        if st.is_pointwise and widens(value) and value.args[0].args == st.targets[0][1]
+    }
+    found: dict[Buf, tuple[int, ...]] = {}
+    for st in system.stages:
+        roles = contraction(st)
+        for ld in () if roles is None else (*loads(roles.left), *loads(roles.right)):
+            source = widened.get(ld.attr)
+            folded = [d for d, i in enumerate(ld.args) if roles is not None and i in roles.k]
+            if source is not None and source.dtype == u8 and folded:
+                inner = max(folded, key=lambda d: estimate(ld.args[d].extent))
+                dims = range(len(ld.args))
+                found[source.attr] = (*(d for d in dims if d != inner), inner)
+    return found
+
+
+def _contracting(st: Stage) -> Roles | None:
+    """The roles of a stage that contracts, or does so for each channel."""
+    return contraction(st) or channels(st)
+
+
 def _turns(buf: Buf, order: tuple[int, ...]) -> bool:
     """Whether an output in this order has enough points along its innermost dimension and along the
     one that is innermost in the program's order to be copied by squares.
@@ -164,7 +195,7 @@ def _order(
         return None
     st = untangle(st)
     idx = st.targets[0][1]
-    roles = contraction(st) or channels(st)
+    roles = _contracting(st)
     if roles is not None:
         sides = [
             n

@@ -12,13 +12,17 @@ from dataclasses import dataclass, replace
 
 from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Reduce, Stage, substitute_stage
-from ferrule.ir.expr import ONE, Buf, Expr, axis, loads, walk
+from ferrule.ir.expr import ONE, Buf, Expr, axis, call, loads, walk
 from ferrule.ir.simplify import equal, simplify
+
+PRODUCTS = ("mul", "dot4")
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The factors of a contraction and its axes by role. `n` is the side that lanes run along."""
+    """The factors of a contraction and its axes by role. `n` is the side that lanes run along. The
+    `product` is "mul" or "dot4", whose first factor is the right one where it is `turned`.
+    """
 
     left: Expr
     right: Expr
@@ -26,9 +30,18 @@ class Roles:
     m: tuple[Expr, ...]
     n: tuple[Expr, ...]
     k: tuple[Expr, ...]
+    product: str = "mul"
+    turned: bool = False
 
     def swapped(self) -> Roles:
-        return Roles(self.right, self.left, self.batch, self.n, self.m, self.k)
+        return Roles(
+            self.right, self.left, self.batch, self.n, self.m, self.k, self.product,
+            not self.turned,
+        )  # fmt: skip
+
+    def term(self, left: Expr, right: Expr) -> Expr:
+        """The product of the factors, or of what stands for them."""
+        return call(self.product, *((right, left) if self.turned else (left, right)))
 
 
 def contraction(st: Stage) -> Roles | None:
@@ -79,7 +92,7 @@ def _product(st: Stage) -> Roles | None:
     ):
         return None
     value = c.values[0]
-    if value.op != "mul" or value.dtype.kind not in "fiu" or value.dtype.size < 4:
+    if value.op not in PRODUCTS or value.dtype.kind not in "fiu" or value.dtype.size < 4:
         return None
     left, right = value.args
     if not loads(left) or not loads(right):
@@ -92,12 +105,17 @@ def _product(st: Stage) -> Roles | None:
     n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
     if len(batch) + len(m) + len(n) != len(c.axes):
         return None
-    return Roles(left, right, batch, m, n, k)
+    return Roles(left, right, batch, m, n, k, value.op)
 
 
 def operand_bufs(e: Expr) -> tuple[Buf, ...]:
     """The buffers a factor reads."""
     return tuple(dict.fromkeys(ld.attr for ld in loads(e)))
+
+
+def widens(value: Expr) -> bool:
+    """Whether a value is one byte of a buffer as a wider integer."""
+    return value.op == "cast" and value.args[0].op == "load" and value.args[0].dtype.size == 1
 
 
 def untangle(st: Stage) -> Stage:

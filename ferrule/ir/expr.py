@@ -8,7 +8,7 @@
           | select(c, a, b)            a where c holds, else b
           | cast(x) | bitcast(x)       to the node's dtype
           | bounded(i, n)              i, which must lie in [0, n): else the run reports an error
-          | op(x..)                    arithmetic, comparison, logic, mathematics: the table OPS
+          | op(x..)                    arithmetic, comparison, logic, mathematics: operators.py
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
@@ -43,88 +43,7 @@ import numpy as np
 
 from ferrule.base.dtype import DType, boolean, f32, i64
 from ferrule.ir.notation import show as show
-
-COMPARISONS = frozenset({"eq", "ne", "lt", "le"})
-LOGIC = frozenset({"and", "or", "xor", "not"})  # on bool or, bitwise, on integers
-PREDICATES = frozenset({"isnan", "isinf"})
-BINARY = frozenset(
-    {
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "floordiv",
-        "mod",
-        "truncdiv",
-        "rem",
-        "min",
-        "max",
-        "pow",
-        "atan2",
-        "copysign",
-        "and",
-        "or",
-        "xor",
-        "shl",
-        "shr",
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "nextafter",
-        "hypot",
-    }
-)
-UNARY = frozenset(
-    {
-        "neg",
-        "abs",
-        "not",
-        "sign",
-        "floor",
-        "ceil",
-        "trunc",
-        "round",
-        "sqrt",
-        "rsqrt",
-        "exp",
-        "exp2",
-        "exp_nonpositive",
-        "expm1",
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "asinh",
-        "acosh",
-        "atanh",
-        "erf",
-        "erfc",
-        "erfinv",
-        "normal_cdf",
-        "sigmoid",
-        "lgamma",
-        "digamma",
-        "isnan",
-        "isinf",
-    }
-)
-TERNARY = frozenset({"fma"})
-OPS: dict[str, int] = {
-    **dict.fromkeys(BINARY, 2),
-    **dict.fromkeys(UNARY, 1),
-    **dict.fromkeys(TERNARY, 3),
-}
-LEAVES = frozenset({"const", "dim", "axis", "arg"})
+from ferrule.ir.operators import COMPARISONS, OPS, result_of
 
 
 class Expr:
@@ -396,13 +315,11 @@ def call(op: str, *args: Expr) -> Expr:
     for a in args[1:]:
         if a.dtype != dtype:
             raise TypeError(f"{op} of {', '.join(x.dtype.name for x in args)}: dtypes must agree")
-    if op in COMPARISONS or op in PREDICATES:
-        dtype = boolean
-    elif dtype == i64 and len(args) == 2:
+    if dtype == i64 and len(args) == 2:
         short = _FOLD_INDEX.get(op)
         if short is not None:
             return short(*args)
-    return _intern(op, args, None, dtype)
+    return _intern(op, args, None, result_of(op, dtype))
 
 
 def _raw(op: str, a: Expr, b: Expr) -> Expr:

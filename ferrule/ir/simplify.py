@@ -21,7 +21,6 @@ from math import gcd
 
 from ferrule.base.dtype import boolean, i64
 from ferrule.ir.expr import (
-    COMPARISONS,
     FALSE,
     ONE,
     TRUE,
@@ -37,6 +36,7 @@ from ferrule.ir.expr import (
     show,
     walk,
 )
+from ferrule.ir.operators import COMPARISONS
 
 Monomial = tuple[Expr, ...]
 Poly = dict[Monomial, int]

@@ -78,6 +78,7 @@ from ferrule.schedule.tiles import (
     parts,
     write_tile,
 )
+from ferrule.schedule.words import in_words
 
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
 SHORT_RUN = 32  # terms of a sum, too few for a guard around them
@@ -100,12 +101,16 @@ def schedule_contraction(
     `constant` are the kernel's buffers whose values are known before the first run; `blocking` is
     `blocking_of` the kernel where None.
     """
-    return _Builder(flattened(kernel, constant), target, constant).build(blocking)
+    return _builder(kernel, target, constant).build(blocking)
 
 
 def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blocking:
     """The blocking that a `schedulable` kernel has by default."""
-    return _Builder(flattened(kernel, constant), target, constant).default()
+    return _builder(kernel, target, constant).default()
+
+
+def _builder(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> _Builder:
+    return _Builder(flattened(in_words(kernel, target), constant), target, constant)
 
 
 @dataclass
@@ -358,7 +363,7 @@ class _Builder:
         if set(roles.n) & roles.left.axes and not prove(inside):
             left = select(inside, left, fconst(0.0, left.dtype))
         guard = simplify(substitute(both(*left_guards(st, roles)), rows.clamped))
-        free = call("mul", left, right)
+        free = roles.term(left, right)
         if guard is both():
             return Tile(st, rows, wide, acc, n, inside, free, where, terms=terms)
         cut = None
@@ -371,7 +376,7 @@ class _Builder:
         split = self._split(guard, k, rows, free, where) if short else None
         where = both(*conjuncts(where), *conjuncts(whole))
         where = None if where is both() else where
-        term = call("mul", left, right)
+        term = roles.term(left, right)
         return Tile(st, rows, wide, acc, n, inside, term, where, split, cut, terms)
 
     def _split(
@@ -405,7 +410,8 @@ class _Builder:
         """
         bufs = operand_bufs(roles.right)
         once = bool(bufs) and set(bufs) <= self.constant
-        if not once and in_place(roles.right, roles.n) and not self._worth_packing(roles):
+        plain = roles.product == "mul" and in_place(roles.right, roles.n)
+        if not once and plain and not self._worth_packing(roles):
             value = simplify(substitute(roles.right, {roles.n[0]: n}))
             zero = fconst(0.0, value.dtype)
             return value if prove(inside) else select(inside, value, zero), False

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule.base import dtype as dt
-from ferrule.base.dtype import DType, bf16, boolean, f16, f32, f64, i64
+from ferrule.base.dtype import DType, bf16, boolean, f16, f32, f64, i32, i64, u8
 from ferrule.base.errors import UnsupportedError
 from ferrule.base.target import named
 from ferrule.codegen.compile_ir import assembly
@@ -53,6 +53,28 @@ def floats(d: DType) -> tuple[np.ndarray, np.ndarray]:
 def same(got: np.ndarray, want: np.ndarray, name: str = "") -> None:
     """Equal bits up to the sign of zero and the payload of NaN."""
     np.testing.assert_array_equal(got, want.astype(got.dtype), err_msg=name)
+
+
+@WAYS
+def test_dot_products_of_bytes(run_on, width):
+    """Alone, as an addend on either side, and of bytes that are put together before."""
+    x, y = (rng.integers(-(1 << 31), 1 << 31, N).astype(np.int32) for _ in range(2))
+    z, parts = rng.integers(-99, 99, N).astype(np.int32), rng.integers(0, 256, (4, N), np.uint8)
+    got = evaluate(
+        run_on, width, [(i32, x), (i32, y), (i32, z), *((u8, p) for p in parts)],
+        lambda a, b, c, *p: [
+            call("dot4", a, b), c + call("dot4", a, b), call("dot4", a, b) + c, call("word", *p),
+            call("dot4", call("word", *p), b),
+        ],
+    )  # fmt: skip
+
+    def dot(unsigned: np.ndarray, signed: np.ndarray) -> np.ndarray:
+        left, right = unsigned.view(np.uint8), signed.view(np.int8)
+        return (left.astype(np.int32) * right).reshape(N, 4).sum(1, dtype=np.int32)
+
+    joined = np.ascontiguousarray(parts.T).view(np.int32)[:, 0]
+    for g, w in zip(got, [dot(x, y), z + dot(x, y), z + dot(x, y), joined, dot(joined, y)]):
+        same(g, w)
 
 
 @WAYS

@@ -25,7 +25,6 @@ from ferrule.base.dtype import (
 )
 from ferrule.base.errors import RunIndexError, UnsupportedError, VerifyError
 from ferrule.ir.expr import (
-    OPS,
     Buf,
     arg,
     axis,
@@ -40,6 +39,7 @@ from ferrule.ir.expr import (
     select,
 )
 from ferrule.ir.interp import Env, Memory, eval_expr
+from ferrule.ir.operators import OPS
 
 INF, NAN = math.inf, math.nan
 
@@ -107,6 +107,10 @@ def run(op, dtype, *values):
         ("add", f16, (2048.0, 1.0), 2048.0),
         ("add", bf16, (256.0, 1.0), 256.0),
         ("add", boolean, (True, True), True),
+        ("word", u8, (1, 2, 3, 255), 0x030201 - (1 << 24)),
+        ("word", i8, (-1, 0, 0, 1), 0x010000FF),
+        ("dot4", i32, (0x040302FF, 0x017F80FF), -255 - 2 * 128 + 3 * 127 + 4),
+        ("dot4", i32, (-1, -1), -4 * 255),
         ("fma", f32, (1 + 2**-12, 1 + 2**-12, -1.0), 2**-11 + 2**-24),
     ],
 )  # fmt: skip
@@ -158,7 +162,8 @@ def test_result_has_the_dtype_of_the_node(op, dtype):
     try:
         out = eval_expr(node, Env(args=args))
     except UnsupportedError:
-        assert not dtype.is_float or op in ("and", "or", "xor", "not", "shl", "shr")
+        of_bytes = op in ("word", "dot4")
+        assert of_bytes or not dtype.is_float or op in ("and", "or", "xor", "not", "shl", "shr")
         return
     assert out.dtype == (np.float32 if node.dtype == bf16 else node.dtype.numpy)
 

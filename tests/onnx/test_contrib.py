@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,14 +19,17 @@ DOMAIN = "com.microsoft"
 
 def agree(
     kind: str, inputs: dict[str, Any], results: str = "y", tolerance: float = 1e-4,
-    dtype: Any = F, **attrs: Any,
+    dtype: Any = F, constant: Sequence[str] = (), **attrs: Any,
 ) -> None:  # fmt: skip
-    """Compare one node; "_1" and so on are operands that are left out."""
+    """Compare one node; "_1" and so on are operands that are left out, and `constant` are those
+    that the model holds.
+    """
     names = " ".join("_" if n.startswith("_") else n for n in inputs)
     n = node(kind, names, results, domain=DOMAIN, **attrs)
     given = {k: np.asarray(v) for k, v in inputs.items() if not k.startswith("_")}
+    held = {k: given.pop(k) for k in constant}
     ports = {k: (v.dtype, list(v.shape)) for k, v in given.items()}
-    proto = model([n], ports, [r for r in results.split() if r != "_"], domains={DOMAIN: 1},
+    proto = model([n], ports, [r for r in results.split() if r != "_"], held, domains={DOMAIN: 1},
                   dtype=dtype)  # fmt: skip
     options = ort.SessionOptions()
     options.log_severity_level = 3
@@ -123,3 +127,22 @@ def test_products_of_dynamically_quantised_operands() -> None:
     x = np.random.default_rng(1).integers(0, 255, (3, 8)).astype(U8)
     agree("MatMulIntegerToFloat",
           {"x": x, "w": w, "xs": F(0.1), "ws": F(0.2), "xz": U8(3), "wz": I8(1)})  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("kind", [U8, I8])
+def test_lstm_of_bytes(kind: Any, columns: bool) -> None:
+    rng, size = np.random.default_rng(2), 8
+    low = 64 if kind is U8 else 0  # seven bits, for the reason above
+    w, r = (rng.integers(low - 64, low + 63, (2, n, 4 * size)).astype(kind) for n in (12, size))
+    each = (2, 4 * size) if columns else (2,)
+    zeros = {"wz": np.full(each, low, kind), "rz": np.full(each, low, kind)}
+    scales = {n: (rng.random(each) * 0.01 + 0.005).astype(F) for n in ("ws", "rs")}
+    operands = {
+        "x": random(7, 1, 12), "w": w, "r": r, "b": random(2, 8 * size), "_1": None,
+        "h": random(2, 1, size, seed=1), "c": random(2, 1, size, seed=2), "_2": None,
+        "ws": scales["ws"], "wz": zeros["wz"], "rs": scales["rs"], "rz": zeros["rz"],
+    }  # fmt: skip
+    constant = [n for n in operands if n in ("w", "r", *scales, *zeros)]
+    agree("DynamicQuantizeLSTM", operands, "y yh yc", tolerance=1e-4, constant=constant,
+          hidden_size=size, direction="bidirectional")  # fmt: skip

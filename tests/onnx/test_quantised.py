@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from ferrule.base import target
 from ferrule.session import InferenceSession
 from tests.onnx.tools import check, model, node, random
 
@@ -81,7 +83,55 @@ def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
     np.testing.assert_array_equal(y, x.astype(np.int64) @ w.astype(np.int64))
     floats = "f32" in [v.dtype.name for n in s._runner.programs[0].stage.graph.nodes
                        for v in n.outputs if n.op == "dot_general"]  # fmt: skip
-    assert floats == (terms == 300)
+    assert floats == (terms == 300 and not target.current().has_dot4)
+
+
+@pytest.fixture(params=[True, False], ids=["bytes", "no bytes"])
+def dots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with and without dot products of bytes, as far as graphs are concerned."""
+    own = replace(target.current(), has_dot4=request.param)
+    monkeypatch.setattr("ferrule.frontend.onnx_integer.target.current", lambda: own)
+
+
+BYTES = {U8: (0, 256), I8: (-128, 128)}
+
+
+@pytest.mark.usefixtures("dots")
+@pytest.mark.parametrize("kinds", [(U8, U8), (U8, I8), (I8, U8), (I8, I8)])
+@pytest.mark.parametrize("columns", [False, True])
+def test_zero_points_are_taken_out_of_products(kinds: Any, columns: bool) -> None:
+    rng = np.random.default_rng(columns)
+    x, w = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, [(5, 24), (24, 17)]))
+    xz, wz = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, [(), (17,)]))
+    wz = wz if columns else wz[0]
+    proto = model([node("MatMulInteger", "x w xz wz", "y")], {"x": (kinds[0], [5, 24])}, ["y"],
+                  {"w": w, "xz": xz, "wz": wz}, dtype=I32)  # fmt: skip
+    (y,) = InferenceSession(proto).run(None, {"x": x})
+    np.testing.assert_array_equal(y, (x.astype(I32) - xz) @ (w.astype(I32) - wz))
+
+
+@pytest.mark.usefixtures("dots")
+@pytest.mark.parametrize("kinds", [(U8, U8), (I8, I8)])
+@pytest.mark.parametrize("size", [6, "n"])
+def test_padding_of_an_integer_convolution_is_the_zero_point(kinds: Any, size: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(*BYTES[k], s).astype(k) for k, s in
+            zip(kinds, [(1, 8, 6, 6), (9, 8, 3, 3)]))  # fmt: skip
+    xz, wz = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, [(), (9,)]))
+    n = node("ConvInteger", "x w xz wz", "y", pads=[1, 0, 1, 1])
+    proto = model([n], {"x": (kinds[0], [1, 8, size, size])}, ["y"],
+                  {"w": w, "xz": xz, "wz": wz}, dtype=I32)  # fmt: skip
+    (y,) = InferenceSession(proto).run(None, {"x": x})
+    padded = np.pad(x.astype(np.int64) - xz, [(0, 0), (0, 0), (1, 1), (0, 1)])
+    np.testing.assert_array_equal(
+        y, exact_conv(padded, w.astype(np.int64) - wz.reshape(-1, 1, 1, 1))
+    )
+
+
+def test_zeros_are_quantised_with_a_scale_of_one() -> None:
+    proto = model([node("DynamicQuantizeLinear", "x", "y s z")], {"x": (F, [4])}, ["y", "s", "z"])
+    y, scale, zero = InferenceSession(proto).run(None, {"x": np.zeros(4, F)})
+    assert (y.tolist(), float(scale), int(zero)) == ([0] * 4, 1.0, 0)
 
 
 def qdq_conv(relu: bool, bias_scale: Any) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.dtype import DType, bf16, boolean, f32, from_storage, to_storage
+from ferrule.base.dtype import DType, bf16, f32, from_storage, to_storage
 from ferrule.base.errors import UnsupportedError
-from ferrule.ir.expr import COMPARISONS, PREDICATES
 from ferrule.ir.interp import special
+from ferrule.ir.operators import result_of
 
 Array = NDArray[Any]
 Rule = Callable[..., Any]
@@ -54,6 +54,8 @@ def reinterpret(x: Array, source: DType, to: DType) -> Array:
 
 def supports(op: str, dtype: DType) -> bool:
     """Whether `op` has a meaning on operands of `dtype`."""
+    if op in ("word", "dot4"):
+        return dtype.is_int and dtype.bits == (8 if op == "word" else 32)
     return op in _rules(dtype)
 
 
@@ -66,14 +68,13 @@ def apply(op: str, dtype: DType, args: list[Array]) -> Array:
     if dtype.is_float and dtype.bits == 16:
         wide = apply(op, f32, [np.asarray(a, np.float32) for a in args])
         return wide if wide.dtype == np.bool_ else rounded(wide, dtype)
-    rule = _rules(dtype).get(op)
-    if rule is None:
+    if not supports(op, dtype):
         raise UnsupportedError(f"{op} has no meaning on {dtype.name}")
-    result = boolean if op in COMPARISONS or op in PREDICATES else dtype
+    rule = _rules(dtype)[op]
     if dtype == f32 and op in _WIDE:
         args = [np.asarray(a, np.float64) for a in args]
     with np.errstate(all="ignore"):
-        return np.asarray(rule(*args)).astype(held(result), copy=False)
+        return np.asarray(rule(*args)).astype(held(result_of(op, dtype)), copy=False)
 
 
 # ---- floats --------------------------------------------------------------------------------------
@@ -151,6 +152,20 @@ def _power(x: Array, y: Array) -> Any:
     return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0)))
 
 
+def _word(*parts: Array) -> Any:
+    lanes = np.broadcast_arrays(*parts)
+    return np.ascontiguousarray(np.stack(lanes, -1)).view("<i4")[..., 0]
+
+
+def _dot4(x: Array, y: Array) -> Any:
+    x, y = np.broadcast_arrays(x, y)
+    unsigned, signed = (
+        np.ascontiguousarray(v)[..., None].view(f"{kind}1").astype(np.int32)
+        for v, kind in ((x, "u"), (y, "i"))
+    )
+    return (unsigned * signed).sum(-1, dtype=np.int32)
+
+
 def _same(x: Array) -> Array:
     return x
 
@@ -167,7 +182,7 @@ _INT: dict[str, Rule] = {
     "or": np.bitwise_or, "xor": np.bitwise_xor, "not": np.invert, "shl": _shift_left,
     "shr": _shift_right, "neg": np.negative, "abs": np.abs, "sign": np.sign, "floor": _same,
     "ceil": _same, "trunc": _same, "round": _same, "isnan": _never, "isinf": _never,
-    "fma": lambda x, y, z: x * y + z,
+    "fma": lambda x, y, z: x * y + z, "word": _word, "dot4": _dot4,
 }  # fmt: skip
 
 _BOOL: dict[str, Rule] = {

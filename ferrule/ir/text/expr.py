@@ -16,9 +16,6 @@ from collections.abc import Iterable
 
 from ferrule.base.dtype import DType, boolean, f32, i64
 from ferrule.ir.expr import (
-    COMPARISONS,
-    OPS,
-    PREDICATES,
     Buf,
     Expr,
     arg,
@@ -27,6 +24,7 @@ from ferrule.ir.expr import (
     rebuild_as,
 )
 from ferrule.ir.notation import INFIX
+from ferrule.ir.operators import OPS, result_of
 from ferrule.ir.text.parser import Parser, Token
 
 _BINARY = {symbol: (rank, op) for op, (rank, symbol) in INFIX.items()}
@@ -78,8 +76,7 @@ def _apply(p: Parser, op: str, args: tuple[Expr, ...], at: int) -> Expr:
     if any(a.dtype != dtype for a in args):
         shown = " and ".join(a.dtype.name for a in args)
         raise p.error(f"{op} of {shown}: dtypes must agree", at)
-    result = boolean if op in COMPARISONS or op in PREDICATES else dtype
-    return rebuild_as(op, args, None, result)
+    return rebuild_as(op, args, None, result_of(op, dtype))
 
 
 def _prefix(p: Parser) -> Expr:

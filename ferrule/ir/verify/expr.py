@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ferrule.base.dtype import DType, boolean, i64
-from ferrule.ir.expr import COMPARISONS, OPS, PREDICATES, Expr, walk
+from ferrule.ir.expr import Expr, walk
 from ferrule.ir.interp.scalar import supports
+from ferrule.ir.operators import OPS, result_of
 
 NodeRule = Callable[[Expr], str | None]
 
@@ -40,7 +41,7 @@ def _operator(n: Expr) -> str | None:
         return f"{n.op} of {_dtypes(n.args)}: dtypes must agree"
     if not supports(n.op, dtype):
         return f"{n.op} has no meaning on {dtype.name}"
-    result = boolean if n.op in COMPARISONS or n.op in PREDICATES else dtype
+    result = result_of(n.op, dtype)
     return None if n.dtype == result else f"{n.op} gives {result.name}, not {n.dtype.name}"
 
 
