@@ -13,6 +13,8 @@ from ferrule.base.dtype import DType, boolean, i32
 
 COMPARISONS = frozenset(("eq", "ne", "lt", "le"))
 PREDICATES = frozenset(("isnan", "isinf"))
+LOGIC = frozenset(("and", "or", "xor", "not"))  # on bool or, bitwise, on integers
+OF_BYTES = frozenset(("word", "dot4"))
 _BINARY = (
     "add sub mul div floordiv mod truncdiv rem min max pow atan2 copysign and or xor shl shr "
     "nextafter hypot dot4"

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from ferrule.base.dtype import ALL, FLOATS, INTEGERS, boolean, f32, i64
+from ferrule.base.dtype import ALL, FLOATS, INTEGERS, boolean, f32, i32, i64, u8
 from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import (
-    BINARY,
-    COMPARISONS,
-    PREDICATES,
-    UNARY,
     Buf,
     arg,
     axis,
@@ -25,6 +21,7 @@ from ferrule.ir.expr import (
     select,
 )
 from ferrule.ir.monoids import STANDARD
+from ferrule.ir.operators import COMPARISONS, LOGIC, OF_BYTES, OPS, PREDICATES
 
 NAMES = ["x", "weight.0", "layer.1.b", "input:0", "for", "nan", "cast", 'quo"te', "lambda", "ü"]
 DIMS = (dim("n"), dim("S", 1, 512, 8), dim("where", 2), dim("seq len", 0, 7))
@@ -39,7 +36,9 @@ BUFS = tuple(
     )
 )
 _TYPED_BUFS = {d: [b for b in BUFS if b.dtype == d] for d in ALL}
-_ON_FLOATS = sorted((BINARY | UNARY) - COMPARISONS - PREDICATES - {"and", "or", "xor", "not"})
+_ON_FLOATS = sorted(
+    OPS.keys() - COMPARISONS - PREDICATES - LOGIC - OF_BYTES - {"fma"}
+)
 _ON_INTS = ["add", "sub", "mul", "floordiv", "mod", "min", "max", "and", "xor", "shl", "shr", "neg"]
 
 
@@ -75,7 +74,7 @@ def exprs(draw, dtype=None, depth=4, axes=AXES, bufs=_TYPED_BUFS):
         return (bitcast if same else cast)(again(source), dtype)
     if dtype.is_float:
         op = draw(st.sampled_from(_ON_FLOATS))
-        return call(op, *(again() for _ in range(2 if op in BINARY else 1)))
+        return call(op, *(again() for _ in range(OPS[op])))
     if dtype.is_bool:
         if how < 8:
             source = draw(st.sampled_from((f32, i64)))
@@ -84,8 +83,10 @@ def exprs(draw, dtype=None, depth=4, axes=AXES, bufs=_TYPED_BUFS):
         return call(draw(st.sampled_from(["and", "or", "xor"])), again(), again())
     if dtype == i64 and how == 5:
         return bounded(again(), again())
-    op = draw(st.sampled_from(_ON_INTS))
-    return call(op, *(again() for _ in range(2 if op in BINARY else 1)))
+    if dtype == i32 and how == 5:
+        return call("word", *(again(u8) for _ in range(OPS["word"])))
+    op = draw(st.sampled_from([*_ON_INTS, "dot4"] if dtype == i32 else _ON_INTS))
+    return call(op, *(again() for _ in range(OPS[op])))
 
 
 def index_exprs(axes=AXES, dims=DIMS, most=20):

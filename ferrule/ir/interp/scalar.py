@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ferrule.base.dtype import DType, bf16, f32, from_storage, to_storage
 from ferrule.base.errors import UnsupportedError
 from ferrule.ir.interp import special
-from ferrule.ir.operators import result_of
+from ferrule.ir.operators import OF_BYTES, result_of
 
 Array = NDArray[Any]
 Rule = Callable[..., Any]
@@ -54,7 +54,7 @@ def reinterpret(x: Array, source: DType, to: DType) -> Array:
 
 def supports(op: str, dtype: DType) -> bool:
     """Whether `op` has a meaning on operands of `dtype`."""
-    if op in ("word", "dot4"):
+    if op in OF_BYTES:
         return dtype.is_int and dtype.bits == (8 if op == "word" else 32)
     return op in _rules(dtype)
 
