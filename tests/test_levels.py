@@ -16,12 +16,12 @@ from ferrule.graph.equations import equations
 from ferrule.graph.group import group
 from ferrule.graph.inline import inline
 from ferrule.graph.layout import assign_layouts
-from ferrule.ir.compute import System
-from ferrule.ir.expr import dim
+from ferrule.ir.compute import Compute, Stage, System
+from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt, select
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_function, run_graph, run_program, run_system
-from ferrule.ir.kernel import Kernel
-from ferrule.ir.loop import Function
+from ferrule.ir.kernel import Kernel, Scope
+from ferrule.ir.loop import Function, If, Store, walk_stmts
 from ferrule.ir.program import Program
 from ferrule.ir.text import parse, parse_system, to_text
 from ferrule.ir.verify import verify
@@ -179,3 +179,14 @@ def test_a_guarded_scan_lowers_to_what_it_means(clauses: str) -> None:
         verify(function)
         run_function(function, {"x": x, "y": y}, {"n": 5})
     np.testing.assert_array_equal(y, run_system(system, [x])[0])
+
+
+def test_a_scope_that_runs_once_or_not_at_all_is_a_branch() -> None:
+    x, n = Buf("x", (const(4),), f32), dim("n")
+    once, i = axis("once", select(lt(n, 3), const(1), const(0))), axis("i", 4)
+    fill = Stage("x", ((x, (i + once,)),), Compute((i,), (fconst(1.0),)))
+    (branch,) = lower_kernel(Kernel("k", (), (Scope(once, (fill,)),))).body
+    assert isinstance(branch, If)
+    assert branch.cond is lt(n, 3)
+    (store,) = (s for s in walk_stmts(branch.body) if isinstance(s, Store))
+    assert store.targets == ((x, (i,)),)

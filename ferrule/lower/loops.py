@@ -3,14 +3,15 @@
 Mechanical: the order of a stage's loops follows from the kinds (SERIAL outside, then UNROLL, then
 LANES), a reduction gets an accumulator in registers over its UNROLL and LANES axes, and each
 conjunct of a guard stands just inside the loop of its innermost axis, so that a guard on a lane
-becomes a mask and any other a branch around as much as possible.
+becomes a mask and any other a branch around as much as possible. A scope that runs once or not at
+all, `for a: select(c, 1, 0)`, is a branch too.
 """
 
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, conjuncts, load, substitute
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, substitute_items
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
@@ -39,7 +40,10 @@ class _Lowering:
     def block(self, scratch: tuple[Buf, ...], items: tuple[Item, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = [Alloc(b) for b in scratch]
         for item in items:
-            if isinstance(item, Scope):
+            if isinstance(item, Scope) and (chosen := _at_most_once(item.axis)) is not None:
+                body = substitute_items(item.body, {item.axis: ZERO})
+                out.append(If(chosen, self.block(item.scratch, body)))
+            elif isinstance(item, Scope):
                 out.append(
                     For(
                         item.axis,
@@ -154,3 +158,9 @@ class _Lowering:
         return self.nest(
             st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body
         )
+
+
+def _at_most_once(a: Expr) -> Expr | None:
+    """The condition under which an axis has its one point; None where it may have more."""
+    extent = a.extent
+    return extent.args[0] if extent.op == "select" and extent.args[1:] == (ONE, ZERO) else None

@@ -30,7 +30,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from ferrule.base.target import Target
-from ferrule.ir.access import stride
 from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
@@ -60,6 +59,7 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
 from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, default_blocking, depthwise_blocking
+from ferrule.schedule.folded import SHORT_RUN, in_order, shares_few_terms, unrolls
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
 from ferrule.schedule.packing import PACKED_STRIDE, Packing, apart, pack_panels
 from ferrule.schedule.roles import flattened, in_place, is_right, left_guards, oriented, roles_in
@@ -81,8 +81,6 @@ from ferrule.schedule.tiles import (
 from ferrule.schedule.words import in_words
 
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
-SHORT_RUN = 32  # terms of a sum, too few for a guard around them
-SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
 
 
 @dataclass(frozen=True)
@@ -353,7 +351,7 @@ class _Builder:
         inside = both() if full else lt(n, simplify(product([a.extent for a in roles.n])))
         guards = conjuncts(st.compute.where)
         k = self._k_order(st, roles)
-        short = self._short(st, roles)
+        short = shares_few_terms(st, roles)
         own = both(*(c for c in guards if is_right(c, roles)))
         right, packed = self._right(roles, own, k, block, panels, panel, within, n, inside)
         rest = [c for c in guards if c.axes & set(roles.n) and not (packed and is_right(c, roles))]
@@ -433,28 +431,11 @@ class _Builder:
         return rows >= PACKED_ROWS and apart(roles.right, roles.k) >= PACKED_STRIDE
 
     def _k_order(self, st: Stage, roles: Roles) -> tuple[Expr, ...]:
-        """The folded axes, the one with the smallest step in the left factor last; those that the
-        left factor's guards mention before the others, unless these are `_short`.
-        """
-        guarded = both(*left_guards(st, roles)).axes
-        first = frozenset() if self._short(st, roles) else guarded
-
-        def step(a: Expr) -> int:
-            steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.left) if a in ld.axes]
-            return max((1 << 40 if s is None else estimate(s) for s in steps), default=0)
-
-        order = tuple(sorted(roles.k, key=lambda a: (a in first, step(a)), reverse=True))
-        last = order[-1]
-        if last.extent.is_const and last.extent.attr <= SHORT_LOOP:
-            self.kinds[last.name] = Kind.UNROLL
+        """The folded axes in their order, the last of which is unrolled where that pays."""
+        order = in_order(st, roles)
+        if unrolls(order[-1], roles):
+            self.kinds[order[-1].name] = Kind.UNROLL
         return order
-
-    def _short(self, st: Stage, roles: Roles) -> bool:
-        """Whether few terms share a value of the left factor's guards, so that testing them would
-        take longer than the sum.
-        """
-        guarded = both(*left_guards(st, roles)).axes
-        return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
 
     # ---- panels of rows --------------------------------------------------------------------------
 
