@@ -80,6 +80,7 @@ from ferrule.schedule.tiles import (
 )
 from ferrule.schedule.words import in_words
 
+MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
 
 
@@ -178,7 +179,10 @@ class _Builder:
         deep.
         """
         tiles = self._tiles(block)
-        per = min(max(1, block.block_rows // block.rows), max(1, estimate(tiles)))
+        per = max(1, block.block_rows // block.rows)
+        expected = min(per, max(1, estimate(tiles)))
+        if tiles.is_const or estimate(columns.extent) < MANY_PANELS:
+            per = expected
         if tiles.is_const and tiles.attr:
             per = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
@@ -188,7 +192,7 @@ class _Builder:
         if not steps.outer or (not tiles.is_const and per == 1):
             all_terms = Terms(steps.whole, {})
             made = [
-                (t, (*self._terms(t, all_terms, row, per), *self._finish(body, t)))
+                (t, (*self._terms(t, all_terms, row, expected), *self._finish(body, t)))
                 for t in self._tiles_of(body[0], number, block, columns.extent, columns)
             ]
             return (*roles.batch, whole, columns), (Scope(row, either(made)),)
@@ -209,7 +213,7 @@ class _Builder:
             inner = Terms(steps.inner, steps.split, panel, start)
             keep = copied("keep", part, place, load(t.acc, *t.wide), t)
             again = copied("again", t.acc, t.wide, before, t)
-            sums.append((t, (*self._terms(t, inner, row, per), keep)))
+            sums.append((t, (*self._terms(t, inner, row, expected), keep)))
             ends.append((t, (again, *self._finish(body, t))))
         loops: tuple[Item, ...] = (Scope(panel, (Scope(row, either(sums)),)),)
         for a in reversed(steps.outer):
