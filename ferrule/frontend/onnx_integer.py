@@ -32,6 +32,7 @@ _EXACT = 1 << 24  # integers below are floats
 _SPAN = 255  # the largest distance of 8-bit numbers
 _MIDDLE = 128  # what signed bytes are raised by to be unsigned
 _BYTES = 4  # products of them that are summed at once
+_FEW_TERMS = 3  # fewest of a sum that are worth filling up to four
 _FEW_COLUMNS = 8  # of a result, which leave most of a vector empty
 
 
@@ -97,7 +98,7 @@ def matmul(cx: Context, x: Operand, w: Operand) -> Value:
     def below(columns: Value) -> Value:
         return ops.reduce_sum(b, columns, (0,))
 
-    return _sum_of_bytes(cx, _Form(sums, beside, below, row, column), x, w)
+    return _sum_of_bytes(cx, _Form(sums, beside, below, row, column, x.rank - 1, 0), x, w)
 
 
 def convolution(cx: Context, x: Operand, w: Operand) -> Value:
@@ -123,7 +124,7 @@ def convolution(cx: Context, x: Operand, w: Operand) -> Value:
         each = ops.reduce_sum(b, weights, tuple(range(1, w.rank)))
         return ops.reshape(b, each, (shape[0], *(1,) * (w.rank - 2)))
 
-    return _sum_of_bytes(cx, _Form(sums, beside, below, 1, 0), x, w)
+    return _sum_of_bytes(cx, _Form(sums, beside, below, 1, 0, 1, 1), x, w)
 
 
 def _pads(cx: Context) -> bool:
@@ -150,7 +151,7 @@ def _sum_dtype(w: Operand, axis: int) -> DType:
 @dataclass(frozen=True)
 class _Form:
     """A way to sum products: D(x, w), D(x, 1) and D(1, w); along which axis of x there may be
-    several zero points, and along which of w.
+    several zero points, and along which of w; and which axes of both are summed over.
     """
 
     sums: Callable[[Value, Value], Value]
@@ -158,6 +159,8 @@ class _Form:
     below: Callable[[Value], Value]
     x_axis: int
     w_axis: int
+    x_terms: int
+    w_terms: int
 
 
 def in_bytes(w: Operand, terms: Expr, axis: int) -> bool:
@@ -166,7 +169,7 @@ def in_bytes(w: Operand, terms: Expr, axis: int) -> bool:
     """
     columns = w.value.shape[axis]
     few = columns.is_const and columns.value < _FEW_COLUMNS
-    fits = terms.is_const and terms.value % _BYTES == 0
+    fits = terms.is_const and (terms.value % _BYTES == 0 or terms.value >= _FEW_TERMS)
     known = w.known is not None and w.known.dtype.itemsize == 1
     return known and fits and not few and target.current().has_dot4
 
@@ -178,7 +181,10 @@ def _sum_of_bytes(cx: Context, form: _Form, x: Operand, w: Operand) -> Value:
     if raised:
         signed = ops.cast(b, ops.sub(b, ops.cast(b, signed, i32), raised), i8)
     wide = ops.cast(b, x.value, i32)
-    total = form.sums(wide, ops.cast(b, signed, i32))
+    total = form.sums(
+        ops.cast(b, _in_fours(cx, x.value, form.x_terms), i32),
+        ops.cast(b, _in_fours(cx, signed, form.w_terms), i32),
+    )
     if w.known_zero is None or (w.known_zero != raised).any():
         shift = ops.full(b, (), raised, i32)
         if (zero := w.zero_along(cx, form.w_axis)) is not None:
@@ -190,6 +196,13 @@ def _sum_of_bytes(cx: Context, form: _Form, x: Operand, w: Operand) -> Value:
     if low is None or (x.known_zero is not None and not x.known_zero.any()):
         return total
     return ops.sub(b, total, ops.mul(b, form.below(w.centred(cx, form.w_axis)), low))
+
+
+def _in_fours(cx: Context, x: Value, axis: int) -> Value:
+    """x with zeros behind the end of an axis, up to a multiple of 4."""
+    rest = -int(x.shape[axis].value) % _BYTES
+    high = [rest if d == axis else 0 for d in range(x.rank)]
+    return ops.pad(cx.b, x, (0,) * x.rank, high) if rest else x
 
 
 def _unsigned(cx: Context, x: Operand) -> Operand:
