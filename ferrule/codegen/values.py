@@ -22,9 +22,8 @@ from ferrule.codegen.builder import Builder, Val
 from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
-from ferrule.ir.access import offset
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import Buf, Expr, const, show, substitute
+from ferrule.ir.expr import Buf, Expr, show, substitute
 from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
@@ -151,13 +150,21 @@ def adjacent(e: Expr) -> bool:
     """Whether the bytes of a word lie side by side in one buffer."""
     found: bool | None = e.memo.get("llvm.adjacent")
     if found is None:
-        first = e.args[0]
-        found = all(a.op == "load" and a.attr == first.attr for a in e.args) and all(
-            simplify(offset(a.attr, a.args) - offset(first.attr, first.args)) is const(i)
-            for i, a in enumerate(e.args)
-        )
+        found = all(_follows(e.args[0], a, i) for i, a in enumerate(e.args))
         e.memo["llvm.adjacent"] = found
     return found
+
+
+def _follows(first: Expr, other: Expr, by: int) -> bool:
+    """Whether two loads read elements so far apart along the innermost dimension of one buffer."""
+    if first.op != "load" or other.op != "load" or first.attr != other.attr:
+        return False
+    buf = first.attr
+    inner = buf.order[-1] if buf.shape else None
+    same = all(x is y for d, (x, y) in enumerate(zip(first.args, other.args)) if d != inner)
+    return same and inner is not None and poly(other.args[inner] - first.args[inner]) == (
+        {(): by} if by else {}
+    )
 
 
 def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
