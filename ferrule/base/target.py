@@ -29,8 +29,7 @@ class Target:
     `registers` counts vector registers; `has_masks` says that masked loads and stores of 32- and
     64-bit elements are cheap; `has_f16c` that f16 converts in hardware; `has_roundss` that floor,
     ceil, trunc and round to even are instructions; `has_dot4` that dot products of four bytes are
-    (VNNI). `l3` is the last level's size, shared by
-    `cores`.
+    (VNNI). `l3` is the last level's size, shared by `cores`.
     """
 
     name: str

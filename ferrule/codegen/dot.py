@@ -8,7 +8,6 @@ the `dot4` itself is dead. Elsewhere shifts and products do.
 from __future__ import annotations
 
 from ferrule.codegen.builder import Builder, Val
-from ferrule.codegen.types import vector_type
 
 _BYTES = 4
 
@@ -25,7 +24,7 @@ def word(b: Builder, parts: list[Val]) -> Val:
 def dot4(b: Builder, x: Val, y: Val) -> Val:
     """The sum of the products of the bytes of `x`, unsigned, and of `y`, signed."""
     width = max(x.width, y.width)
-    if not b.target.has_dot4 or width * _BYTES not in (16, 32, 64):
+    if not b.target.has_dot4 or not 16 <= width * _BYTES <= b.target.vector_bytes:
         return _spelt(b, x, y)
     out = _instruction(b, Val("0", "i32"), x, y)
     b.dots[out.text] = (x, y)
@@ -43,14 +42,10 @@ def plus(b: Builder, x: Val, y: Val) -> Val | None:
 
 def _instruction(b: Builder, start: Val, x: Val, y: Val) -> Val:
     (start, x, y), width, level = b.even(start, x, y)
-    name, full = f"llvm.x86.avx512.vpdpbusd.{32 * width}", vector_type("i32", width)
-    bytes_type = vector_type("i8", _BYTES * width)
-    b.declare(name, full, f"{full}, {bytes_type}, {bytes_type}")
-    operands = [f"{full} {start.text}"]
-    for v in (x, y):
-        cast = b.pure(f"bitcast {v.full} {v.text} to {bytes_type}", "i8", _BYTES * width, v.level)
-        operands.append(f"{bytes_type} {cast.text}")
-    return b.pure(f"call {full} @{name}({', '.join(operands)})", "i32", width, level)
+    name, full = f"llvm.x86.avx512.vpdpbusd.{32 * width}", start.full
+    b.declare(name, full, f"{full}, {full}, {full}")  # LLVM from 22 on makes vectors of i8 of these
+    operands = ", ".join(f"{full} {v.text}" for v in (start, x, y))
+    return b.pure(f"call {full} @{name}({operands})", "i32", width, level)
 
 
 def _spelt(b: Builder, x: Val, y: Val) -> Val:

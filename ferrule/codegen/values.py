@@ -128,7 +128,7 @@ def _evaluate(cx: Context, e: Expr) -> Val:
     op, b = e.op, cx.b
     if op in ("axis", "dim"):
         return cx.bound[e]
-    if op == "load" or (op == "word" and adjacent(e) and cx.lane not in e.axes):
+    if op == "load" or _is_one_word(cx, e):
         return cx.load(cx, e)
     if op == "select":
         return _select(cx, e)
@@ -153,6 +153,11 @@ def adjacent(e: Expr) -> bool:
         found = all(_follows(e.args[0], a, i) for i, a in enumerate(e.args))
         e.memo["llvm.adjacent"] = found
     return found
+
+
+def _is_one_word(cx: Context, e: Expr) -> bool:
+    """Whether an expression is a word that one load reads, the same for all lanes."""
+    return e.op == "word" and cx.lane not in e.axes and adjacent(e)
 
 
 def _follows(first: Expr, other: Expr, by: int) -> bool:
@@ -319,7 +324,8 @@ def _select(cx: Context, e: Expr) -> Val:
         _certain(x) & _certain(y), key=show
     ):  # whichever branch is taken, they are read
         value(cx, ld)
-    if y.op == "const" and _is_zero(y) and _reads_zero(cx, x):
+    each = not cond.width or cx.lane in x.axes  # one element cannot be zero in some lanes alone
+    if y.op == "const" and _is_zero(y) and each and _reads_zero(cx, x):
         return _branch(cx, x, cond)
     vx, vy = _branch(cx, x, cond), _branch(cx, y, cond, negate=True)
     return cx.b.select(cond, vx, vy)
@@ -352,9 +358,10 @@ def _reads_zero(cx: Context, e: Expr) -> bool:
     """Whether `e` is a load, converted at most, that will read zero where its guard is false."""
     while e.op == "cast":
         e = e.args[0]
-    if e.op == "word" and adjacent(e) and cx.lane not in e.axes:
-        return not all(in_range(a.attr, a.args) for a in e.args) and not _known(cx, e, cx.guards)
-    return e.op == "load" and not in_range(e.attr, e.args) and _known(cx, e, cx.guards) is None
+    read = e.args if _is_one_word(cx, e) else (e,)
+    if any(ld.op != "load" for ld in read) or _known(cx, e, cx.guards) is not None:
+        return False
+    return not all(in_range(ld.attr, ld.args) for ld in read)
 
 
 def _bounded(cx: Context, e: Expr) -> Val:

@@ -245,8 +245,7 @@ class Converter:
             return fold_sizes(op, entries)
         by_host = rule_for(HOST, op.domain, op.type, op.version)
         plain = all(map(_plain, arrays))
-        large = by_host is not None and by_host.large
-        if plain and not large and sum(x.size for x in arrays) > FOLD_LIMIT:
+        if plain and sum(x.size for x in arrays) > FOLD_LIMIT:
             return None
         if by_host is not None and by_host.folds:
             try:
@@ -256,7 +255,7 @@ class Converter:
             several = found if isinstance(found, tuple) else (found,)
             several = tuple(np.asarray(x) if isinstance(x, np.generic) else x for x in several)
             fits = all(isinstance(x, np.ndarray) and x.size <= FOLD_LIMIT for x in several)
-            return several if fits or large or not plain else None
+            return several if fits or not plain else None
         if by_host is None and rule is not None and rule.folds and plain and arrays:
             return self._interpreted(op, rule, entries)
         return None

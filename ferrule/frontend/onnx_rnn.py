@@ -73,11 +73,16 @@ class FloatWeights:
         return ops.dot_general(b, x, self.value, contract=((x.rank - 1,), (1,)))
 
 
-def _floats(cx: Context, w: Value) -> list[FloatWeights]:
-    """The weights of each direction."""
+def directions(w: Value) -> range:
+    """The numbers of the directions that weights are for, along their first axis."""
     if not w.shape[0].is_const:
         raise UnsupportedError(f"weights {w.type} of a number of directions that is not known")
-    return [FloatWeights(ops.select_index(cx.b, w, 0, d)) for d in range(int(w.shape[0].value))]
+    return range(int(w.shape[0].value))
+
+
+def _floats(cx: Context, w: Value) -> list[FloatWeights]:
+    """The weights of each direction."""
+    return [FloatWeights(ops.select_index(cx.b, w, 0, d)) for d in directions(w)]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ferrule.base.dtype import f32
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx_integer import Operand, in_bytes, matmul, operand
 from ferrule.frontend.onnx_quant import dynamic_quantize
-from ferrule.frontend.onnx_rnn import FloatWeights, Weights, hidden_size, lstm
+from ferrule.frontend.onnx_rnn import FloatWeights, Weights, directions, hidden_size, lstm
 from ferrule.frontend.onnx_table import MICROSOFT, Context, onnx
 from ferrule.ir.graph import GraphBuilder, Value
 
@@ -42,11 +42,9 @@ def _directions(
     """
     b = cx.b
     out: list[Weights] = []
-    if not w.shape[0].is_const:
-        raise UnsupportedError(f"weights {w.type} of a number of directions that is not known")
     known = operand(cx, w, zero, at, zero_at)
     zeros = known.known_zero
-    for d in range(int(w.shape[0].value)):
+    for d in directions(w):
         own = Operand(
             ops.select_index(b, w, 0, d),
             None if zero is None else ops.select_index(b, zero, 0, d),

@@ -44,7 +44,7 @@ ML = "ai.onnx.ml"
 @dataclass(frozen=True)
 class Rule:
     """How an operator is built or run, from the version `since` on. Known operands are folded where
-    `folds` says so, those of a `large` rule whatever their size.
+    `folds` says so.
     """
 
     since: int
@@ -52,7 +52,6 @@ class Rule:
     static: frozenset[int] = frozenset()
     sizes: bool = False
     folds: bool = True
-    large: bool = False
 
 
 Table = dict[tuple[str, str], list[Rule]]
@@ -75,12 +74,12 @@ def onnx(
 
 
 def host(
-    *names: str, since: int = 1, domain: str = "", folds: bool = True, large: bool = False
+    *names: str, since: int = 1, domain: str = "", folds: bool = True
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register a host rule; `folds`: equal operands give equal results, so known ones are run
-    while building, `large` ones too.
+    while building.
     """
-    return _register(HOST, names, domain, partial(Rule, since, folds=folds, large=large))
+    return _register(HOST, names, domain, partial(Rule, since, folds=folds))
 
 
 def _register(

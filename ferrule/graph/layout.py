@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferrule.base.dtype import u8
+from ferrule.base.dtype import i8, u8
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
 from ferrule.ir.contraction import Roles, channels, contraction, operand_bufs, untangle, widens
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
@@ -41,7 +41,7 @@ def assign_layouts(system: System) -> System:
             kept = (buf in constant and not product) or st.update or buf in plain
             order = None if kept else _order(st, idx, constant, chosen)
             free = buf not in constant and buf not in fixed | rewritten
-            if free and (order is None or buf in bytes_of):
+            if free and (order is None or (buf in bytes_of and not kept)):
                 order = bytes_of.get(buf, wanted.get(buf))
             if order is None or order == tuple(range(len(idx))):
                 continue
@@ -152,8 +152,8 @@ def _read_along_rows(system: System) -> set[Buf]:
 
 
 def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
-    """The order of unsigned bytes that a product widens, with folded points side by side: machines
-    multiply them in words.
+    """The order of unsigned bytes that are widened and multiplied by signed ones, with folded
+    points side by side: machines multiply them in words.
     """
     widened = {
         st.targets[0][0]: value.args[0]
@@ -164,10 +164,15 @@ def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
     found: dict[Buf, tuple[int, ...]] = {}
     for st in system.stages:
         roles = contraction(st)
-        for ld in () if roles is None else (*loads(roles.left), *loads(roles.right)):
-            source = widened.get(ld.attr)
-            folded = [d for d, i in enumerate(ld.args) if roles is not None and i in roles.k]
-            if source is not None and source.dtype == u8 and folded:
+        if roles is None:
+            continue
+        read = (*loads(roles.left), *loads(roles.right))
+        sources = {ld: widened[ld.attr] for ld in read if ld.attr in widened}
+        if {s.dtype for s in sources.values()} != {u8, i8}:
+            continue
+        for ld, source in sources.items():
+            folded = [d for d, i in enumerate(ld.args) if i in roles.k]
+            if source.dtype == u8 and folded:
                 inner = max(folded, key=lambda d: estimate(ld.args[d].extent))
                 dims = range(len(ld.args))
                 found[source.attr] = (*(d for d in dims if d != inner), inner)

@@ -115,7 +115,10 @@ def operand_bufs(e: Expr) -> tuple[Buf, ...]:
 
 def widens(value: Expr) -> bool:
     """Whether a value is one byte of a buffer as a wider integer."""
-    return value.op == "cast" and value.args[0].op == "load" and value.args[0].dtype.size == 1
+    if value.op != "cast" or value.args[0].op != "load" or not value.dtype.is_int:
+        return False
+    source = value.args[0].dtype
+    return source.is_int and source.size == 1 < value.dtype.size
 
 
 def untangle(st: Stage) -> Stage:

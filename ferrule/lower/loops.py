@@ -10,7 +10,7 @@ all, `for a: select(c, 1, 0)`, is a branch too.
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, conjuncts, load, substitute
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, call, conjuncts, load, substitute
 from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, substitute_items
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
@@ -162,5 +162,9 @@ class _Lowering:
 
 def _at_most_once(a: Expr) -> Expr | None:
     """The condition under which an axis has its one point; None where it may have more."""
-    extent = a.extent
-    return extent.args[0] if extent.op == "select" and extent.args[1:] == (ONE, ZERO) else None
+    if a.extent.op != "select":
+        return None
+    condition, one, other = a.extent.args
+    if (one, other) == (ZERO, ONE):
+        return call("not", condition)
+    return condition if (one, other) == (ONE, ZERO) else None

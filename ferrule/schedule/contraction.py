@@ -109,7 +109,8 @@ def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blo
 
 
 def _builder(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> _Builder:
-    return _Builder(flattened(in_words(kernel, target), constant), target, constant)
+    words = in_words(kernel, target, constant)
+    return _Builder(flattened(words, constant), target, constant)
 
 
 @dataclass

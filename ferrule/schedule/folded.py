@@ -5,7 +5,7 @@ from __future__ import annotations
 from ferrule.ir.access import stride
 from ferrule.ir.compute import Stage
 from ferrule.ir.contraction import Roles
-from ferrule.ir.expr import ZERO, Expr, both, le, loads, product
+from ferrule.ir.expr import ZERO, Expr, both, const, le, loads, product
 from ferrule.ir.simplify import coefficient, prove
 from ferrule.ir.size import estimate
 from ferrule.schedule.roles import left_guards
@@ -59,4 +59,6 @@ def _overlap(apart: Expr | None, step: Expr | None, points: Expr) -> bool:
     """
     if apart is None or step is None or apart is ZERO or step is ZERO:
         return False
+    if apart.is_const and step.is_const:
+        apart, step = const(abs(apart.attr)), const(abs(step.attr))
     return not prove(le(step * points, apart))

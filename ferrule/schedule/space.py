@@ -24,6 +24,7 @@ from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, rows_time
 from ferrule.schedule.contraction import blocking_of
 from ferrule.schedule.roles import oriented, roles_in
+from ferrule.schedule.words import in_words
 
 DEPTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072)
 BLOCKS = (1, 32, 64, 96, 128, 192, 256, 512)
@@ -59,7 +60,7 @@ class Sizes:
 
 def sizes_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Sizes:
     """The sizes of a `schedulable` kernel."""
-    first, roles = _roles(kernel, constant)
+    first, roles = _roles(in_words(kernel, target, constant), constant)
     n, k = (simplify(product([a.extent for a in axes])) for axes in (roles.n, roles.k))
     return Sizes(
         tuple(max(1, estimate(a.extent)) for a in roles.m),

@@ -3,8 +3,8 @@
     sum k  i32(x[.., k]) * i32(w[k, ..])
         ->  sum j  dot4(word(x[.., 4j], .., x[.., 4j + 3]), word(w[4j, ..], .., w[4j + 3, ..]))
 
-with x unsigned and w signed, along a folded axis whose points lie side by side in x: there a word
-is one load. Words of w are made when it is packed.
+with x unsigned and w signed, along a folded axis whose points lie side by side in x if there is
+one: there a word is one load, else four. Words of w are made when it is packed.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from ferrule.base.target import Target
 from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.contraction import simplify_stage
-from ferrule.ir.expr import ONE, Expr, axis, call, loads, substitute
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, loads, substitute
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
-from ferrule.schedule.roles import roles_in
+from ferrule.schedule.roles import FEW_ROWS, points, roles_in
 
 BYTES = 4  # of a word
 
 
-def in_words(kernel: Kernel, target: Target) -> Kernel:
+def in_words(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Kernel:
     """`kernel` with its first stage over words, where that sums products of bytes and the target
-    has dot products of them.
+    has dot products of them. `constant` are the buffers that are packed once.
     """
     first, *others = stages(kernel.body)
-    if not target.has_dot4 or (made := _in_words(kernel, first)) is None:
+    if not target.has_dot4 or (made := _in_words(kernel, first, constant)) is None:
         return kernel
     return replace(kernel, body=(made, *others))
 
 
-def _in_words(kernel: Kernel, st: Stage) -> Stage | None:
+def _in_words(kernel: Kernel, st: Stage, constant: frozenset[Buf]) -> Stage | None:
     fold, roles = st.compute.fold, roles_in(kernel, st)
     factors = _factors(st.compute.values[0])
     if not isinstance(fold, Reduce) or roles is None or factors is None:
@@ -42,9 +42,13 @@ def _in_words(kernel: Kernel, st: Stage) -> Stage | None:
     if set(roles.n) & roles.left.axes:
         return None  # depthwise: of one channel each
     x, w = factors
-    along = next((a for a in fold.axes if _splits(st, x, a)), None)
-    if along is None:
+    rows = roles.m if x in loads(roles.left) else roles.n
+    if not {ld.attr for ld in loads(w)} <= constant and points(rows) < FEW_ROWS:
+        return None  # packing w would take longer than reading it where it lies
+    fours = [a for a in fold.axes if _splits(st, x, a)]
+    if not fours:
         return None
+    along = next((a for a in fours if stride(x.attr, x.args, a) is ONE), fours[0])
     word = axis(f"{along.name}w", simplify(along.extent // BYTES))
 
     def joined(e: Expr) -> Expr:
@@ -67,13 +71,8 @@ def _factors(value: Expr) -> tuple[Expr, Expr] | None:
 
 
 def _splits(st: Stage, x: Expr, a: Expr) -> bool:
-    """Whether the points of `a` come in fours, side by side in `x` and under no guard."""
+    """Whether the points of `a` come in fours, at fixed distances in `x` and under no guard."""
     guards = st.compute.where
     if not a.extent.is_const or a.extent.attr % BYTES or (guards is not None and a in guards.axes):
         return False
-    return stride(x.attr, x.args, a) is ONE and all(a not in i.axes for i in _indices(x))
-
-
-def _indices(x: Expr) -> list[Expr]:
-    """The loads that the index of a load reads."""
-    return [ld for i in x.args for ld in loads(i)]
+    return stride(x.attr, x.args, a) not in (None, ZERO)

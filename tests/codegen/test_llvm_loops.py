@@ -543,3 +543,16 @@ def test_a_lanes_loop_needs_constant_bounds_and_stands_alone():
     nested = loop(b, LANES, loop(c, LANES, Store(((y, (b * 4 + c,)),), (const(0.0, f32),))))
     with pytest.raises(VerifyError, match="inside"):
         emit_module([Function("f", (y,), 1, (n,), (), (nested,))], named("generic"))
+
+
+def test_an_element_that_all_lanes_read_is_zero_in_those_that_leave_it_out(run_on):
+    """`select(1 <= i & lane < 5, x[i - 1], 0)`: the load is guarded by whether any lane wants it."""
+    x, y = Buf("x", (const(4),), f32), Buf("y", (const(5), const(8)), f32)
+    i, lane = axis("i", 5), axis("l", 8)
+    value = select(both(le(const(1), i), lt(lane, 5)), x[i - 1], const(0.0, f32))
+    body = (For(lane, const(0), const(8), Kind.LANES, (Store(((y, (i, lane)),), (value,)),)),)
+    given, made = np.arange(1, 5, dtype=np.float32), np.full((5, 8), 9, np.float32)
+    run_on(Function("f", (y, x), 1, (), (i,), body), made, given)
+    want = np.zeros((5, 8), np.float32)
+    want[1:, :5] = given[:, None]
+    np.testing.assert_array_equal(made, want)

@@ -36,9 +36,7 @@ BUFS = tuple(
     )
 )
 _TYPED_BUFS = {d: [b for b in BUFS if b.dtype == d] for d in ALL}
-_ON_FLOATS = sorted(
-    OPS.keys() - COMPARISONS - PREDICATES - LOGIC - OF_BYTES - {"fma"}
-)
+_ON_FLOATS = sorted(OPS.keys() - COMPARISONS - PREDICATES - LOGIC - OF_BYTES - {"fma"})
 _ON_INTS = ["add", "sub", "mul", "floordiv", "mod", "min", "max", "and", "xor", "shl", "shr", "neg"]
 
 

@@ -129,6 +129,21 @@ def test_products_of_dynamically_quantised_operands() -> None:
           {"x": x, "w": w, "xs": F(0.1), "ws": F(0.2), "xz": U8(3), "wz": I8(1)})  # fmt: skip
 
 
+def test_products_of_bytes_with_weights_that_are_known() -> None:
+    rng = np.random.default_rng(5)
+    w = rng.integers(-64, 63, (12, 9)).astype(I8)  # seven bits, for the reason above
+    scales = {"s": F(0.1), "wz": I8(1)}
+    agree("DynamicQuantizeMatMul", {"x": random(3, 12), "w": w, **scales}, tolerance=1e-3,
+          constant=["w", *scales])  # fmt: skip
+    x = rng.integers(0, 255, (3, 12)).astype(U8)
+    rest = {"xs": F(0.1), "ws": F(0.2), "xz": U8(3), "wz": I8(1)}
+    agree("MatMulIntegerToFloat", {"x": x, "w": w, **rest}, constant=["w", *rest])
+    turned = np.ascontiguousarray(w.T)
+    rest = {"xs": F(0.1), "xz": U8(3), "w": turned, "ws": F(0.2), "wz": I8(0),
+            "b": rng.integers(-99, 99, 9).astype(I32)}  # fmt: skip
+    agree("QGemm", {"x": x, **rest}, constant=list(rest), transB=1)
+
+
 @pytest.mark.parametrize("columns", [False, True])
 @pytest.mark.parametrize("kind", [U8, I8])
 def test_lstm_of_bytes(kind: Any, columns: bool) -> None:

@@ -98,16 +98,35 @@ BYTES = {U8: (0, 256), I8: (-128, 128)}
 
 @pytest.mark.usefixtures("dots")
 @pytest.mark.parametrize("kinds", [(U8, U8), (U8, I8), (I8, U8), (I8, I8)])
+@pytest.mark.parametrize("terms", [3, 22, 24])
 @pytest.mark.parametrize("columns", [False, True])
-def test_zero_points_are_taken_out_of_products(kinds: Any, columns: bool) -> None:
+def test_zero_points_are_taken_out_of_products(kinds: Any, terms: int, columns: bool) -> None:
+    """The one of w is known where it is one for all, and given at run time else; x has one a row
+    there.
+    """
     rng = np.random.default_rng(columns)
-    x, w = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, [(5, 24), (24, 17)]))
-    xz, wz = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, [(), (17,)]))
-    wz = wz if columns else wz[0]
-    proto = model([node("MatMulInteger", "x w xz wz", "y")], {"x": (kinds[0], [5, 24])}, ["y"],
-                  {"w": w, "xz": xz, "wz": wz}, dtype=I32)  # fmt: skip
+    sizes = [(5, terms), (terms, 17)]
+    x, w = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, sizes))
+    each = [(5,), (17,)] if columns else [(), ()]
+    xz, wz = (rng.integers(*BYTES[k], s).astype(k) for k, s in zip(kinds, each))
+    known = {"w": w, "xz": xz, **({} if columns else {"wz": wz})}
+    ports = {"x": (kinds[0], ["n", terms]), **({"wz": (kinds[1], [17])} if columns else {})}
+    ports = ports if not columns else {**ports, "x": (kinds[0], [5, terms])}
+    proto = model([node("MatMulInteger", "x w xz wz", "y")], ports, ["y"], known, dtype=I32)
+    (y,) = InferenceSession(proto).run(None, {"x": x, **({"wz": wz} if columns else {})})
+    low = xz.reshape(-1, 1) if columns else xz
+    np.testing.assert_array_equal(y, (x.astype(I32) - low) @ (w.astype(I32) - wz))
+
+
+@pytest.mark.usefixtures("dots")
+@pytest.mark.parametrize("kind", [U8, I8])
+def test_windows_inside_of_an_image_and_no_zero_points(kind: Any) -> None:
+    rng = np.random.default_rng(4)
+    x, w = (rng.integers(*BYTES[kind], s).astype(kind) for s in [(1, 6, 7, 5), (9, 6, 3, 3)])
+    proto = model([node("ConvInteger", "x w", "y")], {"x": (kind, [1, 6, 7, 5])}, ["y"], {"w": w},
+                  dtype=I32)  # fmt: skip
     (y,) = InferenceSession(proto).run(None, {"x": x})
-    np.testing.assert_array_equal(y, (x.astype(I32) - xz) @ (w.astype(I32) - wz))
+    np.testing.assert_array_equal(y, exact_conv(x.astype(np.int64), w.astype(np.int64)))
 
 
 @pytest.mark.usefixtures("dots")

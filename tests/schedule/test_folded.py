@@ -8,21 +8,28 @@ from ferrule.base.target import named
 from ferrule.graph.group import group
 from ferrule.graph.inline import inline
 from ferrule.ir.compute import System
-from ferrule.ir.expr import load
+from ferrule.ir.expr import Expr, load
 from ferrule.ir.kernel import Kind
 from ferrule.schedule.contraction import schedule_contraction
 from tests.systems import buf, fold
 
 
 @pytest.mark.parametrize(("stride", "taps", "unrolled"), [
-    (1, 3, False), (2, 3, False), (3, 3, True), (4, 3, True), (16, 16, False),
+    (1, 3, False), (2, 3, False), (3, 3, True), (4, 3, True), (16, 16, False), (-1, 3, False),
+    (-3, 3, True),
 ])  # fmt: skip
 def test_taps_of_windows_that_overlap_are_not_unrolled(
     stride: int, taps: int, unrolled: bool
 ) -> None:
-    """y[p, n] = sum c, t  x[c, p * stride + t] w[c, t, n]; shared elements would crowd out sums."""
+    """y[p, n] = sum c, t  x[c, p * stride + t] w[c, t, n]; shared elements would crowd out sums. A
+    negative stride stands for steps back along t, as a transposed convolution takes.
+    """
     x, w, y = buf("x", 4, 400), buf("w", 4, taps, 64), buf("y", 20, 64)
-    st = fold(y, [4, taps], lambda p, n, c, t: load(x, c, p * stride + t) * load(w, c, t, n))
+
+    def place(p: Expr, t: Expr) -> Expr:
+        return p * stride + t if stride > 0 else p * -stride + (taps - 1) - t
+
+    st = fold(y, [4, taps], lambda p, n, c, t: load(x, c, place(p, t)) * load(w, c, t, n))
     (kernel,) = group(inline(System("s", (x,), (w,), (st,), (y,))), (y,)).kernels
     made = schedule_contraction(kernel, named("avx2"), frozenset({w}))
     (tap,) = (a for a in st.compute.reduce_axes if a.extent.attr == taps)

@@ -28,12 +28,13 @@ SIZES = st.integers(1, 70)
 
 
 def product(
-    rows: int, terms: int, columns: int, turned: bool = False, signed: bool = False
-) -> Graph:
-    """x @ w of bytes, x perhaps lying transposed or signed too."""
+    rows: int, terms: int, columns: int, turned: bool = False, signed: bool = False,
+    constant: bool = True,
+) -> Graph:  # fmt: skip
+    """x @ w of bytes, x perhaps lying transposed or signed too, w perhaps an input."""
     b = GraphBuilder("product")
     x = b.input(tensor((terms, rows) if turned else (rows, terms), i8 if signed else u8))
-    w = b.param(tensor((terms, columns), i8))
+    w = (b.param if constant else b.input)(tensor((terms, columns), i8))
     x = ops.transpose(b, x, (1, 0)) if turned else x
     return b.build([ops.matmul(b, ops.cast(b, x, i32), ops.cast(b, w, i32))])
 
@@ -62,9 +63,19 @@ def test_unsigned_by_signed_bytes_side_by_side_go_in_words() -> None:
     assert in_words(product(6, 32, 48))
 
 
+def test_bytes_far_apart_go_in_words_of_four_loads() -> None:
+    assert in_words(product(6, 32, 48, turned=True))
+
+
+def test_a_row_is_not_worth_packing_the_other_factor_anew() -> None:
+    assert in_words(product(1, 32, 48))
+    assert not in_words(product(1, 32, 48, constant=False))
+    assert in_words(product(8, 32, 48, constant=False))
+
+
 @pytest.mark.parametrize("graph", [
-    product(6, 30, 48), product(6, 32, 48, turned=True), product(6, 32, 48, signed=True),
-], ids=["not in fours", "far apart", "both signed"])  # fmt: skip
+    product(6, 30, 48), product(6, 32, 48, signed=True),
+], ids=["not in fours", "both signed"])  # fmt: skip
 def test_what_does_not_fit_stays_as_it_is(graph: Graph) -> None:
     assert not in_words(graph)
 
@@ -90,15 +101,17 @@ def test_the_scheduled_kernels_mean_the_product() -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=8, deadline=None)
-@given(rows=SIZES, fours=st.integers(1, 20), columns=SIZES, seed=st.integers(0, 99))
+@given(rows=SIZES, fours=st.integers(1, 20), columns=SIZES, turned=st.booleans(),
+       seed=st.integers(0, 99))  # fmt: skip
 def test_products_of_bytes_are_exact(
-    target: str, rows: int, fours: int, columns: int, seed: int
+    target: str, rows: int, fours: int, columns: int, turned: bool, seed: int
 ) -> None:
     rng = np.random.default_rng(seed)
     x = rng.integers(0, 256, (rows, 4 * fours), np.uint8)
     w = rng.integers(-128, 128, (4 * fours, columns), np.int8)
+    given_x = np.ascontiguousarray(x.T) if turned else x
     with config.override(target=target):
-        y = called(product(rows, 4 * fours, columns), x, w)
+        y = called(product(rows, 4 * fours, columns, turned), given_x, w)
     np.testing.assert_array_equal(y, x.astype(np.int32) @ w.astype(np.int32))
 
 
