@@ -546,7 +546,7 @@ def test_a_lanes_loop_needs_constant_bounds_and_stands_alone():
 
 
 def test_an_element_that_all_lanes_read_is_zero_in_those_that_leave_it_out(run_on):
-    """`select(1 <= i & lane < 5, x[i - 1], 0)`: the load is guarded by whether any lane wants it."""
+    """`select(1 <= i & lane < 5, x[i - 1], 0)`: the load is guarded by whether any lane wants."""
     x, y = Buf("x", (const(4),), f32), Buf("y", (const(5), const(8)), f32)
     i, lane = axis("i", 5), axis("l", 8)
     value = select(both(le(const(1), i), lt(lane, 5)), x[i - 1], const(0.0, f32))
