@@ -108,7 +108,7 @@ def _clip(rng: np.random.Generator, windows: int) -> Feed:
 
 _QUANTISED = 5e-2
 """ONNX Runtime's own results differ by that much for inputs that differ by 2e-7, as activations are
-rounded to 8 bits by their range. ferrule keeps the state of DynamicQuantizeLSTM in floats."""
+rounded to 8 bits by their range."""
 _LOGARITHMIC = 5e-4
 """ONNX Runtime's results with optimisations and without differ by 1.6e-4: logarithms of sums."""
 _OCR = "rapidocr_onnxruntime/models"

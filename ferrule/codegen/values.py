@@ -146,7 +146,7 @@ def _evaluate(cx: Context, e: Expr) -> Val:
     return arith.apply(b, op, e.args[0].dtype, args)
 
 
-def adjacent(e: Expr) -> bool:
+def _adjacent(e: Expr) -> bool:
     """Whether the bytes of a word lie side by side in one buffer."""
     found: bool | None = e.memo.get("llvm.adjacent")
     if found is None:
@@ -157,7 +157,7 @@ def adjacent(e: Expr) -> bool:
 
 def _is_one_word(cx: Context, e: Expr) -> bool:
     """Whether an expression is a word that one load reads, the same for all lanes."""
-    return e.op == "word" and cx.lane not in e.axes and adjacent(e)
+    return e.op == "word" and cx.lane not in e.axes and _adjacent(e)
 
 
 def _follows(first: Expr, other: Expr, by: int) -> bool:

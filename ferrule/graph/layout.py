@@ -5,9 +5,10 @@ output channels), so its result keeps that dimension innermost: convolutions com
 with no transpose anywhere, since a layout changes where an element lies and no index. Other stages
 follow the layout of the largest buffer they read, or else have the channels innermost where a
 convolution reads what they write many times. What a convolution with few channels on both sides
-reads stays row-major, as its vectors run along rows. Inputs and outputs of the program do so too:
-what is better computed in another order is copied to its output, and an input whose elements a
-convolution reads many times is copied to channels-last first.
+reads stays row-major, as its vectors run along rows. Unsigned bytes that are multiplied by signed
+ones have the points that are summed over side by side. Inputs and outputs of the program stay
+row-major: what is better computed in another order is copied to its output, and an input whose
+elements a convolution reads many times is copied to channels-last first.
 """
 
 from __future__ import annotations
