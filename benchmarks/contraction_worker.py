@@ -33,7 +33,6 @@ def eager(case: Case) -> Ready:
     """The module's own function, without the hooks around a module's call."""
     forward, inputs = case.module.forward, case.inputs
 
-    @torch.no_grad()
     def call() -> torch.Tensor:
         return forward(*inputs)
 
@@ -51,7 +50,6 @@ def ferrule(case: Case, seconds: float = 0.0) -> Ready:
         package, lambda: package.compile(case.module, case.inputs, options=options, tune=tune)
     )
 
-    @torch.no_grad()
     def call() -> torch.Tensor:
         return compiled(*case.inputs)
 

@@ -1,10 +1,11 @@
 """The peers: each makes a model ready to be called, with its best settings.
 
 Equal for all: f32 (no bf16, no tf32), the same number of threads, the same inputs, weights as
-constants, gradients off. What a timed call is:
+constants, gradients off in the whole process (switching them off is no part of a call). What a
+timed call is:
 
 - eager, inductor, ferrule: the PyTorch module, or what `torch.compile` gave for it, called on
-  tensors under `torch.no_grad`; outputs are fresh tensors. So the time holds Dynamo's guards.
+  tensors; outputs are fresh tensors. So the time holds Dynamo's guards.
 - inductor: freezing on, which folds constants and packs weights. (`max-autotune` would add minutes
   of compilation for each model.)
 - onnxruntime: all graph optimisations, inputs and outputs bound beforehand, so that no NumPy
@@ -63,8 +64,7 @@ class Case:
         self.module, self.inputs = model(seed)
         self.threads = threads
         self.folder = folder
-        with torch.no_grad():
-            self.reference: Tensor = self.module(*self.inputs)
+        self.reference: Tensor = self.module(*self.inputs)
 
     @cached_property
     def onnx(self) -> tuple[Path, float]:
@@ -86,15 +86,12 @@ class Case:
 
 def export_onnx(module: nn.Module, inputs: Inputs, path: Path) -> None:
     """Write `module` as one ONNX file, by PyTorch's exporter, or its older one where that fails."""
-    with torch.no_grad():
-        try:
-            program = torch.onnx.export(
-                module, inputs, dynamo=True, opset_version=OPSET, verbose=False
-            )
-            assert program is not None
-            program.save(str(path), external_data=False)
-        except torch.onnx.errors.OnnxExporterError:
-            torch.onnx.export(module, inputs, str(path), dynamo=False)
+    try:
+        program = torch.onnx.export(module, inputs, dynamo=True, opset_version=OPSET, verbose=False)
+        assert program is not None
+        program.save(str(path), external_data=False)
+    except torch.onnx.errors.OnnxExporterError:
+        torch.onnx.export(module, inputs, str(path), dynamo=False)
 
 
 def eager(case: Case) -> Ready:
@@ -205,7 +202,6 @@ def _torch_ready(
     """A PyTorch callable after its first call, the compile time counted from `start`."""
     start = time.perf_counter() if start is None else start
 
-    @torch.no_grad()
     def call() -> Tensor:
         return function(*inputs)
 
@@ -223,7 +219,9 @@ def _ferrule_ready(case: Case, dynamic: bool) -> Ready:
 
     inputs = _marked(case) if dynamic else case.inputs
     before = package.counters()
-    compiled = torch.compile(case.module, backend=backend, dynamic=dynamic)
+    # Without symbolic sizes as for Inductor, which is not told either: to be told False costs 10 us
+    # on every call.
+    compiled = torch.compile(case.module, backend=backend, dynamic=dynamic or None)
     with torch._dynamo.config.patch(specialize_float=True):
         ready = _torch_ready(compiled, inputs)
     after = package.counters()

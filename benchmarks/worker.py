@@ -118,6 +118,7 @@ def serve(argument: str, measure: Callable[[Job, str, Path], Row]) -> None:
     fields = json.loads(argument)
     job = Job(**{**fields, "models": tuple(fields["models"]), "peers": tuple(fields["peers"])})
     torch.set_num_threads(job.threads)
+    torch.set_grad_enabled(False)
     quiet()
     for name in job.models:
         with tempfile.TemporaryDirectory() as folder:

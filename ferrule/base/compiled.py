@@ -14,8 +14,8 @@ many programs live side by side in one process:
 `args` is an array of 8-byte slots:
 
     [0] arena, 64-byte aligned    [1] number of threads    [2] const arena, 64-byte aligned
-    then one pointer an input, one a param, one an output, then one i64 a dim, in the order of this
-    descriptor
+    then one pointer an input, one an output, one i64 a dim, one pointer a param, in the order of
+    this descriptor: what changes from call to call lies together
 
 `prepare` gets no arena, no inputs, no outputs and no dims (their slots are zero). The code imports
 nothing but the C library's functions and the runtime's `ferrule_parallel` (ferrule.runtime.pool).
@@ -38,7 +38,7 @@ from ferrule.base.errors import CacheError
 SLOT_ARENA, SLOT_THREADS, SLOT_CONST, SLOT_FIRST = 0, 1, 2, 3
 ALIGNMENT = 64
 
-_MAGIC = b"FERRULE1"
+_MAGIC = b"FERRULE2"
 _DIGEST = 32
 
 

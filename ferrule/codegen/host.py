@@ -157,15 +157,15 @@ class Memory:
 
     @staticmethod
     def of(program: Program, scratch: Expr | int | None = None) -> Memory:
-        tensors = (*program.inputs, *program.params, *program.outputs)
-        dims = enumerate(program.dims, SLOT_FIRST + len(tensors))
+        order = (*program.inputs, *program.outputs, *program.dims, *program.params)
+        slots = list(enumerate(order, SLOT_FIRST))
         places = {p.buf: (SLOT_ARENA, p.offset) for p in program.temps}
         places |= {p.buf: (SLOT_CONST, p.offset) for p in program.consts}
         return Memory(
             program,
-            {b: i for i, b in enumerate(tensors, SLOT_FIRST)},
+            {x: i for i, x in slots if isinstance(x, Buf)},
             places,
-            {d.name: i for i, d in dims},
+            {x.name: i for i, x in slots if isinstance(x, Expr)},
             align(program.arena_bytes),
             align(program.scratch_bytes if scratch is None else as_index(scratch)),
         )

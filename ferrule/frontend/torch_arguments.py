@@ -16,6 +16,7 @@ import torch
 
 from ferrule.base.compiled import DimSource
 from ferrule.base.errors import GuardError, InputError, InputTypeError, UnsupportedError
+from ferrule.frontend.torch_run import shown
 from ferrule.frontend.torch_sizes import SHIFT, Ranges, Sizes
 from ferrule.ir.expr import Expr, dim, dims
 from ferrule.ir.size import evaluate
@@ -146,8 +147,3 @@ def _wrong(
         f"the argument {name}: axis {axis} must be {expected}, got {shape[axis]}; "
         f"expected {list(wanted)}, got {list(shape)}; compile it again for this size"
     )
-
-
-def shown(x: Any) -> str:
-    """An argument in an error message."""
-    return f"{x.dtype} on {x.device}" if isinstance(x, torch.Tensor) else type(x).__name__

@@ -9,10 +9,10 @@ import torch
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
 from ferrule.base.errors import InputError
-from ferrule.frontend.torch_arguments import Arguments, shown
+from ferrule.frontend.torch_arguments import Arguments
 from ferrule.frontend.torch_capture import export_decompositions
 from ferrule.frontend.torch_plan import CompileGraph, Count, Plan
-from ferrule.frontend.torch_run import Bound
+from ferrule.frontend.torch_run import Bound, shown
 from ferrule.frontend.torch_whole import recurrent_layers_whole
 
 _STATE = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
@@ -51,7 +51,6 @@ class CompiledModule:
             return self._general(args, kwargs)
         bound, params, places = self._fast
         inputs = args if places is None else [args[i] for i in places]
-        bound.check(inputs)
         if params:
             bound.refresh(params)
         return bound(inputs)[0]

@@ -9,8 +9,8 @@ called from many threads at once: each call takes a state (argument block and ar
 makes one, and puts it back; the list's own operations are atomic. A state's arena is kept between
 calls and grows when dims ask for more, so that a call touches no fresh pages.
 
-The calling cost is one `Struct.pack_into` for the slots before the params, one for those after, and
-one foreign call with one pointer, which releases the GIL.
+The calling cost is one `Struct.pack_into` for the slots that change from call to call, and one
+foreign call with one pointer, which releases the GIL.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ferrule.runtime import pool
 
 _HUGE = 4 << 20
 _SLOT = 8
+_FIRST = SLOT_FIRST * _SLOT
 _ROOM = b"ferrule.room"  # a symbol of codegen/host.ll
 _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
@@ -88,16 +89,11 @@ class Executable:
         self._entry = self._code.function(compiled.entry, ctypes.c_int32)
         self._prepare = self._code.function(compiled.prepare, ctypes.c_int32)
         self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
-        inputs, params = len(compiled.inputs), len(compiled.params)
-        outputs, dims = len(compiled.outputs), len(compiled.dims)
-        self._pack_head = struct.Struct(f"={inputs}q").pack_into
-        self._pack_tail = struct.Struct(f"={outputs + dims}q").pack_into
-        self._params_slot = SLOT_FIRST + inputs
-        self._head = SLOT_FIRST * _SLOT
-        self._tail = (self._params_slot + params) * _SLOT
-        self._dims_slot = self._params_slot + params + outputs
+        self._dims_slot = SLOT_FIRST + len(compiled.inputs) + len(compiled.outputs)
+        self._params_slot = self._dims_slot + len(compiled.dims)
+        self._pack = struct.Struct(f"={self._params_slot - SLOT_FIRST}q").pack_into
         self._binding: _Binding | None = None
-        if not params:
+        if not compiled.params:
             self.bind(())
 
     def bind(self, params: Sequence[tuple[int, Any]]) -> None:
@@ -137,9 +133,7 @@ class Executable:
             state = binding.states.pop()
         except IndexError:
             state = self._state(binding)
-        args = state.args
-        self._pack_head(args, self._head, *inputs)
-        self._pack_tail(args, self._tail, *outputs, *dims)
+        self._pack(state.args, _FIRST, *inputs, *outputs, *dims)
         threads = pool.get_num_threads()
         if state.dims != dims or state.threads != threads:
             self._resize(state, dims, threads)

@@ -87,7 +87,7 @@ class Layout:
     @staticmethod
     def of(program: Program, dims: dict[str, int], arrays: list[Array]) -> Layout:
         places, offset, given = [], LINE, iter(arrays)
-        for buf in (*program.inputs, *program.params, *program.outputs):
+        for buf in (*program.inputs, *program.outputs, *program.params):
             shape = tuple(evaluate(s, lambda d: dims[d.name]) for s in buf.shape)
             array = None if buf in program.outputs else next(given)
             places.append((buf, offset, shape, array))
@@ -123,7 +123,8 @@ def _main(compiled: Compiled, layout: Layout) -> str:
     for _, offset, _, _ in layout.places:
         at = f"ptr getelementptr (i8, ptr @memory, i64 {offset})"
         slots.append(f"i64 ptrtoint ({at} to i64)")
-    slots += [f"i64 {n}" for n in layout.dims]
+    params = len(slots) - len(compiled.params)
+    slots[params:params] = [f"i64 {n}" for n in layout.dims]
     assert len(slots) == compiled.slots
     assert len(slots) >= SLOT_FIRST
     text = _MAIN.replace("SLOTS", str(len(slots))).replace("VALUES", ", ".join(slots))

@@ -282,9 +282,9 @@ def test_prepare_fills_constants_without_an_arena():
     )  # fmt: skip
     m = Machine(p)
     x, y, consts = np.arange(6, dtype=np.float32), np.zeros(6, np.float32), np.zeros(48, np.float32)
-    block = np.array([0, 0, consts.ctypes.data, x.ctypes.data, 0], np.int64)
+    block = np.array([0, 0, consts.ctypes.data, 0, x.ctypes.data], np.int64)
     assert m.function("prepare", ctypes.c_int32)(block.ctypes.data) == 0
-    assert m(x, y, consts=consts) == 0
+    assert m(y, x, consts=consts) == 0
     np.testing.assert_array_equal(y, 4 * x + 1)
     assert (consts[:32] == 0).all()
     assert make_compiled(p, "k", b"").const_bytes == 192

@@ -215,6 +215,31 @@ def test_equal_sizes_have_to_stay_equal() -> None:
         run(x, y[:2])
 
 
+def test_inputs_unlike_those_of_the_call_before() -> None:
+    """Each call's own sizes, layout, sign and mode count, whatever the one before had."""
+    n = Dim("n", min=2, max=64)
+    module = Fn(lambda x, y: x * 2 - y)
+
+    def square(n: int = 8) -> torch.Tensor:
+        return torch.randn(n, 8)
+
+    x, y = square(), square()
+    f = ferrule.compile(module, (x, y), dynamic_shapes=(({0: n}, {0: n}),))
+    pairs = [
+        (x, y), (square(), square()), (square().T, y), (x, y), (x, square().T), (x, x),
+        (square(5), square(5)), (torch._neg_view(x), y), (x, y), (x[:, :1].expand(8, 8), y),
+        (torch.nn.Parameter(x), y), (x.clone().requires_grad_(), y), (x, y),
+    ]  # fmt: skip
+    for given in (*pairs, *pairs):
+        for mode in (torch.no_grad, torch.inference_mode):
+            with mode():
+                torch.testing.assert_close(f(*given), module(*given))
+    for wrong in ((x.double(), y), (x, y.to_sparse()), (x, y[:, :7]), (x, square(9))):
+        with pytest.raises(ferrule.InputError):
+            f(*wrong)
+        torch.testing.assert_close(f(x, y), module(x, y))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -79,12 +79,12 @@ define i32 @ferrule_prepare_KEY(ptr %args) {
 }
 """
 
-# y = x + 2 * w over 4 doubles, 2 * w kept in the const arena. Slots: 3 x, 4 w, 5 y.
+# y = x + 2 * w over 4 doubles, 2 * w kept in the const arena. Slots: 3 x, 4 y, 5 w.
 BOUND = """
 define i32 @ferrule_entry_KEY(ptr %args) {
   %const = call ptr @pointer(ptr %args, i64 2)
   %x = call ptr @pointer(ptr %args, i64 3)
-  %y = call ptr @pointer(ptr %args, i64 5)
+  %y = call ptr @pointer(ptr %args, i64 4)
   %xs = load <4 x double>, ptr %x, align 8
   %ws = load <4 x double>, ptr %const, align 32
   %ys = fadd <4 x double> %xs, %ws
@@ -96,7 +96,7 @@ define i64 @ferrule_arena_bytes_KEY(ptr %args) {
 }
 define i32 @ferrule_prepare_KEY(ptr %args) {
   %const = call ptr @pointer(ptr %args, i64 2)
-  %w = call ptr @pointer(ptr %args, i64 4)
+  %w = call ptr @pointer(ptr %args, i64 5)
   %ws = load <4 x double>, ptr %w, align 8
   %twice = fadd <4 x double> %ws, %ws
   store <4 x double> %twice, ptr %const, align 32

@@ -44,7 +44,7 @@ def test_digests_tell_parts_apart() -> None:
 def test_a_damaged_entry_is_deleted_and_counts_as_absent(folder: Path) -> None:
     cache.put(KEY, PROGRAM)
     (path,) = folder.glob("*/*")
-    for damage in (b"", b"FERRULE1", path.read_bytes()[:-1], path.read_bytes() + b"x"):
+    for damage in (b"", b"FERRULE2", path.read_bytes()[:-1], path.read_bytes() + b"x"):
         path.write_bytes(damage)
         assert cache.get(KEY) is None
         assert not path.exists()
