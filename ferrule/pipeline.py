@@ -28,6 +28,7 @@ from ferrule.codegen.compile_ir import compile_module
 from ferrule.codegen.host import emit_host
 from ferrule.codegen.llvm import emit_module, scratch_layout
 from ferrule.graph.batch import batched
+from ferrule.graph.cascade import cascade
 from ferrule.graph.equations import equations
 from ferrule.graph.group import group
 from ferrule.graph.inline import Inlined, inline
@@ -54,7 +55,8 @@ from ferrule.lower.memory import total
 from ferrule.lower.program import Placement, assemble
 from ferrule.runtime import cache
 from ferrule.schedule.blocking import Blocking
-from ferrule.schedule.contraction import schedule_contraction
+from ferrule.schedule.cascade import is_cascade, schedule_cascade
+from ferrule.schedule.contraction import Scheduled, schedule_contraction
 from ferrule.schedule.roles import schedulable
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.winograd import winograd
@@ -159,6 +161,13 @@ def _group(s: State) -> State:
     return replace(s, kernels=done.kernels, once=done.constant, reasons=reasons)
 
 
+def _cascade(s: State) -> State:
+    if s.system is None:
+        return s  # kernels alone: any result may be wanted
+    kernels, reasons = cascade(s.kernels, s.once, s.system.outputs, s.target)
+    return replace(s, kernels=kernels, reasons=(*s.reasons, *reasons))
+
+
 def _schedule(s: State) -> State:
     """Schedules each distinct kernel once."""
     units: dict[tuple[Kernel, frozenset[Buf]], Unit] = {}
@@ -187,10 +196,14 @@ def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
 def _unit(kernel: Kernel, known: frozenset[Buf], s: State, name: str) -> Unit:
     """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers."""
     parts: list[Part] = []
-    if schedulable(kernel, s.target, known):
+    scheduled: Scheduled | None = None
+    if is_cascade(kernel):
+        scheduled = schedule_cascade(kernel, s.target, known)
+    elif schedulable(kernel, s.target, known):
         blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
         fewer = winograd(kernel, s.target, known) if s.numerics == "fast" else None
         scheduled = fewer or schedule_contraction(kernel, s.target, known, blocking)
+    if scheduled is not None:
         for i, p in enumerate(scheduled.packings):
             packing = replace(p.kernel, name=f"{name}_pack{i}")
             cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
@@ -280,6 +293,7 @@ PASSES = (
     Pass("batch", "system", "system", _batch, "products with the same weights as one"),
     Pass("partial", "system", "system", _partial, "long reductions with few results in parts"),
     Pass("group", "system", "kernels", _group, "stitch stages that share a grid"),
+    Pass("cascade", "kernels", "kernels", _cascade, "convolutions in a row by blocks of rows"),
     Pass("schedule", "kernels", "scheduled", _schedule, "tiles, vectors, packing"),
     Pass("loops", "scheduled", "functions", _loops, "loops in an order, with accumulators"),
     # After loops: a schedule weighs an exp as one operation, and guards stand outside its formula.

@@ -62,7 +62,7 @@ def test_passes_lead_from_level_to_level_without_a_gap() -> None:
 
 def test_steps_are_those_between_two_levels() -> None:
     names = [p.name for p in steps("system", "kernels")]
-    assert names == ["layout", "inline", "batch", "partial", "group"]
+    assert names == ["layout", "inline", "batch", "partial", "group", "cascade"]
     assert "assemble" not in [p.name for p in steps("kernels", "llvm", whole=False)]
     assert "assemble" in [p.name for p in steps("kernels", "llvm")]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ONE, Expr, Space, const, loads
+from ferrule.ir.expr import Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 
@@ -86,22 +86,22 @@ PS_PER_BYTE = 80  # moving a byte from memory
 def kernel_ns(kernel: Kernel) -> Expr:
     """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims.
     """
-    grid = ONE
-    for a in kernel.grid:
-        grid = grid * a.extent
     total = const(0)
     for st in stages(kernel.body):
-        total = total + _stage_ps(st) * grid
+        total = total + _stage_ps(st) * points((*kernel.grid, *st.compute.all_axes))
     return simplify(total // 1000 + 1)
 
 
-def _stage_ps(st: Stage) -> Expr:
-    points = ONE
-    for a in st.compute.all_axes:
-        points = points * a.extent
+def points(axes: tuple[Expr, ...]) -> Expr:
+    """How many points loops over `axes` have."""
+    return simplify(product([a.extent for a in axes]))
+
+
+def _stage_ps(st: Stage) -> int:
+    """Picoseconds for each point."""
     work = sum(flops(v) for v in st.compute.values) + (1 if st.is_reduction else 0)
     moved = sum(b.dtype.size for b in (*st.reads, *st.writes) if b.space is Space.GLOBAL)
-    return points * (work * PS_PER_FLOP + (moved * PS_PER_BYTE if not _reuses(st) else moved))
+    return work * PS_PER_FLOP + (moved * PS_PER_BYTE if not _reuses(st) else moved)
 
 
 def _reuses(st: Stage) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage
-from ferrule.ir.cost import flops
+from ferrule.ir.cost import flops, points
 from ferrule.ir.expr import ONE, Buf, Expr, Space, show
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
@@ -33,11 +33,8 @@ def kernel_flops(kernel: Kernel) -> Expr:
     """Operations of the whole grid, an expression over dims."""
     total = ONE - ONE
     for st in stages(kernel.body):
-        points = ONE
-        for a in (*kernel.grid, *st.compute.all_axes):
-            points = points * a.extent
         work = sum(flops(v) for v in st.compute.values) + (1 if st.compute.fold is not None else 0)
-        total = total + points * work
+        total = total + points((*kernel.grid, *st.compute.all_axes)) * work
     return simplify(total)
 
 
