@@ -121,11 +121,21 @@ class Converter:
     def __init__(self, name: str, ranges: Ranges | None = None):
         self.b, self.sizes = GraphBuilder(name), Sizes(ranges)
         self.env: dict[Any, Any] = {}
+        self.input_orders: list[tuple[int, ...] | None] = []
         self._names: set[str] = set()
 
     def input(self, node: Any) -> None:
-        """A node whose value the program is given on each call."""
-        self.env[node] = self.b.input(self._type(node.meta["val"]), self._name(node))
+        """A node whose value the program is given on each call: as it lies in memory, so that a
+        channels-last image or a transposed matrix need not be copied.
+        """
+        t, order = self._type(node.meta["val"]), order_of(node.meta["val"])
+        self.input_orders.append(order)
+        if order is None:
+            self.env[node] = self.b.input(t, self._name(node))
+            return
+        lying = self.b.input(tensor([t.shape[d] for d in order], t.dtype), self._name(node))
+        back = [order.index(d) for d in range(len(order))]
+        self.env[node] = ops.transpose(self.b, lying, back)
 
     def param(self, node: Any) -> None:
         """A node whose value is known before the first call."""

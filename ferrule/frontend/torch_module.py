@@ -53,7 +53,10 @@ class CompiledModule:
         inputs = args if places is None else [args[i] for i in places]
         if params:
             bound.refresh(params)
-        return bound(inputs)[0]
+        try:
+            return bound(inputs)[0]
+        except InputError:  # told there as of the arguments, and not of what they are in memory
+            return self._general(args, kwargs)
 
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""

@@ -156,7 +156,8 @@ class Plan:
             len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
         }
         inputs += numbers
-        return Step(s, Bound(program, orders, shifts), inputs, params)
+        given = [*converter.input_orders, *(None for _ in numbers)]
+        return Step(s, Bound(program, given, orders, shifts), inputs, params)
 
     def _symbol(self, name: str) -> Any:
         """The node whose value is the size called `name`; a new one where only a shape has it."""

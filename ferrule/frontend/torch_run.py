@@ -1,6 +1,6 @@
 """Running a compiled graph on torch tensors: parameters, outputs, one call.
 
-    bound = Bound(program, orders)
+    bound = Bound(program, input_orders, output_orders, shifts)
     bound.refresh(params)            # binds them; later, looks whether they changed
     outputs = bound([x, y])
 
@@ -144,7 +144,7 @@ class Params:
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
-    """`x` in row-major memory that holds its values; `x` itself where that is so."""
+    """`x` in row-major memory that holds its values; `x` itself where that is what it is."""
     return x.resolve_neg().contiguous() if x.is_neg() or not x.is_contiguous() else x
 
 
@@ -164,18 +164,25 @@ def _word(p: torch.Tensor) -> Any:
 class Bound:
     """A compiled graph on torch tensors; `program` is what compile_graph returns.
 
-    `orders` gives for each output the order of its dimensions in memory where it is not row-major:
-    the program writes the tensor that is transposed so. `shifts` are added to integer inputs, by
-    input index. Parameters are bound by the first `refresh`, not while tracing, when PyTorch lets
-    no real tensor be touched.
+    `given` and `made` tell for each input and output the order of its dimensions in memory where it
+    is not row-major: the program reads and writes tensors that are transposed so. `shifts` are
+    added to integer inputs, by input index. Parameters are bound by the first `refresh`, not while
+    tracing, when PyTorch lets no real tensor be touched.
     """
 
-    def __init__(self, program: Any, orders: Sequence[Order | None], shifts: Mapping[int, int]):
+    def __init__(
+        self,
+        program: Any,
+        given: Sequence[Order | None],
+        made: Sequence[Order | None],
+        shifts: Mapping[int, int],
+    ):
         compiled = program.compiled
         self.program = program
         self._run = program.executable.run
+        self._orders = list(given)
         self._outputs = [
-            Outputs(torch_dtype(s.dtype), order) for s, order in zip(compiled.outputs, orders)
+            Outputs(torch_dtype(s.dtype), order) for s, order in zip(compiled.outputs, made)
         ]
         numbers = [d.input_index for d in compiled.dims if d.axis is None]
         self._shifts = {i: shifts.get(i, 0) for i in numbers}
@@ -215,17 +222,28 @@ class Bound:
     def _looked_up(self, inputs: Sequence[Any]) -> tuple[Sequence[torch.Tensor], Prepared]:
         """The inputs made dense, and what a call of their sizes needs."""
         self._check(inputs)
-        tensors = [_dense(x) for x in inputs]
+        lying = [self._lying(i, x) for i, x in enumerate(inputs)]
+        tensors = [_dense(x) for x in lying]
         key = tuple([x.shape for x in tensors])
         prepared = self._calls.get(key) or self._prepare(key, key)
-        if all(map(operator.is_, tensors, inputs)):
+        if all(map(operator.is_, tensors, lying)):
             like = self._likes.get(key)
-            if like is None or not like(*tensors):
-                like = likeness(tensors)
+            if like is None or not like(*inputs):
+                like = likeness(inputs)
             if like is not None:
                 self._likes[key] = like
                 self._latest = (like, prepared)
         return tensors, prepared
+
+    def _lying(self, i: int, x: torch.Tensor) -> torch.Tensor:
+        """Input `i` as the program wants it, which is row-major for one like the example's."""
+        order = self._orders[i]
+        if order is None:
+            return x
+        if x.dim() != len(order):
+            name = self.program.compiled.inputs[i].name
+            raise InputError(f"the argument {name} must have rank {len(order)}, not {x.dim()}")
+        return x.permute(order)
 
     def _check(self, inputs: Sequence[Any]) -> None:
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
@@ -253,7 +271,7 @@ class Bound:
         """A call where some inputs are ints, which the program reads from 0-d tensors."""
         numbers = tuple([int(inputs[i]) + shift for i, shift in self._shifts.items()])
         self._check(inputs)
-        given = [_dense(inputs[i]) for i in self._tensors]
+        given = [_dense(self._lying(i, inputs[i])) for i in self._tensors]
         key = (numbers, *[x.shape for x in given])
         tensors = list(self._words.get(numbers) or self._new_words(numbers, len(inputs)))
         for i, x in zip(self._tensors, given):

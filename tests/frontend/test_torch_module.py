@@ -138,7 +138,7 @@ def test_sizes_that_vary_within_their_range() -> None:
         x = torch.randn(size, 8)
         torch.testing.assert_close(run(x), model(x))
     for size in (0, 65):
-        wanted = f"input x .*: axis 0 must be 1 to 64, got {size}"
+        wanted = f"the argument x: axis 0 must be 1 to 64, got {size}"
         with pytest.raises(ferrule.InputError, match=wanted):
             run(torch.randn(size, 8))
 
@@ -213,6 +213,49 @@ def test_equal_sizes_have_to_stay_equal() -> None:
     torch.testing.assert_close(run(x[:2], y[:2]), x[:2] + y[:2])
     with pytest.raises(ferrule.InputError):
         run(x, y[:2])
+
+
+def test_inputs_are_read_as_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels-last images and transposed matrices are not copied, and results lie as eager's."""
+    image = torch.randn(2, 8, 6, 10).to(memory_format=torch.channels_last)
+    cases = {
+        "pointwise": (lambda x: torch.relu(x) * 2, image),
+        "norm": (lambda x: x - x.mean((2, 3), keepdim=True), image),
+        "convolution": (torch.nn.Conv2d(8, 16, 3, padding=1).eval(), image),
+        "matrix": (lambda x: x.softmax(-1), torch.randn(9, 17).T),
+        "permuted": (lambda x: x.cumsum(1), torch.randn(3, 4, 5).permute(2, 0, 1)),
+    }
+
+    def copy(_: torch.Tensor) -> torch.Tensor:
+        raise AssertionError("an input is copied")
+
+    for name, (fn, x) in cases.items():
+        f = ferrule.compile(Fn(fn), (x,))
+        want = fn(x)
+        f(x.clone())  # binds parameters
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "contiguous", copy)
+            first, again = f(x), f(x.clone())
+        torch.testing.assert_close(first, want, msg=name)
+        torch.testing.assert_close(again, want, msg=name)
+        assert first.stride() == want.stride(), name
+        torch.testing.assert_close(f(x.contiguous()), want, msg=name)
+    f = ferrule.compile(Fn(lambda x: x + 1), (image,))
+    with pytest.raises(ferrule.InputError, match=r"axis 1 must be 8, got 7"):
+        f(image[:, :7])
+    with pytest.raises(ferrule.InputError, match="rank 4"):
+        f(image[0])
+
+
+def test_sizes_that_vary_of_images_as_they_lie() -> None:
+    def image(n: int, h: int) -> torch.Tensor:
+        return torch.randn(n, 8, h, 10).to(memory_format=torch.channels_last)
+
+    n, h = Dim("n", min=1, max=64), Dim("h", min=4, max=64)
+    module = Fn(lambda x: F.avg_pool2d(x, 2) + x.shape[2])
+    f = ferrule.compile(module, (image(2, 6),), dynamic_shapes=(({0: n, 2: h},),))
+    for x in (image(2, 6), image(3, 8), image(1, 30), image(3, 8).contiguous(), image(2, 6)):
+        torch.testing.assert_close(f(x), module(x))
 
 
 def test_inputs_unlike_those_of_the_call_before() -> None:
