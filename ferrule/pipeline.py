@@ -55,7 +55,7 @@ from ferrule.lower.memory import total
 from ferrule.lower.program import Placement, assemble
 from ferrule.runtime import cache
 from ferrule.schedule.blocking import Blocking
-from ferrule.schedule.cascade import is_cascade, schedule_cascade
+from ferrule.schedule.cascade import schedule_cascade
 from ferrule.schedule.contraction import Scheduled, schedule_contraction
 from ferrule.schedule.roles import schedulable
 from ferrule.schedule.rows import schedule_rows
@@ -71,12 +71,12 @@ T = TypeVar("T")
 class State:
     """A program at `level`, with what the levels above left for those below.
 
-    `constant` are the buffers that depend on parameters alone, `once` the kernels that do;
-    `reasons` are the decisions taken so far. `key` ends the names of the exported functions.
-    `blockings` are those of contractions whose `tuning_key` they name; others take their default.
-    `sites` are the contractions that were scheduled. `numerics` is the setting of that name. Of a
-    graph with loops, `parts` are its segments and bodies, in the order in which they run, until
-    they are one Program.
+    `constant` are the buffers that depend on parameters alone, `once` the kernels that do,
+    `cascades` those that are several convolutions by blocks of rows; `reasons` are the decisions
+    taken so far. `key` ends the names of the exported functions. `blockings` are those of
+    contractions whose `tuning_key` they name; others take their default. `sites` are the
+    contractions that were scheduled. `numerics` is the setting of that name. Of a graph with loops,
+    `parts` are its segments and bodies, in the order in which they run, until they are one Program.
     """
 
     name: str
@@ -88,6 +88,7 @@ class State:
     constant: frozenset[Buf] = frozenset()
     kernels: tuple[Kernel, ...] = ()
     once: frozenset[str] = frozenset()
+    cascades: frozenset[str] = frozenset()
     units: tuple[Unit, ...] = ()
     uses: tuple[Use, ...] = ()
     functions: tuple[Function, ...] = ()
@@ -164,26 +165,28 @@ def _group(s: State) -> State:
 def _cascade(s: State) -> State:
     if s.system is None:
         return s  # kernels alone: any result may be wanted
-    kernels, reasons = cascade(s.kernels, s.once, s.system.outputs, s.target)
-    return replace(s, kernels=kernels, reasons=(*s.reasons, *reasons))
+    done = cascade(s.kernels, s.constant, s.once, s.system.outputs, s.target)
+    reasons = (*s.reasons, *done.reasons)
+    return replace(s, kernels=done.kernels, cascades=done.joined, reasons=reasons)
 
 
 def _schedule(s: State) -> State:
     """Schedules each distinct kernel once."""
-    units: dict[tuple[Kernel, frozenset[Buf]], Unit] = {}
+    units: dict[tuple[Kernel, frozenset[Buf], bool], Unit] = {}
     uses: list[Use] = []
     for kernel in s.kernels:
         formal, actual = canonical(kernel)
         pairs = zip(formal.globals, actual, strict=True)
         known = frozenset(f for f, a in pairs if a in s.constant)
-        unit = units.get((formal, known))
+        key = formal, known, kernel.name in s.cascades
+        unit = units.get(key)
         if unit is None:
-            unit = units[formal, known] = _unit(formal, known, s, f"k{len(units)}")
+            unit = units[key] = _unit(*key, s, f"k{len(units)}")
         uses.append(Use(kernel, unit, actual))
     sites = [
         Site(tuning_key(kernel, known), kernel, known, sum(use.unit is unit for use in uses))
-        for (kernel, known), unit in units.items()
-        if schedulable(kernel, s.target, known)
+        for (kernel, known, joined), unit in units.items()
+        if not joined and schedulable(kernel, s.target, known)
     ]
     return replace(s, units=tuple(units.values()), uses=tuple(uses), sites=tuple(sites))
 
@@ -193,11 +196,13 @@ def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
     return cache.digest(to_text(kernel), *sorted(b.name for b in known))[:24]
 
 
-def _unit(kernel: Kernel, known: frozenset[Buf], s: State, name: str) -> Unit:
-    """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers."""
+def _unit(kernel: Kernel, known: frozenset[Buf], joined: bool, s: State, name: str) -> Unit:
+    """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers, and
+    `joined` says that it is a cascade.
+    """
     parts: list[Part] = []
     scheduled: Scheduled | None = None
-    if is_cascade(kernel):
+    if joined:
         scheduled = schedule_cascade(kernel, s.target, known)
     elif schedulable(kernel, s.target, known):
         blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None

@@ -55,7 +55,7 @@ class CompiledModule:
             bound.refresh(params)
         try:
             return bound(inputs)[0]
-        except InputError:  # told there as of the arguments, and not of what they are in memory
+        except InputError:  # `_general` tells it of the argument and its own axes
             return self._general(args, kwargs)
 
     def explain(self) -> str:

@@ -1,6 +1,6 @@
 """Running a compiled graph on torch tensors: parameters, outputs, one call.
 
-    bound = Bound(program, input_orders, output_orders, shifts)
+    bound = Bound(program, given, made, shifts)
     bound.refresh(params)            # binds them; later, looks whether they changed
     outputs = bound([x, y])
 
@@ -64,7 +64,16 @@ def shown(x: Any) -> str:
     if not isinstance(x, torch.Tensor):
         return type(x).__name__
     layout = "" if x.layout is torch.strided else f", {x.layout},"
-    return f"{x.dtype}{layout} on {x.device}"
+    kind = "" if _has_memory(x) else f"{type(x).__name__} without memory of its own, "
+    return f"{kind}{x.dtype}{layout} on {x.device}"
+
+
+def _has_memory(x: torch.Tensor) -> bool:
+    """Whether a tensor's elements lie in memory; those of tensors that are traced do not."""
+    try:
+        return x.layout is not torch.strided or x.numel() == 0 or x.data_ptr() != 0
+    except RuntimeError:
+        return False
 
 
 class Outputs:
@@ -206,7 +215,7 @@ class Bound:
 
     def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims). Raises InputTypeError for an input
-        that is no dense tensor of the program's dtype on the CPU.
+        that is no strided tensor of the program's dtype in the CPU's memory.
         """
         latest = self._latest
         if latest is not None and latest[0](*inputs):
@@ -249,7 +258,7 @@ class Bound:
         for i, (x, dtype) in enumerate(zip(inputs, self._dtypes)):
             tensor = isinstance(x, torch.Tensor)
             fits = tensor and x.dtype is dtype and x.is_cpu and x.layout is torch.strided
-            if dtype is not None and not fits:
+            if dtype is not None and not (fits and _has_memory(x)):
                 name = self.program.compiled.inputs[i].name
                 raise InputTypeError(
                     f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown(x)}"

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from ferrule.base.target import Target
 from ferrule.ir.canonical import rename_items, renamed
-from ferrule.ir.compute import Reduce, Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
     ONE,
     TRUE,
@@ -35,29 +35,6 @@ from ferrule.schedule.contraction import Scheduled, schedule_contraction
 from ferrule.schedule.packing import Packing
 from ferrule.schedule.roles import schedulable
 from ferrule.schedule.rows import schedule_rows
-
-
-def is_cascade(kernel: Kernel) -> bool:
-    """Whether a kernel is several sums of products, each over axes of its own and, but for what it
-    makes in the end, by itself.
-    """
-    parts = _parts(kernel)
-    return len(parts) > 1 and all(
-        _multiplies(part[0]) and not _read_outside(part, kernel) for part in parts
-    )
-
-
-def _multiplies(st: Stage) -> bool:
-    fold = st.compute.fold
-    sums = isinstance(fold, Reduce) and st.compute.values[0].op == "mul"
-    return sums and len(st.compute.axes) > 1 and st.combine is None and not st.update
-
-
-def _read_outside(part: list[Stage], kernel: Kernel) -> bool:
-    """Whether more than a part's last result is read by others, or lives on."""
-    inside = {b for st in part[:-1] for b in st.writes}
-    others = [st for st in stages(kernel.body) if st not in part]
-    return any(b in st.reads for st in others for b in inside) or not inside <= {*kernel.scratch}
 
 
 def schedule_cascade(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Scheduled:

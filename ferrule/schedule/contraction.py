@@ -189,7 +189,7 @@ class _Builder:
             per = expected
         if tiles.is_const and tiles.attr:
             per = min(per, self._sharing(tiles.attr, roles, block, columns))
-            per = -(-tiles.attr // -(-tiles.attr // per))
+            per = expected = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
         number = simplify(whole * per + row)

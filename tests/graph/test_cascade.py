@@ -19,12 +19,12 @@ from ferrule.graph import cascade
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_program
+from ferrule.ir.kernel import stages
 from ferrule.ir.text import parse, to_text
 from ferrule.ir.verify import verify
 from ferrule.pipeline import State, begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import load
-from ferrule.schedule.cascade import is_cascade
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
 
@@ -85,8 +85,9 @@ def kernels(graph: Graph, target: Target) -> State:
 
 def cascades(graph: Graph, target: Target) -> list[int]:
     """How many convolutions each cascade of the program has."""
-    found = [k for k in kernels(graph, target).kernels if is_cascade(k)]
-    return [sum(s.is_reduction for s in k.body) for k in found]  # type: ignore[union-attr]
+    state = kernels(graph, target)
+    found = [k for k in state.kernels if k.name in state.cascades]
+    return [sum(s.is_reduction for s in stages(k.body)) for k in found]
 
 
 NETWORKS = {
@@ -108,6 +109,7 @@ def _eager() -> Iterator[None]:
     """Whatever may be joined is, at any cost."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cascade, "BYTE_PS", 1_000_000)
+        patch.setattr(cascade, "POINTS", 1)
         yield
 
 
@@ -198,6 +200,38 @@ def test_what_is_not_joined() -> None:
     }
     for why, (network, target) in apart.items():
         assert not cascades(network.graph(), target), why
+
+
+def test_weights_that_are_given_on_each_call() -> None:
+    """They would be packed, or the image would, before the kernel runs that makes it."""
+    b = GraphBuilder("given")
+    x = b.input(tensor((1, 4, 24, 6), f32))
+    w = b.input(tensor((8, 16, 3, 3), f32))
+    y = ops.relu(b, ops.conv(b, x, b.param(tensor((16, 4, 1, 1), f32))))
+    graph = b.build([ops.conv(b, y, w, padding=1)])
+    assert not cascades(graph, small())
+    inputs, params = arrays_of(graph)
+    (expected,) = run_graph(graph, [*inputs, *params])
+    (found,) = native(graph, small(TARGETS[0]), "cascade_given")
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_blocks_of_matrices_have_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cascade, "POINTS", 64)
+    b = GraphBuilder("matrices")
+    y = b.input(tensor((1, 2400, 8), f32))
+    for n in (32, 1):
+        w = b.param(tensor((n, y.shape[-1].value), f32))
+        y = ops.relu(b, ops.linear(b, y, w))
+    graph, target = b.build([y]), replace(small(), l2=64 << 10)
+    state = kernels(graph, target)
+    (reason,) = (r for r in state.reasons if "as one" in r)
+    rows = int(reason.split(" blocks of ")[1].split()[0])
+    assert 64 <= rows <= target.l2 // 2 // (32 * 4)
+    inputs, params = arrays_of(graph)
+    (expected,) = run_graph(graph, [*inputs, *params])
+    (found,) = native(graph, target, "cascade_matrices")
+    np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
 def test_rows_are_not_computed_again_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
