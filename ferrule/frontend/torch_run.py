@@ -47,6 +47,7 @@ _TORCH = {
 }
 
 _address = torch.Tensor.data_ptr
+_version = operator.attrgetter("_version")
 # What Inductor's programs make their outputs with: half the time of torch.empty_strided.
 _empty_strided = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", torch.empty_strided)
 Order = tuple[int, ...]
@@ -140,16 +141,25 @@ class Params:
 
     def __init__(self, params: Sequence[torch.Tensor]):
         self._held = [p.detach() for p in params]
-        self._state = [(p.data_ptr(), None if p.is_inference() else p._version) for p in params]
+        self._addresses = list(map(_address, params))
+        self._counted = not any(p.is_inference() for p in params)
+        self._versions = self._versions_of(params)
         self._words = [_word(p) for p in params]
         self._seen = b"".join(self._words)
 
     def changed(self, params: Sequence[torch.Tensor]) -> bool:
         """Whether these are not the parameters as they were."""
-        for p, (pointer, version) in zip(params, self._state):
-            if p.data_ptr() != pointer or (version is not None and p._version != version):
-                return True
-        return b"".join(self._words) != self._seen
+        return (
+            list(map(_address, params)) != self._addresses
+            or self._versions_of(params) != self._versions
+            or b"".join(self._words) != self._seen
+        )
+
+    def _versions_of(self, params: Sequence[torch.Tensor]) -> list[int | None]:
+        """Their version counters; None for tensors of inference mode, which have none."""
+        if self._counted:
+            return list(map(_version, params))
+        return [None if p.is_inference() else p._version for p in params]
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
