@@ -71,10 +71,13 @@ class Network:
 
 
 def arrays_of(graph: Graph) -> tuple[list[Any], list[Any]]:
+    """Random inputs and params; weights such that results are as large as inputs."""
     rng = np.random.default_rng(0)
 
     def one(v: Value) -> Any:
-        return rng.standard_normal([s.value for s in v.shape]).astype(np.float32)
+        shape = [s.value for s in v.shape]
+        terms = np.prod(shape[1:]) if v in graph.params else 1
+        return (rng.standard_normal(shape) / np.sqrt(terms)).astype(np.float32)
 
     return [one(v) for v in graph.inputs], [one(v) for v in graph.params]
 
