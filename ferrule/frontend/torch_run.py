@@ -49,7 +49,9 @@ _TORCH = {
 _address = torch.Tensor.data_ptr
 _version = operator.attrgetter("_version")
 # What Inductor's programs make their outputs with: half the time of torch.empty_strided.
-_empty_strided = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", torch.empty_strided)
+_empty: Any = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", None) or (
+    lambda shape, strides, dtype: torch.empty_strided(shape, strides, dtype=dtype)
+)
 Order = tuple[int, ...]
 Maker = Callable[[], torch.Tensor]
 Prepared = tuple[tuple[int, ...], list[Maker]]  # a call's dims, and what makes its outputs
@@ -100,9 +102,7 @@ class Outputs:
             step *= max(n, 1)
         size = prod(lying) * self._dtype.itemsize
         if size < _POOLED_BYTES:
-            if _empty_strided is torch.empty_strided:
-                return partial(_empty_strided, tuple(shape), tuple(strides), dtype=self._dtype)
-            return partial(_empty_strided, tuple(shape), tuple(strides), self._dtype)
+            return partial(_empty, tuple(shape), tuple(strides), self._dtype)
         return partial(self._pooled, size, tuple(shape), tuple(strides))
 
     def _pooled(self, size: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:

@@ -24,19 +24,14 @@ from ferrule.ir.expr import (
     both,
     conjuncts,
     const,
-    dim,
     le,
     load,
     loads,
     lt,
     rewrite,
-    substitute,
 )  # fmt: skip
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import coefficient, range_of, simplify
-
-BLOCK = dim("block")
-"""Stands for the number of a block."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +64,12 @@ class Window:
 
 @dataclass(frozen=True)
 class Part:
-    """The rows of its image that a kernel computes in a block: `count` from `low` on. Some may lie
-    beyond the image, where nobody reads them.
+    """The rows of its image that a kernel computes in a block: `count` from `step` times the
+    block's number + `first` on. Some may lie beyond the image, where nobody reads them.
     """
 
-    low: Expr
+    step: int
+    first: int
     count: int
 
 
@@ -102,6 +98,7 @@ def window(c: Convolution, p: Convolution) -> Window | None:
 
 
 def reads(kernel: Kernel, buf: Buf) -> Iterator[Expr]:
+    """The loads of a buffer in a kernel."""
     for st in stages(kernel.body):
         for e in st.exprs():
             yield from (ld for ld in loads(e) if ld.attr == buf)
@@ -116,13 +113,14 @@ def _unused(name: str, used: set[str]) -> str:
 
 
 def parts(links: list[Convolution], rows: int) -> list[Part]:
-    """The rows of each convolution in the block BLOCK of so many rows of the last one."""
-    out = [Part(simplify(BLOCK * rows), rows)]
+    """The rows of each convolution in a block of so many rows of the last one."""
+    out = [Part(rows, 0, rows)]
     for p, c in reversed(list(pairwise(links))):
         w = window(c, p)
         assert w is not None
-        low = simplify(out[0].low * w.step + w.before)
-        out.insert(0, Part(low, w.step * (out[0].count - 1) + w.after - w.before + 1))
+        of = out[0]
+        count = w.step * (of.count - 1) + w.after - w.before + 1
+        out.insert(0, Part(w.step * of.step, w.step * of.first + w.before, count))
     return out
 
 
@@ -137,7 +135,7 @@ def compose(links: list[Convolution], rows: int) -> Kernel:
     scratch: list[Buf] = []
     kept: dict[Buf, tuple[Buf, Expr]] = {}
     for c, r in zip(links, parts(links, rows), strict=True):
-        low = simplify(substitute(r.low, {BLOCK: block}))
+        low = simplify(block * r.step + r.first)
         own = axis(_unused(f"{c.row.name}_row", used), r.count)
         place = {c.row: simplify(low + own)}
         if c.image is not None and image is not None:

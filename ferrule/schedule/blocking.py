@@ -27,6 +27,9 @@ UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs 
 LATENCY = 8  # products of vectors that may start before the first of them ends
 LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
 ARRIVAL = 3  # products during which a vector arrives from L2
+SHARES = 8  # of a product's grid, enough for threads
+SHARED_WORK = 1 << 18  # multiplications that threads are woken for
+NEAR_TILES = 3  # share a panel of B in L1 at least
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
@@ -68,6 +71,21 @@ def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: T
     held = terms * min(block, estimate(whole)) * size
     panels = BLOCK_PANELS if held > target.l2 * 3 // 4 else 1
     return Blocking(rows, vectors, default_depth(target), panels=panels, straight=straight)
+
+
+def tiles_to_share(
+    tiles: int, others: int, work: int, terms: int, block: Blocking, target: Target
+) -> int:
+    """The most of `tiles` register blocks that a block may have, so that a product of `work`
+    multiplications that is worth it has blocks for threads to share, `others` of which stand side
+    by side: one where each reads its panel of B, of so many `terms`, from L2 anyway, else a few
+    that have it in L1.
+    """
+    if work < SHARED_WORK:
+        return tiles
+    panel = min(block.depth, terms) * block.vectors * target.vector_bytes
+    least = NEAR_TILES if panel <= target.l1 // 2 else 1
+    return max(least, tiles // max(1, -(-SHARES // max(1, others))))
 
 
 def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Blocking:

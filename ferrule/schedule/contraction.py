@@ -58,11 +58,24 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
 from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.size import estimate
-from ferrule.schedule.blocking import Blocking, default_blocking, depthwise_blocking
+from ferrule.schedule.blocking import (
+    Blocking,
+    default_blocking,
+    depthwise_blocking,
+    tiles_to_share,
+)  # fmt: skip
 from ferrule.schedule.folded import SHORT_RUN, in_order, shares_few_terms, unrolls
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
 from ferrule.schedule.packing import PACKED_STRIDE, Packing, apart, pack_panels
-from ferrule.schedule.roles import flattened, in_place, is_right, left_guards, oriented, roles_in
+from ferrule.schedule.roles import (
+    flattened,
+    in_place,
+    is_right,
+    left_guards,
+    oriented,
+    points,
+    roles_in,
+)  # fmt: skip
 from ferrule.schedule.rows import schedule_rows
 from ferrule.schedule.tiles import (
     Cut,
@@ -81,9 +94,6 @@ from ferrule.schedule.tiles import (
 from ferrule.schedule.words import in_words
 
 MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
-SHARES = 8  # of a product's grid, enough for threads
-SHARED_WORK = 1 << 18  # multiplications that threads are woken for
-NEAR_TILES = 3  # share a panel of B in L1 at least
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
 
 
@@ -173,11 +183,7 @@ class _Builder:
         return replace(block, rows=min(block.rows, most))
 
     def _blocks(
-        self,
-        body: list[Stage],
-        roles: Roles,
-        block: Blocking,
-        columns: Expr,
+        self, body: list[Stage], roles: Roles, block: Blocking, columns: Expr
     ) -> tuple[tuple[Expr, ...], tuple[Item, ...]]:
         """The grid and the items of a kernel of tiles: rows in blocks, the sum in parts where it is
         deep.
@@ -188,7 +194,11 @@ class _Builder:
         if tiles.is_const or estimate(columns.extent) < MANY_PANELS:
             per = expected
         if tiles.is_const and tiles.attr:
-            per = min(per, self._sharing(tiles.attr, roles, block, columns))
+            terms = points(roles.k)
+            others = points((*roles.batch, columns))
+            work = points((*roles.m, *roles.n, *roles.k))
+            most = tiles_to_share(tiles.attr, others, work, terms, block, self.target)
+            per = min(per, most)
             per = expected = -(-tiles.attr // -(-tiles.attr // per))
         whole = axis("mb", simplify((tiles + (per - 1)) // per))
         row = axis("mo", simplify(call("min", const(per), tiles - whole * per)))
@@ -224,19 +234,6 @@ class _Builder:
         for a in reversed(steps.outer):
             loops = (Scope(a, loops),)
         return (*roles.batch, whole, wide), (*loops, Scope(panel, (Scope(row, either(ends)),)))
-
-    def _sharing(self, tiles: int, roles: Roles, block: Blocking, columns: Expr) -> int:
-        """The most tiles of a block, so that a product that is worth it has blocks for threads to
-        share: one where they would read a panel of B from L2 each anyway, else a few that have it
-        in L1.
-        """
-        if estimate(product([a.extent for a in (*roles.m, *roles.n, *roles.k)])) < SHARED_WORK:
-            return tiles
-        terms = min(block.depth, estimate(product([a.extent for a in roles.k])))
-        panel = terms * block.vectors * self.target.vector_bytes
-        least = NEAR_TILES if panel <= self.target.l1 // 2 else 1
-        others = estimate(product([a.extent for a in (*roles.batch, columns)]))
-        return max(least, tiles // max(1, -(-SHARES // max(1, others))))
 
     def _terms(self, tile: Tile, terms: Terms, row: Expr, per: int) -> tuple[Item, ...]:
         """The sum of a tile, `per` of which, numbered `row`, share a panel."""
