@@ -32,15 +32,15 @@ Group = Literal["memory", "attention", "dense", "convolution", "overhead"]
 
 @dataclass(frozen=True)
 class Model:
-    """One row. `dynamic` is not None for the rows that are also compiled with symbolic sizes; it
-    names the axes of the first input that are to be independent symbols though their sizes agree.
+    """One row. `dynamic` is given for the rows that are also compiled with symbolic sizes: for each
+    input the axes that are symbols, independent of each other though their sizes may agree.
     """
 
     name: str
     group: Group
     build: Callable[[], Built]
     tolerance: float = 1e-5
-    dynamic: tuple[int, ...] | None = None
+    dynamic: tuple[tuple[int, ...], ...] | None = None
 
     def __call__(self, seed: int = 0) -> Built:
         """Build the module, in eval mode and without gradients, from the seed."""
@@ -221,8 +221,8 @@ def tiny() -> Built:
 
 
 MODELS: tuple[Model, ...] = (
-    Model("softmax", "memory", softmax, dynamic=(0, 1)),
-    Model("ln_gelu", "memory", ln_gelu, dynamic=()),
+    Model("softmax", "memory", softmax, dynamic=((0, 1),)),
+    Model("ln_gelu", "memory", ln_gelu, dynamic=((0,), (0,))),
     Model("rms_rot", "memory", rms_rot),
     Model("bn_relu_add", "memory", bn_relu_add),
     Model("mha", "attention", mha),
@@ -230,7 +230,7 @@ MODELS: tuple[Model, ...] = (
     Model("dlrm", "dense", dlrm),
     Model("bert", "dense", bert, tolerance=1e-4),
     Model("gpt2", "dense", gpt2, tolerance=1e-4),
-    Model("minilm", "dense", minilm, tolerance=1e-4, dynamic=()),
+    Model("minilm", "dense", minilm, tolerance=1e-4, dynamic=((0, 1), (0, 1))),
     Model("resnet18", "convolution", resnet18, tolerance=1e-4),
     Model("resnet50", "convolution", resnet50, tolerance=1e-4),
     Model("mobilenet_v2", "convolution", mobilenet_v2, tolerance=1e-4),

@@ -12,8 +12,8 @@ timed call is:
   conversion is timed. Its workers stop spinning at the end of each run, else they would slow the
   peer that is measured next.
 - openvino: latency hint, one stream, f32 hint, input tensors shared and set beforehand.
-- ferrule-dynamic: ferrule with `dynamic=True`: every size that can be is a symbol.
-- ferrule-direct: `ferrule.compile`, without Dynamo.
+- ferrule-dynamic: ferrule compiled once for sizes that are symbols, by `mark_dynamic`.
+- ferrule-direct and ferrule-direct-dynamic: `ferrule.compile`, without Dynamo.
 
 `compile_seconds` is the time until the first result exists: capture or export, compilation, and
 one run. `own_seconds` is the compiler's own share of it, where it can be told apart from PyTorch's
@@ -178,11 +178,13 @@ def ferrule_dynamic(case: Case) -> Ready:
 
 def ferrule_direct(case: Case) -> Ready:
     """ferrule's own entry, without Dynamo and its guards."""
-    package = _ferrule_package()
-    start = time.perf_counter()
-    compiled = package.compile(case.module, case.inputs)
-    ready = _torch_ready(compiled, case.inputs, start)
-    return Ready(ready.call, ready.result, ready.compile_seconds, kernels=compiled.kernels)
+    return _direct_ready(case, None)
+
+
+def ferrule_direct_dynamic(case: Case) -> Ready:
+    """The same with symbolic sizes."""
+    marked = case.model.dynamic or ()
+    return _direct_ready(case, tuple(dict.fromkeys(a, torch.export.Dim.DYNAMIC) for a in marked))
 
 
 PEERS: dict[str, Callable[[Case], Ready]] = {
@@ -193,6 +195,7 @@ PEERS: dict[str, Callable[[Case], Ready]] = {
     "ferrule": ferrule,
     "ferrule-dynamic": ferrule_dynamic,
     "ferrule-direct": ferrule_direct,
+    "ferrule-direct-dynamic": ferrule_direct_dynamic,
 }
 
 
@@ -217,13 +220,14 @@ def _ferrule_ready(case: Case, dynamic: bool) -> Ready:
         """A function of its own, so that Dynamo keeps its code apart from the other entry's."""
         return inner(graph, inputs)
 
-    inputs = _marked(case) if dynamic else case.inputs
     before = package.counters()
-    # Without symbolic sizes as for Inductor, which is not told either: to be told False costs 10 us
-    # on every call.
-    compiled = torch.compile(case.module, backend=backend, dynamic=dynamic or None)
+    # As for Inductor, `dynamic` is not given: either value makes Dynamo change its settings and
+    # change them back on every call, which takes it 10 us.
+    compiled = torch.compile(case.module, backend=backend)
+    start = time.perf_counter()
     with torch._dynamo.config.patch(specialize_float=True):
-        ready = _torch_ready(compiled, inputs)
+        compiled(*(_marked(case) if dynamic else case.inputs))
+        ready = _torch_ready(compiled, case.inputs, start)
     after = package.counters()
     own, kernels = (
         after[name] - before[name] if name in after else None
@@ -232,13 +236,20 @@ def _ferrule_ready(case: Case, dynamic: bool) -> Ready:
     return Ready(ready.call, ready.result, ready.compile_seconds, own, kernels)
 
 
+def _direct_ready(case: Case, dynamic_shapes: tuple[dict[int, Any], ...] | None) -> Ready:
+    package = _ferrule_package()
+    start = time.perf_counter()
+    compiled = package.compile(case.module, case.inputs, dynamic_shapes=dynamic_shapes)
+    ready = _torch_ready(compiled, case.inputs, start)
+    return Ready(ready.call, ready.result, ready.compile_seconds, kernels=compiled.kernels)
+
+
 def _marked(case: Case) -> Inputs:
-    """The inputs, the first copied with those axes marked that Dynamo would tie for equal sizes."""
-    first, *others = case.inputs
-    first = first.clone()
-    for axis in case.model.dynamic or ():
-        torch._dynamo.mark_dynamic(first, axis)
-    return (first, *others)
+    """Copies of the inputs, of which those axes are marked that are to be symbols."""
+    copies = tuple(x.clone() for x in case.inputs)
+    for x, axes in zip(copies, case.model.dynamic or ()):
+        torch._dynamo.mark_dynamic(x, list(axes))
+    return copies
 
 
 def _ferrule_package() -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from benchmarks.rows import Compilation, Report, Result, Row
 from benchmarks.targets import BEST, Outcome, baseline_median, outcomes
 
+DIRECT = ("ferrule-direct", "ferrule-direct-dynamic")
 PEER_ORDER = (
     "eager",
     "inductor",
@@ -14,7 +15,7 @@ PEER_ORDER = (
     "openvino",
     "ferrule",
     "ferrule-dynamic",
-    "ferrule-direct",
+    *DIRECT,
 )
 EMPTY = "–"
 TIMES = """\
@@ -49,7 +50,7 @@ def markdown(report: Report) -> str:
 
 def times(rows: Sequence[Row]) -> str:
     """Medians by peer, and the ratios to ferrule."""
-    peers = [p for p in _peers(rows) if p != "ferrule-direct"]
+    peers = [p for p in _peers(rows) if p not in DIRECT]
     baselines = [*(p for p in peers if p in ("eager", "inductor")), BEST]
     body = []
     for row in rows:
@@ -61,7 +62,7 @@ def times(rows: Sequence[Row]) -> str:
 
 def compilation(rows: Sequence[Row]) -> str:
     """Compile seconds by peer, kernels and errors."""
-    peers = [p for p in _peers(rows) if p != "eager"]
+    peers = [p for p in _peers(rows) if p not in ("eager", *DIRECT)]
     body = []
     for row in rows:
         found = {result.peer: result for result in row.results}

@@ -69,7 +69,14 @@ TARGETS: tuple[Target, ...] = (
     Target("transformers, MLP and DLRM against eager", DENSE, "eager", each=1.0, geomean=1.3),
     Target("convolution networks against eager", CONVOLUTION, "eager", each=1.0),
     Target(
-        "symbolic against static dimensions", DYNAMIC, "ferrule", each=0.95, peer="ferrule-dynamic"
+        "symbolic against static sizes",
+        DYNAMIC,
+        "ferrule-direct",
+        each=0.95,
+        peer="ferrule-direct-dynamic",
+    ),
+    Target(
+        "the same through torch.compile", DYNAMIC, "ferrule", each=0.95, peer="ferrule-dynamic"
     ),
 )
 

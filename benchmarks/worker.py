@@ -79,7 +79,7 @@ def peers_of(case: Case, chosen: Sequence[str]) -> list[str]:
     """The chosen peers, and with ferrule its other forms where the model is made for them."""
     peers = list(chosen)
     if "ferrule" in peers and case.model.dynamic is not None:
-        peers.append("ferrule-dynamic")
+        peers += ["ferrule-dynamic", "ferrule-direct", "ferrule-direct-dynamic"]
     if "ferrule" in peers and case.model.group == "overhead":
         peers.append("ferrule-direct")
     return peers

@@ -74,6 +74,7 @@ ERRORS = (
 )  # what the status 1 + i means
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
 _MOST_UNITS = 1 << 30  # a grid's extent times a kernel's units must not overflow
+_APART = 512  # bytes between two threads' scratches: what is prefetched past one is not the other
 _ROW = 5  # slots of a kernel in the table of @ferrule.dispatch
 
 
@@ -153,7 +154,7 @@ class Memory:
     places: dict[Buf, tuple[int, Expr]]  # slot of the arena, offset
     dims: dict[str, int]
     temps: Expr
-    scratch: Expr  # bytes a thread
+    scratch: Expr  # bytes from one thread's scratch to the next
 
     @staticmethod
     def of(program: Program, scratch: Expr | int | None = None) -> Memory:
@@ -167,8 +168,12 @@ class Memory:
             places,
             {x.name: i for i, x in slots if isinstance(x, Expr)},
             align(program.arena_bytes),
-            align(program.scratch_bytes if scratch is None else as_index(scratch)),
+            _spacing(program.scratch_bytes if scratch is None else as_index(scratch)),
         )
+
+
+def _spacing(scratch: Expr) -> Expr:
+    return scratch if scratch is ZERO else align(scratch) + _APART
 
 
 class Code(Scalars):

@@ -27,6 +27,11 @@ from ferrule.base.target import supports
 from ferrule.runtime import pool
 
 _HUGE = 4 << 20
+_PAGE = 2 << 20
+# Python's default is memory that a forked process shares, and that never lies in huge pages.
+_PRIVATE: dict[str, int] = (
+    {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+)
 _SLOT = 8
 _FIRST = SLOT_FIRST * _SLOT
 _ROOM = b"ferrule.room"  # a symbol of codegen/host.ll
@@ -34,14 +39,19 @@ _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF o
 
 
 class Arena:
-    """Zeroed memory, aligned to 64 bytes, freed when nothing refers to it."""
+    """Zeroed memory, aligned to 64 bytes, freed when nothing refers to it.
+
+    It is the process's own: after a fork the child has a copy.
+    """
 
     __slots__ = ("_memory", "address", "size")
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._memory = mmap.mmap(-1, max(size, ALIGNMENT))
-        if size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
+        if size < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+            self._memory = mmap.mmap(-1, max(size, ALIGNMENT), **_PRIVATE)
+        else:  # whole pages of 2 MB, which Linux then aligns
+            self._memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, **_PRIVATE)
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
 

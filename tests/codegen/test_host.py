@@ -122,6 +122,7 @@ end:
 """
 
 N = dim("n")
+SPACING = 128 + 512  # 100 bytes of scratch, aligned, and what keeps threads apart
 X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
 IN, OUT = Buf("in", (N,), f32), Buf("out", (N,), f32)
 GRID = (axis("i", N),)
@@ -203,7 +204,7 @@ def test_cost_decides_the_number_of_threads(threads):
     for n in (1, 4, 5, 1000):
         x, out = np.zeros(n, np.float32), np.full((64, 5), -1, np.int64)
         bytes = m.arena_bytes(n, threads=threads)
-        assert bytes == 128 * threads
+        assert bytes == SPACING * threads
         arena = np.zeros(bytes, np.uint8)
         assert m(x, out, dims=(n,), threads=threads, arena=arena) == 0
         used = max(1, min(threads, n // 2))
@@ -211,7 +212,7 @@ def test_cost_decides_the_number_of_threads(threads):
         assert out[0, 0] == 0
         assert out[used - 1, 1] == n
         np.testing.assert_array_equal(out[1:used, 0], out[: used - 1, 1])
-        assert (out[:used, 2:] == [arena.ctypes.data, 128, n]).all()
+        assert (out[:used, 2:] == [arena.ctypes.data, SPACING, n]).all()
 
 
 def test_an_empty_grid_is_not_run():

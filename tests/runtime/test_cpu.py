@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import os
 import threading
 from dataclasses import replace
 
@@ -139,3 +141,16 @@ def test_arenas_are_aligned_and_writable(size: int) -> None:
     arena = cpu.Arena(size)
     assert arena.address % 64 == 0
     assert arena.size == size
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("size", [64, 5 << 20])
+def test_an_arena_is_not_shared_with_a_forked_process(size: int) -> None:
+    arena = cpu.Arena(size)
+    child = os.fork()
+    if child == 0:
+        ctypes.memset(arena.address, 1, size)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ctypes.string_at(arena.address, size) == bytes(size)
