@@ -5,12 +5,10 @@
     executable.run([x_address], [y_address], (n, m))    # inputs, outputs, dims
 
 `run` checks nothing: whoever calls it has checked ranks, sizes and dtypes (see arrays). It may be
-called from many threads at once: each call takes a state (argument block and arena) from a list, or
-makes one, and puts it back; the list's own operations are atomic. A state's arena is kept between
-calls and grows when dims ask for more, so that a call touches no fresh pages.
-
-The calling cost is one `Struct.pack_into` for the slots that change from call to call, and one
-foreign call with one pointer, which releases the GIL.
+called from many threads at once: each call takes a state (argument block and arena) that nobody
+has, or makes one. A state's arena is kept between calls and grows when dims ask for more, so that a
+call touches no fresh pages. A call with the dims of the one before costs one native call (see
+call).
 """
 
 from __future__ import annotations
@@ -18,13 +16,21 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ferrule.base.compiled import ALIGNMENT, SLOT_ARENA, SLOT_CONST, SLOT_FIRST, Compiled
+from ferrule.base.compiled import (
+    ALIGNMENT,
+    SLOT_ARENA,
+    SLOT_CONST,
+    SLOT_FIRST,
+    SLOT_THREADS,
+    Compiled,
+)
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
 from ferrule.base.target import supports
 from ferrule.runtime import pool
+from ferrule.runtime.call import Record
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -33,7 +39,6 @@ _PRIVATE: dict[str, int] = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 )
 _SLOT = 8
-_FIRST = SLOT_FIRST * _SLOT
 _ROOM = b"ferrule.room"  # a symbol of codegen/host.ll
 _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
@@ -57,16 +62,19 @@ class Arena:
 
 
 class _State:
-    """What one call owns while it runs: the argument block, its arena, and the dims it is for."""
+    """What one call owns while it runs: the argument block, its arena, and the dims it is for.
 
-    __slots__ = ("address", "arena", "args", "dims", "threads")
+    `count` arguments begin at SLOT_FIRST, of which those from index `dims` on are dims.
+    """
 
-    def __init__(self, slots: int) -> None:
+    __slots__ = ("address", "arena", "args", "made_for", "record")
+
+    def __init__(self, slots: int, entry: int, count: int, dims: int) -> None:
         self.args = bytearray(slots * _SLOT)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
         self.arena: Arena | None = None
-        self.dims: tuple[int, ...] | None = None
-        self.threads = 0
+        self.made_for: tuple[tuple[int, ...], int] | None = None  # dims and threads
+        self.record = Record(entry, self.address, count, dims)
 
     def set(self, slot: int, values: Sequence[int]) -> None:
         struct.pack_into(f"={len(values)}q", self.args, slot * _SLOT, *values)
@@ -75,13 +83,18 @@ class _State:
 class _Binding:
     """Parameters, the constants prepared from them, and the states of calls that use them."""
 
-    __slots__ = ("arena", "keepalive", "params", "states")
+    __slots__ = ("arena", "keepalive", "launch", "params", "states")
 
     def __init__(self, params: Sequence[tuple[int, Any]], const_bytes: int) -> None:
         self.params = tuple(address for address, _ in params)
         self.keepalive = tuple(owner for _, owner in params)
         self.arena = Arena(const_bytes)
         self.states: list[_State] = []
+        self.launch: Callable[..., int | None] = _not_yet  # of the state that last got its dims
+
+
+def _not_yet(*arguments: int) -> None:
+    """What stands for a state's `launch` where no state has its dims."""
 
 
 class Executable:
@@ -101,7 +114,6 @@ class Executable:
         self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
         self._dims_slot = SLOT_FIRST + len(compiled.inputs) + len(compiled.outputs)
         self._params_slot = self._dims_slot + len(compiled.dims)
-        self._pack = struct.Struct(f"={self._params_slot - SLOT_FIRST}q").pack_into
         self._binding: _Binding | None = None
         if not compiled.params:
             self.bind(())
@@ -121,7 +133,7 @@ class Executable:
             )
         binding = _Binding(params, compiled.const_bytes)
         state = self._state(binding)
-        state.set(1, [pool.get_num_threads()])
+        state.set(SLOT_THREADS, [pool.get_num_threads()])
         code = self._prepare(state.address)
         if code:
             self._fail(code)
@@ -139,36 +151,57 @@ class Executable:
         binding = self._binding
         if binding is None:
             raise InputError(f"{self.compiled.name} has parameters: bind them before the first run")
-        try:
-            state = binding.states.pop()
-        except IndexError:
-            state = self._state(binding)
-        self._pack(state.args, _FIRST, *inputs, *outputs, *dims)
-        threads = pool.get_num_threads()
-        if state.dims != dims or state.threads != threads:
-            self._resize(state, dims, threads)
-        code = self._entry(state.address)
-        binding.states.append(state)
+        arguments = [pool.get_num_threads(), *inputs, *outputs, *dims]
+        code = binding.launch(*arguments)
+        if code is None:
+            code = self._run_anew(binding, arguments, dims)
         if code:
             self._fail(code)
 
+    def _run_anew(self, binding: _Binding, arguments: list[int], dims: tuple[int, ...]) -> int:
+        """A run on a state that is not busy, which is made to fit these dims and threads."""
+        state = next((s for s in binding.states if s.record.take()), None)
+        if state is None:
+            state = self._state(binding)
+            state.record.take()
+            binding.states.append(state)
+        try:
+            threads, *rest = arguments
+            state.set(SLOT_FIRST, rest)
+            if state.made_for != (dims, threads):
+                self._resize(state, dims, threads)
+            code: int = self._entry(state.address)
+        finally:
+            state.record.release()
+        binding.launch = state.record.launch
+        return code
+
     def arena_bytes(self, dims: tuple[int, ...] = ()) -> int:
         """Bytes of scratch that one run with these dims needs, at the present number of threads."""
-        state = _State(self.compiled.slots)
-        state.set(1, [pool.get_num_threads()])
+        state = self._blank()
+        state.set(SLOT_THREADS, [pool.get_num_threads()])
         state.set(self._dims_slot, dims)
         return int(self._arena_bytes(state.address))
 
     def _state(self, binding: _Binding) -> _State:
-        state = _State(self.compiled.slots)
+        state = self._blank()
         state.set(SLOT_CONST, [binding.arena.address])
         state.set(self._params_slot, binding.params)
         return state
 
+    def _blank(self) -> _State:
+        compiled, dims = self.compiled, self._dims_slot - SLOT_FIRST
+        entry = ctypes.cast(self._entry, ctypes.c_void_p).value or 0
+        return _State(compiled.slots, entry, dims + len(compiled.dims), dims)
+
     def _resize(self, state: _State, dims: tuple[int, ...], threads: int) -> None:
-        """Makes the arena of `state` large enough for a run with these dims and threads."""
-        state.set(1, [threads])
+        """Makes the arena of `state` large enough for a run with these dims and threads. Until it
+        is, the block is for no number of threads, so that no call takes it.
+        """
+        state.made_for = None
+        state.set(SLOT_THREADS, [threads])
         needed = self._arena_bytes(state.address)
+        state.set(SLOT_THREADS, [0])
         if needed < 0:
             raise RunError(
                 f"{self.compiled.name}: no sizes can be computed for dims "
@@ -178,7 +211,8 @@ class Executable:
             state.arena = None  # freed before its successor is made
             state.arena = Arena(needed)
             state.set(SLOT_ARENA, [state.arena.address])
-        state.dims, state.threads = dims, threads
+        state.set(SLOT_THREADS, [threads])
+        state.made_for = dims, threads
 
     def _fail(self, code: int) -> None:
         """Raises the error that a non-zero return stands for."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from ferrule.base import config
 from ferrule.base.errors import InputError
+from ferrule.runtime import native
 
 MAX_THREADS = 64
 SYMBOL = "ferrule_parallel"
@@ -141,17 +142,8 @@ def ir_text(triple: str) -> str:
 def _compile() -> Pool:
     import llvmlite.binding as llvm
 
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module = llvm.parse_assembly(ir_text(llvm.get_process_triple()))
-    machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    addresses = [
-        engine.get_function_address(name)
-        for name in (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset")
-    ]
-    engine.detach()  # never freed: workers run this code until the process ends
+    names = (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset")
+    addresses = native.addresses(ir_text(llvm.get_process_triple()), names, {})
     llvm.add_symbol(SYMBOL, addresses[0])
     pool = Pool(
         addresses[0],
