@@ -41,6 +41,9 @@ class Checked(Executable):
         super().bind(params)
         self._bound = [address for address, _ in params]
 
+    def prepared(self, *call: Any) -> Any:
+        return None if self._graph is not None else super().prepared(*call)
+
     def run(
         self, inputs: Iterable[int], outputs: Iterable[int], dims: tuple[int, ...] = ()
     ) -> None:

@@ -17,7 +17,7 @@ import torch
 from ferrule.frontend.torch_table import ATEN
 from ferrule.frontend.torch_whole import recurrent_layers_whole
 
-Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], list[Any]]]
+Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], Sequence[Any]]]
 
 
 @contextlib.contextmanager
@@ -109,7 +109,7 @@ def through_aot(
         }
         run = compile_captured(graph, params)
 
-        def boxed(args: list[Any]) -> list[Any]:
+        def boxed(args: list[Any]) -> Sequence[Any]:
             mine = list(args)
             args.clear()
             return run(mine)

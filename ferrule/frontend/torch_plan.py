@@ -51,7 +51,7 @@ class Direct:
     params: tuple[int, ...]
     results: tuple[int, ...] | None
 
-    def __call__(self, args: Sequence[Any]) -> list[Any]:
+    def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """The graph's results for these placeholders."""
         if self.params:
             self.bound.refresh([args[i] for i in self.params])
@@ -85,7 +85,7 @@ class Plan:
         self.steps = self._compile(compile_graph, count_fallback)
         self.direct = self._direct()
 
-    def __call__(self, args: Sequence[Any]) -> list[Any]:
+    def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """The graph's results for these placeholders."""
         if self.direct is not None:
             return self.direct(args)

@@ -5,8 +5,8 @@
     outputs = bound([x, y])
 
 What is not needed on every call is settled before: where its inputs are like those of the call
-before, a call makes its outputs and passes addresses. Else it checks them, makes them dense, and
-looks their sizes up in a table.
+before, a call is one native function (see ferrule.runtime.call). Else it checks them, makes them
+dense, and looks their sizes up in a table.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import operator
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -53,8 +53,9 @@ _empty: Any = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", None) or (
     lambda shape, strides, dtype: torch.empty_strided(shape, strides, dtype=dtype)
 )
 Order = tuple[int, ...]
-Maker = Callable[[], torch.Tensor]
-Prepared = tuple[tuple[int, ...], list[Maker]]  # a call's dims, and what makes its outputs
+Maker = tuple[Callable[..., torch.Tensor], tuple[Any, ...]]  # a function and its arguments
+Sizes = tuple[tuple[int, ...], list[Maker]]  # a call's dims, and what makes its outputs
+Call = Callable[..., tuple[torch.Tensor, ...] | None]
 
 
 def torch_dtype(dtype: DType | str) -> torch.dtype:
@@ -102,8 +103,8 @@ class Outputs:
             step *= max(n, 1)
         size = prod(lying) * self._dtype.itemsize
         if size < _POOLED_BYTES:
-            return partial(_empty, tuple(shape), tuple(strides), self._dtype)
-        return partial(self._pooled, size, tuple(shape), tuple(strides))
+            return _empty, (tuple(shape), tuple(strides), self._dtype)
+        return self._pooled, (size, tuple(shape), tuple(strides))
 
     def _pooled(self, size: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> torch.Tensor:
         with self._lock:
@@ -180,6 +181,17 @@ def _word(p: torch.Tensor) -> Any:
     return (ctypes.c_char * size).from_address(p.data_ptr() + start) if size else b""
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A native function for calls that are `like` one, and the state of the program that it runs
+    on.
+    """
+
+    like: Like
+    call: Call
+    ran: Any
+
+
 class Bound:
     """A compiled graph on torch tensors; `program` is what compile_graph returns.
 
@@ -210,9 +222,9 @@ class Bound:
             None if i in self._shifts else torch_dtype(s.dtype)
             for i, s in enumerate(compiled.inputs)
         ]
-        self._calls: dict[Any, Prepared] = {}
-        self._likes: dict[Any, Like] = {}
-        self._latest: tuple[Like, Prepared] | None = None
+        self._sizes: dict[Any, Sizes] = {}
+        self._calls: dict[Any, _Kept] = {}
+        self._latest: Call | None = None
         self._words: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._params: Params | None = None
 
@@ -222,37 +234,46 @@ class Bound:
             held = [p.detach().contiguous() for p in params]
             self.program.executable.bind([(p.data_ptr(), p) for p in held])
             self._params = Params(params)
+            self._calls, self._latest = {}, None  # they are for what was bound before
 
-    def __call__(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
+    def __call__(self, inputs: Sequence[Any]) -> Sequence[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims). Raises InputTypeError for an input
         that is no strided tensor of the program's dtype in the CPU's memory.
         """
         latest = self._latest
-        if latest is not None and latest[0](*inputs):
-            dims, makers = latest[1]
-        elif self._shifts:
-            return self._with_numbers(inputs)
-        else:
-            inputs, (dims, makers) = self._looked_up(inputs)
-        out = [make() for make in makers]
-        self._run(map(_address, inputs), map(_address, out), dims)
-        return out
+        if latest is not None:
+            out = latest(*inputs)
+            if out is not None:
+                return out
+        return self._with_numbers(inputs) if self._shifts else self._looked_up(inputs)
 
-    def _looked_up(self, inputs: Sequence[Any]) -> tuple[Sequence[torch.Tensor], Prepared]:
-        """The inputs made dense, and what a call of their sizes needs."""
+    def _looked_up(self, inputs: Sequence[Any]) -> Sequence[torch.Tensor]:
+        """A call with the inputs checked and made dense, which prepares the next one like it."""
         self._check(inputs)
         lying = [self._lying(i, x) for i, x in enumerate(inputs)]
         tensors = [_dense(x) for x in lying]
         key = tuple([x.shape for x in tensors])
-        prepared = self._calls.get(key) or self._prepare(key, key)
+        dims, makers = self._sizes.get(key) or self._sizes_of(key, key)
+        out = [make(*arguments) for make, arguments in makers]
+        self._run(map(_address, tensors), map(_address, out), dims)
         if all(map(operator.is_, tensors, lying)):
-            like = self._likes.get(key)
-            if like is None or not like(*inputs):
-                like = likeness(inputs)
-            if like is not None:
-                self._likes[key] = like
-                self._latest = (like, prepared)
-        return tensors, prepared
+            self._prepare(key, inputs, dims, makers)
+        return out
+
+    def _prepare(
+        self, key: Any, inputs: Sequence[Any], dims: tuple[int, ...], makers: list[Maker]
+    ) -> None:
+        """Keeps a native function for calls like this one."""
+        executable = self.program.executable
+        kept = self._calls.get(key)
+        if kept is None or kept.ran is not executable.latest or not kept.like(*inputs):
+            like = likeness(inputs)
+            call = like and executable.prepared(like, _address, makers, dims)
+            if like is None or call is None:
+                return
+            kept = _Kept(like, call, executable.latest)
+            self._calls[key] = kept
+        self._latest = kept.call
 
     def _lying(self, i: int, x: torch.Tensor) -> torch.Tensor:
         """Input `i` as the program wants it, which is row-major for one like the example's."""
@@ -274,16 +295,16 @@ class Bound:
                     f"the argument {name} must be a tensor of {dtype} on the CPU, not {shown(x)}"
                 )
 
-    def _prepare(
+    def _sizes_of(
         self, key: Any, shapes: tuple[Any, ...], numbers: dict[int, int] | None = None
-    ) -> Prepared:
+    ) -> Sizes:
         """The dims of a call with inputs of these shapes, and what makes its outputs."""
         plan = self.program.signature.plan(shapes, numbers)
         made = (plan.dims, [o.maker(s) for o, s in zip(self._outputs, plan.outputs)])
-        if len(self._calls) >= _CALLS_KEPT:
+        if len(self._sizes) >= _CALLS_KEPT:
+            self._sizes.clear()
             self._calls.clear()
-            self._likes.clear()
-        self._calls[key] = made
+        self._sizes[key] = made
         return made
 
     def _with_numbers(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
@@ -295,12 +316,13 @@ class Bound:
         tensors = list(self._words.get(numbers) or self._new_words(numbers, len(inputs)))
         for i, x in zip(self._tensors, given):
             tensors[i] = x
-        made = self._calls.get(key)
+        made = self._sizes.get(key)
         if made is None:
             shapes = tuple([tuple(x.shape) for x in tensors])
-            made = self._prepare(key, shapes, dict(zip(self._shifts, numbers)))
-        out = [make() for make in made[1]]
-        self._run(map(_address, tensors), map(_address, out), made[0])
+            made = self._sizes_of(key, shapes, dict(zip(self._shifts, numbers)))
+        dims, makers = made
+        out = [make(*arguments) for make, arguments in makers]
+        self._run(map(_address, tensors), map(_address, out), dims)
         return out
 
     def _new_words(self, numbers: tuple[int, ...], count: int) -> list[torch.Tensor]:

@@ -1,10 +1,13 @@
-; A call from Python: `launch` is a C function of CPython (METH_FASTCALL) that takes the number of
-; threads, the addresses of inputs and outputs, and the dims, all as Python integers. It writes them
-; into the argument block, and runs the program without the GIL. None tells that it did not run: the
-; record is busy, or was made for other dims or another number of threads.
+; Calls from Python, as C functions of CPython whose `self` is the address of a structure as a Python
+; integer. None tells that nothing was run.
 ;
-; `self` is the address of the record as a Python integer. What is taken, by whoever wrote 1 where
-; there was 0, is the record and all that it points to.
+; `launch` takes the number of threads, the addresses of inputs and outputs, and the dims, all as
+; Python integers. It writes them into the argument block, and runs the program without the GIL. It
+; runs nothing where the record is busy, or was made for other dims or another number of threads.
+; What is taken, by whoever wrote 1 where there was 0, is the record and all that it points to.
+;
+; `call` takes the tensors of a framework, and knows the objects of Python that tell whether they are
+; like those of an earlier call, what their addresses are, and how to make the outputs.
 
 %Record = type {
   ptr,      ; the entry
@@ -14,6 +17,21 @@
   i64       ; busy
 }
 
+%Call = type {
+  ptr,      ; the record
+  ptr,      ; like(*tensors): True, or nothing is run
+  ptr,      ; address(tensor)
+  ptr,      ; threads()
+  ptr,      ; fail(code), which raises
+  i64,      ; how many inputs
+  i64,      ; how many outputs
+  ptr,      ; the outputs' makers
+  i64,      ; how many dims
+  ptr       ; the dims
+}
+
+%Maker = type { ptr, ptr, i64 }        ; make(*arguments): the function, the arguments, how many
+
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
 declare i64 @PyLong_AsLongLong(ptr)
@@ -21,7 +39,12 @@ declare ptr @PyLong_AsVoidPtr(ptr)
 declare ptr @PyLong_FromLongLong(i64)
 declare ptr @PyErr_Occurred()
 declare void @Py_IncRef(ptr)
+declare void @Py_DecRef(ptr)
+declare ptr @PyObject_VectorcallDict(ptr, ptr, i64, ptr)
+declare ptr @PyTuple_New(i64)
+declare i32 @PyTuple_SetItem(ptr, i64, ptr)
 @_Py_NoneStruct = external global i8
+@_Py_TrueStruct = external global i8
 
 ; Whether the record was free, and is now taken.
 define internal i1 @taken(ptr %record) {
@@ -114,6 +137,181 @@ run:
 
 raise:
   call void @release(ptr %record)
+  ret ptr null
+other:
+  call void @release(ptr %record)
+  br label %none
+none:
+  call void @Py_IncRef(ptr @_Py_NoneStruct)
+  ret ptr @_Py_NoneStruct
+}
+
+; Whether an object, whose reference is given up, was an integer: then it is in the slot. Else the
+; error is set.
+define internal i1 @number(ptr %object, ptr %slot) {
+  %failed = icmp eq ptr %object, null
+  br i1 %failed, label %no, label %convert
+convert:
+  %value = call i64 @PyLong_AsLongLong(ptr %object)
+  call void @Py_DecRef(ptr %object)
+  store i64 %value, ptr %slot
+  %suspect = icmp eq i64 %value, -1
+  br i1 %suspect, label %look, label %yes
+look:
+  %error = call ptr @PyErr_Occurred()
+  %fine = icmp eq ptr %error, null
+  br i1 %fine, label %yes, label %no
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+define ptr @ferrule_call(ptr %self, ptr %given, i64 %n) {
+entry:
+  %call = call ptr @PyLong_AsVoidPtr(ptr %self)
+  %p.record = getelementptr %Call, ptr %call, i64 0, i32 0
+  %record = load ptr, ptr %p.record
+  %p.entry = getelementptr %Record, ptr %record, i64 0, i32 0
+  %entry.fn = load ptr, ptr %p.entry
+  %p.block = getelementptr %Record, ptr %record, i64 0, i32 1
+  %block = load ptr, ptr %p.block
+  %p.address = getelementptr %Call, ptr %call, i64 0, i32 2
+  %address = load ptr, ptr %p.address
+  %p.inputs = getelementptr %Call, ptr %call, i64 0, i32 5
+  %inputs = load i64, ptr %p.inputs
+  %p.outputs = getelementptr %Call, ptr %call, i64 0, i32 6
+  %outputs = load i64, ptr %p.outputs
+  %p.makers = getelementptr %Call, ptr %call, i64 0, i32 7
+  %makers = load ptr, ptr %p.makers
+  %p.n.dims = getelementptr %Call, ptr %call, i64 0, i32 8
+  %n.dims = load i64, ptr %p.n.dims
+  %p.dims = getelementptr %Call, ptr %call, i64 0, i32 9
+  %dims = load ptr, ptr %p.dims
+  %number = alloca i64
+  %made = alloca ptr
+  %fits = icmp eq i64 %n, %inputs
+  br i1 %fits, label %guard, label %none
+
+guard:
+  %p.like = getelementptr %Call, ptr %call, i64 0, i32 1
+  %like = load ptr, ptr %p.like
+  %alike = call ptr @PyObject_VectorcallDict(ptr %like, ptr %given, i64 %n, ptr null)
+  %unknown = icmp eq ptr %alike, null
+  br i1 %unknown, label %error, label %answered
+answered:
+  %true = icmp eq ptr %alike, @_Py_TrueStruct
+  call void @Py_DecRef(ptr %alike)
+  br i1 %true, label %threads, label %none
+
+threads:
+  %p.threads = getelementptr %Call, ptr %call, i64 0, i32 3
+  %threads.fn = load ptr, ptr %p.threads
+  %o.threads = call ptr @PyObject_VectorcallDict(ptr %threads.fn, ptr null, i64 0, ptr null)
+  %counted = call i1 @number(ptr %o.threads, ptr %number)
+  br i1 %counted, label %try, label %error
+try:
+  %free = call i1 @taken(ptr %record)
+  br i1 %free, label %compare, label %none
+compare:
+  %wanted = load i64, ptr %number
+  %p.made.for = getelementptr i64, ptr %block, i64 1
+  %made.for = load i64, ptr %p.made.for
+  %same = icmp eq i64 %wanted, %made.for
+  br i1 %same, label %first, label %other
+first:
+  %results = add i64 %inputs, 3        ; the slot of the first output
+  %sizes = add i64 %results, %outputs  ; and of the first dim
+  br label %dim
+dim:
+  %d = phi i64 [ 0, %first ], [ %d1, %equal ]
+  %more.dims = icmp slt i64 %d, %n.dims
+  br i1 %more.dims, label %size, label %input
+size:
+  %d1 = add i64 %d, 1
+  %p.dim = getelementptr i64, ptr %dims, i64 %d
+  %dim.wanted = load i64, ptr %p.dim
+  %d.slot = add i64 %sizes, %d
+  %p.size = getelementptr i64, ptr %block, i64 %d.slot
+  %dim.before = load i64, ptr %p.size
+  %unchanged = icmp eq i64 %dim.wanted, %dim.before
+  br i1 %unchanged, label %equal, label %other
+equal:
+  br label %dim
+
+input:
+  %i = phi i64 [ 0, %dim ], [ %i1, %placed ]
+  %more.inputs = icmp slt i64 %i, %inputs
+  br i1 %more.inputs, label %tensor, label %outs
+tensor:
+  %i1 = add i64 %i, 1
+  %i.slot = add i64 %i, 3
+  %p.tensor = getelementptr ptr, ptr %given, i64 %i
+  %o.input = call ptr @PyObject_VectorcallDict(ptr %address, ptr %p.tensor, i64 1, ptr null)
+  %p.input = getelementptr i64, ptr %block, i64 %i.slot
+  %known = call i1 @number(ptr %o.input, ptr %p.input)
+  br i1 %known, label %placed, label %raise
+placed:
+  br label %input
+
+outs:
+  %tuple = call ptr @PyTuple_New(i64 %outputs)
+  %no.tuple = icmp eq ptr %tuple, null
+  br i1 %no.tuple, label %raise, label %output
+output:
+  %j = phi i64 [ 0, %outs ], [ %j1, %held ]
+  %more.outputs = icmp slt i64 %j, %outputs
+  br i1 %more.outputs, label %make, label %run
+make:
+  %j1 = add i64 %j, 1
+  %p.fn = getelementptr %Maker, ptr %makers, i64 %j, i32 0
+  %p.args = getelementptr %Maker, ptr %makers, i64 %j, i32 1
+  %p.count = getelementptr %Maker, ptr %makers, i64 %j, i32 2
+  %make.fn = load ptr, ptr %p.fn
+  %make.args = load ptr, ptr %p.args
+  %make.count = load i64, ptr %p.count
+  %o.output = call ptr @PyObject_VectorcallDict(ptr %make.fn, ptr %make.args, i64 %make.count,
+                                                ptr null)
+  %no.output = icmp eq ptr %o.output, null
+  br i1 %no.output, label %drop, label %keep
+keep:
+  store ptr %o.output, ptr %made
+  call i32 @PyTuple_SetItem(ptr %tuple, i64 %j, ptr %o.output)
+  %o.at = call ptr @PyObject_VectorcallDict(ptr %address, ptr %made, i64 1, ptr null)
+  %j.slot = add i64 %results, %j
+  %p.output = getelementptr i64, ptr %block, i64 %j.slot
+  %placed.too = call i1 @number(ptr %o.at, ptr %p.output)
+  br i1 %placed.too, label %held, label %drop
+held:
+  br label %output
+
+run:
+  %thread = call ptr @PyEval_SaveThread()
+  %code = call i32 %entry.fn(ptr %block)
+  call void @PyEval_RestoreThread(ptr %thread)
+  call void @release(ptr %record)
+  %done = icmp eq i32 %code, 0
+  br i1 %done, label %answer, label %failed
+answer:
+  ret ptr %tuple
+failed:
+  call void @Py_DecRef(ptr %tuple)
+  %wide = sext i32 %code to i64
+  %o.code = call ptr @PyLong_FromLongLong(i64 %wide)
+  store ptr %o.code, ptr %made
+  %p.fail = getelementptr %Call, ptr %call, i64 0, i32 4
+  %fail = load ptr, ptr %p.fail
+  %raised = call ptr @PyObject_VectorcallDict(ptr %fail, ptr %made, i64 1, ptr null)
+  call void @Py_DecRef(ptr %o.code)
+  ret ptr %raised
+
+drop:
+  call void @Py_DecRef(ptr %tuple)
+  br label %raise
+raise:
+  call void @release(ptr %record)
+  br label %error
+error:
   ret ptr null
 other:
   call void @release(ptr %record)

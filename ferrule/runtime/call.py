@@ -2,16 +2,18 @@
 
     record = Record(entry, block, count, dims)
     code = record.launch(threads, *addresses, *dims)       # None: it is busy, or for other dims
+    call = prepared(record, like, address, inputs, makers, dims, threads, fail, held)
+    outputs = call(*tensors)                               # None: it is busy, or they are not alike
 
-A foreign call by ctypes and the packing of its arguments take 2 us, and ten times as long after a
-program whose data has driven Python out of the caches. A function of CPython's own kind (call.ll)
-takes a fifth of it.
+What Python does on each call takes ten times as long after a program whose data has driven Python
+out of the caches: a foreign call by ctypes and the packing of its arguments 16 us in place of 2. A
+function of CPython's own kind (call.ll) takes a fifth of it.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -27,6 +29,10 @@ _EXTERNALS = (
     "PyLong_FromLongLong",
     "PyErr_Occurred",
     "Py_IncRef",
+    "Py_DecRef",
+    "PyObject_VectorcallDict",
+    "PyTuple_New",
+    "PyTuple_SetItem",
 )
 
 
@@ -51,40 +57,81 @@ class Record:
     the block and ends with `release()`.
     """
 
-    __slots__ = ("_words", "launch", "take")
+    __slots__ = ("_words", "address", "launch", "take")
 
     def __init__(self, entry: int, block: int, count: int, dims: int) -> None:
         self._words = (ctypes.c_int64 * 5)(entry, block, count, dims, 0)
-        address = ctypes.addressof(self._words)
-        take, launch = _methods()
-        self.launch: Callable[..., int | None] = _bound(launch, address)
-        self.take: Callable[[], int] = _bound(take, address)
+        self.address = _place(self._words)
+        take, launch, _ = _methods()
+        self.launch: Callable[..., int | None] = _bound(launch, self.address, self._words)
+        self.take: Callable[[], int] = _bound(take, self.address, self._words)
 
     def release(self) -> None:
         """Lets the next caller have it."""
         self._words[4] = 0
 
 
+Maker = tuple[Callable[..., Any], tuple[Any, ...]]  # what makes an output: a function, arguments
+
+
+def prepared(
+    record: Record,
+    like: Callable[..., bool],
+    address: Callable[[Any], int],
+    inputs: int,
+    makers: Sequence[Maker],
+    dims: Sequence[int],
+    threads: Callable[[], int],
+    fail: Callable[[int], Any],
+    held: Any,
+) -> Callable[..., tuple[Any, ...] | None]:
+    """A function of as many tensors as there are `inputs`: a whole call on a record that was made
+    for these dims.
+
+    It gives a tuple of outputs, each made by one of `makers`; None, and nothing is run, where
+    `like(*tensors)` is not True or the record does not serve. `address(tensor)` is where its
+    elements lie. `fail(code)` raises what a code other than 0 stands for. What is `held` lives as
+    long as the function.
+    """
+    arguments = [(ctypes.c_void_p * len(a))(*map(id, a)) for _, a in makers]
+    rows = [word for (f, a), p in zip(makers, arguments) for word in (id(f), _place(p), len(a))]
+    table = (ctypes.c_int64 * len(rows))(*rows)
+    sizes = (ctypes.c_int64 * len(dims))(*dims)
+    objects = (like, address, threads, fail)
+    words = (ctypes.c_int64 * 10)(
+        record.address, *map(id, objects), inputs, len(makers), _place(table), len(dims),
+        _place(sizes),
+    )  # fmt: skip
+    owned = (words, record, objects, tuple(makers), arguments, table, sizes, held)
+    return _bound(_methods()[2], _place(words), owned)
+
+
+def _place(words: ctypes.Array[Any]) -> int:
+    return ctypes.addressof(words)
+
+
 @cache
-def _methods() -> tuple[_MethodDef, _MethodDef]:
-    """The definitions of `take` and `launch`, which stay."""
+def _methods() -> tuple[_MethodDef, _MethodDef, _MethodDef]:
+    """The definitions of `take`, `launch` and `call`, which stay."""
     api: Any = ctypes.pythonapi
     symbols = {name: _address(getattr(api, name)) for name in _EXTERNALS}
-    symbols["_Py_NoneStruct"] = id(None)
+    symbols |= {"_Py_NoneStruct": id(None), "_Py_TrueStruct": id(True)}
     text = resources.files(__package__).joinpath("call.ll").read_text(encoding="utf-8")
-    take, launch = native.addresses(text, ("ferrule_take", "ferrule_launch"), symbols)
+    names = ("ferrule_take", "ferrule_launch", "ferrule_call")
+    take, launch, call = native.addresses(text, names, symbols)
     return (
         _MethodDef(b"take", take, _METH_NOARGS, None),
         _MethodDef(b"launch", launch, _METH_FASTCALL, None),
+        _MethodDef(b"call", call, _METH_FASTCALL, None),
     )
 
 
-def _bound(method: _MethodDef, address: int) -> Any:
-    """A function of CPython's with this address as its self."""
+def _bound(method: _MethodDef, address: int, held: Any) -> Any:
+    """A function of CPython's with this address as its self; its "module" is what it holds."""
     make = ctypes.pythonapi.PyCFunction_NewEx
     make.restype = ctypes.py_object
-    make.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)
-    return make(ctypes.addressof(method), address, None)
+    make.argtypes = (ctypes.c_void_p, ctypes.py_object, ctypes.py_object)
+    return make(ctypes.addressof(method), address, held)
 
 
 def _address(function: Any) -> int:

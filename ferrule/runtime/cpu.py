@@ -30,7 +30,7 @@ from ferrule.base.compiled import (
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
 from ferrule.base.target import supports
 from ferrule.runtime import pool
-from ferrule.runtime.call import Record
+from ferrule.runtime.call import Maker, Record, prepared
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -83,18 +83,14 @@ class _State:
 class _Binding:
     """Parameters, the constants prepared from them, and the states of calls that use them."""
 
-    __slots__ = ("arena", "keepalive", "launch", "params", "states")
+    __slots__ = ("arena", "keepalive", "latest", "params", "states")
 
     def __init__(self, params: Sequence[tuple[int, Any]], const_bytes: int) -> None:
         self.params = tuple(address for address, _ in params)
         self.keepalive = tuple(owner for _, owner in params)
         self.arena = Arena(const_bytes)
         self.states: list[_State] = []
-        self.launch: Callable[..., int | None] = _not_yet  # of the state that last got its dims
-
-
-def _not_yet(*arguments: int) -> None:
-    """What stands for a state's `launch` where no state has its dims."""
+        self.latest: _State | None = None  # the one that last got its dims
 
 
 class Executable:
@@ -152,7 +148,8 @@ class Executable:
         if binding is None:
             raise InputError(f"{self.compiled.name} has parameters: bind them before the first run")
         arguments = [pool.get_num_threads(), *inputs, *outputs, *dims]
-        code = binding.launch(*arguments)
+        latest = binding.latest
+        code = None if latest is None else latest.record.launch(*arguments)
         if code is None:
             code = self._run_anew(binding, arguments, dims)
         if code:
@@ -173,8 +170,33 @@ class Executable:
             code: int = self._entry(state.address)
         finally:
             state.record.release()
-        binding.launch = state.record.launch
+        binding.latest = state
         return code
+
+    @property
+    def latest(self) -> Any:
+        """The state that last got the dims and threads of a run, of which prepared calls are."""
+        return None if self._binding is None else self._binding.latest
+
+    def prepared(
+        self,
+        like: Callable[..., bool],
+        address: Callable[[Any], int],
+        makers: Sequence[Maker],
+        dims: tuple[int, ...],
+    ) -> Callable[..., tuple[Any, ...] | None] | None:
+        """A whole call with tensors as one native function (see call.prepared), for the parameters
+        that are bound now; None where no run with these dims went before.
+        """
+        binding = self._binding
+        state = None if binding is None else binding.latest
+        if state is None or state.made_for is None or state.made_for[0] != dims:
+            return None
+        inputs = len(self.compiled.inputs)
+        return prepared(
+            state.record, like, address, inputs, makers, dims, pool.get_num_threads, self._fail,
+            (self._code, binding, state),
+        )  # fmt: skip
 
     def arena_bytes(self, dims: tuple[int, ...] = ()) -> int:
         """Bytes of scratch that one run with these dims needs, at the present number of threads."""

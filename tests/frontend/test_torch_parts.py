@@ -145,13 +145,18 @@ def test_the_order_of_dimensions(tensor: torch.Tensor, order: tuple[int, ...] | 
 SHAPE = (1 << 19,)
 
 
+def made(pool: Outputs, shape: tuple[int, ...]) -> torch.Tensor:
+    make, arguments = pool.maker(shape)
+    return make(*arguments)
+
+
 def test_memory_is_used_again_once_nobody_sees_it() -> None:
     pool = Outputs(torch.float32)
-    first = pool.maker(SHAPE)()
+    first = made(pool, SHAPE)
     address = first.data_ptr()
-    assert pool.maker(SHAPE)().data_ptr() != address
+    assert made(pool, SHAPE).data_ptr() != address
     del first
-    assert pool.maker(SHAPE)().data_ptr() == address
+    assert made(pool, SHAPE).data_ptr() == address
 
 
 @pytest.mark.parametrize(
@@ -168,17 +173,17 @@ def test_memory_is_used_again_once_nobody_sees_it() -> None:
 )
 def test_memory_that_somebody_sees_is_left_alone(keep: Callable[[torch.Tensor], Any]) -> None:
     pool = Outputs(torch.float32)
-    first = pool.maker(SHAPE)()
+    first = made(pool, SHAPE)
     held = keep(first)
     address = first.data_ptr()
     del first
-    assert pool.maker(SHAPE)().data_ptr() != address
+    assert made(pool, SHAPE).data_ptr() != address
     assert held is not None
 
 
 def test_small_results_are_plain_tensors() -> None:
     pool = Outputs(torch.float32)
-    pool.maker((4,))()
+    made(pool, (4,))
     assert not pool._storages
 
 

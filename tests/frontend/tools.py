@@ -86,6 +86,7 @@ class Executable:
         self.graph, self.compiled = graph, compiled
         self.params: list[Any] = []
         self.binds = 0
+        self.latest = None
 
     def bind(self, params: Sequence[tuple[int, Any]]) -> None:
         self.params = [
@@ -93,6 +94,9 @@ class Executable:
             for (a, _), s in zip(params, self._specs(self.compiled.params, ()), strict=True)
         ]
         self.binds += 1
+
+    def prepared(self, *call: Any) -> None:
+        """There are no native calls of it."""
 
     def run(
         self, inputs: Sequence[int], outputs: Sequence[int], dims: tuple[int, ...] = ()

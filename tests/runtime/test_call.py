@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import sys
+import weakref
 
 import pytest
 
 from ferrule.base.compiled import SLOT_FIRST, SLOT_THREADS
-from ferrule.runtime.call import Record
+from ferrule.runtime.call import Record, prepared
 
 BLOCK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)
 
@@ -74,3 +77,102 @@ def test_what_is_no_integer_is_an_error_and_the_record_is_free_again(
         probe.record.launch(*arguments)
     assert probe.seen == []
     assert probe.record.launch(4, 1, 2, 10) == 0
+
+
+class Calls:
+    """A prepared call of one input, one output and one dim, and what it asks for, on a probe."""
+
+    def __init__(self, code: int = 0, dim: int = 10) -> None:
+        self.probe = Probe(code)
+        self.alike: object = True
+        self.threads: object = 4
+        self.places: dict[str, object] = {"x": 100, "made": 200}
+        self.made: object = "made"
+        self.call = prepared(
+            self.probe.record,
+            lambda x: self.answer(self.alike),
+            lambda x: self.answer(self.places[x]),
+            1,
+            [(lambda a, b: self.answer((a, b) == (1, "b") and self.made), (1, "b"))],
+            (dim,),
+            lambda: self.answer(self.threads),
+            self.fail,
+            self.probe,
+        )
+
+    @staticmethod
+    def answer(value: object) -> object:
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+    @staticmethod
+    def fail(code: int) -> None:
+        raise ValueError(f"code {code}")
+
+
+def test_a_prepared_call_makes_outputs_and_passes_addresses() -> None:
+    calls = Calls()
+    assert calls.call("x") == ("made",)
+    assert calls.call("x") == ("made",)
+    assert calls.probe.seen == [[100, 200, 10]] * 2
+
+
+def test_a_prepared_call_raises_what_a_code_stands_for() -> None:
+    calls = Calls(code=3)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="code 3"):
+            calls.call("x")
+
+
+@pytest.mark.parametrize("name", ["alike", "threads", "made", "x", "made's place"])
+def test_an_error_of_what_a_prepared_call_asks_is_raised(name: str) -> None:
+    calls, error = Calls(), RuntimeError("asked")
+    if name in ("x", "made's place"):
+        calls.places["x" if name == "x" else "made"] = error
+    else:
+        setattr(calls, name, error)
+    with pytest.raises(RuntimeError, match="asked"):
+        calls.call("x")
+    assert calls.probe.seen == []
+    assert calls.probe.record.take()
+
+
+@pytest.mark.parametrize(("name", "value"), [("alike", False), ("alike", 1), ("threads", 2)])
+def test_a_prepared_call_runs_nothing_for_others(name: str, value: object) -> None:
+    calls = Calls()
+    setattr(calls, name, value)
+    assert calls.call("x") is None
+    assert calls.call() is None
+    assert calls.call("x", "x") is None
+    assert calls.probe.seen == []
+
+
+def test_a_prepared_call_runs_nothing_on_a_record_for_other_dims_or_in_use() -> None:
+    calls = Calls(dim=11)
+    assert calls.call("x") is None
+    calls = Calls()
+    assert calls.probe.record.take()
+    assert calls.call("x") is None
+    calls.probe.record.release()
+    assert calls.call("x") == ("made",)
+
+
+def test_a_prepared_call_leaks_nothing_and_keeps_what_it_holds() -> None:
+    calls = Calls()
+    calls.made = object()
+    calls.places = {"x": 1 << 40, calls.made: 1 << 41}
+    record = weakref.ref(calls.probe)
+    calls.call("x")
+    before = sys.getrefcount(calls.made), sys.getrefcount(None), sys.getrefcount(True)
+    for _ in range(1000):
+        calls.call("x")
+    after = sys.getrefcount(calls.made), sys.getrefcount(None), sys.getrefcount(True)
+    assert max(abs(a - b) for a, b in zip(after, before)) < 100
+    call = calls.call
+    del calls
+    gc.collect()
+    assert record() is not None
+    del call
+    gc.collect()
+    assert record() is None
