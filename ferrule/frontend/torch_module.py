@@ -51,10 +51,8 @@ class CompiledModule:
             return self._general(args, kwargs)
         bound, params, places = self._fast
         inputs = args if places is None else [args[i] for i in places]
-        if params:
-            bound.refresh(params)
         try:
-            return bound(inputs)[0]
+            return bound(inputs, params)[0]
         except InputError:  # `_general` tells it of the argument and its own axes
             return self._general(args, kwargs)
 

@@ -53,9 +53,7 @@ class Direct:
 
     def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """The graph's results for these placeholders."""
-        if self.params:
-            self.bound.refresh([args[i] for i in self.params])
-        out = self.bound([args[i] for i in self.inputs])
+        out = self.bound([args[i] for i in self.inputs], [args[i] for i in self.params])
         return out if self.results is None else [out[i] for i in self.results]
 
 
@@ -223,9 +221,8 @@ class Plan:
                 for n in step.segment.nodes:
                     _value(n, env)
             else:
-                if step.params:
-                    step.bound.refresh([env[n] for n in step.params])
-                out = step.bound([_value(n, env) for n in step.inputs])
+                params = [env[n] for n in step.params]
+                out = step.bound([_value(n, env) for n in step.inputs], params)
                 env.update(zip(step.segment.outputs, out, strict=True))
             for n in step.forget:
                 env.pop(n, None)

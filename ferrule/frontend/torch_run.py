@@ -1,8 +1,7 @@
 """Running a compiled graph on torch tensors: parameters, outputs, one call.
 
     bound = Bound(program, given, made, shifts)
-    bound.refresh(params)            # binds them; later, looks whether they changed
-    outputs = bound([x, y])
+    outputs = bound([x, y], params)  # which are bound again where they have changed
 
 What is not needed on every call is settled before: where its inputs are like those of the call
 before, a call is one native function (see ferrule.runtime.call). Else it checks them, makes them
@@ -147,6 +146,10 @@ class Params:
         self._versions = self._versions_of(params)
         self._words = [_word(p) for p in params]
         self._seen = b"".join(self._words)
+        self.watched = [
+            (a, -1 if v is None else v, ctypes.addressof(w), bytes(w))
+            for a, v, w in zip(self._addresses, self._versions, self._words)
+        ]
 
     def changed(self, params: Sequence[torch.Tensor]) -> bool:
         """Whether these are not the parameters as they were."""
@@ -178,7 +181,7 @@ def _word(p: torch.Tensor) -> Any:
     size = min(_PROBE_BYTES, last + p.element_size())
     middle = (last // 2) // _PROBE_BYTES * _PROBE_BYTES
     start = min(middle, last + p.element_size() - size)
-    return (ctypes.c_char * size).from_address(p.data_ptr() + start) if size else b""
+    return (ctypes.c_char * size).from_address(p.data_ptr() + start if size else 0)
 
 
 @dataclass(frozen=True)
@@ -197,7 +200,7 @@ class Bound:
 
     `given` and `made` tell for each input and output the order of its dimensions in memory where it
     is not row-major: the program reads and writes tensors that are transposed so. `shifts` are
-    added to integer inputs, by input index. Parameters are bound by the first `refresh`, not while
+    added to integer inputs, by input index. Parameters are bound by the first call, not while
     tracing, when PyTorch lets no real tensor be touched.
     """
 
@@ -228,7 +231,7 @@ class Bound:
         self._words: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._params: Params | None = None
 
-    def refresh(self, params: Sequence[torch.Tensor]) -> None:
+    def _refresh(self, params: Sequence[torch.Tensor]) -> None:
         """Bind the parameters, and again if one was replaced or changed since the last call."""
         if self._params is None or self._params.changed(params):
             held = [p.detach().contiguous() for p in params]
@@ -236,15 +239,19 @@ class Bound:
             self._params = Params(params)
             self._calls, self._latest = {}, None  # they are for what was bound before
 
-    def __call__(self, inputs: Sequence[Any]) -> Sequence[torch.Tensor]:
+    def __call__(
+        self, inputs: Sequence[Any], params: Sequence[torch.Tensor]
+    ) -> Sequence[torch.Tensor]:
         """Run on tensors (and ints, for inputs that are dims). Raises InputTypeError for an input
         that is no strided tensor of the program's dtype in the CPU's memory.
         """
         latest = self._latest
         if latest is not None:
-            out = latest(*inputs)
+            out = latest(*inputs, *params)
             if out is not None:
                 return out
+        if params:
+            self._refresh(params)
         return self._with_numbers(inputs) if self._shifts else self._looked_up(inputs)
 
     def _looked_up(self, inputs: Sequence[Any]) -> Sequence[torch.Tensor]:
@@ -268,7 +275,8 @@ class Bound:
         kept = self._calls.get(key)
         if kept is None or kept.ran is not executable.latest or not kept.like(*inputs):
             like = likeness(inputs)
-            call = like and executable.prepared(like, _address, makers, dims)
+            watched = self._params.watched if self._params is not None else ()
+            call = like and executable.prepared(like, _address, makers, dims, watched)
             if like is None or call is None:
                 return
             kept = _Kept(like, call, executable.latest)

@@ -6,8 +6,9 @@
 ; runs nothing where the record is busy, or was made for other dims or another number of threads.
 ; What is taken, by whoever wrote 1 where there was 0, is the record and all that it points to.
 ;
-; `call` takes the tensors of a framework, and knows the objects of Python that tell whether they are
-; like those of an earlier call, what their addresses are, and how to make the outputs.
+; `call` takes the tensors of a framework, inputs and then parameters, and knows the objects of Python
+; that tell whether inputs are like those of an earlier call, what addresses are, and how to make the
+; outputs; and of each parameter what shows that it was changed.
 
 %Record = type {
   ptr,      ; the entry
@@ -27,10 +28,14 @@
   i64,      ; how many outputs
   ptr,      ; the outputs' makers
   i64,      ; how many dims
-  ptr       ; the dims
+  ptr,      ; the dims
+  i64,      ; how many parameters
+  ptr,      ; what they were
+  ptr       ; the name of the attribute that counts a parameter's changes
 }
 
 %Maker = type { ptr, ptr, i64 }        ; make(*arguments): the function, the arguments, how many
+%Param = type { i64, i64, ptr, ptr, i64 }  ; address, version or -1, some bytes: where, what, how many
 
 declare ptr @PyEval_SaveThread()
 declare void @PyEval_RestoreThread(ptr)
@@ -43,6 +48,8 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyObject_VectorcallDict(ptr, ptr, i64, ptr)
 declare ptr @PyTuple_New(i64)
 declare i32 @PyTuple_SetItem(ptr, i64, ptr)
+declare ptr @PyObject_GetAttr(ptr, ptr)
+declare i32 @memcmp(ptr, ptr, i64)
 @_Py_NoneStruct = external global i8
 @_Py_TrueStruct = external global i8
 
@@ -188,21 +195,70 @@ entry:
   %n.dims = load i64, ptr %p.n.dims
   %p.dims = getelementptr %Call, ptr %call, i64 0, i32 9
   %dims = load ptr, ptr %p.dims
+  %p.n.params = getelementptr %Call, ptr %call, i64 0, i32 10
+  %n.params = load i64, ptr %p.n.params
+  %p.params = getelementptr %Call, ptr %call, i64 0, i32 11
+  %params = load ptr, ptr %p.params
+  %p.name = getelementptr %Call, ptr %call, i64 0, i32 12
+  %name = load ptr, ptr %p.name
   %number = alloca i64
   %made = alloca ptr
-  %fits = icmp eq i64 %n, %inputs
+  %tensors = add i64 %inputs, %n.params
+  %fits = icmp eq i64 %n, %tensors
   br i1 %fits, label %guard, label %none
 
 guard:
   %p.like = getelementptr %Call, ptr %call, i64 0, i32 1
   %like = load ptr, ptr %p.like
-  %alike = call ptr @PyObject_VectorcallDict(ptr %like, ptr %given, i64 %n, ptr null)
+  %alike = call ptr @PyObject_VectorcallDict(ptr %like, ptr %given, i64 %inputs, ptr null)
   %unknown = icmp eq ptr %alike, null
   br i1 %unknown, label %error, label %answered
 answered:
   %true = icmp eq ptr %alike, @_Py_TrueStruct
   call void @Py_DecRef(ptr %alike)
-  br i1 %true, label %threads, label %none
+  br i1 %true, label %param, label %none
+
+param:
+  %k = phi i64 [ 0, %answered ], [ %k1, %bytes ]
+  %more.params = icmp slt i64 %k, %n.params
+  br i1 %more.params, label %place, label %threads
+place:
+  %k1 = add i64 %k, 1
+  %k.given = add i64 %inputs, %k
+  %p.param = getelementptr ptr, ptr %given, i64 %k.given
+  %o.place = call ptr @PyObject_VectorcallDict(ptr %address, ptr %p.param, i64 1, ptr null)
+  %placed.param = call i1 @number(ptr %o.place, ptr %number)
+  br i1 %placed.param, label %moved, label %error
+moved:
+  %p.was.at = getelementptr %Param, ptr %params, i64 %k, i32 0
+  %was.at = load i64, ptr %p.was.at
+  %is.at = load i64, ptr %number
+  %stayed = icmp eq i64 %is.at, %was.at
+  br i1 %stayed, label %counts, label %none
+counts:
+  %p.version = getelementptr %Param, ptr %params, i64 %k, i32 1
+  %version = load i64, ptr %p.version
+  %is.counted = icmp sge i64 %version, 0
+  br i1 %is.counted, label %count, label %bytes
+count:
+  %param.object = load ptr, ptr %p.param
+  %o.version = call ptr @PyObject_GetAttr(ptr %param.object, ptr %name)
+  %has.version = call i1 @number(ptr %o.version, ptr %number)
+  br i1 %has.version, label %counted.now, label %error
+counted.now:
+  %version.now = load i64, ptr %number
+  %unwritten = icmp eq i64 %version.now, %version
+  br i1 %unwritten, label %bytes, label %none
+bytes:
+  %p.where = getelementptr %Param, ptr %params, i64 %k, i32 2
+  %p.what = getelementptr %Param, ptr %params, i64 %k, i32 3
+  %p.size.bytes = getelementptr %Param, ptr %params, i64 %k, i32 4
+  %where = load ptr, ptr %p.where
+  %what = load ptr, ptr %p.what
+  %size.bytes = load i64, ptr %p.size.bytes
+  %differs = call i32 @memcmp(ptr %where, ptr %what, i64 %size.bytes)
+  %unseen = icmp eq i32 %differs, 0
+  br i1 %unseen, label %param, label %none
 
 threads:
   %p.threads = getelementptr %Call, ptr %call, i64 0, i32 3

@@ -2,8 +2,8 @@
 
     record = Record(entry, block, count, dims)
     code = record.launch(threads, *addresses, *dims)       # None: it is busy, or for other dims
-    call = prepared(record, like, address, inputs, makers, dims, threads, fail, held)
-    outputs = call(*tensors)                               # None: it is busy, or they are not alike
+    call = prepared(record, like, address, inputs, makers, dims, params, threads, fail, held)
+    outputs = call(*tensors, *params)                      # None: it is busy, or they are not alike
 
 What Python does on each call takes ten times as long after a program whose data has driven Python
 out of the caches: a foreign call by ctypes and the packing of its arguments 16 us in place of 2. A
@@ -21,6 +21,7 @@ from typing import Any
 from ferrule.runtime import native
 
 _METH_FASTCALL, _METH_NOARGS = 0x80, 0x04
+_VERSION = "_version"
 _EXTERNALS = (
     "PyEval_SaveThread",
     "PyEval_RestoreThread",
@@ -30,6 +31,7 @@ _EXTERNALS = (
     "PyErr_Occurred",
     "Py_IncRef",
     "Py_DecRef",
+    "PyObject_GetAttr",
     "PyObject_VectorcallDict",
     "PyTuple_New",
     "PyTuple_SetItem",
@@ -74,6 +76,11 @@ class Record:
 Maker = tuple[Callable[..., Any], tuple[Any, ...]]  # what makes an output: a function, arguments
 
 
+# What shows that a parameter was changed: where it lies, its `_version` (-1 where it has none), and
+# where a few of its bytes are and what they were.
+Watched = tuple[int, int, int, bytes]
+
+
 def prepared(
     record: Record,
     like: Callable[..., bool],
@@ -81,28 +88,32 @@ def prepared(
     inputs: int,
     makers: Sequence[Maker],
     dims: Sequence[int],
+    params: Sequence[Watched],
     threads: Callable[[], int],
     fail: Callable[[int], Any],
     held: Any,
 ) -> Callable[..., tuple[Any, ...] | None]:
-    """A function of as many tensors as there are `inputs`: a whole call on a record that was made
-    for these dims.
+    """A function of as many tensors as there are `inputs`, and then the parameters: a whole call on
+    a record that was made for these dims.
 
     It gives a tuple of outputs, each made by one of `makers`; None, and nothing is run, where
-    `like(*tensors)` is not True or the record does not serve. `address(tensor)` is where its
-    elements lie. `fail(code)` raises what a code other than 0 stands for. What is `held` lives as
-    long as the function.
+    `like(*tensors)` is not True, a parameter is not what it was, or the record does not serve.
+    `address(tensor)` is where its elements lie. `fail(code)` raises what a code other than 0 stands
+    for. What is `held` lives as long as the function.
     """
     arguments = [(ctypes.c_void_p * len(a))(*map(id, a)) for _, a in makers]
     rows = [word for (f, a), p in zip(makers, arguments) for word in (id(f), _place(p), len(a))]
     table = (ctypes.c_int64 * len(rows))(*rows)
     sizes = (ctypes.c_int64 * len(dims))(*dims)
+    seen = [(ctypes.c_char * len(old)).from_buffer_copy(old) for *_, old in params]
+    rows = [w for (*was, _), b in zip(params, seen) for w in (*was, _place(b), len(b))]
+    watched = (ctypes.c_int64 * len(rows))(*rows)
     objects = (like, address, threads, fail)
-    words = (ctypes.c_int64 * 10)(
+    words = (ctypes.c_int64 * 13)(
         record.address, *map(id, objects), inputs, len(makers), _place(table), len(dims),
-        _place(sizes),
+        _place(sizes), len(params), _place(watched), id(_VERSION),
     )  # fmt: skip
-    owned = (words, record, objects, tuple(makers), arguments, table, sizes, held)
+    owned = (words, record, objects, tuple(makers), arguments, table, sizes, seen, watched, held)
     return _bound(_methods()[2], _place(words), owned)
 
 

@@ -30,7 +30,7 @@ from ferrule.base.compiled import (
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
 from ferrule.base.target import supports
 from ferrule.runtime import pool
-from ferrule.runtime.call import Maker, Record, prepared
+from ferrule.runtime.call import Maker, Record, Watched, prepared
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -184,6 +184,7 @@ class Executable:
         address: Callable[[Any], int],
         makers: Sequence[Maker],
         dims: tuple[int, ...],
+        params: Sequence[Watched],
     ) -> Callable[..., tuple[Any, ...] | None] | None:
         """A whole call with tensors as one native function (see call.prepared), for the parameters
         that are bound now; None where no run with these dims went before.
@@ -194,8 +195,8 @@ class Executable:
             return None
         inputs = len(self.compiled.inputs)
         return prepared(
-            state.record, like, address, inputs, makers, dims, pool.get_num_threads, self._fail,
-            (self._code, binding, state),
+            state.record, like, address, inputs, makers, dims, params, pool.get_num_threads,
+            self._fail, (self._code, binding, state),
         )  # fmt: skip
 
     def arena_bytes(self, dims: tuple[int, ...] = ()) -> int:
