@@ -15,7 +15,7 @@ import torch
 from ferrule.base import config, log
 from ferrule.base.errors import InputError
 from ferrule.frontend.torch_capture import through_aot
-from ferrule.frontend.torch_plan import CompileGraph, Count, Plan
+from ferrule.frontend.torch_plan import CompileGraph, Count, Direct, Plan
 
 MODES = ("default",)
 
@@ -44,9 +44,10 @@ def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable
         if any(isinstance(x, torch.Tensor) and x.is_neg() for x in example_inputs):
             return gm.forward  # the sign is a bit of the tensor, not of its memory
 
-        def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan:
+        def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan | Direct:
             with config.override(**(options or {})):
-                return Plan(graph, params, compile_graph, count_fallback)
+                plan = Plan(graph, params, compile_graph, count_fallback)
+            return plan.direct or plan
 
         return through_aot(gm, example_inputs, captured)
 

@@ -89,6 +89,7 @@ from ferrule.schedule.tiles import (
     everywhere,
     flat,
     parts,
+    rows_ahead,
     write_tile,
 )
 from ferrule.schedule.words import in_words
@@ -284,17 +285,16 @@ class _Builder:
         return size.op == "dim" and size.attr.lo <= 1
 
     def _hints(self, tile: Tile, terms: Terms, row: Expr, rows: int) -> tuple[Prefetch, ...]:
-        """Hints at what follows the part of a packed panel that `rows` tiles read: the next part,
-        or that of the next of several panels.
+        """Hints at what follows the part of a packed panel that `rows` tiles read (the next part,
+        or that of the next panel), or, where it is the only one, at the rows of the next tile.
         """
         inner, panel = terms.k, terms.panel
         packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
         depth = simplify(product([a.extent for a in inner]))
-        brief = depth.is_const and depth.attr < SHORT_RUN
-        if rows == 1 or len(packed) != 1 or brief:
+        if rows == 1 or len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
             return ()
         if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
-            return ()  # a single panel
+            return rows_ahead(tile, packed[0], inner, terms.split)
         load = substitute(packed[0], terms.split)
         width = load.attr.shape[-1]
         skip = simplify(product([a.extent for a in inner]) * width)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.expr import (
@@ -22,6 +23,7 @@ from ferrule.ir.expr import (
     fconst,
     le,
     load,
+    loads,
     rewrite,
     select,
     substitute,
@@ -256,6 +258,27 @@ def ahead(
     width = panel.attr.shape[-1]
     place = simplify(skip + ((row * depth + step) * width) // rows)
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
+
+
+def rows_ahead(
+    tile: Tile, packed: Expr, inner: tuple[Expr, ...], split: dict[Expr, Expr]
+) -> tuple[Prefetch, ...]:
+    """Hints at the rows of the next tile, which lie behind those of this one where rows are whole
+    and one after another in memory; none elsewhere.
+    """
+    left = [ld for ld in loads(tile.term) if ld is not packed]
+    if len(left) != 1 or left[0].attr.space is not Space.GLOBAL:
+        return ()
+    buf, r = left[0].attr, tile.rows.axis
+    idx = tuple(simplify(substitute(i, split)) for i in left[0].args)
+    step, depth = ZERO, ONE
+    for a in reversed(inner):
+        step, depth = step + a * depth, depth * a.extent
+    depth = simplify(depth)
+    if stride(buf, idx, r) is not depth or stride(buf, idx, inner[-1]) is not ONE:
+        return ()
+    *outer, last = (simplify(substitute(i, dict.fromkeys((r, *inner), ZERO))) for i in idx)
+    return (Prefetch(buf, (*outer, simplify(last + (depth + step) * r.extent))),)
 
 
 def everywhere(guards: tuple[Expr, ...], k: tuple[Expr, ...]) -> tuple[Expr, ...] | None:

@@ -54,6 +54,23 @@ def test_hints_reach_every_line_of_the_next_part(k):
     assert start * 64 >= bytes_ - 64
 
 
+@pytest.mark.parametrize("k", [96, 100, 128])
+def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
+    scheduled, _ = run(begin(linear(64, 24, k), named("avx2")), steps("system", "scheduled"))
+    kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
+    hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
+    assert hints
+    rows = default_blocking((const(64),), const(24), const(k), 4, named("avx2")).rows
+    lines: set[int] = set()
+    for hint, path in hints:
+        first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
+        assert hint.buf.shape == (const(64), const(k))
+        lines |= _lines(hint, first, path[-1].axis)
+    assert lines >= set(range(-(-rows * k * 4 // 64), 2 * rows * k * 4 // 64))
+    assert min(lines) * 64 >= (rows * k * 4) // 64 * 64
+    assert max(lines) * 64 < 2 * rows * k * 4 + 64
+
+
 def _points(first: dict, axes: list) -> list[dict]:
     """The points of loops one inside the other, elsewhere at the first point."""
     if not axes:
