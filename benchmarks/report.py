@@ -143,11 +143,12 @@ def _peers(rows: Sequence[Row]) -> list[str]:
 
 
 def _milliseconds(row: Row, peer: str) -> str:
-    """The median; bold for the fastest peer."""
+    """The median; bold for the fastest peer of those shown."""
     median = row.median(peer)
     if median is None:
         return EMPTY
-    fastest = min(m for r in row.results if (m := row.median(r.peer)) is not None)
+    shown = (r.peer for r in row.results if r.peer not in DIRECT)
+    fastest = min(m for peer in shown if (m := row.median(peer)) is not None)
     text = f"{median * 1e3:.3g}"
     return f"**{text}**" if median == fastest else text
 
