@@ -230,14 +230,16 @@ class Bound:
         self._latest: Call | None = None
         self._words: dict[tuple[int, ...], list[torch.Tensor]] = {}
         self._params: Params | None = None
+        self._lock = threading.Lock()
 
     def _refresh(self, params: Sequence[torch.Tensor]) -> None:
         """Bind the parameters, and again if one was replaced or changed since the last call."""
-        if self._params is None or self._params.changed(params):
-            held = [p.detach().contiguous() for p in params]
-            self.program.executable.bind([(p.data_ptr(), p) for p in held])
-            self._params = Params(params)
-            self._calls, self._latest = {}, None  # they are for what was bound before
+        with self._lock:
+            if self._params is None or self._params.changed(params):
+                held = [p.detach().contiguous() for p in params]
+                self.program.executable.bind([(p.data_ptr(), p) for p in held])
+                self._params = Params(params)
+                self._calls, self._latest = {}, None  # they are for what was bound before
 
     def __call__(
         self, inputs: Sequence[Any], params: Sequence[torch.Tensor]
@@ -272,16 +274,19 @@ class Bound:
     ) -> None:
         """Keeps a native function for calls like this one."""
         executable = self.program.executable
-        kept = self._calls.get(key)
-        if kept is None or kept.ran is not executable.latest or not kept.like(*inputs):
-            like = likeness(inputs)
-            watched = self._params.watched if self._params is not None else ()
-            call = like and executable.prepared(like, _address, makers, dims, watched)
-            if like is None or call is None:
-                return
-            kept = _Kept(like, call, executable.latest)
-            self._calls[key] = kept
-        self._latest = kept.call
+        with self._lock:  # what is bound is what is watched
+            params, ran, kept = self._params, executable.latest, self._calls.get(key)
+            if kept is None or kept.ran is not ran or not kept.like(*inputs):
+                like = likeness(inputs)
+                watched = params.watched if params is not None else ()
+                call = like and executable.prepared(
+                    ran, like, _address, makers, dims, watched, params
+                )
+                if like is None or call is None:
+                    return
+                kept = _Kept(like, call, ran)
+                self._calls[key] = kept
+            self._latest = kept.call
 
     def _lying(self, i: int, x: torch.Tensor) -> torch.Tensor:
         """Input `i` as the program wants it, which is row-major for one like the example's."""

@@ -48,6 +48,8 @@ declare void @Py_DecRef(ptr)
 declare ptr @PyObject_VectorcallDict(ptr, ptr, i64, ptr)
 declare ptr @PyTuple_New(i64)
 declare i32 @PyTuple_SetItem(ptr, i64, ptr)
+declare void @PyObject_GC_UnTrack(ptr)
+declare void @PyObject_GC_Track(ptr)
 declare ptr @PyObject_GetAttr(ptr, ptr)
 declare i32 @memcmp(ptr, ptr, i64)
 @_Py_NoneStruct = external global i8
@@ -313,9 +315,12 @@ placed:
 outs:
   %tuple = call ptr @PyTuple_New(i64 %outputs)
   %no.tuple = icmp eq ptr %tuple, null
-  br i1 %no.tuple, label %raise, label %output
+  br i1 %no.tuple, label %raise, label %hide
+hide:                                  ; nobody else may see a tuple that is not full yet
+  call void @PyObject_GC_UnTrack(ptr %tuple)
+  br label %output
 output:
-  %j = phi i64 [ 0, %outs ], [ %j1, %held ]
+  %j = phi i64 [ 0, %hide ], [ %j1, %held ]
   %more.outputs = icmp slt i64 %j, %outputs
   br i1 %more.outputs, label %make, label %run
 make:
@@ -332,7 +337,10 @@ make:
   br i1 %no.output, label %drop, label %keep
 keep:
   store ptr %o.output, ptr %made
-  call i32 @PyTuple_SetItem(ptr %tuple, i64 %j, ptr %o.output)
+  %refused = call i32 @PyTuple_SetItem(ptr %tuple, i64 %j, ptr %o.output)
+  %is.kept = icmp eq i32 %refused, 0
+  br i1 %is.kept, label %locate, label %drop
+locate:
   %o.at = call ptr @PyObject_VectorcallDict(ptr %address, ptr %made, i64 1, ptr null)
   %j.slot = add i64 %results, %j
   %p.output = getelementptr i64, ptr %block, i64 %j.slot
@@ -349,11 +357,15 @@ run:
   %done = icmp eq i32 %code, 0
   br i1 %done, label %answer, label %failed
 answer:
+  call void @PyObject_GC_Track(ptr %tuple)
   ret ptr %tuple
 failed:
   call void @Py_DecRef(ptr %tuple)
   %wide = sext i32 %code to i64
   %o.code = call ptr @PyLong_FromLongLong(i64 %wide)
+  %no.code = icmp eq ptr %o.code, null
+  br i1 %no.code, label %error, label %tell
+tell:
   store ptr %o.code, ptr %made
   %p.fail = getelementptr %Call, ptr %call, i64 0, i32 4
   %fail = load ptr, ptr %p.fail

@@ -13,13 +13,15 @@ function of CPython's own kind (call.ll) takes a fifth of it.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable, Sequence
-from functools import cache
 from importlib import resources
 from typing import Any
 
 from ferrule.runtime import native
 
+_lock = threading.Lock()
+_made: tuple[_MethodDef, _MethodDef, _MethodDef] | None = None
 _METH_FASTCALL, _METH_NOARGS = 0x80, 0x04
 _VERSION = "_version"
 _EXTERNALS = (
@@ -32,6 +34,8 @@ _EXTERNALS = (
     "Py_IncRef",
     "Py_DecRef",
     "PyObject_GetAttr",
+    "PyObject_GC_Track",
+    "PyObject_GC_UnTrack",
     "PyObject_VectorcallDict",
     "PyTuple_New",
     "PyTuple_SetItem",
@@ -113,7 +117,8 @@ def prepared(
         record.address, *map(id, objects), inputs, len(makers), _place(table), len(dims),
         _place(sizes), len(params), _place(watched), id(_VERSION),
     )  # fmt: skip
-    owned = (words, record, objects, tuple(makers), arguments, table, sizes, seen, watched, held)
+    buffers = (words, arguments, table, sizes, seen, watched)
+    owned = (buffers, record, objects, tuple(makers), _VERSION, held)
     return _bound(_methods()[2], _place(words), owned)
 
 
@@ -121,20 +126,30 @@ def _place(words: ctypes.Array[Any]) -> int:
     return ctypes.addressof(words)
 
 
-@cache
 def _methods() -> tuple[_MethodDef, _MethodDef, _MethodDef]:
-    """The definitions of `take`, `launch` and `call`, which stay."""
+    """The definitions of `take`, `launch` and `call`."""
+    global _made
+    with _lock:
+        if _made is None:
+            _made = _compiled()
+        return _made
+
+
+def _compiled() -> tuple[_MethodDef, _MethodDef, _MethodDef]:
     api: Any = ctypes.pythonapi
     symbols = {name: _address(getattr(api, name)) for name in _EXTERNALS}
     symbols |= {"_Py_NoneStruct": id(None), "_Py_TrueStruct": id(True)}
     text = resources.files(__package__).joinpath("call.ll").read_text(encoding="utf-8")
     names = ("ferrule_take", "ferrule_launch", "ferrule_call")
     take, launch, call = native.addresses(text, names, symbols)
-    return (
+    made = (
         _MethodDef(b"take", take, _METH_NOARGS, None),
         _MethodDef(b"launch", launch, _METH_FASTCALL, None),
         _MethodDef(b"call", call, _METH_FASTCALL, None),
     )
+    for method in made:  # functions point at them until the last is gone, after this module
+        api.Py_IncRef(ctypes.py_object(method))
+    return made
 
 
 def _bound(method: _MethodDef, address: int, held: Any) -> Any:

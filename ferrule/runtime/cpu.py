@@ -76,6 +76,11 @@ class _State:
         self.made_for: tuple[tuple[int, ...], int] | None = None  # dims and threads
         self.record = Record(entry, self.address, count, dims)
 
+    def unmake(self) -> None:
+        """From here the block is for no number of threads, so that no call takes it."""
+        self.made_for = None
+        self.set(SLOT_THREADS, [0])
+
     def set(self, slot: int, values: Sequence[int]) -> None:
         struct.pack_into(f"={len(values)}q", self.args, slot * _SLOT, *values)
 
@@ -90,7 +95,7 @@ class _Binding:
         self.keepalive = tuple(owner for _, owner in params)
         self.arena = Arena(const_bytes)
         self.states: list[_State] = []
-        self.latest: _State | None = None  # the one that last got its dims
+        self.latest: _State | None = None  # the one that `_run_anew` took last
 
 
 class Executable:
@@ -164,8 +169,11 @@ class Executable:
             binding.states.append(state)
         try:
             threads, *rest = arguments
+            fits = state.made_for == (dims, threads)
+            if not fits:
+                state.unmake()
             state.set(SLOT_FIRST, rest)
-            if state.made_for != (dims, threads):
+            if not fits:
                 self._resize(state, dims, threads)
             code: int = self._entry(state.address)
         finally:
@@ -175,28 +183,32 @@ class Executable:
 
     @property
     def latest(self) -> Any:
-        """The state that last got the dims and threads of a run, of which prepared calls are."""
+        """The state that ran last where a new one had to be found, of which prepared calls are."""
         return None if self._binding is None else self._binding.latest
 
     def prepared(
         self,
+        state: Any,
         like: Callable[..., bool],
         address: Callable[[Any], int],
         makers: Sequence[Maker],
         dims: tuple[int, ...],
         params: Sequence[Watched],
+        held: Any,
     ) -> Callable[..., tuple[Any, ...] | None] | None:
-        """A whole call with tensors as one native function (see call.prepared), for the parameters
-        that are bound now; None where no run with these dims went before.
+        """A whole call with tensors as one native function (see call.prepared) on the state that is
+        `latest`, for the parameters that are bound now; None where it did not run with these dims.
+
+        Nobody may bind others meanwhile.
         """
         binding = self._binding
-        state = None if binding is None else binding.latest
-        if state is None or state.made_for is None or state.made_for[0] != dims:
+        made_for = None if binding is None or state is None else state.made_for
+        if made_for is None or made_for[0] != dims:
             return None
         inputs = len(self.compiled.inputs)
         return prepared(
             state.record, like, address, inputs, makers, dims, params, pool.get_num_threads,
-            self._fail, (self._code, binding, state),
+            self._fail, (self._code, binding, state, held),
         )  # fmt: skip
 
     def arena_bytes(self, dims: tuple[int, ...] = ()) -> int:
@@ -218,13 +230,10 @@ class Executable:
         return _State(compiled.slots, entry, dims + len(compiled.dims), dims)
 
     def _resize(self, state: _State, dims: tuple[int, ...], threads: int) -> None:
-        """Makes the arena of `state` large enough for a run with these dims and threads. Until it
-        is, the block is for no number of threads, so that no call takes it.
-        """
-        state.made_for = None
+        """Makes the arena of `state` large enough for a run with these dims and threads."""
         state.set(SLOT_THREADS, [threads])
         needed = self._arena_bytes(state.address)
-        state.set(SLOT_THREADS, [0])
+        state.unmake()
         if needed < 0:
             raise RunError(
                 f"{self.compiled.name}: no sizes can be computed for dims "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
@@ -238,3 +239,44 @@ def test_parameters_without_a_version_are_told_by_their_bytes() -> None:
     with pytest.raises(RuntimeError, match="asked"):
         calls.call("x", a, b)
     assert calls.probe.record.take()
+
+
+def test_results_are_hidden_from_others_until_they_are_all_there() -> None:
+    calls, seen = Calls(), []
+    calls.made = looking = object()
+    calls.places = LookedUp(looking, seen)
+    assert calls.call("x") == (looking,)
+    assert len(seen) == 1
+    assert not any(len(o) == 1 and o[0] is looking for o in seen[0])
+
+
+class LookedUp(dict):
+    """Places that look at all tuples when they are asked for the output's."""
+
+    def __init__(self, output: object, seen: list) -> None:
+        self.output, self.seen = output, seen
+
+    def __getitem__(self, key: object) -> int:
+        if key is self.output:
+            self.seen.append([o for o in gc.get_objects() if type(o) is tuple])
+        return 100
+
+
+def test_records_made_by_several_threads_at_first_work() -> None:
+    script = (
+        "import ctypes, threading, gc\n"
+        "from ferrule.runtime import call\n"
+        "block = (ctypes.c_int64 * 4)(0, 1, 0, 0)\n"
+        "entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(lambda _: 7)\n"
+        "at = ctypes.cast(entry, ctypes.c_void_p).value, ctypes.addressof(block)\n"
+        "records, start = [], threading.Barrier(4)\n"
+        "def make():\n"
+        "    start.wait()\n"
+        "    records.append(call.Record(*at, 0, 0))\n"
+        "threads = [threading.Thread(target=make) for _ in range(4)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]; gc.collect()\n"
+        "junk = [(ctypes.c_int64 * 4)(1, 1, 1, 0) for _ in range(2000)]\n"
+        "assert [r.launch(1) for r in records] == [7] * 4\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=60)
+    assert done.returncode == 0
