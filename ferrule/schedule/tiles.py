@@ -252,12 +252,18 @@ def ahead(
     """
     rows = 1 << (rows.bit_length() - 1)  # a shift in each step instead of a division
     start = substitute(panel, dict.fromkeys(inner, ZERO))
-    step, depth = ZERO, ONE
-    for a in reversed(inner):
-        step, depth = step + a * depth, depth * a.extent
+    step, depth = _progress(inner)
     width = panel.attr.shape[-1]
     place = simplify(skip + ((row * depth + step) * width) // rows)
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
+
+
+def _progress(inner: tuple[Expr, ...]) -> tuple[Expr, Expr]:
+    """How many terms the loops `inner` have done, and of how many."""
+    step, depth = ZERO, ONE
+    for a in reversed(inner):
+        step, depth = step + a * depth, depth * a.extent
+    return step, depth
 
 
 def rows_ahead(
@@ -271,9 +277,7 @@ def rows_ahead(
         return ()
     buf, r = left[0].attr, tile.rows.axis
     idx = tuple(simplify(substitute(i, split)) for i in left[0].args)
-    step, depth = ZERO, ONE
-    for a in reversed(inner):
-        step, depth = step + a * depth, depth * a.extent
+    step, depth = _progress(inner)
     depth = simplify(depth)
     if stride(buf, idx, r) is not depth or stride(buf, idx, inner[-1]) is not ONE:
         return ()
