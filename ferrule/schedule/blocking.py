@@ -12,6 +12,7 @@ in L2.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from ferrule.base.target import Target
@@ -26,6 +27,9 @@ BLOCK_PANELS = 4  # share a part of a block of A that does not stay in L2
 UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
 LATENCY = 8  # products of vectors that may start before the first of them ends
 LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
+CROWDED_LOAD = 1.5  # one from a row that shares its set of L1 with more rows than it holds
+WAY = 4 << 10  # bytes of a way of L1: addresses that differ by a multiple share a set
+OTHER_WAYS = 3  # of a set, which B and results take
 ARRIVAL = 3  # products during which a vector arrives from L2
 SHARES = 8  # of a product's grid, enough for threads
 SHARED_WORK = 1 << 18  # multiplications that threads are woken for
@@ -54,17 +58,20 @@ class Blocking:
     straight: bool = False
 
 
-def default_blocking(m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: Target) -> Blocking:
+def default_blocking(
+    m: tuple[Expr, ...], n: Expr, k: Expr, size: int, target: Target, apart: int = 0
+) -> Blocking:
     """The blocking of a contraction of elements of `size` bytes: `m` are the extents of its m axes,
-    `n` and `k` the numbers of columns and of terms.
+    `n` and `k` the numbers of columns and of terms; rows of A lie `apart` bytes from one another.
     """
     width, whole, terms = target.lanes(size), simplify(product(list(m))), max(1, estimate(k))
     uneven = 1 + ROW_WORK / terms
-    rows, vectors, work = register_block(whole, n, terms, width, target)
+    rows, vectors, work = register_block(whole, n, terms, width, target, apart)
     straight = False
     if len(m) > 1:
         several = max(1, estimate(product(list(m[:-1]))))
-        short = register_block(const(max(1, estimate(m[-1]))), n, terms, width, target)
+        last = const(max(1, estimate(m[-1])))
+        short = register_block(last, n, terms, width, target, apart)
         if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
@@ -100,7 +107,7 @@ def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Block
 
 
 def register_block(
-    m: Expr, n: Expr, terms: int, width: int, target: Target
+    m: Expr, n: Expr, terms: int, width: int, target: Target, apart: int = 0
 ) -> tuple[int, int, float]:
     """Rows, vectors of `width` lanes and the time for each of so many `terms` of an m x n result,
     in products of vectors: the block that fits the registers with the least time.
@@ -111,9 +118,9 @@ def register_block(
         choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
 
     def work(c: tuple[int, int]) -> float:
-        down = rows_time(rows, *c, terms, target)
+        down = rows_time(rows, *c, terms, target, apart)
         if not m.is_const:  # an estimate has no edge to fit
-            down = rows / c[0] * block_time(*c, terms, target)
+            down = rows / c[0] * block_time(*c, terms, target, apart)
         return down * (-(-columns // (c[1] * width)) if n.is_const else columns / (c[1] * width))
 
     best = min(choices, key=work)
@@ -121,21 +128,31 @@ def register_block(
     return best[0], across, work(best)
 
 
-def rows_time(rows: int, r: int, v: int, terms: int, target: Target) -> float:
+def rows_time(rows: int, r: int, v: int, terms: int, target: Target, apart: int = 0) -> float:
     """The time for each of so many `terms` of `rows` rows: blocks of `r`, and what is left."""
     whole, left = divmod(rows, r)
-    edge = block_time(left, v, terms, target) if left else 0.0
-    return whole * block_time(r, v, terms, target) + edge
+    edge = block_time(left, v, terms, target, apart) if left else 0.0
+    return whole * block_time(r, v, terms, target, apart) + edge
 
 
-def block_time(r: int, v: int, terms: int, target: Target) -> float:
+def block_time(r: int, v: int, terms: int, target: Target, apart: int = 0) -> float:
     """The time for each of so many `terms` of an r x v register block, in products of vectors: no
     fewer than hide the latency of a sum, and a share of the loads beside them. A panel of B that
-    does not stay in L1 comes from L2, and few rows wait for it.
+    does not stay in L1 comes from L2, and few rows wait for it. So do rows of A, `apart` bytes from
+    one another, that drive each other out of L1.
     """
     near = min(terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
     least = LATENCY if near else max(LATENCY, ARRIVAL * v)
-    return max(r * v, least) + LOAD * r + (LOAD if near else FAR_LOAD) * v + 1.5
+    row = CROWDED_LOAD if r > _uncrowded(apart, target) else LOAD
+    return max(r * v, least) + row * r + (LOAD if near else FAR_LOAD) * v + 1.5
+
+
+def _uncrowded(apart: int, target: Target) -> int:
+    """Of how many rows, `apart` bytes from one another, L1 holds a line each."""
+    if not apart:
+        return target.registers
+    sets = WAY // math.gcd(apart, WAY)
+    return sets * (target.l1 // WAY - OTHER_WAYS)
 
 
 def default_depth(target: Target) -> int:

@@ -153,7 +153,8 @@ class _Builder:
             steps = (coefficient(i, along) for ld in loads(roles.left) for i in ld.args)
             dense = all(step in (None, ZERO, ONE) for step in steps)
             return depthwise_blocking(n, self.size, dense, self.target)
-        return default_blocking(tuple(a.extent for a in roles.m), n, k, self.size, self.target)
+        m, rows = tuple(a.extent for a in roles.m), apart(roles.left, roles.m[-1:])
+        return default_blocking(m, n, k, self.size, self.target, rows)
 
     def build(self, blocking: Blocking | None) -> Scheduled:
         body, roles, block = self.body, self.roles, self._fitting(blocking or self.default())

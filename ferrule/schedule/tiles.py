@@ -250,11 +250,11 @@ def ahead(
 
     `panel` is the load of the panel's element in the first column, `inner` the part's axes.
     """
-    rows = 1 << (rows.bit_length() - 1)  # a shift in each step instead of a division
     start = substitute(panel, dict.fromkeys(inner, ZERO))
     step, depth = _progress(inner)
-    width = panel.attr.shape[-1]
-    place = simplify(skip + ((row * depth + step) * width) // rows)
+    width = panel.attr.shape[-1].value
+    own = simplify((depth * width + (rows - 1)) // rows)
+    place = simplify(skip + row * own + step * -(-width // rows))
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
 
 

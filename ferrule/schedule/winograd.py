@@ -10,18 +10,22 @@ for Convolutional Neural Networks", 2016, whose matrices these are):
 
 For m = 4 that is 36 multiplications for 16 results instead of 144, for m = 2 it is 16 for 4 instead
 of 36. Rounding errors are larger than a direct sum's: about 1e-5 of the largest result in f32 for
-m = 4. Tiles must divide the image. Every step is a kernel of its own, with lanes along the
-channels; the product is scheduled as any other.
+m = 4; for m = 2 they are not. Tiles may hang over the image's end, where inputs are 0 and results
+are not written. Lanes run along the channels, and the product is scheduled as any other. Where the
+filters fit L2, one kernel takes a few rows of tiles through all steps, and u, v and s stay there;
+else every step is a kernel of its own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ferrule.base.dtype import f32
 from ferrule.base.target import Target
 from ferrule.ir.access import stride
+from ferrule.ir.canonical import renamed
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.contraction import Roles, operand_bufs
 from ferrule.ir.expr import (
@@ -32,10 +36,12 @@ from ferrule.ir.expr import (
     Space,
     axis,
     both,
+    call,
     conjuncts,
     const,
     fconst,
     load,
+    lt,
     product,
     select,
     substitute,
@@ -53,9 +59,12 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Algorithm:
-    """F(m x m, 3 x 3): the matrices B', G and A' left of inputs, filters and products."""
+    """F(m x m, 3 x 3): the matrices B', G and A' left of inputs, filters and products. It is worth
+    its rounding errors where it costs at most the share `worth` of the direct schedule.
+    """
 
     m: int
+    worth: float
     inputs: Matrix
     filters: Matrix
     results: Matrix
@@ -67,6 +76,7 @@ class Algorithm:
 
 F4 = Algorithm(
     4,
+    0.8,
     (
         (4, 0, -5, 0, 1, 0),
         (0, -4, -4, 1, 1, 0),
@@ -87,15 +97,18 @@ F4 = Algorithm(
 )
 F2 = Algorithm(
     2,
+    0.95,
     ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
     ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1)),
     ((1, 1, 1, 0), (0, 1, -1, -1)),
 )
 
 # Costs in multiply-adds of one lane, the work of a product being 1 each:
-TRANSFORM = 26  # an element of u, v or s made and read again, by way of L3
-FILTER = 8  # an element of u read from memory
-WORTH = 0.8  # of the direct schedule's work, at most
+TRANSFORM = 26  # an element of v or s made and read again
+FILTER = 18  # an element of the filters read from memory
+
+TILES = 14  # at least, of a block: so many rows pass by a panel of filters
+FILTERS_IN_L2 = 3  # filters of a third of L2 leave room for a block
 
 
 @dataclass(frozen=True)
@@ -123,15 +136,10 @@ def winograd(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Schedu
     found = window(kernel, target, constant)
     if found is None:
         return None
-    fit = [
-        a
-        for a in (F4, F2)
-        if all(x.extent.value % a.m == 0 for x in (found.rows[0], found.columns[0]))
-    ]
-    best = min(fit, key=lambda a: work(found, a), default=None)
-    if best is None or work(found, best) > WORTH * _direct(found):
+    best = min((F4, F2), key=lambda a: work(found, a))
+    if work(found, best) > best.worth * direct_work(found):
         return None
-    return _Builder(kernel, target, found, best).build()
+    return _Builder(kernel, target, found, best, _block(found, best, target)).build()
 
 
 def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window | None:
@@ -187,49 +195,95 @@ def _slides(guard: Expr, pairs: list[tuple[Expr, Expr]]) -> bool:
 
 def work(w: Window, a: Algorithm) -> float:
     """The cost of the convolution by `a`, in multiply-adds of one lane."""
-    tiles = _direct(w) / (9 * w.c.extent.value * w.n.extent.value * a.m**2)
     c, n, points = w.c.extent.value, w.n.extent.value, a.alpha**2
-    return points * (tiles * (c * n + TRANSFORM * (c + n)) + FILTER * c * n) - 9 * FILTER * c * n
+    tiles = _images(w) * math.prod(_tiles(w, a))
+    return float(points * (tiles * (c * n + TRANSFORM * (c + n)) + FILTER * c * n))
 
 
-def _direct(w: Window) -> float:
-    images = estimate(product([a.extent for a in w.images]))
+def direct_work(w: Window) -> float:
+    """The cost of the convolution by the direct schedule."""
     area = w.rows[0].extent.value * w.columns[0].extent.value
-    return float(images * area * 9 * w.c.extent.value * w.n.extent.value)
+    return float((_images(w) * area + FILTER) * 9 * w.c.extent.value * w.n.extent.value)
+
+
+def _tiles(w: Window, a: Algorithm) -> tuple[int, int]:
+    """The number of tiles down and across an image."""
+    down, across = (-(-x.extent.value // a.m) for x in (w.rows[0], w.columns[0]))
+    return down, across
+
+
+def _block(w: Window, a: Algorithm, target: Target) -> int:
+    """How many rows of tiles go through all steps at once; 0 where every step is done for all."""
+    filters = a.alpha**2 * w.c.extent.value * w.n.extent.value * f32.size
+    down, across = _tiles(w, a)
+    return min(down, -(-TILES // across)) if filters <= target.l2 // FILTERS_IN_L2 else 0
+
+
+def _images(w: Window) -> int:
+    return estimate(product([a.extent for a in w.images]))
 
 
 class _Builder:
-    def __init__(self, kernel: Kernel, target: Target, window: Window, algorithm: Algorithm):
+    """The kernels of a convolution: `block` rows of tiles at a time, or each step for all tiles."""
+
+    def __init__(
+        self, kernel: Kernel, target: Target, window: Window, algorithm: Algorithm, block: int
+    ) -> None:
         self.kernel, self.target, self.w, self.a = kernel, target, window, algorithm
         self.width = target.lanes(f32.size)
-        m, points = algorithm.m, algorithm.alpha**2
-        self.across = tuple(
-            axis(name, p[0].extent.value // m)
-            for name, p in (("th", window.rows), ("tw", window.columns))
-        )
-        self.grid = (*window.images, *self.across)
-        tiles = simplify(product([a.extent for a in self.grid]))
+        points = const(algorithm.alpha**2)
+        down, across = _tiles(window, algorithm)
+        row, column = axis("th", block or down), axis("tw", across)
+        self.around: tuple[Expr, ...] = ()  # the axes of blocks, and of the tiles in one
+        self.within: tuple[Expr, ...] = (*window.images, row, column)
+        self.place = row, column  # of a tile in the image
+        if block:
+            number = axis("tb", -(-down // block))
+            self.around, self.within = (*window.images, number), (row, column)
+            self.place = simplify(number * block + row), column
+        tiles = simplify(product([a.extent for a in self.within]))
         self.tile = ZERO
-        for a in self.grid:
+        for a in self.within:
             self.tile = simplify(self.tile * a.extent + a)
         c, n = window.c.extent, window.n.extent
-        self.filters = Buf("wino_u", (const(points), c, n), f32)
-        self.inputs = Buf("wino_v", (const(points), tiles, c), f32)
-        self.sums = Buf("wino_s", (const(points), tiles, n), f32)
+        space = Space.SCRATCH if block else Space.GLOBAL
+        self.filters = Buf("wino_u", (points, c, n), f32)
+        self.inputs = Buf("wino_v", (points, tiles, c), f32, space)
+        self.sums = Buf("wino_s", (points, tiles, n), f32, space)
 
     def build(self) -> Scheduled:
         product = schedule_contraction(
             self._product(), self.target, frozenset({self.filters}), None
         )
+        filters = Packing(self.filters, self._filters(), True, "filters transformed (Winograd)")
+        if self.around:
+            steps = (self._inputs(), product.kernel, self._results())
+            return Scheduled(self._one_after_another(steps), (filters, *product.packings))
         return Scheduled(
             self._results(),
             (
-                Packing(self.filters, self._filters(), True, "filters transformed (Winograd)"),
+                filters,
                 *product.packings,
                 Packing(self.inputs, self._inputs(), False, "inputs transformed (Winograd)"),
                 Packing(self.sums, product.kernel, False, "products of Winograd's algorithm"),
             ),
         )
+
+    def _one_after_another(self, steps: tuple[Kernel, ...]) -> Kernel:
+        """The kernel that takes the steps for one block of tiles after another."""
+        body: list[Item] = []
+        scratch = [self.inputs, self.sums]
+        kinds: dict[str, Kind] = {}
+        for number, step in enumerate(steps):
+            own, _ = renamed(step, f"_w{number}")
+            items = own.body
+            for a in reversed(own.grid):
+                items = (Scope(a, items),)
+            body += items
+            scratch += own.scratch
+            kinds |= dict(own.kinds)
+        ways = tuple(sorted(kinds.items()))
+        return Kernel(self.kernel.name, self.around, tuple(body), tuple(scratch), ways)
 
     def _product(self) -> Kernel:
         points, tiles, n = (axis(f"wx{i}", e) for i, e in enumerate(self.sums.shape))
@@ -255,18 +309,20 @@ class _Builder:
     def _inputs(self) -> Kernel:
         (h, kh), (w, kw) = self.w.rows, self.w.columns
         outer, lanes, c = self._lanes(self.w.c.extent)
-        down, right = (simplify(t * self.a.m) for t in self.across)
+        down, right = (simplify(t * self.a.m) for t in self.place)
 
         def source(i: Expr, j: Expr) -> Expr:
             here = {h: down, kh: i, w: right, kw: j, self.w.c: c}
             value = substitute(self.w.roles.left, here)
-            guard = both(*(substitute(g, here) for g in conjuncts(self.w.st.compute.where)))
+            own = (substitute(g, here) for g in conjuncts(self.w.st.compute.where))
+            ends = (_within(down + i, h.extent + 2), _within(right + j, w.extent + 2))
+            guard = both(*own, *ends)
             return value if guard is both() else select(simplify(guard), value, fconst(0.0, f32))
 
         def place(p: Expr, q: Expr) -> tuple[Expr, ...]:
             return simplify(p * self.a.alpha + q), self.tile, c
 
-        return _two_sided((*self.grid, outer), lanes, self.a.inputs, source, self.inputs, place)
+        return _two_sided((*self.within, outer), lanes, self.a.inputs, source, self.inputs, place)
 
     def _results(self) -> Kernel:
         m = self.a.m
@@ -280,14 +336,16 @@ class _Builder:
             return p, q, lanes
 
         kernel = _two_sided(
-            (*self.grid, outer), lanes, self.a.results, source, done, place, (done,)
+            (*self.within, outer), lanes, self.a.results, source, done, place, (done,)
         )
         down, right = axis("wp", m), axis("wq", m)
         here = {
-            self.w.rows[0]: simplify(self.across[0] * m + down),
-            self.w.columns[0]: simplify(self.across[1] * m + right),
+            self.w.rows[0]: simplify(self.place[0] * m + down),
+            self.w.columns[0]: simplify(self.place[1] * m + right),
         }
-        at = Rows(down, here, here, both())
+        inside = both(*(_within(here[a], a.extent) for a in here))
+        near = {a: simplify(call("min", i, a.extent - 1)) for a, i in here.items()}
+        at = Rows(down, near, here, inside)
         first, *epilogue = stages(self.kernel.body)
         wide = (down, right, lanes)
         write = write_tile(first, epilogue, at, {self.w.n: n}, wide, done, both())
@@ -299,6 +357,11 @@ class _Builder:
         """The axis of vectors and that of their lanes along `extent` points, and the point."""
         outer, lanes = axis("wv", extent.value // self.width), axis("wl", self.width)
         return outer, lanes, simplify(outer * self.width + lanes)
+
+
+def _within(index: Expr, extent: Expr) -> Expr:
+    """That `index`, which is not negative, is below `extent`."""
+    return simplify(lt(index, extent))
 
 
 def _two_sided(

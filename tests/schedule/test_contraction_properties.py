@@ -156,6 +156,21 @@ def convs(draw, transposed: bool = False) -> Conv:
 
 
 @st.composite
+def windows(draw) -> Conv:
+    """What Winograd's algorithms are for: windows of 3 x 3 that move by one, many channels."""
+    padding = tuple((draw(st.integers(0, 3)), draw(st.integers(0, 3))) for _ in range(2))
+    size = (draw(st.integers(10, 40)), draw(st.integers(10, 40)))
+    into, out = (draw(st.sampled_from([16, 32, 48, 96])) for _ in range(2))
+    return Conv(
+        draw(st.integers(1, 2)), (into, out), size, (3, 3), (1, 1), padding, (1, 1),
+        last=draw(st.booleans()),
+        prologue=draw(st.sampled_from(["none", "none", *PROLOGUES])),
+        epilogue=draw(st.sampled_from(POINTWISE)),
+        target=draw(TARGETS),
+    )  # fmt: skip
+
+
+@st.composite
 def channels(draw) -> tuple[int, int, int]:
     """Groups, and the channels into and out of one: dense, grouped, depthwise."""
     kind = draw(st.sampled_from(["dense", "dense", "grouped", "depthwise"]))
@@ -206,6 +221,12 @@ ALL_PADDING = Conv(1, (3, 1), (1, 2), (2, 2), (2, 1), ((2, 0), (0, 0)), (1, 1), 
 @given(convs())
 @example(ALL_PADDING)
 def test_convolutions(case: Conv) -> None:
+    check(case)
+
+
+@cases(12)
+@given(windows())
+def test_windows_of_3_by_3(case: Conv) -> None:
     check(case)
 
 

@@ -51,14 +51,16 @@ APPLIES = {
     "tiles of 4": (Conv(32, 32, 3, 1, 1), (1, 32, 24, 28)),
     "tiles of 2": (Conv(128, 128, 3, 1, 1), (1, 128, 14, 14)),
     "no padding": (Conv(32, 48, 3, bias=False), (1, 32, 18, 26)),
-    "much padding": (Conv(32, 32, 3, 1, 3), (1, 32, 8, 12)),
+    "tiles and blocks over the end": (Conv(32, 32, 3, 1, 1), (2, 32, 27, 26)),
+    "tiles over the end, no padding": (Conv(32, 48, 3, bias=False), (1, 32, 29, 33)),
+    "many filters": (Conv(192, 192, 3, 1, 1), (1, 192, 17, 15)),
+    "much padding": (Conv(32, 32, 3, 1, 3), (1, 32, 20, 24)),
     "a row's window beyond both borders": (Conv(64, 64, 3, 1, 2), (4, 64, 2, 38)),
 }
 DIRECT = {
     "stride": (Conv(32, 32, 3, 2, 1), (1, 32, 24, 24)),
     "dilation": (Conv(32, 32, 3, 1, 2, dilation=2), (1, 32, 24, 24)),
     "groups": (Conv(32, 32, 3, 1, 1, groups=2), (1, 32, 24, 24)),
-    "odd size": (Conv(32, 32, 3, 1, 1), (1, 32, 13, 24)),
     "few channels": (Conv(32, 36, 3, 1, 1), (1, 32, 24, 24)),
     "more weights than image": (Conv(256, 256, 3, 1, 1), (1, 256, 4, 4)),
 }
@@ -101,6 +103,12 @@ def test_one_compilation_for_every_number_of_images():
     for images in (1, 5):
         x = torch.randn(images, 32, 16, 16, generator=torch.Generator().manual_seed(images))
         torch.testing.assert_close(compiled(x), block(x), rtol=1e-4, atol=1e-4)
+
+
+def test_filters_that_fit_cache_go_by_blocks():
+    few, many = (_compiled(Conv(c, c, 3, 1, 1), (1, c, 28, 28))[2] for c in (32, 128))
+    assert "products of Winograd" not in few.explain()
+    assert "products of Winograd" in many.explain()
 
 
 def test_double_precision_is_summed_directly():
