@@ -53,6 +53,11 @@ class Target:
         """Text that differs whenever generated code may differ, for a cache key."""
         return f"{self.name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
 
+    @property
+    def has_embedded_broadcast(self) -> bool:
+        """Whether an operand of vector arithmetic may be one element in memory, for all lanes."""
+        return self.registers == 32 and self.vector_bytes == 64
+
     def lanes(self, size: int) -> int:
         """How many elements of `size` bytes one vector register holds, at least 1."""
         return max(1, self.vector_bytes // size)

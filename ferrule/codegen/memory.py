@@ -189,8 +189,19 @@ def _conjunction(cx: Context, guards: list[Val]) -> Val | None:
 
 
 def _read_scalar(cx: Context, buf: Buf, p: Poly, guard: Val | None) -> Val:
+    if cx.copy is not None and guard is None and cx.lane is not None:
+        return _load(cx, buf, _own_pointer(cx, buf, p, cx.copy), 0)
     ptr = pointer(cx, buf, p) if guard is None else _guarded_pointer(cx, buf, p, guard, 1)
     return _load(cx, buf, ptr, 0)
+
+
+def _own_pointer(cx: Context, buf: Buf, p: Poly, copy: int) -> Val:
+    """The address of element `p` in a register of its own and a constant; LLVM can't tell that one
+    copy of it is another, nor add an index to the register.
+    """
+    start = _advance(cx, cx.base[buf], buf, terms(cx, p), 0)
+    same = f'call ptr asm "", "=r,0,i"(ptr {start.text}, i32 {copy}) memory(none)'
+    return _advance(cx, cx.b.pure(same, "ptr", 0, start.level), buf, [], p.get((), 0))
 
 
 def _load(cx: Context, buf: Buf, ptr: Val, width: int) -> Val:

@@ -13,6 +13,7 @@ from functools import reduce
 
 from ferrule.base.dtype import i64
 from ferrule.base.errors import VerifyError
+from ferrule.codegen.accumulate import own_copy
 from ferrule.codegen.builder import Region, Val
 from ferrule.codegen.memory import Place, place, prefetch, read, write
 from ferrule.codegen.types import memory_type
@@ -217,7 +218,9 @@ def _alloc(cx: Context, buf: Buf) -> None:
 
 def store(cx: Context, s: Store) -> None:
     """Evaluates all values, then writes or combines them."""
+    cx.copy = own_copy(cx, s)
     vals = [value(cx, simplify(cx.sub(v)) if v.dtype == i64 else cx.sub(v)) for v in s.values]
+    cx.copy = None
     targets = [(buf, tuple(cx.sub(i) for i in idx)) for buf, idx in s.targets]
     places = [place(cx, buf, idx) for buf, idx in targets]
     safe = [not cx.guards or in_range(buf, idx) for buf, idx in targets]

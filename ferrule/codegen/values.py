@@ -35,7 +35,8 @@ _ORDER = {"lt": "icmp slt", "le": "icmp sle", "eq": "icmp eq", "ne": "icmp ne"}
 @dataclass
 class Context:
     """Where emission stands: what axes stand for, the open LANES axis, where buffers are, the
-    guards in force.
+    guards in force; and for a product that goes to a register, which of several loads of the same
+    element is its own (see accumulate).
     """
 
     b: Builder
@@ -49,6 +50,7 @@ class Context:
     guards: tuple[Val, ...] = ()
     bad: Val | None = None
     dummy: Val | None = None
+    copy: int | None = None
     strides: dict[Buf, tuple[Expr, ...]] = field(default_factory=dict)
 
     def sub(self, e: Expr) -> Expr:
@@ -100,6 +102,8 @@ def value(cx: Context, e: Expr) -> Val:
     """The value of `e` at the current point; `e` mentions no unrolled axis."""
     if e.op == "const":
         return Val(constant(e.attr, e.dtype), ssa_type(e.dtype))
+    if cx.copy is not None and e.op == "load" and cx.lane not in e.axes:
+        return cx.load(cx, e)
     guards = cx.guards if cx.guards and impure(e) else ()
     known = _known(cx, e, guards)
     if known is not None:

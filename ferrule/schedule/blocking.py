@@ -13,7 +13,7 @@ in L2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ferrule.base.target import Target
 from ferrule.ir.expr import Expr, const, product
@@ -28,13 +28,28 @@ UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs 
 LATENCY = 8  # products of vectors that may start before the first of them ends
 LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
 CROWDED_LOAD = 1.5  # one from a row that shares its set of L1 with more rows than it holds
+PART_LOAD, MANY_PART_LOAD = 0.15, 0.3  # one that is part of a product; where rows are many
 WAY = 4 << 10  # bytes of a way of L1: addresses that differ by a multiple share a set
 OTHER_WAYS = 3  # of a set, which B and results take
 ARRIVAL = 3  # products during which a vector arrives from L2
 SHARES = 8  # of a product's grid, enough for threads
 SHARED_WORK = 1 << 18  # multiplications that threads are woken for
 NEAR_TILES = 3  # share a panel of B in L1 at least
+FEW_ROWS = 17  # of one vector, so many streams of A run ahead by themselves
+FEW_BLOCKS = 3  # of few rows: above, a panel of B passes by too often
 ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How register blocks go through their factors: so many `terms` of a sum, rows of A that lie
+    `apart` bytes from one another (0: nothing is known), at `even` distances.
+    """
+
+    terms: int
+    target: Target
+    apart: int = 0
+    even: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,12 +81,13 @@ def default_blocking(
     """
     width, whole, terms = target.lanes(size), simplify(product(list(m))), max(1, estimate(k))
     uneven = 1 + ROW_WORK / terms
-    rows, vectors, work = register_block(whole, n, terms, width, target, apart)
+    walk = Walk(terms, target, apart)
+    rows, vectors, work = register_block(whole, n, width, replace(walk, even=len(m) == 1))
     straight = False
     if len(m) > 1:
         several = max(1, estimate(product(list(m[:-1]))))
         last = const(max(1, estimate(m[-1])))
-        short = register_block(last, n, terms, width, target, apart)
+        short = register_block(last, n, width, walk)
         if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
     block = max(1, BLOCK_ROWS // rows) * rows
@@ -106,21 +122,22 @@ def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Block
     return Blocking(rows, vectors, straight=True)
 
 
-def register_block(
-    m: Expr, n: Expr, terms: int, width: int, target: Target, apart: int = 0
-) -> tuple[int, int, float]:
-    """Rows, vectors of `width` lanes and the time for each of so many `terms` of an m x n result,
-    in products of vectors: the block that fits the registers with the least time.
+def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, float]:
+    """Rows, vectors of `width` lanes and the time for each term of an m x n result, in products of
+    vectors: the block that fits the registers with the least time.
     """
     rows, columns = estimate(m), estimate(n)
-    choices = register_blocks(target)
+    choices = register_blocks(walk.target)
     if not n.is_const:  # sizes that are not known are mostly even in vectors
         choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
+    blocks = -(-rows // FEW_ROWS)
+    if m.is_const and blocks <= FEW_BLOCKS and _in_products(1, walk):
+        choices += ((-(-rows // blocks), 1),)
 
     def work(c: tuple[int, int]) -> float:
-        down = rows_time(rows, *c, terms, target, apart)
+        down = rows_time(rows, *c, walk)
         if not m.is_const:  # an estimate has no edge to fit
-            down = rows / c[0] * block_time(*c, terms, target, apart)
+            down = rows / c[0] * block_time(*c, walk)
         return down * (-(-columns // (c[1] * width)) if n.is_const else columns / (c[1] * width))
 
     best = min(choices, key=work)
@@ -128,23 +145,34 @@ def register_block(
     return best[0], across, work(best)
 
 
-def rows_time(rows: int, r: int, v: int, terms: int, target: Target, apart: int = 0) -> float:
-    """The time for each of so many `terms` of `rows` rows: blocks of `r`, and what is left."""
+def rows_time(rows: int, r: int, v: int, walk: Walk) -> float:
+    """The time for each term of `rows` rows: blocks of `r`, and what is left."""
     whole, left = divmod(rows, r)
-    edge = block_time(left, v, terms, target, apart) if left else 0.0
-    return whole * block_time(r, v, terms, target, apart) + edge
+    edge = block_time(left, v, walk) if left else 0.0
+    return whole * block_time(r, v, walk) + edge
 
 
-def block_time(r: int, v: int, terms: int, target: Target, apart: int = 0) -> float:
-    """The time for each of so many `terms` of an r x v register block, in products of vectors: no
-    fewer than hide the latency of a sum, and a share of the loads beside them. A panel of B that
-    does not stay in L1 comes from L2, and few rows wait for it. So do rows of A, `apart` bytes from
-    one another, that drive each other out of L1.
+def block_time(r: int, v: int, walk: Walk) -> float:
+    """The time for each term of an r x v register block, in products of vectors: no fewer than hide
+    the latency of a sum, and a share of the loads beside them. A panel of B that does not stay in
+    L1 comes from L2, and few rows wait for it. So do rows of A that drive each other out of L1.
     """
-    near = min(terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
+    target = walk.target
+    near = min(walk.terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
     least = LATENCY if near else max(LATENCY, ARRIVAL * v)
-    row = CROWDED_LOAD if r > _uncrowded(apart, target) else LOAD
+    row = LOAD
+    if r > _uncrowded(walk.apart, target):
+        row = CROWDED_LOAD
+    elif _in_products(v, walk):
+        row = PART_LOAD if r <= FEW_ROWS else MANY_PART_LOAD
     return max(r * v, least) + row * r + (LOAD if near else FAR_LOAD) * v + 1.5
+
+
+def _in_products(v: int, walk: Walk) -> bool:
+    """Whether elements of A are loaded by the products themselves (codegen/accumulate.py) and that
+    pays: for one vector there is one product for each.
+    """
+    return v == 1 and walk.even and walk.target.has_embedded_broadcast
 
 
 def _uncrowded(apart: int, target: Target) -> int:

@@ -88,10 +88,11 @@ from ferrule.schedule.tiles import (
     either,
     everywhere,
     flat,
+    panel_ahead,
     parts,
     rows_ahead,
     write_tile,
-)
+)  # fmt: skip
 from ferrule.schedule.words import in_words
 
 MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
@@ -287,13 +288,16 @@ class _Builder:
 
     def _hints(self, tile: Tile, terms: Terms, row: Expr, rows: int) -> tuple[Prefetch, ...]:
         """Hints at what follows the part of a packed panel that `rows` tiles read (the next part,
-        or that of the next panel), or, where it is the only one, at the rows of the next tile.
+        or that of the next panel), or, where it is the only one, at the rows of the next tile; at
+        what is next in the panel where the tile is the only one.
         """
         inner, panel = terms.k, terms.panel
         packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
         depth = simplify(product([a.extent for a in inner]))
-        if rows == 1 or len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
+        if len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
             return ()
+        if rows == 1:
+            return panel_ahead(substitute(packed[0], terms.split), inner)
         if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
             return rows_ahead(tile, packed[0], inner, terms.split)
         load = substitute(packed[0], terms.split)

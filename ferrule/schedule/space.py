@@ -21,7 +21,7 @@ from ferrule.ir.expr import Buf, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
-from ferrule.schedule.blocking import Blocking, rows_time
+from ferrule.schedule.blocking import Blocking, Walk, rows_time
 from ferrule.schedule.contraction import blocking_of
 from ferrule.schedule.roles import oriented, roles_in
 from ferrule.schedule.words import in_words
@@ -141,7 +141,8 @@ def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
 def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
     """The time of a term of the sum, by the model of `blocking`."""
     along = sizes.m[-1] if b.straight else sizes.rows
-    down = rows_time(along, b.rows, b.vectors, sizes.k, target) * (sizes.rows // max(1, along))
+    walk, times = Walk(sizes.k, target), sizes.rows // max(1, along)
+    down = rows_time(along, b.rows, b.vectors, walk) * times
     return down * -(-sizes.n // (b.vectors * target.lanes(sizes.size)))
 
 

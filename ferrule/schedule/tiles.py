@@ -34,6 +34,7 @@ from ferrule.ir.size import estimate
 
 LINE = 64  # bytes of a cache line
 MOST_HINTS = 8  # in a step of a loop
+NEAR = 4 << 10  # bytes that arrive while as many are used
 
 
 def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
@@ -255,6 +256,14 @@ def ahead(
     width = panel.attr.shape[-1].value
     own = simplify((depth * width + (rows - 1)) // rows)
     place = simplify(skip + row * own + step * -(-width // rows))
+    return (Prefetch(panel.attr, (*start.args[:-1], place)),)
+
+
+def panel_ahead(panel: Expr, inner: tuple[Expr, ...]) -> tuple[Prefetch, ...]:
+    """Hints at what the only tile of a packed panel reads soon, NEAR bytes further on."""
+    start = substitute(panel, dict.fromkeys(inner, ZERO))
+    step, _ = _progress(inner)
+    place = simplify(step * panel.attr.shape[-1] + NEAR // panel.dtype.size)
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
 
 

@@ -13,6 +13,7 @@ from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.blocking import default_blocking, register_blocks
+from ferrule.schedule.tiles import NEAR
 from tests.systems import linear
 
 
@@ -69,6 +70,31 @@ def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
     assert lines >= set(range(-(-rows * k * 4 // 64), 2 * rows * k * 4 // 64))
     assert min(lines) * 64 >= (rows * k * 4) // 64 * 64
     assert max(lines) * 64 < 2 * rows * k * 4 + 64
+
+
+def test_hints_of_an_only_tile_run_ahead_in_its_panel():
+    scheduled, _ = run(begin(linear(16, 64, 768), named("avx512")), steps("system", "scheduled"))
+    kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
+    hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
+    lines: set[int] = set()
+    for hint, path in hints:
+        first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
+        lines |= _lines(hint, first, path[-1].axis)
+    assert lines == set(range(NEAR // 64, NEAR // 64 + 768))
+
+
+@pytest.mark.parametrize(("rows", "block"), [(16, (16, 1)), (49, (17, 1)), (192, (6, 4))])
+def test_few_rows_go_by_one_vector(rows, block):
+    chosen = default_blocking((const(rows),), const(256), const(512), 4, named("avx512"), 2048)
+    assert (min(rows, chosen.rows), chosen.vectors) == block
+
+
+def test_rows_that_share_a_set_of_cache_are_few():
+    machine = named("avx512")
+    for apart, most in ((4096, machine.l1 // 4096), (8192, machine.l1 // 4096), (4160, 32)):
+        block = default_blocking((const(49),), const(512), const(1024), 4, machine, apart)
+        assert block.rows < most
+    assert block.rows > machine.l1 // 4096
 
 
 def _points(first: dict, axes: list) -> list[dict]:
