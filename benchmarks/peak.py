@@ -1,23 +1,24 @@
 """The FMA peak of this machine: f32 operations a second of a loop that stays in registers.
 
-Generated for the same target as ferrule's own kernels, a dozen independent sums so that neither the
-latency of an addition nor memory bounds it. It is timed in the same rounds as what is compared
-with it, because a machine's clock is not the same from one minute to the next.
+Generated for the same target as ferrule's own kernels, as many independent sums as registers hold,
+so that neither the latency of an addition, nor the loop's own instructions, nor memory bound it. It
+is timed in the same rounds as what is compared with it, because a machine's clock is not the same
+from one minute to the next, and on the threads that programs run on.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import llvmlite.binding as llvm
 
 from ferrule.base.target import Target, current
 from ferrule.codegen.compile_ir import compile_module
+from ferrule.runtime import pool
 
-SUMS = 12
-STEPS = 1_000_000
+UNITS = 16  # for each thread, so that a core which others use too takes fewer
+STEPS = 32_768  # of the loop, for each unit
 
 
 class Peak:
@@ -25,21 +26,26 @@ class Peak:
 
     def __init__(self, threads: int) -> None:
         target = current()
-        self.flops = threads * STEPS * SUMS * 2 * target.lanes(4)
-        self._threads = threads
-        self._pool = ThreadPoolExecutor(threads)
-        self._loop, self._engine = _compiled(target)
+        self._threads, self._units = threads, threads * UNITS
+        self.flops = self._units * STEPS * _sums(target) * 2 * target.lanes(4)
+        self._results = (ctypes.c_float * self._units)()
+        self._unit, self._engine = _compiled(target)
+        kind = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)
+        self._parallel = kind(pool.install().address)
 
     def __call__(self) -> None:
-        list(self._pool.map(self._once, range(self._threads)))
+        self._parallel(self._unit, ctypes.addressof(self._results), self._units, self._threads)
 
-    def _once(self, _: int) -> float:
-        return self._loop(STEPS, 0.5)
+
+def _sums(target: Target) -> int:
+    return target.registers - 4
 
 
 def source(target: Target) -> str:
-    """LLVM IR of `float fma_peak(i64 steps, float x)`, steps >= 1."""
-    lanes, sums = target.lanes(4), range(SUMS)
+    """LLVM IR of `fma_units(float *results, i64 first, i64 last, i64 thread)`, a task of the pool:
+    a result for each unit.
+    """
+    lanes, sums = target.lanes(4), range(_sums(target))
     vector, name = f"<{lanes} x float>", f"@llvm.fma.v{lanes}f32"
 
     def step(i: int) -> list[str]:
@@ -50,7 +56,7 @@ def source(target: Target) -> str:
     return "\n".join(
         [
             f"declare {vector} {name}({vector}, {vector}, {vector})",
-            "define float @fma_peak(i64 %steps, float %x) {",
+            "define internal float @fma_unit(float %x) noinline {",
             "entry:",
             f"  %v0 = insertelement {vector} poison, float %x, i32 0",
             f"  %v = shufflevector {vector} %v0, {vector} poison, <{lanes} x i32> zeroinitializer",
@@ -60,26 +66,46 @@ def source(target: Target) -> str:
             *(f"  %a{i} = phi {vector} [ %v, %entry ], [ %b{i}, %loop ]" for i in sums),
             *(line for i in sums for line in step(i)),
             "  %next = add i64 %i, 1",
-            "  %more = icmp slt i64 %next, %steps",
+            f"  %more = icmp slt i64 %next, {STEPS}",
             "  br i1 %more, label %loop, label %end",
             "end:",
             *(
                 f"  %s{i} = fadd {vector} {f'%s{i - 1}' if i > 1 else '%b0'}, %b{i}"
                 for i in sums[1:]
             ),
-            f"  %r = extractelement {vector} %s{SUMS - 1}, i32 0",
+            f"  %r = extractelement {vector} %s{len(sums) - 1}, i32 0",
             "  ret float %r",
             "}",
+            _TASK,
         ]
     )
 
 
-def _compiled(target: Target) -> tuple[Callable[[int, float], float], object]:
-    """The loop, and the engine that keeps its code alive."""
+_TASK = """
+define void @fma_units(ptr %results, i64 %first, i64 %last, i64 %thread) {
+entry:
+  br label %check
+check:
+  %i = phi i64 [ %first, %entry ], [ %next, %unit ]
+  %more = icmp slt i64 %i, %last
+  br i1 %more, label %unit, label %end
+unit:
+  %at = getelementptr float, ptr %results, i64 %i
+  %x = load volatile float, ptr %at
+  %y = call float @fma_unit(float %x)
+  store float %y, ptr %at
+  %next = add i64 %i, 1
+  br label %check
+end:
+  ret void
+}"""
+
+
+def _compiled(target: Target) -> tuple[int, Any]:
+    """The address of the task, and the engine that keeps its code alive."""
     code = compile_module(source(target), target)
     machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
     engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
-    address = engine.get_function_address("fma_peak")
-    return ctypes.CFUNCTYPE(ctypes.c_float, ctypes.c_int64, ctypes.c_float)(address), engine
+    return engine.get_function_address("fma_units"), engine

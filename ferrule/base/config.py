@@ -115,6 +115,13 @@ SETTINGS: tuple[Setting, ...] = (
         high=64,
     ),
     Setting(
+        name="shared_threads",
+        env="FERRULE_SHARED_THREADS",
+        type=bool,
+        default=True,
+        doc="run on PyTorch's OpenMP threads where it is loaded, not on others beside them",
+    ),
+    Setting(
         name="numerics",
         env="FERRULE_NUMERICS",
         type=str,

@@ -16,6 +16,10 @@
 ; again after; the other changes the counter first and then looks at the mark, all sequentially
 ; consistent: so no wake-up is lost. The last worker to end wakes a caller that sleeps.
 ;
+; Where the process has OpenMP threads already (PyTorch's), a job is theirs in place of our workers':
+; threads that wait for work of either kind would spin on the same CPUs. ferrule_pool_join says how to
+; run a function in a team of them, and what a member's number and the team's size are.
+;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
 ; again) runs its whole range itself, as tid 0. If a thread cannot be made, the range is split among
 ; those that there are.
@@ -31,6 +35,9 @@
 @job_ctx = internal global ptr null
 @job_n = internal global i64 0
 @job_threads = internal global i64 0
+@team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
+@team_number = internal global ptr null        ; i32 ()
+@team_size = internal global ptr null          ; i32 ()
 @next = internal global i64 0, align 64                      ; the first piece that nobody took
 @pending = internal global i32 0, align 64                   ; workers that have not ended the job
 @caller_asleep = internal global i32 0, align 64
@@ -64,12 +71,11 @@ define internal i64 @start(i64 %n, i64 %threads, i64 %r) {
   ret i64 %lo
 }
 
-; Runs what is thread `tid`'s own of the job, and then pieces that nobody has taken.
-define internal void @run_range(i64 %tid) {
+; Runs what is thread `tid`'s own of the job, of so many, and then pieces that nobody has taken.
+define internal void @run_range(i64 %tid, i64 %threads) {
   %fn = load ptr, ptr @job_fn
   %ctx = load ptr, ptr @job_ctx
   %n = load i64, ptr @job_n
-  %threads = load i64, ptr @job_threads
   %after = add i64 %tid, 1
   %lo = call i64 @start(i64 %n, i64 %threads, i64 %tid)
   %hi = call i64 @start(i64 %n, i64 %threads, i64 %after)
@@ -110,6 +116,18 @@ end:
 
 declare i64 @llvm.umin.i64(i64, i64)
 
+; What each thread of a team does; a team may be smaller than was asked for.
+define internal void @member(ptr %unused) {
+  %number = load ptr, ptr @team_number
+  %size = load ptr, ptr @team_size
+  %tid32 = call i32 %number()
+  %threads32 = call i32 %size()
+  %tid = sext i32 %tid32 to i64
+  %threads = sext i32 %threads32 to i64
+  call void @run_range(i64 %tid, i64 %threads)
+  ret void
+}
+
 define internal ptr @worker(ptr %arg) {
 entry:
   %tid = ptrtoint ptr %arg to i64
@@ -147,7 +165,8 @@ rise:
 
 work:
   %now = phi i32 [ %spun, %spin ], [ %woken, %rise ]
-  call void @run_range(i64 %tid)
+  %threads = load i64, ptr @job_threads
+  call void @run_range(i64 %tid, i64 %threads)
   %left = atomicrmw sub ptr @pending, i32 1 seq_cst
   %last = icmp eq i32 %left, 1
   br i1 %last, label %tell, label %done
@@ -213,6 +232,19 @@ serial:
   br label %return
 
 mine:
+  store ptr %fn, ptr @job_fn
+  store ptr %ctx, ptr @job_ctx
+  store i64 %n, ptr @job_n
+  store atomic i64 0, ptr @next monotonic, align 8
+  %team = load ptr, ptr @team_run
+  %alone = icmp eq ptr %team, null
+  br i1 %alone, label %staff, label %join
+join:
+  %wanted32 = trunc i64 %wanted to i32
+  call void %team(ptr @member, ptr null, i32 %wanted32, i32 0)
+  br label %release
+
+staff:
   %helpers = sub i64 %wanted, 1
   %existing = load i64, ptr @workers
   %short = icmp ult i64 %existing, %helpers
@@ -221,14 +253,10 @@ hire:
   %hired = call i64 @grow(i64 %helpers)
   br label %fork
 fork:
-  %available = phi i64 [ %existing, %mine ], [ %hired, %hire ]
+  %available = phi i64 [ %existing, %staff ], [ %hired, %hire ]
   %count = call i64 @llvm.umin.i64(i64 %available, i64 %helpers)
   %ranges = add i64 %count, 1
-  store ptr %fn, ptr @job_fn
-  store ptr %ctx, ptr @job_ctx
-  store i64 %n, ptr @job_n
   store i64 %ranges, ptr @job_threads
-  store atomic i64 0, ptr @next monotonic, align 8
   %count32 = trunc i64 %count to i32
   store atomic i32 %count32, ptr @pending seq_cst, align 4
   %none = icmp eq i64 %count, 0
@@ -250,7 +278,7 @@ called:
   br i1 %is_more, label %call_up, label %own
 
 own:
-  call void @run_range(i64 0)
+  call void @run_range(i64 0, i64 %ranges)
   br label %spin
 spin:                                                        ; join: spin, then sleep
   %turn = phi i32 [ 0, %own ], [ %next_turn, %spin_more ]
@@ -290,9 +318,19 @@ define i64 @ferrule_pool_workers() {
   ret i64 %count
 }
 
-; For the child of a fork, which has the memory of its parent's workers but not their threads.
+; From now on jobs are a team's, or our own workers' where `run` is null.
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size) {
+  store ptr %number, ptr @team_number
+  store ptr %size, ptr @team_size
+  store ptr %run, ptr @team_run
+  ret void
+}
+
+; For the child of a fork, which has the memory of its parent's workers but not their threads, nor
+; those of its team, with which OpenMP would wait for ever.
 define void @ferrule_pool_reset() {
   call void @llvm.memset.p0.i64(ptr @slots, i8 0, i64 4096, i1 false)
+  store ptr null, ptr @team_run
   store i64 0, ptr @workers
   store i32 0, ptr @pending
   store i32 0, ptr @caller_asleep

@@ -6,12 +6,17 @@ first wants them, spin for about a third of a millisecond after a job, which is 
 leaves between two, and then sleep without using a CPU.
 After a fork the child starts with no workers and makes its own.
 
+Where PyTorch is imported jobs go to PyTorch's OpenMP threads (setting `shared_threads`).
+After an operator of its own these spin for milliseconds, and workers beside them would get half of
+a CPU: a product of 256 x 256 right after an eager one took four times as long.
+
 It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the calling thread.
 """
 
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import sys
 import threading
@@ -42,7 +47,12 @@ define i64 @ferrule_pool_workers() {
 define void @ferrule_pool_reset() {
   ret void
 }
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size) {
+  ret void
+}
 """
+
+_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 
 @dataclass(frozen=True)
@@ -67,26 +77,57 @@ _MACHINES = {
 
 @dataclass(frozen=True)
 class Pool:
-    """The compiled pool: addresses of its functions, and the two that Python calls."""
+    """The compiled pool: the address of `ferrule_parallel`, and the functions that Python calls."""
 
     address: int
     workers: Any
     reset: Any
+    join: Any
 
 
 _lock = threading.Lock()
 _pool: Pool | None = None
+_joined = False  # or not to join a team at all
 _threads: int | None = None
 _default: int | None = None
 
 
 def install() -> Pool:
     """The pool of this process, compiled at the first call; programs loaded after it link to it."""
-    global _pool
+    global _pool, _joined
     with _lock:
         if _pool is None:
             _pool = _compile()
+        if not _joined and "torch" in sys.modules:
+            _joined = True
+            team = team_of_process() if config.get("shared_threads") else None
+            if team is not None and multiprocessing.parent_process() is None:
+                _pool.join(*team)
         return _pool
+
+
+def _forked() -> None:
+    """A child has no threads but its own: OpenMP would wait for those of its parent for ever."""
+    global _joined
+    _joined = True
+    if _pool is not None:
+        _pool.reset()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def team_of_process() -> tuple[int, int, int] | None:
+    """The functions of this process's OpenMP that run a job in a team, tell a member its number and
+    the team's size; None where it has none that a program can call.
+    """
+    process = ctypes.CDLL(None)
+    try:
+        run, number, size = (ctypes.cast(getattr(process, n), ctypes.c_void_p) for n in _TEAM)
+    except AttributeError:
+        return None
+    return run.value or 0, number.value or 0, size.value or 0
 
 
 def set_num_threads(count: int | None) -> None:
@@ -142,14 +183,12 @@ def ir_text(triple: str) -> str:
 def _compile() -> Pool:
     import llvmlite.binding as llvm
 
-    names = (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset")
+    names = (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
     addresses = native.addresses(ir_text(llvm.get_process_triple()), names, {})
     llvm.add_symbol(SYMBOL, addresses[0])
-    pool = Pool(
+    return Pool(
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
+        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(addresses[3]),
     )
-    if hasattr(os, "register_at_fork") and sys.platform == "linux":
-        os.register_at_fork(after_in_child=pool.reset)
-    return pool

@@ -97,10 +97,18 @@ end:
 """
 
 
-@pytest.fixture(scope="module")
-def tasks() -> Iterator[dict[str, Task]]:
-    """count, owner and nested as functions (address, n, threads, times)."""
-    pool.install()
+@pytest.fixture(scope="module", params=["workers", "team"])
+def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
+    """count, owner and nested as functions (address, n, threads, times), run by the pool's own
+    workers and by a team of PyTorch's threads.
+    """
+    installed, team = pool.install(), None
+    if request.param == "team":
+        pytest.importorskip("torch")
+        team = pool.team_of_process()
+        if team is None:
+            pytest.skip("PyTorch has no OpenMP that programs can call")
+    installed.join(*(team or (None, None, None)))
     names = ("count", "owner", "nested")
     drivers = "".join(DRIVER.replace("NAME", n) for n in names)
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
@@ -111,6 +119,11 @@ def tasks() -> Iterator[dict[str, Task]]:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     yield {n: kind(engine.get_function_address(f"run_{n}")) for n in names}
     engine.close()
+    installed.join(*(_team_here() or (None, None, None)))
+
+
+def _team_here() -> tuple[int, int, int] | None:
+    return pool.team_of_process() if "torch" in sys.modules else None
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 1, 2, 3, 5, 8, 64, 1000])
@@ -131,7 +144,6 @@ def test_each_thread_runs_its_own_part(tasks: dict[str, Task], n: int, threads: 
     for tid, own in enumerate(np.array_split(owners, used)):
         assert (own[: len(own) - len(own) // 4] == tid).all()
     assert set(owners) == set(range(used))
-    assert pool.install().workers() >= used - 1
 
 
 def test_a_hundred_thousand_calls(tasks: dict[str, Task]) -> None:
@@ -240,6 +252,27 @@ def test_a_process_with_workers_ends() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=120)
     assert (done.returncode, done.stdout.strip()) == (0, b"3"), done.stderr
+
+
+def test_programs_use_the_threads_of_pytorch_where_it_is_loaded() -> None:
+    pytest.importorskip("torch")
+    script = (
+        "import ctypes, os; from ferrule.runtime import pool\n"
+        "f = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)\n"
+        "t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(lambda *a: None)\n"
+        "f(pool.install().address)(t, None, 4, 3); before = pool.install().workers()\n"
+        "import torch\n"
+        "f(pool.install().address)(t, None, 8, 8)\n"
+        "print(before, pool.install().workers())"
+    )
+
+    def run(shared: str) -> str:
+        env = {**os.environ, "FERRULE_SHARED_THREADS": shared}
+        command = [sys.executable, "-c", script]
+        return subprocess.run(command, capture_output=True, timeout=120, env=env, text=True).stdout
+
+    assert run("0") == "2 7\n"
+    assert run("1") == "2 2\n" or pool.team_of_process() is None
 
 
 def test_other_systems_get_a_plain_call() -> None:
