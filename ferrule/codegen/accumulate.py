@@ -41,9 +41,7 @@ def own_copy(cx: Context, s: Store) -> int | None:
 
 
 def _straight(cx: Context, element: Expr, row: Expr) -> bool:
-    """Whether rows lie at constant distances in a buffer that the function only reads."""
-    if element.attr in cx.written:
-        return False
+    """Whether rows lie at constant distances."""
     here, first = (
         poly(flat_index(cx, element.attr, tuple(cx.sub(substitute(i, at)) for i in element.args)))
         for at in ({}, {row: const(0)})

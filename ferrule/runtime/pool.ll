@@ -16,13 +16,15 @@
 ; again after; the other changes the counter first and then looks at the mark, all sequentially
 ; consistent: so no wake-up is lost. The last worker to end wakes a caller that sleeps.
 ;
-; Where the process has OpenMP threads already (PyTorch's), a job is theirs in place of our workers':
-; threads that wait for work of either kind would spin on the same CPUs. ferrule_pool_join says how to
-; run a function in a team of them, and what a member's number and the team's size are.
+; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of our
+; workers': threads that wait for work of either kind would spin on the same CPUs. The team is always
+; the whole one, of which members beyond what a job wants return at once: OpenMP ends threads that a
+; smaller team has no use for. ferrule_pool_join says how to run a function in the team of the thread
+; that calls it. A job that wants more threads, or another thread's, is the workers'.
 ;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
-; again) runs its whole range itself, as tid 0. If a thread cannot be made, the range is split among
-; those that there are.
+; again) runs its whole range itself, as tid 0. If a worker cannot be made, the range is split
+; among those that there are.
 ;
 ; pool.py fills in @PAUSE@ and @FUTEX@ (the number of the system call).
 
@@ -38,12 +40,15 @@
 @team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
 @team_number = internal global ptr null        ; i32 ()
 @team_size = internal global ptr null          ; i32 ()
+@team_most = internal global ptr null          ; i32 ()
+@team_owner = internal global i64 0            ; the thread whose team it is
 @next = internal global i64 0, align 64                      ; the first piece that nobody took
 @pending = internal global i32 0, align 64                   ; workers that have not ended the job
 @caller_asleep = internal global i32 0, align 64
 
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
+declare i64 @pthread_self()
 declare i32 @pthread_sigmask(i32, ptr, ptr)
 declare i64 @syscall(i64, ...)
 @PAUSE_DECLARATION@
@@ -121,10 +126,17 @@ define internal void @member(ptr %unused) {
   %number = load ptr, ptr @team_number
   %size = load ptr, ptr @team_size
   %tid32 = call i32 %number()
-  %threads32 = call i32 %size()
+  %all32 = call i32 %size()
   %tid = sext i32 %tid32 to i64
-  %threads = sext i32 %threads32 to i64
+  %all = sext i32 %all32 to i64
+  %wanted = load i64, ptr @job_threads
+  %threads = call i64 @llvm.smin.i64(i64 %all, i64 %wanted)
+  %idle = icmp sge i64 %tid, %threads
+  br i1 %idle, label %end, label %run
+run:
   call void @run_range(i64 %tid, i64 %threads)
+  br label %end
+end:
   ret void
 }
 
@@ -236,12 +248,23 @@ mine:
   store ptr %ctx, ptr @job_ctx
   store i64 %n, ptr @job_n
   store atomic i64 0, ptr @next monotonic, align 8
-  %team = load ptr, ptr @team_run
+  %team = load atomic ptr, ptr @team_run acquire, align 8
   %alone = icmp eq ptr %team, null
-  br i1 %alone, label %staff, label %join
-join:
+  br i1 %alone, label %staff, label %ask
+ask:
+  %self = call i64 @pthread_self()
+  %owner = load i64, ptr @team_owner
+  %is_owner = icmp eq i64 %self, %owner
+  br i1 %is_owner, label %measure, label %staff
+measure:
+  %most.fn = load ptr, ptr @team_most
+  %most = call i32 %most.fn()
   %wanted32 = trunc i64 %wanted to i32
-  call void %team(ptr @member, ptr null, i32 %wanted32, i32 0)
+  %enough = icmp sge i32 %most, %wanted32
+  br i1 %enough, label %join, label %staff
+join:
+  store i64 %wanted, ptr @job_threads
+  call void %team(ptr @member, ptr null, i32 0, i32 0)
   br label %release
 
 staff:
@@ -318,11 +341,14 @@ define i64 @ferrule_pool_workers() {
   ret i64 %count
 }
 
-; From now on jobs are a team's, or our own workers' where `run` is null.
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size) {
+; From now on the caller's jobs are its team's, or our own workers' where `run` is null.
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size, ptr %most) {
+  %self = call i64 @pthread_self()
+  store i64 %self, ptr @team_owner
   store ptr %number, ptr @team_number
   store ptr %size, ptr @team_size
-  store ptr %run, ptr @team_run
+  store ptr %most, ptr @team_most
+  store atomic ptr %run, ptr @team_run release, align 8
   ret void
 }
 

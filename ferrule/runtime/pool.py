@@ -6,9 +6,10 @@ first wants them, spin for about a third of a millisecond after a job, which is 
 leaves between two, and then sleep without using a CPU.
 After a fork the child starts with no workers and makes its own.
 
-Where PyTorch is imported jobs go to PyTorch's OpenMP threads (setting `shared_threads`).
-After an operator of its own these spin for milliseconds, and workers beside them would get half of
-a CPU: a product of 256 x 256 right after an eager one took four times as long.
+Where PyTorch is imported when a program is loaded, jobs of the thread that loads it go to PyTorch's
+OpenMP threads (setting `shared_threads`). After an operator of its own these spin for milliseconds,
+and workers beside them would get half of a CPU: a product of 256 x 256 right after an eager one
+took four times as long.
 
 It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the calling thread.
 """
@@ -16,7 +17,6 @@ It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
 import sys
 import threading
@@ -47,12 +47,13 @@ define i64 @ferrule_pool_workers() {
 define void @ferrule_pool_reset() {
   ret void
 }
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size) {
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size, ptr %most) {
   ret void
 }
 """
 
-_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
+_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
+_NEVER_EXECUTED = 0x40  # Linux's PF_FORKNOEXEC: forked, and no new program since
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Pool:
 
 _lock = threading.Lock()
 _pool: Pool | None = None
-_joined = False  # or not to join a team at all
+_joined = False
 _threads: int | None = None
 _default: int | None = None
 
@@ -98,36 +99,46 @@ def install() -> Pool:
     with _lock:
         if _pool is None:
             _pool = _compile()
-        if not _joined and "torch" in sys.modules:
-            _joined = True
-            team = team_of_process() if config.get("shared_threads") else None
-            if team is not None and multiprocessing.parent_process() is None:
+        if not _joined and "torch" in sys.modules and config.get("shared_threads"):
+            team = team_of_process()
+            if team is not None:
+                _joined = True
                 _pool.join(*team)
         return _pool
 
 
+def team_of_process() -> tuple[int, ...] | None:
+    """The functions of this process's OpenMP that run a job in a team, tell a member its number and
+    the team's size, and how large a team may be; None where it has none that a program can call, or
+    the process was forked, since OpenMP would wait for the threads of its parent for ever.
+    """
+    if _is_forked():
+        return None
+    process = ctypes.CDLL(None)
+    try:
+        found = [ctypes.cast(getattr(process, n), ctypes.c_void_p).value for n in _TEAM]
+    except AttributeError:
+        return None
+    return tuple(address or 0 for address in found)
+
+
+def _is_forked() -> bool:
+    try:
+        with open("/proc/self/stat", encoding="ascii", errors="replace") as file:
+            after_name = file.read().rpartition(")")[2].split()
+        return bool(int(after_name[6]) & _NEVER_EXECUTED)
+    except (OSError, ValueError, IndexError):
+        return True  # not Linux: it is not known
+
+
 def _forked() -> None:
-    """A child has no threads but its own: OpenMP would wait for those of its parent for ever."""
-    global _joined
-    _joined = True
+    """A child has no threads but its own."""
     if _pool is not None:
         _pool.reset()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
-
-
-def team_of_process() -> tuple[int, int, int] | None:
-    """The functions of this process's OpenMP that run a job in a team, tell a member its number and
-    the team's size; None where it has none that a program can call.
-    """
-    process = ctypes.CDLL(None)
-    try:
-        run, number, size = (ctypes.cast(getattr(process, n), ctypes.c_void_p) for n in _TEAM)
-    except AttributeError:
-        return None
-    return run.value or 0, number.value or 0, size.value or 0
 
 
 def set_num_threads(count: int | None) -> None:
@@ -190,5 +201,5 @@ def _compile() -> Pool:
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
-        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(addresses[3]),
+        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(addresses[3]),
     )

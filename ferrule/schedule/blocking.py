@@ -130,9 +130,9 @@ def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, 
     choices = register_blocks(walk.target)
     if not n.is_const:  # sizes that are not known are mostly even in vectors
         choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
-    blocks = -(-rows // FEW_ROWS)
+    blocks = max(1, -(-rows // FEW_ROWS))
     if m.is_const and blocks <= FEW_BLOCKS and _in_products(1, walk):
-        choices += ((-(-rows // blocks), 1),)
+        choices += ((max(1, -(-rows // blocks)), 1),)
 
     def work(c: tuple[int, int]) -> float:
         down = rows_time(rows, *c, walk)

@@ -128,6 +128,11 @@ def _builder(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> _Build
     return _Builder(flattened(words, constant), target, constant)
 
 
+def rows_apart(roles: Roles) -> int:
+    """The bytes between neighbouring rows of the left factor; 0 where that is not known."""
+    return apart(roles.left, roles.m[-1:])
+
+
 @dataclass
 class _Builder:
     kernel: Kernel
@@ -154,8 +159,8 @@ class _Builder:
             steps = (coefficient(i, along) for ld in loads(roles.left) for i in ld.args)
             dense = all(step in (None, ZERO, ONE) for step in steps)
             return depthwise_blocking(n, self.size, dense, self.target)
-        m, rows = tuple(a.extent for a in roles.m), apart(roles.left, roles.m[-1:])
-        return default_blocking(m, n, k, self.size, self.target, rows)
+        m = tuple(a.extent for a in roles.m)
+        return default_blocking(m, n, k, self.size, self.target, rows_apart(roles))
 
     def build(self, blocking: Blocking | None) -> Scheduled:
         body, roles, block = self.body, self.roles, self._fitting(blocking or self.default())
@@ -297,7 +302,7 @@ class _Builder:
         if len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
             return ()
         if rows == 1:
-            return panel_ahead(substitute(packed[0], terms.split), inner)
+            return panel_ahead(substitute(packed[0], terms.split), inner, tile.terms)
         if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
             return rows_ahead(tile, packed[0], inner, terms.split)
         load = substitute(packed[0], terms.split)

@@ -22,7 +22,7 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, Walk, rows_time
-from ferrule.schedule.contraction import blocking_of
+from ferrule.schedule.contraction import blocking_of, rows_apart
 from ferrule.schedule.roles import oriented, roles_in
 from ferrule.schedule.words import in_words
 
@@ -30,7 +30,7 @@ DEPTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072)
 BLOCKS = (1, 32, 64, 96, 128, 192, 256, 512)
 PANELS = (1, 2, 4, 8, 16)
 UNROLLS = (1, 2, 8)
-LONGEST, WIDEST = 14, 8
+LONGEST, WIDEST = 24, 8
 _MOST = 1 << 24
 SLACK = 1.5
 """How many times the work of the best register block another one may take."""
@@ -39,14 +39,15 @@ SLACK = 1.5
 @dataclass(frozen=True)
 class Sizes:
     """What a contraction's candidates depend on: the likely extents of its m axes, the numbers of
-    columns and of terms, and the bytes of an element. `rowwise` says that its rows go through
-    further stages, so that register blocks alone are free.
+    columns and of terms, the bytes of an element and those between rows of A. `rowwise` says that
+    its rows go through further stages, so that register blocks alone are free.
     """
 
     m: tuple[int, ...]
     n: int
     k: int
     size: int
+    apart: int
     fixed: bool
     rowwise: bool
 
@@ -67,6 +68,7 @@ def sizes_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Sizes:
         max(1, estimate(n)),
         max(1, estimate(k)),
         first.compute.values[0].dtype.size,
+        rows_apart(roles),
         fixed=bool(roles.m) and roles.m[-1].extent.is_const,
         rowwise=any(a not in kernel.grid for a in roles.n),
     )
@@ -141,7 +143,8 @@ def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
 def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
     """The time of a term of the sum, by the model of `blocking`."""
     along = sizes.m[-1] if b.straight else sizes.rows
-    walk, times = Walk(sizes.k, target), sizes.rows // max(1, along)
+    walk = Walk(sizes.k, target, sizes.apart, even=b.straight or len(sizes.m) == 1)
+    times = sizes.rows // max(1, along)
     down = rows_time(along, b.rows, b.vectors, walk) * times
     return down * -(-sizes.n // (b.vectors * target.lanes(sizes.size)))
 

@@ -259,8 +259,15 @@ def ahead(
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
 
 
-def panel_ahead(panel: Expr, inner: tuple[Expr, ...]) -> tuple[Prefetch, ...]:
-    """Hints at what the only tile of a packed panel reads soon, NEAR bytes further on."""
+def panel_ahead(
+    panel: Expr, inner: tuple[Expr, ...], terms: Expr | None
+) -> tuple[Prefetch, ...]:
+    """Hints at what the only tile of a packed panel reads soon, NEAR bytes further on; none where a
+    step takes so many lines that hints at all of them cost more than they bring.
+    """
+    several = 1 if terms is None else terms.extent.value
+    if several * panel.attr.shape[-1].value * panel.dtype.size > MOST_HINTS * LINE:
+        return ()
     start = substitute(panel, dict.fromkeys(inner, ZERO))
     step, _ = _progress(inner)
     place = simplify(step * panel.attr.shape[-1] + NEAR // panel.dtype.size)

@@ -50,6 +50,7 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.blocking import SHARES
 from ferrule.schedule.contraction import Packing, Scheduled, schedule_contraction
 from ferrule.schedule.roles import oriented, roles_in
 from ferrule.schedule.tiles import Rows, write_tile
@@ -136,8 +137,9 @@ def winograd(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Schedu
     found = window(kernel, target, constant)
     if found is None:
         return None
-    best = min((F4, F2), key=lambda a: work(found, a))
-    if work(found, best) > best.worth * direct_work(found):
+    worth = [a for a in (F4, F2) if work(found, a) <= a.worth * direct_work(found)]
+    best = min(worth, key=lambda a: work(found, a), default=None)
+    if best is None:
         return None
     return _Builder(kernel, target, found, best, _block(found, best, target)).build()
 
@@ -213,10 +215,15 @@ def _tiles(w: Window, a: Algorithm) -> tuple[int, int]:
 
 
 def _block(w: Window, a: Algorithm, target: Target) -> int:
-    """How many rows of tiles go through all steps at once; 0 where every step is done for all."""
-    filters = a.alpha**2 * w.c.extent.value * w.n.extent.value * f32.size
+    """How many rows of tiles go through all steps at once; 0 where every step is done for all, as
+    where the filters or a block do not fit L2 or blocks are too few for threads to share.
+    """
+    c, n, points = w.c.extent.value, w.n.extent.value, a.alpha**2
     down, across = _tiles(w, a)
-    return min(down, -(-TILES // across)) if filters <= target.l2 // FILTERS_IN_L2 else 0
+    block = min(down, -(-TILES // across))
+    filters, tile = (points * x * f32.size for x in (c * n, c + n))
+    large = filters > target.l2 // FILTERS_IN_L2 or block * across * tile > target.l2 // 2
+    return 0 if large or _images(w) * -(-down // block) < SHARES else block
 
 
 def _images(w: Window) -> int:

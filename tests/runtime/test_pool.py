@@ -97,6 +97,15 @@ end:
 """
 
 
+@pytest.fixture(scope="module")
+def team_of_8() -> Iterator[None]:
+    torch = pytest.importorskip("torch")
+    before = torch.get_num_threads()
+    torch.set_num_threads(8)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module", params=["workers", "team"])
 def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
     """count, owner and nested as functions (address, n, threads, times), run by the pool's own
@@ -104,11 +113,11 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
     """
     installed, team = pool.install(), None
     if request.param == "team":
-        pytest.importorskip("torch")
+        request.getfixturevalue("team_of_8")
         team = pool.team_of_process()
         if team is None:
             pytest.skip("PyTorch has no OpenMP that programs can call")
-    installed.join(*(team or (None, None, None)))
+    installed.join(*(team or [None] * 4))
     names = ("count", "owner", "nested")
     drivers = "".join(DRIVER.replace("NAME", n) for n in names)
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
@@ -119,11 +128,12 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     yield {n: kind(engine.get_function_address(f"run_{n}")) for n in names}
     engine.close()
-    installed.join(*(_team_here() or (None, None, None)))
+    installed.join(*(_team_here() or [None] * 4))
 
 
-def _team_here() -> tuple[int, int, int] | None:
-    return pool.team_of_process() if "torch" in sys.modules else None
+def _team_here() -> tuple[int, ...] | None:
+    shared = "torch" in sys.modules and config.get("shared_threads")
+    return pool.team_of_process() if shared else None
 
 
 @pytest.mark.parametrize("threads", [-1, 0, 1, 2, 3, 5, 8, 64, 1000])
@@ -261,7 +271,7 @@ def test_programs_use_the_threads_of_pytorch_where_it_is_loaded() -> None:
         "f = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 2)\n"
         "t = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)(lambda *a: None)\n"
         "f(pool.install().address)(t, None, 4, 3); before = pool.install().workers()\n"
-        "import torch\n"
+        "import torch; torch.set_num_threads(8)\n"
         "f(pool.install().address)(t, None, 8, 8)\n"
         "print(before, pool.install().workers())"
     )
@@ -273,6 +283,31 @@ def test_programs_use_the_threads_of_pytorch_where_it_is_loaded() -> None:
 
     assert run("0") == "2 7\n"
     assert run("1") == "2 2\n" or pool.team_of_process() is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it is known")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_forked_process_has_no_team() -> None:
+    assert not pool._is_forked()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if pool._is_forked() and pool.team_of_process() is None else 1)
+    assert exit_status(child) == 0
+
+
+def test_a_team_stays_whole_whatever_a_job_wants(tasks: dict[str, Task]) -> None:
+    counts = np.zeros(64, np.int64)
+    for threads in (4, 2, 3, 64, 1, 5):
+        tasks["count"](counts.ctypes.data, 64, threads, 20)
+    assert (counts == 120).all()
+    started = threads_of_process()
+    for threads in (4, 2, 3, 64, 5):
+        tasks["count"](counts.ctypes.data, 64, threads, 20)
+    assert threads_of_process() == started
+
+
+def threads_of_process() -> set[str]:
+    return set(os.listdir("/proc/self/task"))
 
 
 def test_other_systems_get_a_plain_call() -> None:

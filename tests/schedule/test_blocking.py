@@ -89,6 +89,10 @@ def test_few_rows_go_by_one_vector(rows, block):
     assert (min(rows, chosen.rows), chosen.vectors) == block
 
 
+def test_no_rows_have_a_block():
+    assert default_blocking((const(0),), const(256), const(64), 4, named("avx512")).rows >= 1
+
+
 def test_rows_that_share_a_set_of_cache_are_few():
     machine = named("avx512")
     for apart, most in ((4096, machine.l1 // 4096), (8192, machine.l1 // 4096), (4160, 32)):

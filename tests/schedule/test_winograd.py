@@ -106,7 +106,7 @@ def test_one_compilation_for_every_number_of_images():
 
 
 def test_filters_that_fit_cache_go_by_blocks():
-    few, many = (_compiled(Conv(c, c, 3, 1, 1), (1, c, 28, 28))[2] for c in (32, 128))
+    few, many = (_compiled(Conv(c, c, 3, 1, 1), (1, c, 64, 28))[2] for c in (32, 128))
     assert "products of Winograd" not in few.explain()
     assert "products of Winograd" in many.explain()
 
