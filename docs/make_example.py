@@ -9,7 +9,7 @@ in `EXAMPLES`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,16 +44,25 @@ graph linear {
   return v3
 }
 """
+FEW = """\
+graph few {
+  input x: f32[16, 768]
+  param w: f32[768, 768]
+  v0: f32[16, 768] = dot_general(x, w) {batch = ((), ()), contract = ((1,), (0,))}
+  return v0
+}
+"""
 WIDTH = 200
 
 
-def machine() -> Target:
+def machine(name: str) -> Target:
     """A machine that does not depend on the one that this runs on."""
-    sizes = {"l1": 32 << 10, "l2": 512 << 10, "l3": 32 << 20, "cores": 2}
-    return replace(named("avx2"), cpu="x86-64-v3", features="", **sizes)
+    near, cpu = {"avx2": ((32, 512), "x86-64-v3"), "avx512": ((48, 2048), "x86-64-v4")}[name]
+    sizes = {"l1": near[0] << 10, "l2": near[1] << 10, "l3": 32 << 20, "cores": 2}
+    return replace(named(name), cpu=cpu, features="", **sizes)
 
 
-def levels(graph: str) -> dict[str, str]:
+def levels(graph: str, target: Target) -> dict[str, str]:
     """A graph after each pass, by the pass's name; `explain`, `space` and `assembly` too."""
     found = {"graph": graph}
 
@@ -64,7 +73,7 @@ def levels(graph: str) -> dict[str, str]:
         if p.name == "schedule":
             found["space"] = space(s)
 
-    done, _ = run(begin(parse(graph), machine()), steps("graph", "llvm"), keep)
+    done, _ = run(begin(parse(graph), target), steps("graph", "llvm"), keep)
     found["assembly"] = assembly(done.llvm, done.target)
     return found
 
@@ -121,16 +130,22 @@ def inner_loop(text: str) -> str:
     return "\n".join(line for line in lines[start : end + 1] if line)
 
 
+def beginning(text: str) -> str:
+    """The first lines of the inner loop."""
+    return "\n".join((*inner_loop(text).splitlines()[:26], "        .."))
+
+
 Texts = dict[str, tuple[str, Callable[[str], str]]]
 
 
 @dataclass(frozen=True)
 class Example:
-    """A document, its program, and the source and the cut of each of its texts."""
+    """A program of a document, and the source and the cut of each of its texts there."""
 
     document: str
     graph: str
     texts: Texts
+    target: str = "avx2"
 
 
 EXAMPLES = (
@@ -152,6 +167,7 @@ EXAMPLES = (
         "space": ("space", whole),
         "assembly": ("assembly", inner_loop),
     }),
+    Example("contractions.md", FEW, {"few": ("assembly", beginning)}, "avx512"),
 )  # fmt: skip
 
 
@@ -159,17 +175,19 @@ def shortened(line: str) -> str:
     return line if len(line) <= WIDTH else line[: WIDTH - 3] + "..."
 
 
-def fill(example: Example) -> None:
+def fill(document: str, examples: Sequence[Example]) -> None:
     """Rewrites the blocks of a document. Raises KeyError for a mark with an unknown name."""
-    made = levels(example.graph)
+    found: dict[str, str] = {}
+    for example in examples:
+        made = levels(example.graph, machine(example.target))
+        found |= {name: cut(made[source]) for name, (source, cut) in example.texts.items()}
 
     def block(match: re.Match[str]) -> str:
-        source, cut = example.texts[match[1]]
-        lines = "\n".join(map(shortened, cut(made[source]).strip("\n").splitlines()))
-        language = {"llvm": "llvm", "assembly": "asm"}.get(match[1], "text")
+        lines = "\n".join(map(shortened, found[match[1]].strip("\n").splitlines()))
+        language = {"llvm": "llvm", "assembly": "asm", "few": "asm"}.get(match[1], "text")
         return f"<!-- text: {match[1]} -->\n```{language}\n{lines}\n```\n<!-- end -->"
 
-    path = FOLDER / example.document
+    path = FOLDER / document
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"<!-- text: (\w+) -->\n.*?<!-- end -->", block, text, flags=re.DOTALL)
     path.write_text(text, encoding="utf-8")
@@ -177,8 +195,8 @@ def fill(example: Example) -> None:
 
 def main() -> None:
     """Rewrites every document."""
-    for example in EXAMPLES:
-        fill(example)
+    for document in dict.fromkeys(example.document for example in EXAMPLES):
+        fill(document, [example for example in EXAMPLES if example.document == document])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ in L2.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ferrule.base.target import Target
 from ferrule.ir.expr import Expr, const, product
@@ -43,7 +43,7 @@ ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row 
 @dataclass(frozen=True)
 class Walk:
     """How register blocks go through their factors: so many `terms` of a sum, rows of A that lie
-    `apart` bytes from one another (0: nothing is known), at `even` distances.
+    `apart` bytes from one another (0: nothing is known), at `even` distances and without guards.
     """
 
     terms: int
@@ -81,8 +81,8 @@ def default_blocking(
     """
     width, whole, terms = target.lanes(size), simplify(product(list(m))), max(1, estimate(k))
     uneven = 1 + ROW_WORK / terms
-    walk = Walk(terms, target, apart)
-    rows, vectors, work = register_block(whole, n, width, replace(walk, even=len(m) == 1))
+    walk = Walk(terms, target, apart, even=len(m) == 1)
+    rows, vectors, work = register_block(whole, n, width, walk)
     straight = False
     if len(m) > 1:
         several = max(1, estimate(product(list(m[:-1]))))

@@ -143,7 +143,7 @@ def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
 def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
     """The time of a term of the sum, by the model of `blocking`."""
     along = sizes.m[-1] if b.straight else sizes.rows
-    walk = Walk(sizes.k, target, sizes.apart, even=b.straight or len(sizes.m) == 1)
+    walk = Walk(sizes.k, target, sizes.apart, even=len(sizes.m) == 1)
     times = sizes.rows // max(1, along)
     down = rows_time(along, b.rows, b.vectors, walk) * times
     return down * -(-sizes.n // (b.vectors * target.lanes(sizes.size)))
