@@ -55,7 +55,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )  # fmt: skip
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, stages
+from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import (
@@ -64,9 +64,10 @@ from ferrule.schedule.blocking import (
     depthwise_blocking,
     tiles_to_share,
 )  # fmt: skip
-from ferrule.schedule.folded import SHORT_RUN, in_order, shares_few_terms, unrolls
+from ferrule.schedule.folded import in_order, shares_few_terms, unrolls
 from ferrule.schedule.limits import NO_LIMITS, Limits, grows, implied, limited, limits
-from ferrule.schedule.packing import PACKED_STRIDE, Packing, apart, pack_panels
+from ferrule.schedule.packing import PACKED_STRIDE, Packing, apart, pack_panels, rows_apart
+from ferrule.schedule.panel_hints import hints_of
 from ferrule.schedule.roles import (
     flattened,
     in_place,
@@ -83,16 +84,13 @@ from ferrule.schedule.tiles import (
     Split,
     Terms,
     Tile,
-    ahead,
     copied,
     either,
     everywhere,
     flat,
-    panel_ahead,
     parts,
-    rows_ahead,
     write_tile,
-)  # fmt: skip
+)
 from ferrule.schedule.words import in_words
 
 MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
@@ -126,11 +124,6 @@ def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blo
 def _builder(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> _Builder:
     words = in_words(kernel, target, constant)
     return _Builder(flattened(words, constant), target, constant)
-
-
-def rows_apart(roles: Roles) -> int:
-    """The bytes between neighbouring rows of the left factor; 0 where that is not known."""
-    return apart(roles.left, roles.m[-1:])
 
 
 @dataclass
@@ -246,7 +239,8 @@ class _Builder:
     def _terms(self, tile: Tile, terms: Terms, row: Expr, per: int) -> tuple[Item, ...]:
         """The sum of a tile, `per` of which, numbered `row`, share a panel."""
         alone = tile.rows.axis.extent is ONE
-        hints = () if alone else self._hints(tile, terms, row, per)
+        packed = frozenset(self.packed.values())
+        hints = () if alone else hints_of(tile, terms, packed, len(self.roles.k), row, per)
         return tile.items(terms.k, terms.start, terms.split, hints)
 
     def _tiles_of(
@@ -290,29 +284,6 @@ class _Builder:
             return False
         size = self.roles.m[0].extent
         return size.op == "dim" and size.attr.lo <= 1
-
-    def _hints(self, tile: Tile, terms: Terms, row: Expr, rows: int) -> tuple[Prefetch, ...]:
-        """Hints at what follows the part of a packed panel that `rows` tiles read (the next part,
-        or that of the next panel), or, where it is the only one, at the rows of the next tile; at
-        what is next in the panel where the tile is the only one.
-        """
-        inner, panel = terms.k, terms.panel
-        packed = [ld for ld in loads(tile.term) if ld.attr in self.packed.values()]
-        depth = simplify(product([a.extent for a in inner]))
-        if len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
-            return ()
-        if rows == 1:
-            return panel_ahead(substitute(packed[0], terms.split), inner, tile.terms)
-        if packed[0].attr.shape[-2 - len(self.roles.k)] is ONE:
-            return rows_ahead(tile, packed[0], inner, terms.split)
-        load = substitute(packed[0], terms.split)
-        width = load.attr.shape[-1]
-        skip = simplify(product([a.extent for a in inner]) * width)
-        if panel is not None and panel.extent is not ONE:
-            whole = simplify(product(load.attr.shape[-1 - len(self.roles.k) : -1]) * width)
-            last = eq(panel, panel.extent - 1)
-            skip = select(last, simplify(skip - whole * (panel.extent - 1)), whole)
-        return ahead(load, inner, skip, row, rows)
 
     def _finish(self, body: list[Stage], tile: Tile) -> list[Item]:
         """The stages that write a tile of the first of `body` through the others."""

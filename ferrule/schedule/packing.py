@@ -56,6 +56,11 @@ def apart(e: Expr, axes: tuple[Expr, ...]) -> int:
     return max((estimate(s) * size for s, size in steps if s is not None), default=0)
 
 
+def rows_apart(roles: Roles) -> int:
+    """The bytes between neighbouring rows of the left factor; 0 where that is not known."""
+    return apart(roles.left, roles.m[-1:])
+
+
 def pack_panels(
     name: str, roles: Roles, guard: Expr, outer: tuple[Expr, ...], panels: Expr, width: int,
     target: Target, once: bool,

@@ -22,7 +22,8 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import Blocking, Walk, rows_time
-from ferrule.schedule.contraction import blocking_of, rows_apart
+from ferrule.schedule.contraction import blocking_of
+from ferrule.schedule.packing import rows_apart
 from ferrule.schedule.roles import oriented, roles_in
 from ferrule.schedule.words import in_words
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ferrule.ir.access import stride
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.expr import (
@@ -23,7 +22,6 @@ from ferrule.ir.expr import (
     fconst,
     le,
     load,
-    loads,
     rewrite,
     select,
     substitute,
@@ -34,7 +32,6 @@ from ferrule.ir.size import estimate
 
 LINE = 64  # bytes of a cache line
 MOST_HINTS = 8  # in a step of a loop
-NEAR = 4 << 10  # bytes that arrive while as many are used
 
 
 def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
@@ -241,64 +238,6 @@ def either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
 def copied(name: str, buf: Buf, place: tuple[Expr, ...], value: Expr, tile: Tile) -> Stage:
     """The stage that copies a tile's accumulators to or from their part."""
     return Stage(name, ((buf, place),), Compute(tile.wide, (value,)))
-
-
-def ahead(
-    panel: Expr, inner: tuple[Expr, ...], skip: Expr, row: Expr, rows: int
-) -> tuple[Prefetch, ...]:
-    """Hints that spread over the `rows` tiles of a part of a packed panel, so that when the last is
-    done the part `skip` elements further on is in cache.
-
-    `panel` is the load of the panel's element in the first column, `inner` the part's axes.
-    """
-    start = substitute(panel, dict.fromkeys(inner, ZERO))
-    step, depth = _progress(inner)
-    width = panel.attr.shape[-1].value
-    own = simplify((depth * width + (rows - 1)) // rows)
-    place = simplify(skip + row * own + step * -(-width // rows))
-    return (Prefetch(panel.attr, (*start.args[:-1], place)),)
-
-
-def panel_ahead(
-    panel: Expr, inner: tuple[Expr, ...], terms: Expr | None
-) -> tuple[Prefetch, ...]:
-    """Hints at what the only tile of a packed panel reads soon, NEAR bytes further on; none where a
-    step takes so many lines that hints at all of them cost more than they bring.
-    """
-    several = 1 if terms is None else terms.extent.value
-    if several * panel.attr.shape[-1].value * panel.dtype.size > MOST_HINTS * LINE:
-        return ()
-    start = substitute(panel, dict.fromkeys(inner, ZERO))
-    step, _ = _progress(inner)
-    place = simplify(step * panel.attr.shape[-1] + NEAR // panel.dtype.size)
-    return (Prefetch(panel.attr, (*start.args[:-1], place)),)
-
-
-def _progress(inner: tuple[Expr, ...]) -> tuple[Expr, Expr]:
-    """How many terms the loops `inner` have done, and of how many."""
-    step, depth = ZERO, ONE
-    for a in reversed(inner):
-        step, depth = step + a * depth, depth * a.extent
-    return step, depth
-
-
-def rows_ahead(
-    tile: Tile, packed: Expr, inner: tuple[Expr, ...], split: dict[Expr, Expr]
-) -> tuple[Prefetch, ...]:
-    """Hints at the rows of the next tile, which lie behind those of this one where rows are whole
-    and one after another in memory; none elsewhere.
-    """
-    left = [ld for ld in loads(tile.term) if ld is not packed]
-    if len(left) != 1 or left[0].attr.space is not Space.GLOBAL:
-        return ()
-    buf, r = left[0].attr, tile.rows.axis
-    idx = tuple(simplify(substitute(i, split)) for i in left[0].args)
-    step, depth = _progress(inner)
-    depth = simplify(depth)
-    if stride(buf, idx, r) is not depth or stride(buf, idx, inner[-1]) is not ONE:
-        return ()
-    *outer, last = (simplify(substitute(i, dict.fromkeys((r, *inner), ZERO))) for i in idx)
-    return (Prefetch(buf, (*outer, simplify(last + (depth + step) * r.extent))),)
 
 
 def everywhere(guards: tuple[Expr, ...], k: tuple[Expr, ...]) -> tuple[Expr, ...] | None:

@@ -13,7 +13,7 @@ from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.blocking import default_blocking, register_blocks
-from ferrule.schedule.tiles import NEAR
+from ferrule.schedule.panel_hints import NEAR
 from tests.systems import linear
 
 
