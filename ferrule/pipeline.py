@@ -31,12 +31,13 @@ from ferrule.graph.batch import batched
 from ferrule.graph.cascade import cascade
 from ferrule.graph.equations import equations
 from ferrule.graph.group import group
-from ferrule.graph.inline import Inlined, inline
+from ferrule.graph.inline import inline
 from ferrule.graph.layout import assign_layouts
 from ferrule.graph.partial import partial
 from ferrule.graph.split import LoopPart, Segment, has_loops, split
 from ferrule.ir.canonical import canonical
 from ferrule.ir.compute import System
+from ferrule.ir.constants import constants
 from ferrule.ir.cost import kernel_ns
 from ferrule.ir.explain import describe
 from ferrule.ir.expr import Buf, as_index
@@ -139,27 +140,29 @@ def _layout(s: State) -> State:
 def _inline(s: State) -> State:
     system = _given(s.system, "a system")
     done = inline(system)
-    system = replace(system, stages=done.stages)
-    return replace(s, system=system, constant=done.constant, reasons=done.reasons)
+    return replace(s, system=replace(system, stages=done.stages), reasons=done.reasons)
 
 
 def _batch(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, reasons = batched(system.stages, s.constant, frozenset(system.outputs))
+    stages, reasons = batched(system.stages, constants(system), frozenset(system.outputs))
     return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
 
 
 def _partial(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, reasons = partial(system.stages, s.constant)
+    stages, reasons = partial(system.stages, constants(system))
     return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
 
 
 def _group(s: State) -> State:
     system = _given(s.system, "a system")
-    done = group(Inlined(system.stages, s.constant, s.reasons), system.outputs)
+    constant = constants(system)
+    done = group(system, constant)
     reasons = (*s.reasons, *done.reasons)
-    return replace(s, kernels=done.kernels, once=done.constant, reasons=reasons)
+    return replace(
+        s, kernels=done.kernels, constant=constant, once=done.constant, reasons=reasons
+    )
 
 
 def _cascade(s: State) -> State:

@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ferrule.graph.inline import Inlined
 from ferrule.graph.partial import POINTS, UNITS
-from ferrule.ir.compute import Compute, Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.contraction import (
     Roles,
     channels,
@@ -67,32 +66,31 @@ class _Group:
         return {b: st for st in self.members for b in st.writes}
 
 
-def group(inlined: Inlined, outputs: tuple[Buf, ...]) -> Grouped:
-    """Stitch the stages of `inlined` into kernels; `outputs` and what crosses kernels stay global.
+def group(system: System, constant: frozenset[Buf]) -> Grouped:
+    """Stitch the stages of `system` into kernels; its outputs and what crosses kernels stay global.
+    `constant` are the buffers that can be computed once.
     """
     groups: list[_Group] = []
     home: dict[Buf, list[_Group]] = {}
     reasons: list[str] = []
-    for original in inlined.stages:
+    for original in system.stages:
         st = original
         if _is_contracting(st):
             st = untangle(st)
-        constant = all(b in inlined.constant for b in st.writes) and not set(st.writes) & set(
-            outputs
-        )
+        once = constant.issuperset(st.writes)
         producers = {
             g for b in (*st.reads, *(st.writes if st.update else ())) for g in home.get(b, ())
         }
         chosen = None
         for g in sorted(_candidates(st, producers, groups), key=lambda g: -g.number):
-            why = _join(g, st, producers, constant)
+            why = _join(g, st, producers, once)
             if why is None:
                 chosen = g
                 break
             if g in producers:
                 reasons.append(f"{st.name} apart from {g.members[-1].name}: {why}")
         if chosen is None:
-            chosen = _Group(len(groups), st, constant)
+            chosen = _Group(len(groups), st, once)
             groups.append(chosen)
         for p in producers - {chosen}:
             chosen.before |= {p} | p.before
@@ -103,7 +101,7 @@ def group(inlined: Inlined, outputs: tuple[Buf, ...]) -> Grouped:
             home.setdefault(b, []).append(chosen)
     ordered = _topological(groups)
     readers = _readers(ordered)
-    kernels = tuple(_kernel(g, readers, outputs) for g in ordered)
+    kernels = tuple(_kernel(g, readers, system.outputs) for g in ordered)
     names = frozenset(k.name for k, g in zip(kernels, ordered, strict=True) if g.constant)
     return Grouped(kernels, names, tuple(reasons))
 
@@ -268,6 +266,9 @@ def _contraction_rules(
         sides = (mine, mine.swapped())
         if not any(_small_right(s) and not inside & set(operand_bufs(s.right)) for s in sides):
             return "its operands are too large to read again for every panel of rows"
+        theirs = {mapping[a] for a in mine.batch if a in mapping}
+        if theirs & set(first.m):
+            return "each row of the first contraction has a right operand of its own"
     if first is None:
         return None
     if sibling:

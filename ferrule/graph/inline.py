@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
+from ferrule.ir.constants import constants
 from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
 from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
@@ -24,12 +25,9 @@ MANY_CONSUMERS = 4
 
 @dataclass(frozen=True)
 class Inlined:
-    """What inlining leaves: the stages to run, those of them that depend on parameters alone, and
-    why.
-    """
+    """What inlining leaves: the stages to run, and why."""
 
     stages: tuple[Stage, ...]
-    constant: frozenset[Buf]
     reasons: tuple[str, ...]
 
 
@@ -42,18 +40,16 @@ class _Inliner:
     def __init__(self, system: System):
         self.system = system
         self.outputs = set(system.outputs)
-        self.constant: set[Buf] = set(system.params)
+        self.constant = constants(system)
         self.values: dict[Buf, tuple[tuple[Expr, ...], Expr]] = {}  # target index and value
         self.contracted: set[Buf] = set()
         self.users: dict[Buf, list[Stage]] = {}
         for st in system.stages:
             for b in st.reads:
                 self.users.setdefault(b, []).append(st)
-        self.literal: set[Buf] = set()  # what reads nothing
+        self.literal: set[Buf] = set()  # what depends on no parameter either
         for st in system.stages:
-            if self._is_constant(st):
-                self.constant |= set(st.writes)
-            elif not set(st.reads) - self.literal and not st.update:
+            if self.literal.issuperset(st.reads) and not st.update:
                 self.literal |= set(st.writes)
         self.updated = {b for st in system.stages if st.update for b in st.writes}
 
@@ -76,7 +72,7 @@ class _Inliner:
             if reason:
                 reasons.append(f"{buf.name}: {reason}")
         needed = _needed(kept, self.outputs)
-        return Inlined(tuple(needed), frozenset(self.constant), tuple(reasons))
+        return Inlined(tuple(needed), tuple(reasons))
 
     def _expand(self, st: Stage) -> Stage:
         """`st` with loads of inlined buffers replaced by their values."""
@@ -92,11 +88,6 @@ class _Inliner:
         return map_stage(
             st, lambda e: rewrite(e, visit) if any(ld.attr in self.values for ld in loads(e)) else e
         )
-
-    def _is_constant(self, st: Stage) -> bool:
-        reads = set(st.reads) - self.literal
-        dynamic = any(not a.extent.is_const for a in st.compute.all_axes)
-        return bool(reads) and not dynamic and reads <= self.constant
 
     def _reads_contraction(self, st: Stage) -> bool:
         return any(b in self.contracted for b in st.reads)
@@ -134,8 +125,8 @@ class _Inliner:
             return True, "inlined: bytes that a product widens"
         if value.dtype.size == 1 and any(self._widened_for_product(u) for u in users):
             return False, "kept: bytes that a product widens"
-        if buf in self.constant:
-            if users and all(self._is_constant(u) for u in users) and len(users) == 1:
+        if buf in self.constant - self.literal:
+            if len(users) == 1 and self.constant.issuperset(users[0].writes):
                 return True, ""
             return False, "kept: depends on parameters alone, computed once"
         if buf in self.outputs:

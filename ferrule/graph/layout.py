@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from ferrule.base.dtype import i8, u8
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
+from ferrule.ir.constants import constants
 from ferrule.ir.contraction import Roles, channels, contraction, operand_bufs, untangle, widens
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
 from ferrule.ir.size import estimate
@@ -30,13 +31,11 @@ TURNED = 8  # fewest points along both innermost dimensions of an output that is
 def assign_layouts(system: System) -> System:
     """`system` with layouts given to its intermediate buffers."""
     fixed = {*system.inputs, *system.params, *system.outputs}
-    constant = set(system.params)
+    constant = constants(system)
     rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
     wanted, plain, bytes_of = _wanted(system), _read_along_rows(system), _read_in_words(system)
     for st in system.stages:
-        if all(b in constant for b in st.reads) and all(a.extent.is_const for a in st.compute.axes):
-            constant |= set(st.writes)
         for buf, idx in st.targets:
             product = _contracting(st) is not None
             kept = (buf in constant and not product) or st.update or buf in plain
@@ -194,7 +193,7 @@ def _turns(buf: Buf, order: tuple[int, ...]) -> bool:
 
 
 def _order(
-    st: Stage, idx: tuple[Expr, ...], constant: set[Buf], chosen: dict[Buf, Buf]
+    st: Stage, idx: tuple[Expr, ...], constant: frozenset[Buf], chosen: dict[Buf, Buf]
 ) -> tuple[int, ...] | None:
     """Dimensions of the target from outermost to innermost; None to leave them as they are."""
     if len(idx) < 3:

@@ -56,7 +56,7 @@ from ferrule.ir.expr import (
     substitute,
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
-from ferrule.ir.simplify import coefficient, prove, simplify
+from ferrule.ir.simplify import coefficient, equal, prove, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.blocking import (
     Blocking,
@@ -472,15 +472,15 @@ class _Builder:
         return replace(buf, shape=(rows.axis.extent, *shape))
 
     def _epilogue_of(self, body: list[Stage], i: int) -> list[Stage]:
-        """The pointwise stages right behind contraction `i` that consume it element by element, and
-        nobody else does.
+        """The pointwise stages right behind contraction `i` that consume it element by element, all
+        of it and no more, and nobody else does.
         """
         out: list[Stage] = []
-        value = body[i].targets[0][0]
+        value, axes = body[i].targets[0][0], body[i].compute.axes
         for j in range(i + 1, len(body)):
             st = body[j]
             users = [s for s in body if value in s.reads]
-            if not _elementwise(st, value) or users != [st] or value.space is not Space.SCRATCH:
+            if not _elementwise(st, value, axes) or users != [st] or value.space is not Space.SCRATCH:
                 break
             out.append(st)
             value = st.targets[0][0]
@@ -568,14 +568,17 @@ def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
     )
 
 
-def _elementwise(st: Stage, buf: Buf) -> bool:
-    """Whether a stage reads `buf` only at its own point."""
+def _elementwise(st: Stage, buf: Buf, axes: tuple[Expr, ...]) -> bool:
+    """Whether a stage reads `buf` only at its own point, and has the points of `axes`."""
+    own = st.compute.axes
     plain = (
         st.compute.fold is None
         and st.combine is None
         and not st.update
         and st.compute.where is None
     )
-    return plain and all(
-        ld.args == st.compute.axes for e in st.exprs() for ld in loads(e) if ld.attr == buf
+    same = len(own) == len(axes) and all(
+        equal(a.extent, b.extent) for a, b in zip(own, axes, strict=True)
     )
+    reads = (ld for e in st.exprs() for ld in loads(e) if ld.attr == buf)
+    return plain and same and all(ld.args == own for ld in reads)

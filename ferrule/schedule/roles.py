@@ -36,6 +36,9 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
         return False  # an axis that guards alone mention
     if any(roles_in(kernel, st) and contraction(st) is None for st in body[1:]):
         return False  # a product without columns (attention with values of size 1)
+    later = [r for st in body[1:] if (r := contraction(st)) is not None]
+    if any(set(roles.m) & (r if r.n else r.swapped()).right.axes for r in later):
+        return False  # a panel of rows would need a right factor for each of its rows
     width = target.vector_bytes // body[0].compute.values[0].dtype.size
     return points(roles.n) * 2 >= width
 

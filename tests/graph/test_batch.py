@@ -11,6 +11,7 @@ import pytest
 from ferrule.graph.batch import ROWS, batched
 from ferrule.graph.inline import inline
 from ferrule.ir.compute import System
+from ferrule.ir.constants import constants
 from ferrule.ir.expr import load
 from ferrule.ir.interp import run_system
 from tests.systems import buf, fold, pointwise
@@ -32,8 +33,8 @@ def steps(slices: tuple[int, ...], rows: int = 2, other: bool = False) -> System
 
 
 def joined(system: System) -> System:
-    done = inline(system)
-    stages, _ = batched(done.stages, done.constant, frozenset(system.outputs))
+    system = replace(system, stages=inline(system).stages)
+    stages, _ = batched(system.stages, constants(system), frozenset(system.outputs))
     return replace(system, stages=stages)
 
 
