@@ -140,7 +140,7 @@ def _layout(s: State) -> State:
 def _inline(s: State) -> State:
     system = _given(s.system, "a system")
     done = inline(system)
-    return replace(s, system=replace(system, stages=done.stages), reasons=done.reasons)
+    return replace(s, system=done.system, reasons=done.reasons)
 
 
 def _batch(s: State) -> State:
@@ -157,11 +157,10 @@ def _partial(s: State) -> State:
 
 def _group(s: State) -> State:
     system = _given(s.system, "a system")
-    constant = constants(system)
-    done = group(system, constant)
+    done = group(system)
     reasons = (*s.reasons, *done.reasons)
     return replace(
-        s, kernels=done.kernels, constant=constant, once=done.constant, reasons=reasons
+        s, kernels=done.kernels, constant=done.constant, once=done.once, reasons=reasons
     )
 
 

@@ -457,7 +457,7 @@ def make_compiled(
         outputs=tuple(map(_spec, program.outputs)),
         dims=tuple(_source(d, program) for d in program.dims),
         guards=tuple(
-            Guard(shape_text(e), f"{why} would leave its operand")
+            Guard(shape_text(e), f"{why} needs it")
             for e, why in (facts or {}).items()
             if dims(e) <= set(program.dims)
         ),

@@ -19,7 +19,7 @@ from ferrule.base.dtype import DType
 from ferrule.codegen.builder import Val
 from ferrule.codegen.transpose import columns
 from ferrule.codegen.types import memory_type, suffix, vector_type
-from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms, value
+from ferrule.codegen.values import Context, any_lane, filled, in_range, lane_linear, terms, value
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
 from ferrule.ir.simplify import Monomial, Poly, from_poly, poly, range_of
 
@@ -145,7 +145,7 @@ def load(cx: Context, e: Expr) -> Val:
     if e.op == "word":
         return _load_word(cx, e)
     guards = () if not cx.guards or in_range(e.attr, e.args) else cx.guards
-    return read(cx, place(cx, e.attr, e.args), guards)
+    return read(cx, place(cx, e.attr, e.args), (*guards, *filled(cx, e.args)))
 
 
 def _load_word(cx: Context, e: Expr) -> Val:

@@ -23,7 +23,7 @@ from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import Buf, Expr, show, substitute
+from ferrule.ir.expr import ZERO, Buf, Expr, lt, show, substitute, walk
 from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
@@ -179,6 +179,13 @@ def _follows(first: Expr, other: Expr, by: int) -> bool:
 def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
     """Whether the index is within the shape for all values of its axes."""
     return all(prove_nonneg(i) and prove_nonneg(n - i - 1) for i, n in zip(idx, buf.shape))
+
+
+def filled(cx: Context, idx: tuple[Expr, ...]) -> tuple[Val, ...]:
+    """Guards of an access at `idx`: that no axis is empty which a `bounded` index walks."""
+    extents = {e.args[1] for i in idx for e in walk(i) if e.op == "bounded"}
+    maybe = sorted((n for n in extents if not prove_nonneg(n - 1)), key=show)
+    return tuple(value(cx, lt(ZERO, n)) for n in maybe)
 
 
 # ---- indices -------------------------------------------------------------------------------------
@@ -369,12 +376,14 @@ def _reads_zero(cx: Context, e: Expr) -> bool:
 
 
 def _bounded(cx: Context, e: Expr) -> Val:
-    """The index clamped into its range; a violation sets the flag reported at the end."""
+    """The index clamped into its range; a violation sets the flag reported at the end. An empty
+    range has no index that is right, and the access is not done (`filled`).
+    """
     b = cx.b
     index, extent = value(cx, e.args[0]), value(cx, e.args[1])
     last = b.binary("sub", extent, b.integer(1))
     clamped = b.intrinsic("smax", b.intrinsic("smin", index, last), b.integer(0))
-    wrong = b.compare("icmp ne", clamped, index)
+    wrong = b.compare("icmp uge", index, extent)
     for g in cx.guards:
         wrong = b.binary("and", wrong, g if g.width or not wrong.width else b.splat(g, wrong.width))
     report(cx, wrong)

@@ -9,7 +9,7 @@ alone is not inlined into what does not: it is computed once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
@@ -25,9 +25,9 @@ MANY_CONSUMERS = 4
 
 @dataclass(frozen=True)
 class Inlined:
-    """What inlining leaves: the stages to run, and why."""
+    """The system with the stages that are left, and why."""
 
-    stages: tuple[Stage, ...]
+    system: System
     reasons: tuple[str, ...]
 
 
@@ -72,7 +72,7 @@ class _Inliner:
             if reason:
                 reasons.append(f"{buf.name}: {reason}")
         needed = _needed(kept, self.outputs)
-        return Inlined(tuple(needed), tuple(reasons))
+        return Inlined(replace(self.system, stages=tuple(needed)), tuple(reasons))
 
     def _expand(self, st: Stage) -> Stage:
         """`st` with loads of inlined buffers replaced by their values."""

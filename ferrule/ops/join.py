@@ -30,7 +30,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.expr import select as choose
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
-from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ops.op import (
     Array,
     define,
@@ -169,11 +169,27 @@ def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return np.pad(x[crop], grow, mode=kind)
 
 
+def _enough_to_pad(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    """What an axis must hold so that the elements that are repeated exist."""
+    facts: list[Expr] = []
+    if attrs["mode"] == "constant":
+        return facts
+    for n, low, high in zip(
+        types[0].shape, sizes_of(attrs["low"]), sizes_of(attrs["high"]), strict=True
+    ):
+        left = n - maximum(ZERO, ZERO - low) - maximum(ZERO, ZERO - high)
+        for grow in (low, high):
+            if not prove_nonneg(ZERO - grow):
+                facts.append(lt(grow, n) if attrs["mode"] == "reflect" else lt(ZERO, left))
+    return facts
+
+
 define(
     "pad",
     lambda types, attrs: tensor(_padded_shape(types[0], attrs), types[0].dtype),
     _pad_meaning,
     _pad_compute,
+    requires=_enough_to_pad,
 )
 
 

@@ -405,7 +405,13 @@ def _adaptive_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
     return (out, index) if attrs["kind"] == "max" else out
 
 
-define("adaptive_pool", _adaptive_infer, _adaptive_meaning, _adaptive_compute)
+def _has_points(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    return [lt(ZERO, s) for s in types[0].shape[2:]]
+
+
+define(
+    "adaptive_pool", _adaptive_infer, _adaptive_meaning, _adaptive_compute, requires=_has_points
+)
 
 
 def adaptive_avg_pool(b: GraphBuilder, x: Value, output_size: Sequence[Size]) -> Value:

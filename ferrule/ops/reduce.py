@@ -20,7 +20,7 @@ import numpy as np
 from ferrule.base.dtype import DType, from_numpy, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, product, select
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, lt, product, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from ferrule.ops import elementary as el
@@ -78,6 +78,11 @@ def reduced_type(t: TensorType, axes: tuple[int, ...], keepdims: bool, dtype: DT
     return TensorType(tuple(kept), dtype)
 
 
+def not_empty(t: TensorType, axes: tuple[int, ...]) -> list[Expr]:
+    """What must hold of sizes so that an axis without an identity to start from has elements."""
+    return [lt(ZERO, t.shape[d]) for d in axes]
+
+
 def check_not_empty(name: str, t: TensorType, axes: tuple[int, ...]) -> None:
     """CompileError where an axis that has no identity to start from is known to be empty."""
     if any(t.shape[d].is_const and t.shape[d].value == 0 for d in axes):
@@ -90,10 +95,13 @@ def check_not_empty(name: str, t: TensorType, axes: tuple[int, ...]) -> None:
 def _fold(name: str, make: Callable[[DType], Monoid], meaning: Any, accepts: str) -> None:
     """Define the reduction by the monoid that `make` gives for the computed dtype."""
 
+    def bare(attrs: Attrs) -> bool:
+        return name in ("reduce_max", "reduce_min") and not attrs.get("empty", False)
+
     def infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
         (t,) = types
         check_kind(name, t, accepts)
-        if name in ("reduce_max", "reduce_min"):
+        if bare(attrs):
             check_not_empty(name, t, attrs["axes"])
         return reduced_type(t, attrs["axes"], attrs["keepdims"], t.dtype)
 
@@ -112,7 +120,10 @@ def _fold(name: str, make: Callable[[DType], Monoid], meaning: Any, accepts: str
         value = element(ins[0], *p.point)
         return folded(ctx, outs[0], p.kept, value, p.over, make(value.dtype), index=p.index)
 
-    define(name, infer, apply, compute)
+    def requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+        return not_empty(types[0], attrs["axes"]) if bare(attrs) else []
+
+    define(name, infer, apply, compute, requires=requires)
 
 
 _fold("reduce_sum", SUM, np.sum, "fiu")
@@ -140,16 +151,28 @@ def reduce_prod(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = F
     return _emit(b, "reduce_prod", x, axes, keepdims)
 
 
-def reduce_max(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
-    """The greatest element over `axes`; NaN if there is one."""
-    op = "reduce_any" if x.dtype.is_bool else "reduce_max"
-    return _emit(b, op, x, axes, keepdims)
+def reduce_max(
+    b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False, empty: bool = False
+) -> Value:
+    """The greatest element over `axes`; NaN if there is one. There must be an element, or with
+    `empty` the least of the dtype stands for none.
+    """
+    return _extreme(b, "reduce_any" if x.dtype.is_bool else "reduce_max", x, axes, keepdims, empty)
 
 
-def reduce_min(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
-    """The least element over `axes`; NaN if there is one."""
-    op = "reduce_all" if x.dtype.is_bool else "reduce_min"
-    return _emit(b, op, x, axes, keepdims)
+def reduce_min(
+    b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False, empty: bool = False
+) -> Value:
+    """The least element over `axes`; NaN if there is one. There must be an element, or with `empty`
+    the greatest of the dtype stands for none.
+    """
+    return _extreme(b, "reduce_all" if x.dtype.is_bool else "reduce_min", x, axes, keepdims, empty)
+
+
+def _extreme(b: GraphBuilder, op: str, x: Value, axes: Axes, keepdims: bool, empty: bool) -> Value:
+    attrs = {"empty": True} if empty and not x.dtype.is_bool else {}
+    out: Value = _emit(b, op, x, axes, keepdims, **attrs)
+    return out
 
 
 def reduce_any(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
@@ -337,7 +360,7 @@ def _arg(name: str, make: Callable[[DType], Monoid], find: Any, best: Any) -> No
             stages.append(stage(out, p.kept, load(target, *p.kept), index=p.index))
         return stages
 
-    define(name, infer, apply, compute)
+    define(name, infer, apply, compute, requires=lambda types, a: not_empty(types[0], a["axes"]))
 
 
 _arg("max_with_index", ARGMAX, np.argmax, np.max)

@@ -480,7 +480,8 @@ class _Builder:
         for j in range(i + 1, len(body)):
             st = body[j]
             users = [s for s in body if value in s.reads]
-            if not _elementwise(st, value, axes) or users != [st] or value.space is not Space.SCRATCH:
+            alone = users == [st] and value.space is Space.SCRATCH
+            if not alone or not _elementwise(st, value, axes):
                 break
             out.append(st)
             value = st.targets[0][0]
