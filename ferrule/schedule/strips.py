@@ -36,7 +36,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import simplify
-from ferrule.schedule.sums import TOTAL, Blocks, in_blocks, is_sum
+from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
 LINE = 64  # bytes of a cache line
 
@@ -108,7 +108,7 @@ def serial_order(bundle: list[Stage], lane: Expr | None) -> list[Expr]:
 
 def is_long(st: Stage) -> bool:
     """Whether a stage that runs element by element is a sum that is to run by blocks."""
-    return in_blocks([st], serial_order([st], None), None, 1, "") is not None
+    return long_sums([st], serial_order([st], None), None, 1, "") is not None
 
 
 class _Nest:
@@ -120,7 +120,7 @@ class _Nest:
         self.hints = hints
         self.loops = serial_order(bundle, lane)
         points = shape.width * self._unroll() if lane is not None else 1
-        blocks = in_blocks(bundle, self.loops, lane, points, prefix)
+        blocks = long_sums(bundle, self.loops, lane, points, prefix)
         self.outside = None if blocks is None else blocks.outside
         if blocks is not None:
             self._cut(blocks)

@@ -11,6 +11,7 @@ of unknown length has, and a few instructions more.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from ferrule.base.dtype import f64
@@ -27,8 +28,8 @@ TOTAL = SUM(f64)  # of blocks
 
 @dataclass(frozen=True)
 class Blocks:
-    """The loops of a bundle of stages from outside in, the first `outside` of which go from block
-    to block; of an axis that was cut for that, where it went (`place`).
+    """Loops from outside in, the first `outside` of which go from block to block; of an axis that
+    was cut for that, where it went (`place`).
     """
 
     loops: tuple[Expr, ...]
@@ -59,27 +60,39 @@ def is_sum(st: Stage) -> bool:
     return dtype.is_float and fold.monoid == SUM(dtype)
 
 
-def in_blocks(
+def long_sums(
     bundle: list[Stage], loops: list[Expr], lane: Expr | None, points: int, prefix: str
 ) -> Blocks | None:
     """The `loops` of `bundle` in blocks, None where all its sums are short. Along the axis `lane`
     an accumulator takes one point of `points`. `prefix` begins the names of new axes.
     """
     folded = {a for st in bundle if is_sum(st) for a in st.compute.reduce_axes}
+    return in_blocks(tuple(loops), folded, {lane: points}, prefix, TERMS)
+
+
+def in_blocks(
+    loops: tuple[Expr, ...],
+    folded: Collection[Expr],
+    steps: Mapping[Expr | None, int],
+    prefix: str,
+    most: int,
+) -> Blocks | None:
+    """`loops` in blocks of at most `most` points of the axes that are `folded`, None where they
+    have no more. `steps` of an axis count as one point; `prefix` begins the names of new axes.
+    """
     terms = 1
     for depth in reversed(range(len(loops))):
         a = loops[depth]
         if a not in folded:
             continue
-        step = points if a is lane else 1
-        most = range_of(a.extent)[1]
-        count = None if most is None else max(1, -(-most // step))
-        if count is not None and terms * count <= TERMS:
+        step, length = steps.get(a, 1), range_of(a.extent)[1]
+        count = None if length is None else max(1, -(-length // step))
+        if count is not None and terms * count <= most:
             terms *= count
             continue
-        room = TERMS // terms
+        room = most // terms
         if room < 2:
-            return Blocks(tuple(loops), depth + 1, {})
+            return Blocks(loops, depth + 1, {})
         size = step * _room(a.extent, step, room)
         outer = axis(prefix + "c", simplify((a.extent + (size - 1)) // size))
         here = simplify(call("min", const(size), a.extent - outer * size))

@@ -16,6 +16,7 @@ from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.pipeline import begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.sums import BOUND, TERMS
+from ferrule.schedule.tiles import DEEP
 
 TARGETS = ("avx512", "avx2", "generic")
 SUMS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
@@ -132,3 +133,42 @@ def test_infinities_and_nan_come_through() -> None:
     x[7, 1], x[9, 2], x[11, 3], x[12, 3] = np.inf, np.nan, np.inf, -np.inf
     (found,) = NumpyCallable(compile_graph(summed(x.shape, (0,))).executable)(x)
     np.testing.assert_array_equal(found, [40_001, np.inf, np.nan, np.nan])
+
+
+PRODUCTS = {"tiles": (20, 17), "a column": (40, 1), "a row": (1, 40)}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("sizes", ["known", "rows", "terms", "symbolic"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_deep_products_stay_below_their_bound(name: str, sizes: str, target: str) -> None:
+    (m, n), k = PRODUCTS[name], 70_001
+    depth: Any = dim("k") if sizes in ("terms", "symbolic") else k
+    rows: Any = dim("m", 1) if sizes in ("rows", "symbolic") else m
+    b = GraphBuilder("product")
+    x, y = b.input(tensor((rows, depth), f32)), b.input(tensor((depth, n), f32))
+    graph = b.build([ops.matmul(b, x, y)])
+    left = np.full((m, k), 0.1, np.float32)
+    right = np.random.default_rng(3).random((k, n)).astype(np.float32)
+    (found,) = NumpyCallable(compile_graph(graph, {"target": target}).executable)(left, right)
+    expected = left.astype(np.float64) @ right
+    assert np.abs(found / expected - 1).max() <= (DEEP // 2) * 2.0**-24
+
+
+@pytest.mark.parametrize("terms", [DEEP, DEEP + 700])
+def test_attention_over_many_keys(terms: int) -> None:
+    """Its sums end where a row does, and go on in blocks."""
+    n = dim("n")
+
+    def attention(b: GraphBuilder, x: Value) -> Value:
+        return ops.attention(b, x, x, x, scale=0.01, causal=True)
+
+    b = GraphBuilder("attention")
+    graph = b.build([attention(b, b.input(tensor((1, 1, n, 4), f32)))])
+    x = np.random.default_rng(4).random((1, 1, terms, 4)).astype(np.float32)
+    (found,) = NumpyCallable(compile_graph(graph).executable)(x)
+    wide = x[0, 0].astype(np.float64)
+    for row in (0, DEEP // 8, DEEP - 1, terms - 1):
+        weights = np.exp(0.01 * wide[: row + 1] @ wide[row])
+        expected = weights @ wide[: row + 1] / weights.sum()
+        np.testing.assert_allclose(found[0, 0, row], expected, rtol=1e-4)
