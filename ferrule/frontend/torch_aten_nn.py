@@ -181,9 +181,7 @@ def _batch_statistics(
     cx: Context, x: Value, weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value, Value, Value, Value]:
     """(normalised x, mean, 1/sqrt(variance + eps), variance) with the batch's own statistics."""
-    wide = ops.cast(cx.b, x, x.dtype.compute)
-    axes = tuple(d for d in range(x.rank) if d != 1)
-    var, mean = ops.var_mean(cx.b, wide, axes, correction=0)
+    var, mean = ops.batch_moments(cx.b, x)
     rstd = ops.rsqrt(cx.b, ops.add(cx.b, var, ops.full(cx.b, (), eps, var.dtype)))
     stats = [ops.cast(cx.b, v, x.dtype) for v in (mean, var)]
     y = ops.batch_norm(cx.b, x, stats[0], stats[1], weight, bias, eps)

@@ -41,8 +41,8 @@ from ferrule.ops.loop import (
     loop,
 )
 from ferrule.ops.norm import (
-    batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax, rms_norm,
-    softmax,
+    batch_moments, batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax,
+    rms_norm, softmax,
 )
 from ferrule.ops.pointwise import (
     addcdiv, addcmul, elu, gelu, hardsigmoid, hardswish, hardtanh, isfinite, leaky_relu, lerp,
@@ -99,7 +99,7 @@ __all__ = [
     "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin",
     # norm
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
-    "instance_norm", "batch_norm",
+    "instance_norm", "batch_moments", "batch_norm",
     # view
     "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "roll", "tile",
     "pixel_shuffle", "pixel_unshuffle",

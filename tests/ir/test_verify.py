@@ -74,6 +74,8 @@ def test_the_message_shows_the_equations_around():
     ("stages", "message"),
     [
         ("a: [i: n] y[i] = cast<i32>(x[i])", "y holds f32 and is given i32"),
+        ("a: [] y[i] = scan sum:i64 [i: n] (k[i])", "y holds f32 and is given i64"),
+        ("a: [i: n] y[i] = reduce sum:f64 [j: n] (cast<f64>(x[j]))", "f32 and is given f64"),
         ("a: [i: n] y[i, i] = x[i]", "target y takes 1 indices, not 2"),
         ("a: [i: n] y[cast<i32>(i)] = x[i]", "index cast<i32>.* is of i32"),
         ("a: [i: n] y[i] = x[i] where i + 1", "condition i . 1 is of i64"),
