@@ -35,7 +35,7 @@ _SAME_NAME = (
 )
 _RENAMED = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
-    "floor_divide": "floordiv", "remainder": "mod", "mod": "mod", "fmod": "rem", "power": "pow",
+    "floor_divide": "floordiv", "fmod": "rem", "power": "pow",
     "float_power": "pow", "negative": "neg", "absolute": "abs", "fabs": "abs", "rint": "round",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "arctan2": "atan2", "invert": "bitwise_not", "left_shift": "shl",
@@ -127,9 +127,18 @@ def _but_nan(b: GraphBuilder, x: Value, y: Value, out: Value) -> Value:
     return ops.select(b, ops.isnan(b, x), y, kept)
 
 
+@_ufunc("remainder", "mod")
+def _remainder(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """The rest with the sign of y, also where it is 0."""
+    rest = ops.mod(b, x, y)
+    if not rest.dtype.is_float:
+        return rest
+    return ops.select(b, ops.eq(b, rest, 0), ops.copysign(b, rest, y), rest)
+
+
 @_ufunc("divmod")
 def _divmod(b: GraphBuilder, x: Value, y: Value) -> tuple[Value, Value]:
-    return ops.floordiv(b, x, y), ops.mod(b, x, y)
+    return ops.floordiv(b, x, y), _remainder(b, x, y)
 
 
 @_ufunc("modf")

@@ -12,9 +12,9 @@
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
-  `rem` towards zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified
-  value and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and indices
-  are i64 and do not overflow.
+  `rem` towards zero, `div` of integers is `truncdiv`; integers divided by zero give 0, as quotient
+  and as rest, and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and
+  indices are i64 and do not overflow.
 - On bools add, sub, mul, min and max are or, xor, and, and, or.
 - Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are
   storage types: they may be loaded, selected and cast, and arithmetic happens in f32.

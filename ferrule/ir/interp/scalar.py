@@ -137,7 +137,8 @@ _FLOAT: dict[str, Rule] = {
 def _truncdiv(x: Array, y: Array) -> Any:
     down = np.floor_divide(x, y)
     rest = x - y * down
-    return down + ((rest != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
+    up = (y != 0) & (rest != 0) & ((x < 0) != (y < 0))
+    return down + up.astype(x.dtype)
 
 
 def _shift_left(x: Array, by: Array) -> Any:
