@@ -60,6 +60,18 @@ def test_numpy_casts_stay(name: str) -> None:
     near(got, want)
 
 
+def test_one_function_of_numpy_rounds_once() -> None:
+    x = np.linspace(-3, 3, 77).astype(F16)
+
+    def functions(x: Any) -> Any:
+        return np.deg2rad(x), np.rad2deg(x), x**3, np.cbrt(x), np.logaddexp(x, x + F16(1)), x * 0.1
+
+    for got, want in zip(ferrule.jit(functions)(x), functions(x), strict=True):
+        assert got.dtype == F16
+        np.testing.assert_array_max_ulp(got, want, 1)
+        assert (got != want).mean() < 0.05
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_torch_casts_stay(dtype: torch.dtype) -> None:
     agree(lambda x: x.to(dtype).float(), torch.from_numpy(VALUES))
