@@ -7,8 +7,8 @@ the largest finite |expected| of the array: reductions lose digits against their
 many at most, whatever their length: `schedule/sums.py`, and for products `schedule/tiles.py`).
 NaN agrees with NaN, an infinity with itself. Integers and booleans agree where they are equal.
 
-Compiled programs keep f32 where the definition rounds to f16 or bf16 after each operator, so the
-tolerances of these are some ulps of them, and not of f32.
+Compiled programs round to f16 and bf16 where the definition does, of values that differ in the last
+digits of f32. So the tolerances of these are some ulps of them, and not of f32.
 """
 
 from __future__ import annotations

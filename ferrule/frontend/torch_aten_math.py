@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ferrule import ops
@@ -19,16 +20,28 @@ def _both(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
     return cx.value(x, cx.dtype), cx.value(y, cx.dtype)
 
 
-@aten("add.Tensor", "add.Scalar")
-def _add(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
-    a, c = _both(cx, x, y)
-    return ops.add(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+def _exactly(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
+    """The same, in f32 for f16 and bf16 where one is a number: that is not rounded to these."""
+    numbers = any(not isinstance(v, Value) or (v.rank == 0 and v.dtype != cx.dtype) for v in (x, y))
+    dtype = cx.dtype.compute if numbers else cx.dtype
+    return cx.value(x, dtype), cx.value(y, dtype)
 
 
-@aten("sub.Tensor", "sub.Scalar")
-def _sub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
-    a, c = _both(cx, x, y)
-    return ops.sub(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+def _sum(name: str) -> Callable[..., Value]:
+    """x + alpha * y (or less), rounded once."""
+
+    @aten(f"{name}.Tensor", f"{name}.Scalar")
+    def rule(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+        combine = getattr(ops, name)
+        if alpha == 1:
+            return combine(cx.b, *_both(cx, x, y))
+        a, c, factor = (cx.value(v, cx.dtype.compute) for v in (x, y, alpha))
+        return combine(cx.b, a, ops.mul(cx.b, c, factor))
+
+    return rule
+
+
+_add, _sub = _sum("add"), _sum("sub")
 
 
 @aten("rsub.Scalar", "rsub.Tensor")
@@ -36,17 +49,17 @@ def _rsub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
     return _sub(cx, y, x, alpha)
 
 
-def _binary(*names: str, op: str) -> None:
+def _binary(*names: str, op: str, operands: Callable[..., tuple[Value, Value]] = _both) -> None:
     @aten(*names)
     def rule(cx: Context, x: Operand, y: Operand) -> Value:
-        return getattr(ops, op)(cx.b, *_both(cx, x, y))
+        return getattr(ops, op)(cx.b, *operands(cx, x, y))
 
 
-_binary("mul.Tensor", "mul.Scalar", op="mul")
-_binary("div.Tensor", "div.Scalar", "true_divide.Tensor", op="div")
+_binary("mul.Tensor", "mul.Scalar", op="mul", operands=_exactly)
+_binary("div.Tensor", "div.Scalar", "true_divide.Tensor", op="div", operands=_exactly)
 _binary("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor", op="mod")
 _binary("fmod.Tensor", "fmod.Scalar", op="rem")
-_binary("floor_divide.default", "floor_divide.Scalar", op="floordiv")
+_binary("floor_divide.default", "floor_divide.Scalar", op="floordiv", operands=_exactly)
 _binary("maximum.default", op="maximum")
 _binary("minimum.default", op="minimum")
 _binary("atan2.default", op="atan2")
@@ -75,7 +88,7 @@ _binary(
 @aten("div.Tensor_mode", "div.Scalar_mode")
 def _div_mode(cx: Context, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
     op = {None: ops.div, "floor": ops.floordiv, "trunc": ops.truncdiv}[rounding_mode]
-    return op(cx.b, *_both(cx, x, y))
+    return op(cx.b, *_exactly(cx, x, y))
 
 
 @aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
@@ -97,6 +110,7 @@ def _small_power(cx: Context, x: Value, n: float) -> Value | None:
         return ops.reciprocal(cx.b, x)
     if n != int(n) or not (0 <= n <= (3 if x.dtype.is_float else 16)):
         return None
+    x = cx.value(x, x.dtype.compute)
     out = ops.full(cx.b, x.shape, 1, x.dtype) if n == 0 else x
     for _ in range(int(n) - 1):
         out = ops.mul(cx.b, out, x)
@@ -300,6 +314,7 @@ def _logit(cx: Context, x: Value, eps: float | None = None) -> Value:
 def _round_decimals(cx: Context, x: Value, decimals: int = 0) -> Value:
     if decimals == 0 or not x.dtype.is_float:
         return ops.round(cx.b, x)
+    x = cx.value(x, x.dtype.compute)
     scale = cx.value(10.0 ** abs(decimals), x.dtype)
     up, down = (ops.mul, ops.div) if decimals > 0 else (ops.div, ops.mul)
     return down(cx.b, ops.round(cx.b, up(cx.b, x, scale)), scale)
@@ -367,19 +382,19 @@ def _masked_fill(cx: Context, x: Value, mask: Value, value: Operand) -> Value:
 
 @aten("lerp.Scalar", "lerp.Tensor")
 def _lerp(cx: Context, x: Value, y: Value, weight: Operand) -> Value:
-    return ops.lerp(cx.b, x, y, cx.value(weight, x.dtype))
+    return ops.lerp(cx.b, *(cx.value(v, x.dtype.compute) for v in (x, y, weight)))
 
 
-@aten("addcmul.default")
-def _addcmul(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
-    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
-    return ops.add(cx.b, a, ops.mul(cx.b, ops.mul(cx.b, cx.value(value, cx.dtype), c), d))
+def _plus_scaled(name: str) -> None:
+    """x + value * y * z (or / z), rounded once."""
+
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
+        return getattr(ops, name)(cx.b, *(cx.value(v, cx.dtype) for v in (x, y, z)), value)
 
 
-@aten("addcdiv.default")
-def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
-    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
-    return ops.add(cx.b, a, ops.mul(cx.b, cx.value(value, cx.dtype), ops.div(cx.b, c, d)))
+_plus_scaled("addcmul")
+_plus_scaled("addcdiv")
 
 
 # ---- casts and creation --------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import boolean, i64
+from ferrule.base.dtype import boolean, f64, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch_table import Context, aten, pair, product
 from ferrule.ir.graph import Value
@@ -28,11 +28,12 @@ def _linear(cx: Context, x: Value, w: Value, bias: Value | None = None) -> Value
 def _addbmm(
     cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
 ) -> Value:
-    total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y), (0,))
+    total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y, wide=True), (0,))
     scaled = ops.mul(cx.b, total, cx.value(alpha, total.dtype))
     if beta == 0:
         return scaled
-    return ops.add(cx.b, scaled, ops.mul(cx.b, bias, cx.value(beta, bias.dtype)))
+    wide = cx.value(bias, total.dtype)
+    return ops.add(cx.b, scaled, ops.mul(cx.b, wide, cx.value(beta, total.dtype)))
 
 
 @aten("_trilinear.default")
@@ -123,10 +124,9 @@ def _native_layer_norm(
 def _rms_norm(
     cx: Context, x: Value, shape: Any, weight: Value | None = None, eps: float | None = None
 ) -> Value:
-    smallest = {"f64": 2.220446049250313e-16, "f16": 0.0009765625, "bf16": 0.0078125}.get(
-        x.dtype.name, 1.1920929e-07
-    )
-    return ops.rms_norm(cx.b, x, weight, axes=len(shape), eps=smallest if eps is None else eps)
+    if eps is None:  # the spacing of numbers at 1, in the type that it is computed in
+        eps = 2.0**-52 if x.dtype == f64 else 2.0**-23
+    return ops.rms_norm(cx.b, x, weight, axes=len(shape), eps=eps)
 
 
 @aten("group_norm.default")

@@ -12,14 +12,17 @@
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
-  `rem` towards zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified
-  value and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and indices
-  are i64 and do not overflow.
+  `rem` towards zero, `div` of integers is `truncdiv`; integers divided by zero give 0, as quotient
+  and as rest, and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and
+  indices are i64 and do not overflow.
 - On bools add, sub, mul, min and max are or, xor, and, and, or.
 - Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are
-  storage types: they may be loaded, selected and cast, and arithmetic happens in f32. A cast from
-  float to integer truncates; out of range it gives an unspecified value of the target type. A cast
-  to bool is `x != 0`.
+  storage types: they may be loaded, selected and cast, and arithmetic happens in f32.
+- A cast to a float rounds to nearest even; f64 to bf16 goes by way of f32. One to bool is `x != 0`.
+  One between integers keeps the low bits. One from float to integer truncates to i32, or to i64 if
+  the target has 64 bits, where what does not fit and NaN become the least value, and the target
+  keeps the low bits: 300 is 44 as u8, -1 is 255. u32 and u64 have their upper half as well: there
+  the float less 2^31 (2^63) is truncated so, and the bit set after. This is what x86 does.
 - `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are
   strict.
 - `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then
@@ -41,7 +44,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.dtype import DType, boolean, f32, i64
+from ferrule.base.dtype import DType, boolean, f32, from_storage, i64, to_storage
 from ferrule.ir.notation import show as show
 from ferrule.ir.operators import COMPARISONS, OPS, result_of
 
@@ -215,9 +218,8 @@ def const(value: Any, dtype: DType = i64) -> Expr:
     """A literal, rounded or wrapped to `dtype`."""
     if dtype.kind == "f":
         value = float(value)
-        if dtype.name == "f32" or dtype.name == "f16":
-            with np.errstate(over="ignore"):
-                value = float(dtype.numpy.type(value))
+        with np.errstate(over="ignore"):
+            value = float(from_storage(to_storage(value, dtype), dtype))
         return _intern("const", (), value, dtype, value.hex() if value == value else "nan")
     if dtype.kind == "b":
         return _intern("const", (), bool(value), dtype, bool(value))
@@ -283,7 +285,7 @@ def cast(x: Expr, dtype: DType) -> Expr:
     if x.dtype == dtype:
         return x
     if x.op == "const" and not (x.dtype.kind == "f" and dtype.kind in "iu"):
-        return const(x.attr, dtype) if dtype.name != "bf16" else _intern("cast", (x,), None, dtype)
+        return const(x.attr, dtype)
     return _intern("cast", (x,), None, dtype)
 
 
