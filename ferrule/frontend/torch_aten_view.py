@@ -75,6 +75,15 @@ def _flip(cx: Context, x: Value, dims: Any) -> Value:
     return ops.reverse(cx.b, x, tuple(dims)) if x.rank and len(dims) else x
 
 
+@aten("channel_shuffle.default")
+def _channel_shuffle(cx: Context, x: Value, groups: int) -> Value:
+    """Channel j of group i goes to place i of group j."""
+    n, channels, *image = x.shape
+    apart = ops.reshape(cx.b, x, (n, as_index(groups), channels // groups, *image))
+    order = (0, 2, 1, *range(3, apart.rank))
+    return ops.reshape(cx.b, ops.transpose(cx.b, apart, order), x.shape)
+
+
 @aten("roll.default")
 def _roll(cx: Context, x: Value, shifts: Any, dims: Any = ()) -> Value:
     shifts = (shifts,) if isinstance(shifts, int | Expr) else tuple(shifts)
