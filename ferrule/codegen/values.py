@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ferrule.base.dtype import DType, i32, i64
+from ferrule.base.errors import status_of
 from ferrule.codegen import arith
 from ferrule.codegen.builder import Builder, Val
 from ferrule.codegen.convert import bitcast, convert
@@ -93,7 +94,7 @@ def impure(e: Expr) -> bool:
     """Whether evaluating `e` reads memory or may report an error."""
     found: bool | None = e.memo.get("llvm.impure")
     if found is None:
-        found = e.op in ("load", "bounded") or any(impure(a) for a in e.args)
+        found = e.op in ("load", "bounded", "checked") or any(impure(a) for a in e.args)
         e.memo["llvm.impure"] = found
     return found
 
@@ -138,6 +139,8 @@ def _evaluate(cx: Context, e: Expr) -> Val:
         return _select(cx, e)
     if op == "bounded":
         return _bounded(cx, e)
+    if op == "checked":
+        return _checked(cx, e)
     if e.dtype == i64 and op in _INDEX_OPS:
         return _INDEX_OPS[op](cx, e)
     if op in COMPARISONS and e.args[0].dtype == i64:
@@ -390,13 +393,25 @@ def _bounded(cx: Context, e: Expr) -> Val:
     return clamped
 
 
-def report(cx: Context, wrong: Val) -> None:
-    """Sets the error flag where any lane of `wrong` holds."""
+def _checked(cx: Context, e: Expr) -> Val:
+    """The value; where its condition does not hold, the flag of its fault is set."""
+    b = cx.b
+    wrong = b.binary("xor", value(cx, simplify(e.args[1])), Val("true", "i1"))
+    for g in cx.guards:
+        wrong = b.binary("and", wrong, g if g.width or not wrong.width else b.splat(g, wrong.width))
+    report(cx, wrong, e.attr)
+    return value(cx, e.args[0])
+
+
+def report(cx: Context, wrong: Val, fault: str = "index") -> None:
+    """Sets the flag of `fault`, a bit of the error word, where any lane of `wrong` holds."""
     b = cx.b
     if cx.bad is None:
         cx.bad = b.alloca("i32", 1, 4)
         b.allocas.append(f"  store i32 0, ptr {cx.bad.text}")
     flag = b.convert("zext", any_lane(b, wrong), "i32")
+    if bit := status_of(fault) - 1:
+        flag = b.binary("shl", flag, Val(str(bit), "i32"))
     level = b.effect_level(flag.level)
     old, new = "%" + b.name(), "%" + b.name()
     b.regions[level].lines += [

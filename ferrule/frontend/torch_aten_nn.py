@@ -7,7 +7,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import boolean, f64, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, aten, pair, product
+from ferrule.frontend.torch_table import Context, aten, must_fit, pair, product
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, simplify
 
@@ -28,6 +28,8 @@ def _linear(cx: Context, x: Value, w: Value, bias: Value | None = None) -> Value
 def _addbmm(
     cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
 ) -> Value:
+    must_fit(alpha, x.dtype)
+    must_fit(beta, x.dtype)
     total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y, wide=True), (0,))
     scaled = ops.mul(cx.b, total, cx.value(alpha, total.dtype))
     if beta == 0:
@@ -509,3 +511,28 @@ def _embedding_renorm(
     seen = ops.cast(cx.b, ops.unsqueeze(cx.b, used, 1), boolean)
     long = ops.logical_and(cx.b, seen, ops.gt(cx.b, norm, most))
     return ops.select(cx.b, long, ops.mul(cx.b, weight, factor), weight)
+
+
+# ---- losses --------------------------------------------------------------------------------------
+
+
+@aten("binary_cross_entropy.default")
+def _binary_cross_entropy(
+    cx: Context, x: Value, target: Value, weight: Value | None = None, reduction: int = 1
+) -> Value:
+    """(t - 1) max(log(1 - x), -100) - t max(log(x), -100), of x and t within [0, 1]."""
+    x, t = _within_unit(cx, x), _within_unit(cx, target)
+    no = ops.maximum(cx.b, ops.log1p(cx.b, ops.neg(cx.b, x)), -100.0)
+    yes = ops.maximum(cx.b, ops.log(cx.b, x), -100.0)
+    negative = ops.mul(cx.b, ops.sub(cx.b, t, cx.value(1.0, t.dtype)), no)
+    loss = ops.sub(cx.b, negative, ops.mul(cx.b, t, yes))
+    if weight is not None:
+        loss = ops.mul(cx.b, loss, ops.cast(cx.b, weight, loss.dtype))
+    if reduction == 0:
+        return loss
+    return (ops.mean if reduction == 1 else ops.reduce_sum)(cx.b, loss)
+
+
+def _within_unit(cx: Context, x: Value) -> Value:
+    known = ops.logical_and(cx.b, ops.ge(cx.b, x, 0.0), ops.le(cx.b, x, 1.0))
+    return ops.ensure(cx.b, x, known, "unit_interval")

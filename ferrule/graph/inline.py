@@ -16,7 +16,20 @@ from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_sta
 from ferrule.ir.constants import constants
 from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
-from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
+from ferrule.ir.expr import (
+    ZERO,
+    Buf,
+    Expr,
+    both,
+    checked,
+    le,
+    loads,
+    lt,
+    promises,
+    rewrite,
+    show,
+    substitute,
+)
 from ferrule.ir.size import estimate
 
 CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
@@ -80,9 +93,8 @@ class _Inliner:
         def visit(node: Expr) -> Expr | None:
             if node.op == "load" and node.attr in self.values:
                 idx, value = self.values[node.attr]
-                return substitute(
-                    value, {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const}
-                )
+                placed = {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const}
+                return _still_checked(substitute(value, placed), node.args)
             return None
 
         return map_stage(
@@ -149,6 +161,17 @@ class _Inliner:
                 f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times",
             )
         return False, f"kept: {work} flops, {len(users)} consumers"
+
+
+def _still_checked(value: Expr, idx: tuple[Expr, ...]) -> Expr:
+    """`value`, which stands for an element at `idx`, with those promises about the index that it no
+    longer mentions: a broadcast or a literal is the same at each.
+    """
+    promised: set[Expr] = set().union(*map(promises, idx))
+    for e in sorted(promised - promises(value), key=show) if promised else ():
+        index, extent = e.args
+        value = checked(value, both(le(ZERO, index), lt(index, extent)), "index")
+    return value
 
 
 def _turns(st: Stage) -> bool:

@@ -8,6 +8,7 @@
           | select(c, a, b)            a where c holds, else b
           | cast(x) | bitcast(x)       to the node's dtype
           | bounded(i, n)              i, which must lie in [0, n): else the run reports an error
+          | checked<fault>(x, c)       x, where the bool c must hold: else the run reports `fault`
           | op(x..)                    arithmetic, comparison, logic, mathematics: operators.py
 
 Meaning (every interpreter and back end obeys it):
@@ -26,7 +27,9 @@ Meaning (every interpreter and back end obeys it):
 - `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are
   strict.
 - `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then
-  fails.
+  fails. Where c does not hold `checked` still has the value x, and the run fails likewise: with one
+  of `base.errors.FAULTS`. What is not evaluated (a branch that is not taken, an element that nobody
+  reads) fails nothing.
 
 Nodes are hash-consed: equal expressions are the same object, so `is` and the default hash are
 structural equality, and any pure function of an expression can be memoised in the node's own
@@ -307,6 +310,11 @@ def bounded(index: Expr, extent: Expr | int) -> Expr:
     return _intern("bounded", (index, n), None, i64)
 
 
+def checked(x: Expr, c: Expr, fault: str) -> Expr:
+    """`x`, promised that the bool `c` holds; the run fails with `fault` where it does not."""
+    return x if c is TRUE else _intern("checked", (x, c), fault, x.dtype)
+
+
 def call(op: str, *args: Expr) -> Expr:
     """`op` of OPS applied to `args`, which agree in dtype; the result's dtype follows from the
     operator.
@@ -484,6 +492,8 @@ def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
         return cast(args[0], e.dtype)
     if op == "bounded":
         return bounded(*args)
+    if op == "checked":
+        return checked(args[0], args[1], e.attr)
     if op == "bitcast":
         return bitcast(args[0], e.dtype)
     return _intern(op, args, e.attr, e.dtype)
@@ -545,6 +555,14 @@ def loads(e: Expr) -> tuple[Expr, ...]:
     found = e.memo.get("loads")
     if found is None:
         found = e.memo["loads"] = tuple(n for n in walk(e) if n.op == "load")
+    return found
+
+
+def promises(e: Expr) -> frozenset[Expr]:
+    """The `bounded` indices in `e`."""
+    found = e.memo.get("promises")
+    if found is None:
+        found = e.memo["promises"] = frozenset(n for n in walk(e) if n.op == "bounded")
     return found
 
 

@@ -18,7 +18,7 @@ INFIX = {
     "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
 }  # fmt: skip
 KEYWORDS = frozenset({
-    "true", "false", "inf", "nan", "none", "cast", "bitcast", "expr", "bytes",
+    "true", "false", "inf", "nan", "none", "cast", "bitcast", "checked", "expr", "bytes",
     "graph", "system", "kernel", "launch", "function", "program",
     "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
     "monoid", "identity", "combine", "commutative", "idempotent",
@@ -71,6 +71,8 @@ def show(e: Node, level: int = 0) -> str:
         return f"{show_name(e.attr.name)}[{', '.join(show(a) for a in e.args)}]"
     if op in ("cast", "bitcast"):
         return f"{op}<{e.dtype.name}>({show(e.args[0])})"
+    if op == "checked":
+        return f"checked<{e.attr}>({show(e.args[0])}, {show(e.args[1])})"
     if op in INFIX:
         rank, symbol = INFIX[op]
         text = f"{show(e.args[0], rank)} {symbol} {show(e.args[1], rank + 1)}"

@@ -25,8 +25,8 @@ from ferrule.ops.create import (
 )
 from ferrule.ops.elementary import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitcast, bitwise_and, bitwise_not,
-    bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, eq, erf, erfc,
-    erfinv, exp, exp2, expm1, floor, floordiv, ge, gt, hypot, isinf, isnan, le, lgamma, log,
+    bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, ensure, eq, erf,
+    erfc, erfinv, exp, exp2, expm1, floor, floordiv, ge, gt, hypot, isinf, isnan, le, lgamma, log,
     log10, log1p, log2, logical_and, logical_not, logical_or, logical_xor, lt, max, maximum, min,
     minimum, mod, mul, ne, neg, nextafter, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
@@ -84,7 +84,7 @@ __all__ = [
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "shl", "shr", "add", "sub", "mul",
     "truncdiv", "div", "rem", "mod", "minimum", "min", "maximum", "max", "pow", "atan2",
     "copysign", "nextafter", "hypot", "eq", "ne", "lt", "le", "gt", "ge", "floordiv", "cast",
-    "bitcast", "select", "clamp",
+    "bitcast", "select", "ensure", "clamp",
     # pointwise
     "gelu", "silu", "softplus", "mish", "logsigmoid", "logit", "relu", "relu6", "hardtanh",
     "leaky_relu", "elu", "selu", "hardsigmoid", "hardswish", "softsign", "square", "reciprocal",

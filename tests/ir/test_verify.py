@@ -9,7 +9,7 @@ import pytest
 from ferrule.base.dtype import boolean, f32, i32, i64
 from ferrule.base.errors import CompileError, VerifyError
 from ferrule.ir.compute import Monoid, Reduce
-from ferrule.ir.expr import ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
+from ferrule.ir.expr import TRUE, ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
 from ferrule.ir.graph import OPDEFS, Graph, Node, OpDef, TensorType, Value
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For
@@ -156,6 +156,8 @@ X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
         ({"values": (rebuild_as("load", (I, I), X, f32),)}, "x takes 1 indices, not 2"),
         ({"values": (rebuild_as("load", (I,), X, i64),)}, "x holds f32"),
         ({"where": rebuild_as("bounded", (I,), None, boolean)}, "bounded takes i64, i64"),
+        ({"values": (rebuild_as("checked", (load(X, I), I), "index", f32),)}, "checked of f32"),
+        ({"values": (rebuild_as("checked", (load(X, I), TRUE), "x", f32),)}, "x is no fault"),
     ],
 )
 def test_stages_that_no_text_can_write(changes, message):

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.errors import RunIndexError, VerifyError
+from ferrule.base.errors import FAULTS, RunError, RunIndexError, VerifyError
 from ferrule.ir.expr import Expr, walk
 from ferrule.ir.interp.index import index_function
 from ferrule.ir.interp.memory import Memory
@@ -23,6 +23,7 @@ from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
 Array = NDArray[Any]
 Path = frozenset[tuple[Expr, bool]]
 _HERE: Path = frozenset()
+CAN_FAIL = frozenset(("load", "bounded", "checked"))
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def eval_expr(e: Expr, env: Env, mask: Array | None = None) -> Array:
     """The real values of `e` (bf16 as f32), of a shape that broadcasts over the points.
 
     Where `mask` is false the value is unspecified and no load is performed. Raises RunIndexError
-    for a `bounded` index out of range, VerifyError for a load out of bounds or a name that is not
-    bound.
+    for a `bounded` index out of range, RunError for what is not as `checked`, VerifyError for a
+    load out of bounds or a name that is not bound.
     """
     return _Evaluation(env, mask).value(e, _HERE, mask)
 
@@ -77,7 +78,7 @@ def _reads(e: Expr) -> bool:
     """Whether `e` can fail or read, so that its value depends on where it is evaluated."""
     found = e.memo.get("reads")
     if found is None:
-        found = e.memo["reads"] = any(n.op in ("load", "bounded") for n in walk(e))
+        found = e.memo["reads"] = any(n.op in CAN_FAIL for n in walk(e))
     return bool(found)
 
 
@@ -121,6 +122,8 @@ class _Evaluation:
             return reinterpret(args[0], e.args[0].dtype, e.dtype)
         if e.op == "bounded":
             return self.bounded(e, args[0], args[1], mask)
+        if e.op == "checked":
+            return self.checked(e, args[0], args[1], mask)
         return apply(e.op, e.args[0].dtype, args)
 
     def indices(self, idx: tuple[Expr, ...], path: Path, mask: Array | None) -> tuple[Any, ...]:
@@ -153,6 +156,12 @@ class _Evaluation:
     def nothing(self, e: Expr, cond: Array) -> Array:
         """The value where there are no points at all."""
         return np.zeros(np.shape(cond), held(e.dtype))
+
+    def checked(self, e: Expr, value: Array, holds: Array, mask: Array | None) -> Array:
+        if np.any(~holds if mask is None else ~holds & mask):
+            kind = RunIndexError if e.attr == "index" else RunError
+            raise kind(f"{FAULTS[e.attr]}: {e}")
+        return value
 
     def bounded(self, e: Expr, index: Array, extent: Array, mask: Array | None) -> Array:
         outside = (index < 0) | (index >= extent)
