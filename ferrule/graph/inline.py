@@ -173,7 +173,7 @@ def _indexes_by(user: Stage, buf: Buf) -> bool:
     where the index is read at several places.
     """
     places = (i for e in user.exprs() for ld in loads(e) for i in ld.args)
-    return any(ld.attr is buf for i in places for ld in loads(i))
+    return any(ld.attr == buf for i in places for ld in loads(i))
 
 
 def _turns(st: Stage) -> bool:

@@ -54,7 +54,6 @@ WHOLE = rng.integers(0, 4, (90, FEATURES)).astype(np.int64)
 HOLES = np.where(rng.random(X.shape) < 0.2, np.nan, X).astype(F)
 COUNTS = np.abs(np.round(X * 3)).astype(F)
 few = {"n_estimators": 4, "random_state": 0}
-forest = {**few, "max_depth": 4}
 seed = {"random_state": 0}
 
 Make = Callable[[], tuple[Any, Any, Any]]
@@ -115,11 +114,11 @@ CASES: dict[str, Make] = {
     "tree regressor": case(tree.DecisionTreeRegressor(max_depth=4, **seed), X, Y),
     "tree, several targets": case(tree.DecisionTreeRegressor(max_depth=3, **seed), X, SEVERAL),
     "extra tree": case(tree.ExtraTreeClassifier(max_depth=4, **seed), X, TWO),
-    "forest": case(ensemble.RandomForestClassifier(**forest), X, THREE),
-    "forest, two": case(ensemble.RandomForestClassifier(**forest), X, TWO),
-    "forest regressor": case(ensemble.RandomForestRegressor(**forest), X, Y),
-    "extra trees": case(ensemble.ExtraTreesClassifier(**forest), X, NAMES),
-    "extra trees regressor": case(ensemble.ExtraTreesRegressor(**forest), X, Y),
+    "forest": case(ensemble.RandomForestClassifier(**few), X, THREE),
+    "forest, two": case(ensemble.RandomForestClassifier(**few), X, TWO),
+    "forest regressor": case(ensemble.RandomForestRegressor(**few), X, Y),
+    "extra trees": case(ensemble.ExtraTreesClassifier(**few), X, NAMES),
+    "extra trees regressor": case(ensemble.ExtraTreesRegressor(**few), X, Y),
     "boosting": case(ensemble.GradientBoostingClassifier(**few), X, TWO),
     "boosting, three": case(ensemble.GradientBoostingClassifier(**few), X, THREE),
     "boosting regressor": case(ensemble.GradientBoostingRegressor(**few), X, Y),
