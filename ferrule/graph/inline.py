@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ferrule.base.dtype import i64
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.constants import constants
@@ -153,6 +154,8 @@ class _Inliner:
                 alone,
                 "" if alone else "kept: epilogue of a contraction, read by more than one stage",
             )
+        if _chases(value) and any(_indexes_by(u, buf) for u in users):
+            return False, "kept: a step of a walk from index to index"
         if len(users) == 1:
             return True, "inlined: one consumer"
         if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
@@ -172,6 +175,19 @@ def _still_checked(value: Expr, idx: tuple[Expr, ...]) -> Expr:
         index, extent = e.args
         value = checked(value, both(le(ZERO, index), lt(index, extent)), "index")
     return value
+
+
+def _chases(value: Expr) -> bool:
+    """Whether an index is loaded at a place that was itself loaded."""
+    return value.dtype == i64 and any(loads(i) for ld in loads(value) for i in ld.args)
+
+
+def _indexes_by(user: Stage, buf: Buf) -> bool:
+    """Whether a stage takes what is in `buf` as an index; each copy of it would be computed anew
+    where the index is read at several places.
+    """
+    places = (i for e in user.exprs() for ld in loads(e) for i in ld.args)
+    return any(ld.attr == buf for i in places for ld in loads(i))
 
 
 def _turns(st: Stage) -> bool:

@@ -68,6 +68,9 @@ from ferrule.ops.scatter import (
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
 )
+from ferrule.ops.tree import (
+    descend,
+)
 from ferrule.ops.view import (
     expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
     unsqueeze,
@@ -121,6 +124,8 @@ __all__ = [
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
     # resize
     "resize_nearest", "resize_linear",
+    # tree
+    "descend",
     # bessel
     "i0", "i0e", "i1", "i1e",
 ]  # fmt: skip
