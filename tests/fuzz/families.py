@@ -244,8 +244,9 @@ def pad(m: Maker) -> Value:
     axes = set(m.axes(x))
     low, high = ([m.rng.randint(0, 3) if i in axes else 0 for i in range(x.rank)] for _ in "lh")
     mode = m.choice(("constant", "constant", "reflect", "replicate", "circular"))
-    if mode == "constant" and m.chance(0.2):
-        low[m.axis(x)] = -1
+    at = m.axis(x)
+    if mode == "constant" and m.chance(0.2) and x.shape[at].is_const and m.number(x.shape[at]):
+        low[at] = -1
     value = 0.0 if x.dtype.kind in "ub" or m.chance(0.6) else m.rng.choice((1.0, -2.0))
     return ops.pad(m.b, x, low, high, value, mode)
 

@@ -130,7 +130,7 @@ def conv(m: Maker) -> Value:
     padding = m.rng.choice((0, 0, 1, 1, 2))
     bias = m.leaf((as_index(each * groups),), x.dtype) if m.chance(0.5) else None
     m.work(m.count(x.shape), each, *kernel)
-    transposed = m.chance(0.15)
+    transposed = m.chance(0.15) and all(m.number(s) for s in x.shape)
     shape = (into, each, *kernel) if transposed else (each * groups, into // groups, *kernel)
     w = m.of_shape(tuple(map(as_index, shape)), x.dtype)
     if m.chance(0.1) and not transposed:  # weights made in the graph
@@ -140,6 +140,8 @@ def conv(m: Maker) -> Value:
 
 def pool(m: Maker) -> Any:
     x = image(m)
+    if any(m.number(s) == 0 for s in x.shape[2:]):  # the greatest of nothing
+        raise Reject
     n = x.rank - 2
     kind = m.rng.randrange(5)
     kernel = [m.rng.choice((1, 2, 3)) for _ in range(n)]
