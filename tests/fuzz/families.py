@@ -244,6 +244,11 @@ def pad(m: Maker) -> Value:
     axes = set(m.axes(x))
     low, high = ([m.rng.randint(0, 3) if i in axes else 0 for i in range(x.rank)] for _ in "lh")
     mode = m.choice(("constant", "constant", "reflect", "replicate", "circular"))
+    if mode != "constant":  # as many elements as there are to repeat
+        room = [min(3, m.number(s) - (mode == "reflect")) for s in x.shape]
+        if min(room) < 0:
+            raise Reject
+        low, high = ([min(n, r) for n, r in zip(ns, room)] for ns in (low, high))
     at = m.axis(x)
     if mode == "constant" and m.chance(0.2) and x.shape[at].is_const and m.number(x.shape[at]):
         low[at] = -1

@@ -3,7 +3,8 @@
 The interpreter is the definition, and `ferrule.base.numerics` says what agrees with it. Where a
 result does not, the program may be to blame: `floor(x)` jumps, and `x - y` of near numbers
 magnifies. So its graph runs again and again, each time with a small random error in each number
-that an operator rounds. An integer that changes with these, or a float that becomes NaN, settles
+that an operator rounds, and another sign of each zero. An integer that changes with these, or a
+float that becomes NaN, settles
 nothing; another float may be off by some times what the errors made of it.
 """
 
@@ -105,9 +106,12 @@ def run_node(n: Node, values: dict[Value, Array], sizes: Sizes) -> list[Array]:
 def _noisy(
     n: Node, v: Value, x: Array, values: dict[Value, Array], rng: np.random.Generator
 ) -> Array:
-    if n.op in _EXACT or not v.dtype.is_float or not x.size:
+    if not v.dtype.is_float or not x.size:
         return x
     real = from_storage(x, v.dtype).astype(np.float64)
+    real = np.where(real == 0, np.copysign(real, rng.uniform(-1, 1, real.shape)), real)
+    if n.op in _EXACT:
+        return to_storage(_narrow(real, v.dtype), v.dtype)
     noise = _NOISE[v.dtype] * rng.uniform(-1, 1, real.shape)
     with np.errstate(all="ignore"):
         size = np.abs(real)
