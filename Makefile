@@ -1,4 +1,4 @@
-# make setup | test | models | demo | conformance | bench | docs | clean
+# make setup | test | fuzz | models | demo | conformance | bench | docs | clean
 #
 # The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
 
@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup test lint types unit models demo conformance bench docs clean
+.PHONY: setup test lint types unit fuzz models demo conformance bench docs clean
 
 setup: $(STAMP)
 
@@ -30,6 +30,12 @@ types: $(STAMP)
 unit: $(STAMP)
 	OMP_NUM_THREADS=1 FERRULE_NUM_THREADS=2 $(BIN)/python -m pytest \
 		--numprocesses $(shell nproc) --dist worksteal
+
+# Random programs on all targets against the interpreter; SEED is the first of them
+SECONDS ?= 600
+SEED    ?= 0
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # All pretrained models, or those that ONLY names: make models ONLY=small
 models: $(STAMP)
