@@ -15,7 +15,7 @@ from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
-from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
+from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, loads, rewrite, substitute
 from ferrule.ir.size import estimate
 
 CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
@@ -120,6 +120,8 @@ class _Inliner:
         if not inlinable(st) or buf in self.updated:
             return False, ""
         value = st.compute.values[0]
+        if value.depth > DEEP:
+            return False, f"kept: its expression is {value.depth} operations deep"
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
         if _turns(st) and any(_convolves(u, buf) for u in users):
