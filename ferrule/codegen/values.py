@@ -24,7 +24,7 @@ from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import ZERO, Buf, Expr, lt, show, substitute, walk
+from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
 from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
@@ -81,36 +81,45 @@ class Context:
 
 def reads(e: Expr) -> frozenset[Buf]:
     """The buffers that evaluating `e` may read."""
-    found: frozenset[Buf] | None = e.memo.get("llvm.reads")
-    if found is None:
-        found = frozenset((e.attr,)) if e.op == "load" else frozenset()
-        for a in e.args:
-            found |= reads(a)
-        e.memo["llvm.reads"] = found
-    return found
+    return bottom_up(e, "llvm.reads", _reads)
+
+
+def _reads(e: Expr) -> frozenset[Buf]:
+    found = frozenset((e.attr,)) if e.op == "load" else frozenset[Buf]()
+    return found.union(*map(reads, e.args))
 
 
 def impure(e: Expr) -> bool:
     """Whether evaluating `e` reads memory or may report an error."""
-    found: bool | None = e.memo.get("llvm.impure")
-    if found is None:
-        found = e.op in ("load", "bounded", "checked") or any(impure(a) for a in e.args)
-        e.memo["llvm.impure"] = found
-    return found
+    return bottom_up(e, "llvm.impure", _impure)
+
+
+def _impure(e: Expr) -> bool:
+    return e.op in ("load", "bounded", "checked") or any(map(impure, e.args))
 
 
 def value(cx: Context, e: Expr) -> Val:
-    """The value of `e` at the current point; `e` mentions no unrolled axis."""
+    """The value of `e` at the current point; `e` mentions no unrolled axis. What a deep one needs
+    in any case is evaluated before it, arguments first, so that no level waits for another.
+    """
+    if e.depth > DEEP and _known(cx, e) is None:
+        for node in walk(e, lambda n: _needs_arguments(n) and _known(cx, n) is None):
+            if node is not e:
+                _value(cx, node)
+    return _value(cx, e)
+
+
+def _value(cx: Context, e: Expr) -> Val:
     if e.op == "const":
         return Val(constant(e.attr, e.dtype), ssa_type(e.dtype))
     if cx.copy is not None and e.op == "load" and cx.lane not in e.axes:
         return cx.load(cx, e)
-    guards = cx.guards if cx.guards and impure(e) else ()
-    known = _known(cx, e, guards)
+    known = _known(cx, e)
     if known is not None:
         return known
     v = _evaluate(cx, e)
     level = cx.b.effect_level(v.level) if impure(e) else v.level  # a report is due on each path
+    guards = _guards(cx, e)
     key = (e, guards) if guards else e
     cx.b.regions[level].memo[key] = v
     for buf in reads(e) & cx.written:
@@ -118,8 +127,21 @@ def value(cx: Context, e: Expr) -> Val:
     return v
 
 
-def _known(cx: Context, e: Expr, guards: tuple[Val, ...]) -> Val | None:
-    """What was evaluated before under `guards` or fewer of them: that is read at more places."""
+def _guards(cx: Context, e: Expr) -> tuple[Val, ...]:
+    """The guards under which it matters that `e` is evaluated."""
+    return cx.guards if cx.guards and impure(e) else ()
+
+
+def _needs_arguments(e: Expr) -> bool:
+    """Whether the value of `e` is made of those of all its arguments, here and now."""
+    if e.op in ("select", "load", "word", "bounded", "axis") or e.dtype == i64:
+        return False
+    return all(a.dtype != i64 for a in e.args)
+
+
+def _known(cx: Context, e: Expr) -> Val | None:
+    """What was evaluated before under the guards or fewer of them: that is read at more places."""
+    guards = _guards(cx, e)
     keys = [e, *((e, guards[:k]) for k in range(1, len(guards) + 1))]
     for region in reversed(cx.b.regions):
         for key in keys:
@@ -347,14 +369,14 @@ def _select(cx: Context, e: Expr) -> Val:
 
 def _certain(e: Expr) -> frozenset[Expr]:
     """The loads that evaluating `e` performs in any case."""
-    found: frozenset[Expr] | None = e.memo.get("llvm.certain")
-    if found is None:
-        parts = [_certain(a) for a in e.args] if impure(e) else []
-        if e.op == "select":
-            parts = [parts[0], parts[1] & parts[2]] if parts else []
-        found = frozenset().union(*parts, (e,) if e.op == "load" else ())
-        e.memo["llvm.certain"] = found
-    return found
+    return bottom_up(e, "llvm.certain", _certain_of)
+
+
+def _certain_of(e: Expr) -> frozenset[Expr]:
+    parts = [_certain(a) for a in e.args] if impure(e) else []
+    if e.op == "select":
+        parts = [parts[0], parts[1] & parts[2]] if parts else []
+    return frozenset[Expr]().union(*parts, (e,) if e.op == "load" else ())
 
 
 def _branch(cx: Context, e: Expr, cond: Val, negate: bool = False) -> Val:
@@ -373,7 +395,7 @@ def _reads_zero(cx: Context, e: Expr) -> bool:
     while e.op == "cast":
         e = e.args[0]
     read = e.args if _is_one_word(cx, e) else (e,)
-    if any(ld.op != "load" for ld in read) or _known(cx, e, cx.guards) is not None:
+    if any(ld.op != "load" for ld in read) or _known(cx, e) is not None:
         return False
     return not all(in_range(ld.attr, ld.args) for ld in read)
 

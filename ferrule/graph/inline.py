@@ -18,6 +18,7 @@ from ferrule.ir.constants import constants
 from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
 from ferrule.ir.expr import (
+    DEEP,
     ZERO,
     Buf,
     Expr,
@@ -124,6 +125,8 @@ class _Inliner:
         if not inlinable(st) or buf in self.updated:
             return False, ""
         value = st.compute.values[0]
+        if value.depth > DEEP:
+            return False, f"kept: its expression is {value.depth} operations deep"
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
         if _turns(st) and any(_convolves(u, buf) for u in users):

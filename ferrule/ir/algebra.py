@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ferrule.base.dtype import boolean, holds
-from ferrule.ir.expr import Expr, call, cast, compare, const, rewrite, select
+from ferrule.ir.expr import Expr, bottom_up, call, cast, compare, const, rebuild, select
 
 Rule = Callable[[Expr], Expr | None]
 
 
 def algebra(e: Expr) -> Expr:
     """`e` with every rule applied wherever it fits."""
-    found = e.memo.get("algebra")
-    if found is None:
-        found = e.memo["algebra"] = rewrite(e, _apply)
-        found.memo["algebra"] = found
+    return bottom_up(e, "algebra", _simple)
+
+
+def _simple(e: Expr) -> Expr:
+    """`e` with simple arguments, after the rules for its root; a simple node stays as it is."""
+    args = tuple([algebra(a) for a in e.args])
+    found = _apply(e if args == e.args else rebuild(e, args))
+    found.memo["algebra"] = found
     return found
 
 

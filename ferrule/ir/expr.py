@@ -42,25 +42,32 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ferrule.base.dtype import DType, boolean, f32, from_storage, i64, to_storage
+from ferrule.ir.facts import DimFacts as DimFacts
+from ferrule.ir.facts import Space as Space
 from ferrule.ir.notation import show as show
 from ferrule.ir.operators import COMPARISONS, OPS, result_of
 
+T = TypeVar("T")
+
 
 class Expr:
-    """One hash-consed node. Build nodes with the functions below, never directly."""
+    """One hash-consed node. Build nodes with the functions below, never directly.
 
-    __slots__ = ("__weakref__", "args", "attr", "axes", "dtype", "memo", "op")
+    `axes` are those it mentions; `depth` is the number of nodes on the longest way to a leaf.
+    """
+
+    __slots__ = ("__weakref__", "args", "attr", "axes", "depth", "dtype", "memo", "op")
     op: str
     args: tuple[Expr, ...]
     attr: Any
     dtype: DType
     axes: frozenset[Expr]
+    depth: int
     memo: dict[Any, Any]
 
     def __repr__(self) -> str:
@@ -126,27 +133,6 @@ class Expr:
 
 
 @dataclass(frozen=True)
-class DimFacts:
-    """What is known of a symbolic size: `lo <= dim <= hi`, a multiple of `multiple`."""
-
-    name: str
-    lo: int = 0
-    hi: int | None = None
-    multiple: int = 1
-
-
-class Space(Enum):
-    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread,
-    REG in registers.
-    """
-
-    GLOBAL = "global"
-    LAUNCH = "launch"
-    SCRATCH = "scratch"
-    REG = "reg"
-
-
-@dataclass(frozen=True)
 class Buf:
     """A named array. `layout` lists the dimensions from outermost to innermost in memory (None: as
     in `shape`).
@@ -197,13 +183,15 @@ def _intern(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType, key: Any =
     node = Expr()
     node.op, node.args, node.attr, node.dtype, node.memo = op, args, attr, dtype, {}
     if op == "axis":
-        node.axes = frozenset((node,))
+        node.axes, node.depth = frozenset((node,)), 1
     else:
-        axes = _NO_AXES
+        axes, depth = _NO_AXES, 0
         for a in args:
             if a.axes and a.axes is not axes:
                 axes = axes | a.axes if axes else a.axes
-        node.axes = axes
+            if a.depth > depth:
+                depth = a.depth
+        node.axes, node.depth = axes, depth + 1
     with _lock:
         return _table.setdefault(table_key, node)
 
@@ -453,11 +441,14 @@ def both(*conditions: Expr) -> Expr:
 
 def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
     """The terms of a conjunction, from left to right."""
-    if c is None or c is TRUE:
-        return ()
-    if c.op == "and" and c.dtype == boolean:
-        return conjuncts(c.args[0]) + conjuncts(c.args[1])
-    return (c,)
+    out, stack = list[Expr](), [] if c is None else [c]
+    while stack:
+        term = stack.pop()
+        if term.op == "and" and term.dtype == boolean:
+            stack += term.args[::-1]
+        elif term is not TRUE:
+            out.append(term)
+    return tuple(out)
 
 
 def product(factors: tuple[Expr, ...] | list[Expr]) -> Expr:
@@ -499,8 +490,13 @@ def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
     return _intern(op, args, e.attr, e.dtype)
 
 
-def walk(e: Expr) -> Iterator[Expr]:
-    """Each distinct node of `e`, arguments before users."""
+DEEP = 32  # levels of an expression that a function may go down by calling itself
+
+
+def walk(e: Expr, enters: Callable[[Expr], bool] | None = None) -> Iterator[Expr]:
+    """Each distinct node of `e`, arguments before users; not what lies below nodes that `enters`
+    refuses, unless another way leads to it.
+    """
     seen: set[Expr] = set()
     stack: list[tuple[Expr, bool]] = [(e, False)]
     while stack:
@@ -510,7 +506,20 @@ def walk(e: Expr) -> Iterator[Expr]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+            if enters is None or enters(node):
+                stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+
+
+def bottom_up(e: Expr, key: str, fn: Callable[[Expr], T]) -> T:
+    """`fn(e)`, remembered as `key` in the node. `fn` may ask for the same of the node's arguments:
+    their turn came first.
+    """
+    if key not in e.memo:
+        for node in walk(e, lambda node: key not in node.memo):
+            if key not in node.memo:
+                node.memo[key] = fn(node)
+    found: T = e.memo[key]
+    return found
 
 
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
@@ -533,29 +542,38 @@ def substitute(e: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
         return e
     keys = frozenset(mapping)
     only_axes = all(k.op == "axis" for k in keys)
-    done: dict[Expr, Expr] = {}
 
-    def visit(node: Expr) -> Expr:
+    def stays(node: Expr) -> bool:
         if only_axes and (not node.axes or node.axes.isdisjoint(keys)):
-            return node
-        out = mapping.get(node) or done.get(node)
-        if out is None:
-            if not node.args or node.op == "axis":
-                return node
-            args = tuple(visit(a) for a in node.args)
-            out = node if args == node.args else rebuild(node, args)
-            done[node] = out
-        return out
+            return True
+        return not node.args or node.op == "axis"
 
-    return visit(e)
+    done = dict(mapping)
+    stack = [] if e in done or stays(e) else [e]
+    while stack:
+        node = stack[-1]
+        waiting = [a for a in node.args if a not in done and not stays(a)]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if node not in done:
+            args = tuple([done.get(a, a) for a in node.args])
+            done[node] = node if args == node.args else rebuild(node, args)
+    return done.get(e, e)
 
 
 def loads(e: Expr) -> tuple[Expr, ...]:
     """The distinct loads in `e`, inner ones before the loads that index with them."""
-    found = e.memo.get("loads")
-    if found is None:
-        found = e.memo["loads"] = tuple(n for n in walk(e) if n.op == "load")
-    return found
+    return bottom_up(e, "loads", _loads)
+
+
+def _loads(e: Expr) -> tuple[Expr, ...]:
+    below = [found for a in e.args if (found := loads(a))]
+    if len(below) > 1:
+        below = [tuple(dict.fromkeys(x for found in below for x in found))]
+    inner = below[0] if below else ()
+    return (*inner, e) if e.op == "load" else inner
 
 
 def promises(e: Expr) -> frozenset[Expr]:

@@ -51,7 +51,7 @@ def simplify(e: Expr) -> Expr:
     done = e.memo.get("simple")
     if done is not None:
         return done
-    for node in walk(e):
+    for node in walk(e, lambda node: "simple" not in node.memo):
         if "simple" not in node.memo:
             out = _simplify(node)
             node.memo["simple"] = out

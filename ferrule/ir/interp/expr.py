@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.errors import FAULTS, RunError, RunIndexError, VerifyError
-from ferrule.ir.expr import Expr, walk
+from ferrule.ir.expr import DEEP, Expr, bottom_up, walk
 from ferrule.ir.interp.index import index_function
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
@@ -76,10 +76,11 @@ def eval_int(e: Expr, env: Env) -> int:
 
 def _reads(e: Expr) -> bool:
     """Whether `e` can fail or read, so that its value depends on where it is evaluated."""
-    found = e.memo.get("reads")
-    if found is None:
-        found = e.memo["reads"] = any(n.op in CAN_FAIL for n in walk(e))
-    return bool(found)
+    return bottom_up(e, "reads", _reads_or_fails)
+
+
+def _reads_or_fails(e: Expr) -> bool:
+    return e.op in CAN_FAIL or any(map(_reads, e.args))
 
 
 class _Evaluation:
@@ -97,10 +98,23 @@ class _Evaluation:
             path, mask = _HERE, None
         found = self.done.get((e, path))
         if found is None:
+            if e.depth > DEEP:
+                self.from_below(e, path, mask)
             quick = _quick(e, self.env) if e.args and e.op != "axis" else None
             found = np.asarray(self.compute(e, path, mask) if quick is None else quick)
             self.done[e, path] = found
         return found
+
+    def from_below(self, e: Expr, path: Path, mask: Array | None) -> None:
+        """Evaluates what `e` needs in any case, arguments first: no level waits for another."""
+
+        def unknown(node: Expr) -> bool:
+            at = path if _reads(node) else _HERE
+            return node.op not in ("select", "axis") and (node, at) not in self.done
+
+        for node in walk(e, unknown):
+            if node is not e:
+                self.value(node, path, mask)
 
     def compute(self, e: Expr, path: Path, mask: Array | None) -> Any:
         if e.op == "const":
