@@ -24,7 +24,7 @@ from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
+from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute
 from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
@@ -208,9 +208,18 @@ def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
 
 def filled(cx: Context, idx: tuple[Expr, ...]) -> tuple[Val, ...]:
     """Guards of an access at `idx`: that no axis is empty which a `bounded` index walks."""
-    extents = {e.args[1] for i in idx for e in walk(i) if e.op == "bounded"}
-    maybe = sorted((n for n in extents if not prove_nonneg(n - 1)), key=show)
-    return tuple(value(cx, lt(ZERO, n)) for n in maybe)
+    maybe = frozenset[Expr]().union(*map(_maybe_empty, idx))
+    return tuple(value(cx, lt(ZERO, n)) for n in sorted(maybe, key=show)) if maybe else ()
+
+
+def _maybe_empty(e: Expr) -> frozenset[Expr]:
+    """The extents of `bounded` indices in `e` that may be 0."""
+    return bottom_up(e, "llvm.empty", _maybe_empty_of)
+
+
+def _maybe_empty_of(e: Expr) -> frozenset[Expr]:
+    own = e.args[1:] if e.op == "bounded" and not prove_nonneg(e.args[1] - 1) else ()
+    return frozenset(own).union(*map(_maybe_empty, e.args))
 
 
 # ---- indices -------------------------------------------------------------------------------------

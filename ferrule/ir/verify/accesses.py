@@ -16,6 +16,9 @@ from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
 
+_MOST = 4096  # expressions of one statement, each on its path through selects, that are looked at
+
+
 @dataclass(frozen=True)
 class Around:
     """What stands around a statement: the loops, outermost first, and the conditions; and how many
@@ -97,7 +100,7 @@ def _reads(
     """
     seen: set[tuple[Expr, tuple[Expr, ...]]] = set()
     stack: list[tuple[Expr, tuple[Expr, ...]]] = [(e, ()) for e in exprs if loads(e)]
-    while stack:
+    while stack and len(seen) < _MOST:
         e, path = stack.pop()
         if (e, path) in seen or not loads(e):
             continue

@@ -34,8 +34,10 @@ from ferrule.ir.verify.regions import LIMIT, Bools, Region, region
 from ferrule.ir.verify.rules import check
 
 Spoilt = dict[tuple[int, tuple[tuple[str, int], ...]], Bools]  # by statement and dims
-_SIZES = (1, 7, 34, 130)  # of one or two dims, tried side by side
-_SEVERAL = (1, 7, 34)  # of more
+# Sizes of dims that are tried side by side. The larger ones leave as many rows as may be behind
+# whole tiles of 3, 4, 6, 7, 8, 12, 14, 16 and 24.
+_SIZES = (1, 5, 34, 335)
+_SEVERAL = (1, 5, 23)  # of more than two dims
 _PRIVATE = (Space.SCRATCH, Space.REG)
 
 

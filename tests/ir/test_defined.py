@@ -1,0 +1,162 @@
+"""The definedness check refuses faulty plans, and no other: programs whose stores are cut short,
+whose reads are shifted, whose barriers are dropped or whose calls run too early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+
+import pytest
+
+from ferrule import ops
+from ferrule.base import target
+from ferrule.base.dtype import f32
+from ferrule.base.errors import CompileError
+from ferrule.ir.expr import ONE, Expr, Space, dim, load, loads, rewrite
+from ferrule.ir.graph import Graph, GraphBuilder, tensor
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, walk_stmts
+from ferrule.ir.program import Program, Run, Step
+from ferrule.ir.verify.defined import check_defined
+from ferrule.pipeline import begin, run, steps
+
+TARGETS = ("avx2", "generic")
+
+
+def build(name: str) -> Graph:
+    """A graph by name, small enough to be tried whole."""
+    b = GraphBuilder(name)
+    x = b.input(tensor((6, 42), f32), "x")
+    w = b.param(tensor((24, 42), f32), "w")
+    if name == "softmax":
+        out = ops.softmax(b, x, 1)
+    elif name == "linear":
+        out = ops.relu(b, ops.linear(b, x, w))
+    elif name == "norm":
+        out = ops.layer_norm(b, x, axes=1)
+    elif name == "joined":
+        product = ops.linear(b, x, w)
+        out = ops.concat(b, [product, ops.exp(b, product), x], 1)
+    elif name == "scans":
+        out = ops.softmax(b, ops.cumsum(b, ops.cumsum(b, x, 0), 1), 0)
+    elif name == "constants":
+        scaled = ops.softmax(b, w, 0)
+        out = ops.softmax(b, ops.linear(b, x, ops.cumsum(b, scaled, 1)), 0)
+    else:
+        rows = b.input(tensor((dim("n", 1), 42), f32), "rows")
+        out = ops.softmax(b, ops.linear(b, ops.softmax(b, rows, 1), w), 0)
+    return b.build([out])
+
+
+MODELS = ("softmax", "linear", "norm", "joined", "scans", "constants", "symbolic")
+
+
+@cache
+def program(name: str, isa: str) -> Program:
+    done, _ = run(begin(build(name), target.named(isa)), steps("graph", "program"))
+    assert done.program is not None
+    return done.program
+
+
+# ---- faults --------------------------------------------------------------------------------------
+
+
+def _replaced(body: tuple[Stmt, ...], old: Stmt, new: Stmt) -> tuple[Stmt, ...]:
+    """`body` with the one statement `old` replaced."""
+    out: list[Stmt] = []
+    for s in body:
+        if s is old:
+            out.append(new)
+        elif isinstance(s, For):
+            out.append(replace(s, body=_replaced(s.body, old, new)))
+        elif isinstance(s, If):
+            inner, orelse = (_replaced(x, old, new) for x in (s.body, s.orelse))
+            out.append(If(s.cond, inner, orelse))
+        else:
+            out.append(s)
+    return tuple(out)
+
+
+def _with(p: Program, f: Function, old: Stmt, new: Stmt) -> Program:
+    changed = replace(f, body=_replaced(f.body, old, new))
+    return replace(p, functions=tuple(changed if g is f else g for g in p.functions))
+
+
+def cut_stores(p: Program) -> Iterator[Program]:
+    """Loops around a store to an argument that end halfway, where its index counts by them."""
+    for f in p.functions:
+        for loop in (s for s in walk_stmts(f.body) if isinstance(s, For)):
+            for s in walk_stmts(loop.body):
+                outside = isinstance(s, Store) and s.targets[0][0].space is Space.GLOBAL
+                if outside and any(loop.axis in i.axes for i in s.targets[0][1]):
+                    yield _with(p, f, loop, replace(loop, hi=loop.hi // 2))
+                    break
+
+
+def shifted_reads(p: Program) -> Iterator[Program]:
+    """Loads of one element further along a dimension, or along the last of it."""
+    for f in p.functions:
+        alive = {s.buf for s in walk_stmts(f.body) if isinstance(s, Alloc)} | set(f.bufs)
+        for s in walk_stmts(f.body):
+            if not isinstance(s, Store) or s.monoid is not None:
+                continue
+            for ld in (x for v in s.values for x in loads(v)):
+                if ld.args and ld.attr in alive:
+                    value = tuple(rewrite(v, lambda e, ld=ld: _further(e, ld)) for v in s.values)
+                    yield _with(p, f, s, replace(s, values=value))
+
+
+def _further(e: Expr, ld: Expr) -> Expr | None:
+    if e is not ld:
+        return None
+    return load(ld.attr, *ld.args[:-1], ld.args[-1] + ld.attr.shape[-1] - ONE + ONE)
+
+
+def dropped_barriers(p: Program) -> Iterator[Program]:
+    """Two launches behind each other as one phase."""
+    for k in range(len(p.main) - 1):
+        a, b = p.main[k], p.main[k + 1]
+        if isinstance(a, Run) and isinstance(b, Run):
+            both = Run(f"{a.name}+{b.name}", (a.phases[0] + b.phases[0],))
+            yield replace(p, main=(*p.main[:k], both, *p.main[k + 2 :]))
+
+
+def moved_to_prepare(p: Program) -> Iterator[Program]:
+    """A launch of `main` in `prepare`."""
+    for k, s in enumerate(p.main):
+        yield replace(p, prepare=(*p.prepare, s), main=(*p.main[:k], *p.main[k + 1 :]))
+
+
+def too_early(p: Program) -> Iterator[Program]:
+    """Launches of which one is missing, or in the opposite order."""
+    for part in ("prepare", "main"):
+        several: tuple[Step, ...] = getattr(p, part)
+        for k in range(len(several)):
+            yield replace(p, **{part: (*several[:k], *several[k + 1 :])})
+        if len(several) > 1:
+            yield replace(p, **{part: several[::-1]})
+
+
+FAULTS = (cut_stores, shifted_reads, dropped_barriers, moved_to_prepare, too_early)
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_sound_programs_pass(name: str, isa: str) -> None:
+    check_defined(program(name, isa))
+
+
+@pytest.mark.parametrize("isa", TARGETS)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
+def test_faulty_plans_are_refused(fault, isa: str) -> None:
+    plans = [m for name in MODELS for m in fault(program(name, isa))]
+    assert len(plans) >= 4
+    missed = []
+    for k, plan in enumerate(plans):
+        try:
+            check_defined(plan)
+        except CompileError:
+            continue
+        missed.append((k, plan.name))
+    assert not missed, f"{len(missed)} of {len(plans)} pass: {missed}"
