@@ -19,6 +19,7 @@ import torch
 from ferrule.base import config, log
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch_convert import Converter
+from ferrule.frontend.torch_memory import beneath
 from ferrule.frontend.torch_run import Bound
 from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
 from ferrule.frontend.torch_sizes import Ranges
@@ -141,7 +142,7 @@ class Plan:
             for n in params:
                 converter.param(n)
             for n in s.nodes:
-                current = [n]
+                current = [n, *beneath(n)]
                 converter.node(n)
             current = list(s.nodes)
             graph, orders = converter.build(s.outputs)
