@@ -11,7 +11,7 @@ import torch
 from tools.zoo.case import Call, Case, Program
 
 SEED = 11
-SAMPLES = 5
+SAMPLES = 3
 """Of each module at most so many, evenly spread over those that the database has."""
 
 

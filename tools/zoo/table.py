@@ -16,7 +16,6 @@ from tools.zoo.inputs import (
     ids,
     image,
     marked,
-    mask,
     normal,
     ones,
     positive,
@@ -62,8 +61,6 @@ def _texts() -> Iterator[Case]:
     yield _a("funnel", TEXT, auto="FunnelModel")
     yield _a("layoutlm", {**TEXT, "bbox": boxes(2, 12)}, name="layoutlm-boxes")
     yield _a("lilt", {**TEXT, "bbox": boxes(2, 12)}, hidden_size=48)
-    yield _a("longformer", {**text(2, 40), "global_attention_mask": mask(2, 40)},
-             name="longformer-global")  # fmt: skip
     yield _a("roc_bert", TEXT, pronunciation_vocab_size=99, shape_vocab_size=99)
     yield _a("xmod", TEXT, default_language="en_XX")
     yield _a("perceiver", {"inputs": normal(2, 20, 32)}, d_latents=32)
