@@ -60,9 +60,7 @@ def _is_composite(op: Any) -> bool:
 @functools.cache
 def decompositions() -> dict[Any, Any]:
     """PyTorch's core decompositions, for the operators that the table lacks."""
-    aten = torch.ops.aten
-    table = dict(torch._decomp._core_aten_decompositions_post_autograd())
-    table |= torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
+    table = dict(torch._decomp._core_aten_decompositions_post_autograd()) | _beyond_core()
     for op in overloads():
         table.pop(op, None)
     return table
@@ -71,9 +69,18 @@ def decompositions() -> dict[Any, Any]:
 def export_decompositions() -> dict[Any, Any]:
     """The same for `ExportedProgram.run_decompositions`."""
     table = torch.export.default_decompositions()
+    table.update(_beyond_core())
     for op in overloads():
         table.pop(op, None)
     return table
+
+
+def _beyond_core() -> dict[Any, Any]:
+    """Decompositions of operators that are core ATen themselves, or that its table leaves out."""
+    aten = torch.ops.aten
+    return dict(
+        torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
+    )
 
 
 def through_aot(
