@@ -95,6 +95,8 @@ def test_report() -> None:
     right = Result("a", "module", RIGHT, fallbacks={"aten.sort.default": "no | meaning"})
     done = [right, replace(right, name="b", status=WRONG, error="off by 1")]
     assert summary(done) == "module: 2 cases; right 1, wrong 1; 0 without a fallback"
-    text = markdown(done)
+    text = markdown(done, of=3)
+    assert "Only 2 of 3 cases were run." in text
+    assert "cases were run" not in markdown(done, of=2)
     assert "- `b` (module), wrong: `off by 1`" in text
     assert "| `aten.sort.default` | no \\| meaning | a, b |" in text

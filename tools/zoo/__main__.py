@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(summary(done))
     if a.write is not None:
         a.write.parent.mkdir(parents=True, exist_ok=True)
-        a.write.write_text(markdown(done))
+        a.write.write_text(markdown(done, len(done)))
     return int(any(r.status != RIGHT for r in done))
 
 
