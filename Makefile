@@ -1,4 +1,4 @@
-# make setup | test | models | demo | conformance | zoo | bench | docs | clean
+# make setup | test | test-all | test-isa | fuzz | zoo | models | demo | conformance | bench | docs | clean
 #
 # The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
 
@@ -7,7 +7,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup test lint types unit models demo conformance zoo bench docs clean
+.PHONY: setup test test-all test-isa lint types unit all isa fuzz zoo models demo conformance bench \
+	docs clean
 
 setup: $(STAMP)
 
@@ -20,6 +21,11 @@ $(STAMP):
 
 test: lint types unit
 
+# What `make test` runs, the slow tests, more random cases, and the other instruction sets.
+test-all: lint types all isa
+
+test-isa: isa
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 
@@ -27,9 +33,26 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 # A process for each core; the libraries that tests compare with then need no threads of their own.
+PYTEST := OMP_NUM_THREADS=1 FERRULE_NUM_THREADS=2 $(BIN)/python -m pytest \
+	--numprocesses $(shell nproc) --dist worksteal
+ROOMS  := codegen frontend graph onnx ops schedule
+
 unit: $(STAMP)
-	OMP_NUM_THREADS=1 FERRULE_NUM_THREADS=2 $(BIN)/python -m pytest \
-		--numprocesses $(shell nproc) --dist worksteal
+	$(PYTEST) -m "not slow"
+
+all: $(STAMP)
+	FERRULE_LONG=3 $(PYTEST)
+
+# What compiles for this machine by default, compiled for what it has in common with others.
+isa: $(STAMP)
+	FERRULE_TARGET=avx2 $(PYTEST) -m "not slow" $(ROOMS:%=tests/%) tests/test_*.py
+	FERRULE_TARGET=generic $(PYTEST) -m "not slow" $(ROOMS:%=tests/%) tests/test_*.py
+
+# Random programs on all targets against the interpreter; SEED is the first of them
+SECONDS ?= 600
+SEED    ?= 0
+fuzz: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --seconds $(SECONDS) --seed $(SEED)
 
 # All pretrained models, or those that ONLY names: make models ONLY=small
 models: $(STAMP)

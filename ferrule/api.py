@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,6 +31,11 @@ def compile(
     called as the module; it has `explain()`, `kernels` and `compile_seconds`. Operators that
     ferrule lacks run in PyTorch, with a warning that names them.
 
+    The result reads the module's own parameters and buffers: it follows what is written into them,
+    and those that are replaced, by `load_state_dict(assign=True)`, an assignment or another layer
+    of the same kind; a layer of another kind raises InputError. Attributes that are plain tensors
+    or numbers stay as they were. A deep copy or a pickle has weights of its own.
+
     `tune` measures schedules for the matrix products, convolutions and attention before compiling:
     True, a number of trials for each operator, or `{"trials": .., "seconds": ..}`, the seconds for
     all together. What is found is kept (`ferrule.tuning`), so that later compilations use it at
@@ -51,7 +58,15 @@ def compile(
             dynamic_shapes,
             compiler(tune),
             count_fallback,
+            functools.partial(_compile_saved, dict(options or {})),
         )
+
+
+def _compile_saved(options: dict[str, Any], saved: bytes) -> Any:
+    """The bytes of a saved ExportedProgram, compiled."""
+    import torch
+
+    return compile(torch.export.load(io.BytesIO(saved)), options=options)
 
 
 def torch_backend(gm: Any, example_inputs: Sequence[Any], **kwargs: Any) -> Any:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
+import sys
 import threading
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -95,6 +97,25 @@ class Jitted:
         self._programs: dict[Any, list[Program]] = {}
         self._recent: dict[Any, Program] = {}
         self._lock = threading.RLock()
+
+    def __reduce__(self) -> Any:
+        """As a plain function: by its name where it is found there; what was compiled stays."""
+        found: Any = sys.modules.get(getattr(self, "__module__", ""))
+        for name in getattr(self, "__qualname__", "").split("."):
+            found = getattr(found, name, None)
+        return self.__qualname__ if found is self else self._made_of(self._fn)
+
+    def __copy__(self) -> Jitted:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Jitted:
+        if isinstance(self.__reduce__(), str):
+            return self
+        make, arguments = self._made_of(copy.deepcopy(self._fn, memo))
+        return make(*arguments)
+
+    def _made_of(self, fn: Callable[..., Any]) -> tuple[type[Jitted], tuple[Any, ...]]:
+        return Jitted, (fn, self._dynamic, self._static)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)

@@ -41,7 +41,7 @@ from ferrule.ir.constants import constants
 from ferrule.ir.cost import kernel_ns
 from ferrule.ir.explain import describe
 from ferrule.ir.expr import Buf, as_index
-from ferrule.ir.graph import Graph, Value
+from ferrule.ir.graph import Graph, Value, requirements
 from ferrule.ir.kernel import Kernel, Launch, Scope
 from ferrule.ir.loop import Function, map_stmts
 from ferrule.ir.program import Call, Program
@@ -49,6 +49,7 @@ from ferrule.ir.simplify import simplify
 from ferrule.ir.text import Level, to_text
 from ferrule.ir.unit import Part, Unit, Use
 from ferrule.ir.verify import verify
+from ferrule.ir.verify.defined import check_defined, check_order
 from ferrule.lower.link import Piece, Repetition, link
 from ferrule.lower.loops import lower_kernel
 from ferrule.lower.math import lower_math
@@ -140,7 +141,7 @@ def _layout(s: State) -> State:
 def _inline(s: State) -> State:
     system = _given(s.system, "a system")
     done = inline(system)
-    return replace(s, system=replace(system, stages=done.stages), reasons=done.reasons)
+    return replace(s, system=done.system, reasons=done.reasons)
 
 
 def _batch(s: State) -> State:
@@ -157,11 +158,10 @@ def _partial(s: State) -> State:
 
 def _group(s: State) -> State:
     system = _given(s.system, "a system")
-    constant = constants(system)
-    done = group(system, constant)
+    done = group(system)
     reasons = (*s.reasons, *done.reasons)
     return replace(
-        s, kernels=done.kernels, constant=constant, once=done.constant, reasons=reasons
+        s, kernels=done.kernels, constant=done.constant, once=done.once, reasons=reasons
     )
 
 
@@ -246,7 +246,9 @@ def _assemble(s: State) -> State:
         explain += describe(use.kernel, _notes(use.unit, once))
     scratch = total([scratch_layout(f)[1] for f in s.functions])
     explain += ["decisions:", *(f"    {r}" for r in s.reasons)]
-    return replace(s, program=assemble(system, placements, s.functions, scratch, tuple(explain)))
+    program = assemble(system, placements, s.functions, scratch, tuple(explain))
+    check_defined(program, () if s.graph is None else requirements(s.graph))
+    return replace(s, program=program)
 
 
 def _placements(
@@ -428,7 +430,9 @@ def _linked(graph: Graph, segments: tuple[Segment, ...], parts: list[State]) -> 
             pieces.append(Piece(next(programs), made, _times(part)))
     outputs = tuple(results[v].pop(0) for v in graph.outputs)
     inputs, params = tuple(map(_buf, graph.inputs)), tuple(map(_buf, graph.params))
-    return link(System(graph.name, inputs, params, (), outputs), tuple(pieces))
+    program = link(System(graph.name, inputs, params, (), outputs), tuple(pieces))
+    check_order(program)
+    return program
 
 
 def _made(graph: Graph) -> tuple[Buf, ...]:

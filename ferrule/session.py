@@ -61,6 +61,10 @@ class InferenceSession:
         self._outputs = [p.name for p in self.model.body.outputs]
         self.compile_seconds = time.perf_counter() - started
 
+    def __reduce__(self) -> Any:
+        """A copy or a pickle holds the model, which is compiled again where it is read."""
+        return InferenceSession, (self.model, self._options)
+
     def get_inputs(self) -> list[Port]:
         """The inputs, each with `name`, `shape` and `type`."""
         return list(self._inputs.values())

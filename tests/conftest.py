@@ -1,5 +1,5 @@
-"""Golden files: `pytest --update-golden` writes what the code gives now, to be read before it is
-committed.
+"""Options. `pytest --update-golden` writes golden files from what the code gives now, to be read
+before they are committed; `pytest --cpu haswell` runs as if on another CPU (tests/cpus.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cpus import CPUS, pretend
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -16,6 +18,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="rewrite tests/golden from the present code"
     )
+    parser.addoption("--cpu", choices=sorted(CPUS), help="run as if on this CPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    cpu = config.getoption("--cpu")
+    if cpu is not None:
+        pretend(cpu)
 
 
 @pytest.fixture

@@ -84,6 +84,7 @@ def test_each_operator_is_tuned_once_and_remembered() -> None:
         assert "times as fast" in text
 
 
+@pytest.mark.slow
 def test_symbolic_sizes_are_tuned_at_a_likely_value() -> None:
     report = tune([mlp(dim("rows"))], Budget(trials=2))
     assert len(report.outcomes) == 2
@@ -136,6 +137,7 @@ def test_an_interrupt_keeps_what_was_found() -> None:
     assert len(Database(default_path()).records()) == 1
 
 
+@pytest.mark.slow
 def test_a_later_run_goes_on_where_an_earlier_one_ended() -> None:
     tune([mlp()], Budget(trials=2))
     report = tune([mlp()], Budget(trials=5))
@@ -167,6 +169,7 @@ def test_batches_are_as_long_as_the_time_left() -> None:
     assert counts == [1, 3, BATCH, BATCH]
 
 
+@pytest.mark.slow
 def test_the_run_teaches_one_model() -> None:
     """Candidates of all operators are learned from, in numbers that compare across them."""
     history = History()
@@ -220,9 +223,13 @@ def test_a_wrong_candidate_is_never_timed(monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize(
     ("batch", "last", "faster"),
-    [((0.5, 1.0), (0.6, 1.0), True), ((0.99, 1.0), (0.99, 1.0), False),
-     ((0.5, 0.5), (0.5, 0.5), False), ((0.5, 1.0), (1.1, 0.0), False)],
-)  # fmt: skip
+    [
+        ((0.5, 1.0), (0.6, 1.0), True),
+        ((0.5, 1.0), (1.1, 0.0), False),
+        pytest.param((0.99, 1.0), (0.99, 1.0), False, marks=pytest.mark.slow),
+        pytest.param((0.5, 0.5), (0.5, 0.5), False, marks=pytest.mark.slow),
+    ],
+)
 def test_only_what_is_surely_faster_is_chosen(monkeypatch, batch, last, faster) -> None:
     def told(calls, rounds, between):
         ratio, wins = last if rounds == tuning.LAST_ROUNDS else batch

@@ -119,6 +119,23 @@ _BY_NUMPY = {np.dtype(n): d for d, n in _NUMPY_NAMES.items()}
 _STORAGE = {d.name: np.dtype(_NUMPY_NAMES.get(d, "uint16")) for d in ALL}
 
 
+_SIGNIFICANT = {bf16: 8, f16: 11, f32: 24, f64: 53}
+"""Bits of a float's significand, the implied one included."""
+
+
+def holds(a: DType, b: DType) -> bool:
+    """Whether every value of `b` is a value of `a`, so that a cast to `a` loses nothing.
+
+    No pair of a 16-bit float and another one does.
+    """
+    if a == b or b.is_bool:
+        return True
+    if a.is_float:
+        digits = _SIGNIFICANT[b] if b.is_float else b.bits - b.is_signed
+        return digits <= _SIGNIFICANT[a] and (b.is_int or a.bits > b.bits)
+    return a.is_int and b.is_int and a.min <= b.min and b.max <= a.max
+
+
 def from_name(name: str) -> DType:
     """The dtype called `name`: ferrule's name ("f32") or NumPy's ("float32"). Raises InputTypeError
     for others.

@@ -7,6 +7,18 @@ nothing of ferrule can catch them.
 
 from __future__ import annotations
 
+FAULTS = {
+    "index": "index out of range: an index tensor points outside the dimension it indexes",
+    "memory": "out of memory while parameters were prepared",
+    "zero_division": "ZeroDivisionError: an integer is divided by 0",
+    "unit_interval": "all elements of input and target must lie between 0 and 1",
+}  # what a program may report while it runs; it tells the n-th of these by the status n
+
+
+def status_of(fault: str) -> int:
+    """The status, from 1, by which a program reports one of FAULTS."""
+    return 1 + list(FAULTS).index(fault)
+
 
 class FerruleError(Exception):
     """The root of ferrule's exceptions."""

@@ -3,11 +3,12 @@
     message = difference(found, expected, f32)      None where they agree
 
 An element agrees where |found - expected| <= relative * |expected| + of_scale * scale, with `scale`
-the largest finite |expected| of the array: reductions lose digits against their largest terms.
+the largest finite |expected| of the array: reductions lose digits against their largest terms (how
+many at most, whatever their length: `schedule/sums.py`, and for products `schedule/tiles.py`).
 NaN agrees with NaN, an infinity with itself. Integers and booleans agree where they are equal.
 
-Compiled programs keep f32 where the definition rounds to f16 or bf16 after each operator, so the
-tolerances of these are some ulps of them, and not of f32.
+Compiled programs round to f16 and bf16 where the definition does, of values that differ in the last
+digits of f32. So the tolerances of these are some ulps of them, and not of f32.
 """
 
 from __future__ import annotations

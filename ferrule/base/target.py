@@ -54,6 +54,11 @@ class Target:
         return f"{self.name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:16]}"
 
     @property
+    def has_mask_registers(self) -> bool:
+        """Whether any vector instruction takes a mask (AVX-512)."""
+        return self.has_masks and self.vector_bytes == 64
+
+    @property
     def has_embedded_broadcast(self) -> bool:
         """Whether an operand of vector arithmetic may be one element in memory, for all lanes."""
         return self.registers == 32 and self.vector_bytes == 64

@@ -12,10 +12,21 @@ from ferrule.base.dtype import DType, bf16, f16, f32
 from ferrule.codegen.builder import Builder, Val
 from ferrule.codegen.types import bits_of, float_literal, ssa_type
 
+_TRUNCATE_X86: dict[int, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    4: ("llvm.x86.sse2.cvttps2dq", (), ()),
+    8: ("llvm.x86.avx.cvtt.ps2dq.256", (), ()),
+    16: (
+        "llvm.x86.avx512.mask.cvttps2dq.512",
+        ("<16 x i32>", "i16", "i32"),
+        ("<16 x i32> poison", "i16 -1", "i32 4"),
+    ),
+}
+"""Lanes of f32 to i32: the intrinsic, and the types and values of its operands after the lanes."""
+
 
 def convert(b: Builder, v: Val, source: DType, to: DType) -> Val:
-    """`v` of dtype `source` as `to`: floats round to nearest even, float to integer truncates, to
-    bool is `!= 0`.
+    """`v` of dtype `source` as `to`: floats round to nearest even, float to integer truncates (see
+    `_to_integer`), to bool is `!= 0`.
     """
     if source == to:
         return v
@@ -28,8 +39,10 @@ def convert(b: Builder, v: Val, source: DType, to: DType) -> Val:
     if to.is_bool:
         return _to_bool(b, v, source)
     type = ssa_type(to)
+    if source.is_float and to.is_float:
+        return b.convert("fpext" if to.bits > source.bits else "fptrunc", v, type)
     if source.is_float:
-        return _from_float(b, v, to, type)
+        return _to_integer(b, v, to)
     if to.is_float:
         return b.convert("sitofp" if source.kind == "i" else "uitofp", v, type)
     if to.bits <= source.bits and not source.is_bool:
@@ -43,11 +56,35 @@ def _to_bool(b: Builder, v: Val, source: DType) -> Val:
     return b.compare("icmp ne", v, Val("0", v.type))
 
 
-def _from_float(b: Builder, v: Val, to: DType, type: str) -> Val:
-    if to.is_float:
-        return b.convert("fpext" if bits_of(type) > bits_of(v.type) else "fptrunc", v, type)
-    out = b.convert("fptosi" if to.kind == "i" else "fptoui", v, type)
-    return b.pure(f"freeze {out.full} {out.text}", type, v.width, v.level)
+def _to_integer(b: Builder, v: Val, to: DType) -> Val:
+    """A float truncated to i64, or to i32 for all narrower types, of which the low bits are kept.
+
+    What that type does not hold becomes its least value. For u64 (u32) the upper half of the range
+    is moved down by 2^63 (2^31) before, and up after.
+    """
+    type = "i64" if to.bits == 64 else "i32"
+    half = Val(float_literal(2.0 ** (bits_of(type) - 1)), v.type)
+    if to.kind == "i" or to.bits < 32:
+        return b.convert("trunc", _truncated(b, v, type, half), ssa_type(to))
+    upper = b.compare("fcmp oge", v, half)
+    low = _truncated(b, b.select(upper, b.binary("fsub", v, half), v), type, half)
+    top = b.binary("shl", b.convert("zext", upper, type), Val(str(bits_of(type) - 1), type))
+    return b.binary("xor", low, top)
+
+
+def _truncated(b: Builder, v: Val, type: str, half: Val) -> Val:
+    """A float as a signed integer of `type`; the least where its size is not below `half`, as x86's
+    instructions give it themselves. LLVM's own conversion is undefined there.
+    """
+    native = _TRUNCATE_X86.get(v.width) if (v.type, type) == ("float", "i32") else None
+    if native is not None and v.width * 4 <= b.target.vector_bytes and "86" in b.target.triple:
+        callee, types, rest = native
+        b.declare(callee, f"<{v.width} x i32>", ", ".join((v.full, *types)))
+        text = f"call <{v.width} x i32> @{callee}({', '.join((f'{v.full} {v.text}', *rest))})"
+        return b.pure(text, type, v.width, v.level)
+    inside = b.compare("fcmp olt", b.intrinsic("fabs", v), half)
+    least = Val(float_literal(-(2.0 ** (bits_of(type) - 1))), v.type)
+    return b.convert("fptosi", b.select(inside, v, least), type)
 
 
 def half_to_float(b: Builder, v: Val, source: DType) -> Val:

@@ -42,7 +42,7 @@ from ferrule.base.compiled import (
     Guard,
     TensorSpec,
 )  # fmt: skip
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import FAULTS, CompileError, status_of
 from ferrule.codegen.scalar import Scalars
 from ferrule.codegen.shape_text import extent, shape_text
 from ferrule.ir.expr import (
@@ -67,11 +67,8 @@ from ferrule.ir.loop import Function
 from ferrule.ir.program import Call, Program, Repeat, Row, Step, Variants, walk_runs
 
 GRAIN_NS = 8000  # a thread is worth waking for this much work
-STATUS_OK, STATUS_INDEX, STATUS_MEMORY = range(3)
-ERRORS = (
-    "index out of range: an index tensor points outside the dimension it indexes",
-    "out of memory while parameters were prepared",
-)  # what the status 1 + i means
+STATUS_OK = 0
+ERRORS = tuple(FAULTS.values())  # what the status 1 + i means
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
 _MOST_UNITS = 1 << 30  # a grid's extent times a kernel's units must not overflow
 _APART = 512  # bytes between two threads' scratches: what is prefetched past one is not the other
@@ -101,7 +98,7 @@ def emit_host(
         _arena_bytes(memory, key),
         _Steps(memory).define("main", program.main),
         _Steps(memory).define("prepare", program.prepare),
-        _ENTRIES.replace("KEY", key).replace("FAILED", str(STATUS_MEMORY)),
+        _ENTRIES.replace("KEY", key).replace("FAILED", str(status_of("memory"))),
     )
     return "\n".join(parts)
 
@@ -457,7 +454,7 @@ def make_compiled(
         outputs=tuple(map(_spec, program.outputs)),
         dims=tuple(_source(d, program) for d in program.dims),
         guards=tuple(
-            Guard(shape_text(e), f"{why} would leave its operand")
+            Guard(shape_text(e), f"{why} needs it")
             for e, why in (facts or {}).items()
             if dims(e) <= set(program.dims)
         ),

@@ -1,8 +1,8 @@
 """Integer arithmetic that wraps and never traps.
 
 Machine division traps on a zero divisor and on the least value divided by -1: both divisors are
-replaced before the division. Vector divisions become scalar ones in LLVM; a power of two or
-another constant becomes shifts and products.
+replaced before the division, and their results after. Vector divisions become scalar ones in LLVM;
+a power of two or another constant becomes shifts and products.
 """
 
 from __future__ import annotations
@@ -97,9 +97,8 @@ def divide(b: Builder, op: str, dtype: DType, x: Val, y: Val, natural: bool = Fa
     """
     by = literal_int(y)
     if dtype.kind == "u" or natural:
-        if not natural and not by:
-            y = b.select(b.compare("icmp eq", y, Val("0", y.type)), Val("1", y.type), y)
-        return b.binary("udiv" if op in ("truncdiv", "floordiv") else "urem", x, y)
+        opcode = "udiv" if op in ("truncdiv", "floordiv") else "urem"
+        return b.binary(opcode, x, y) if natural or by else _unsigned_guarded(b, opcode, x, y)
     if by is not None and by > 0 and by & (by - 1) == 0 and op in ("floordiv", "mod"):
         if op == "mod":
             return b.binary("and", x, Val(str(by - 1), x.type))
@@ -109,13 +108,21 @@ def divide(b: Builder, op: str, dtype: DType, x: Val, y: Val, natural: bool = Fa
     return _signed(b, op, x, y)
 
 
+def _unsigned_guarded(b: Builder, opcode: str, x: Val, y: Val) -> Val:
+    zero, one = Val("0", x.type), Val("1", x.type)
+    nothing = b.compare("icmp eq", y, zero)
+    return b.select(nothing, zero, b.binary(opcode, x, b.select(nothing, one, y)))
+
+
 def _signed_guarded(b: Builder, op: str, x: Val, y: Val) -> Val:
+    """By -1 the quotient is -x and by 0 it is 0; the rest is that of 1, 0, for both."""
     zero, one = Val("0", x.type), Val("1", x.type)
     minus = b.compare("icmp eq", y, Val("-1", y.type))
     bad = b.binary("or", minus, b.compare("icmp eq", y, zero))
     out = _signed(b, op, x, b.select(bad, one, y))
-    by_minus = b.binary("sub", zero, x) if op in ("truncdiv", "floordiv") else zero
-    return b.select(minus, by_minus, out)
+    if op in ("rem", "mod"):
+        return out
+    return b.select(bad, b.select(minus, b.binary("sub", zero, x), zero), out)
 
 
 def _signed(b: Builder, op: str, x: Val, y: Val) -> Val:

@@ -7,7 +7,7 @@ and
 
 which unpacks `ctx`, an array of 8-byte slots:
 
-    [0] pointer to an i32 status word: set to 1 when an index was out of its bounds
+    [0] pointer to an i32 status word: set to `status_of` a fault where one was met
     [1] base of the launch's scratch      [2] bytes of scratch a thread      (see `scratch_layout`)
     then a pointer for each of the function's bufs, then an i64 for each of its dims
 
@@ -183,15 +183,20 @@ def _grid(cx: Context, function: Function) -> None:
 
 
 def _finish(cx: Context) -> None:
-    """Reports at the end what `bounded` found."""
+    """Reports at the end what `bounded` and `checked` found: the first of the flagged faults."""
     if cx.bad is None:
         return
     b = cx.b
     b.line(f"%failed = load i32, ptr {cx.bad.text}")
     b.line("%is.failed = icmp ne i32 %failed, 0")
     b.line("br i1 %is.failed, label %report, label %reported")
-    report = "  store atomic i32 1, ptr %status monotonic, align 4"
-    b.splice(["report:", report, "  br label %reported", "reported:"], "reported")
+    b.declare("llvm.cttz.i32", "i32", "i32, i1")
+    report = [
+        "  %fault = call i32 @llvm.cttz.i32(i32 %failed, i1 true)",
+        "  %code = add i32 %fault, 1",
+        "  store atomic i32 %code, ptr %status monotonic, align 4",
+    ]
+    b.splice(["report:", *report, "  br label %reported", "reported:"], "reported")
 
 
 def emit_module(functions: Iterable[Function], target: Target, extra: str = "") -> str:

@@ -19,7 +19,7 @@ from ferrule.base.dtype import DType
 from ferrule.codegen.builder import Val
 from ferrule.codegen.transpose import columns
 from ferrule.codegen.types import memory_type, suffix, vector_type
-from ferrule.codegen.values import Context, any_lane, in_range, lane_linear, terms, value
+from ferrule.codegen.values import Context, any_lane, filled, in_range, lane_linear, terms, value
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
 from ferrule.ir.simplify import Monomial, Poly, from_poly, poly, range_of
 
@@ -145,7 +145,7 @@ def load(cx: Context, e: Expr) -> Val:
     if e.op == "word":
         return _load_word(cx, e)
     guards = () if not cx.guards or in_range(e.attr, e.args) else cx.guards
-    return read(cx, place(cx, e.attr, e.args), guards)
+    return read(cx, place(cx, e.attr, e.args), (*guards, *filled(cx, e.args)))
 
 
 def _load_word(cx: Context, e: Expr) -> Val:
@@ -239,7 +239,23 @@ def _read_vector(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -
         f"call {full} @{callee}(ptr {ptr.text}, i32 {buf.dtype.size}, {mask.full} {mask.text}, "
         f"{full} zeroinitializer)"
     )
-    return _placed(cx, buf, text, type, at.width, max(ptr.level, mask.level))
+    v = _placed(cx, buf, text, type, at.width, max(ptr.level, mask.level))
+    return _alone(cx, v) if cx.b.target.has_mask_registers else v
+
+
+def _alone(cx: Context, v: Val) -> Val:
+    """A masked load that stays an instruction of its own.
+
+    LLVM folds one into arithmetic under the same mask, and where that would overwrite an operand
+    that is still needed it takes the load out again without the mask: it then reads past the end.
+    """
+    b, real = cx.b, {"i32": "float", "i64": "double"}.get(v.type, v.type)
+    full = vector_type(real, v.width)
+    callee = f"llvm.arithmetic.fence.{suffix(real, v.width)}"
+    b.declare(callee, full, full)
+    given = b.convert("bitcast", v, real)
+    out = b.pure(f"call {full} @{callee}({full} {given.text})", real, v.width, v.level)
+    return b.convert("bitcast", out, v.type)
 
 
 def _read_lanes(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -> Val:

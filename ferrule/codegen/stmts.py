@@ -17,7 +17,7 @@ from ferrule.codegen.accumulate import own_copy
 from ferrule.codegen.builder import Region, Val
 from ferrule.codegen.memory import Place, place, prefetch, read, write
 from ferrule.codegen.types import memory_type
-from ferrule.codegen.values import Context, combine, fold_lanes, in_range, value
+from ferrule.codegen.values import Context, combine, filled, fold_lanes, in_range, value
 from ferrule.ir.compute import Monoid, Target
 from ferrule.ir.expr import Buf, Expr, axis, both, conjuncts, const, substitute
 from ferrule.ir.kernel import Kind
@@ -223,39 +223,44 @@ def store(cx: Context, s: Store) -> None:
     cx.copy = None
     targets = [(buf, tuple(cx.sub(i) for i in idx)) for buf, idx in s.targets]
     places = [place(cx, buf, idx) for buf, idx in targets]
-    safe = [not cx.guards or in_range(buf, idx) for buf, idx in targets]
+    some = tuple(g for _, idx in targets for g in filled(cx, idx))
+    guards = (*cx.guards, *some)
+    safe = [not guards or (not some and in_range(buf, idx)) for buf, idx in targets]
     if s.monoid is None:
         for at, v in zip(places, vals):
-            write(cx, at, v, cx.guards)
+            write(cx, at, v, guards)
     elif cx.lane is not None and all(p.kind == "scalar" for p in places):
-        _fold(cx, s.monoid, places, vals, all(safe))
+        _fold(cx, s.monoid, places, vals, () if all(safe) else guards)
     elif any(p.kind == "lanes" for p in places):
-        _scatter(cx, s.monoid, targets, vals)
+        _scatter(cx, s.monoid, targets, vals, some)
     else:
-        old = [read(cx, at, () if ok else cx.guards) for at, ok in zip(places, safe)]
+        old = [read(cx, at, () if ok else guards) for at, ok in zip(places, safe)]
         for at, v in zip(places, combine(cx, s.monoid, old, vals)):
-            write(cx, at, v, cx.guards)
+            write(cx, at, v, guards)
     for at in places:
         cx.b.forget(at.buf)
 
 
-def _fold(cx: Context, monoid: Monoid, places: list[Place], vals: list[Val], safe: bool) -> None:
-    """The horizontal reduction: lanes folded together, then with the target."""
+def _fold(
+    cx: Context, monoid: Monoid, places: list[Place], vals: list[Val], guards: tuple[Val, ...]
+) -> None:
+    """The horizontal reduction: lanes folded together, then with the target where `guards` hold."""
     b = cx.b
     vals = [b.splat(v, cx.width) for v in vals]
     masks = [g for g in cx.guards if g.width]
     if masks:
         mask = reduce(lambda x, y: b.binary("and", x, y), masks)
         vals = [b.select(mask, v, value(cx, e)) for v, e in zip(vals, monoid.identity)]
-    guards = () if safe else cx.guards
     one = fold_lanes(cx, monoid, vals, cx.width)
     old = [read(cx, at, guards) for at in places]
     for at, v in zip(places, combine(cx, monoid, old, one)):
         write(cx, at, v, guards)
 
 
-def _scatter(cx: Context, monoid: Monoid, targets: list[Target], vals: list[Val]) -> None:
-    """Lane after lane, since two lanes may have the same target."""
+def _scatter(
+    cx: Context, monoid: Monoid, targets: list[Target], vals: list[Val], some: tuple[Val, ...]
+) -> None:
+    """Lane after lane, since two lanes may have the same target; where `some` hold too."""
     lane, guards = cx.lane, cx.guards
     assert lane is not None
     cx.lane = None
@@ -265,9 +270,10 @@ def _scatter(cx: Context, monoid: Monoid, targets: list[Target], vals: list[Val]
                 place(cx, buf, tuple(substitute(i, {lane: const(k)}) for i in idx))
                 for buf, idx in targets
             ]
-            old = [read(cx, p, cx.guards) for p in at]
+            where = (*cx.guards, *some)
+            old = [read(cx, p, where) for p in at]
             new = combine(cx, monoid, old, [cx.b.extract(v, k) for v in vals])
             for p, v in zip(at, new):
-                write(cx, p, v, cx.guards)
+                write(cx, p, v, where)
                 cx.b.forget(p.buf)
     cx.lane, cx.guards = lane, guards

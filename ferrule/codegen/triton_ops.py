@@ -28,14 +28,52 @@ HELPERS: dict[str, str] = {
     "_floordiv": '''
 @triton.jit
 def _floordiv(a, b):
-    """Integer a / b, rounded down; `//` rounds towards zero."""
-    rest = a % b
-    return tl.where((rest != 0) & ((rest < 0) != (b < 0)), a // b - 1, a // b)
+    """Integer a / b, rounded down, 0 for b = 0; `//` rounds towards zero."""
+    some = (b != 0).to(b.dtype)
+    by = b + 1 - some
+    rest = a % by
+    return some * tl.where((rest != 0) & ((rest < 0) != (by < 0)), a // by - 1, a // by)
+''',
+    "_truncdiv": '''
+@triton.jit
+def _truncdiv(a, b):
+    """Integer a / b, rounded towards zero; 0 for b = 0."""
+    some = (b != 0).to(b.dtype)
+    return some * (a // (b + 1 - some))
+''',
+    "_rest": '''
+@triton.jit
+def _rest(a, b):
+    """a - b * (a / b) with the sign of `a`; 0 for b = 0."""
+    return a % (b + 1 - (b != 0).to(b.dtype))
+''',
+    "_floormod": '''
+@triton.jit
+def _floormod(a, b):
+    """a - b * floor(a / b) of integers; 0 for b = 0."""
+    by = b + 1 - (b != 0).to(b.dtype)
+    rest = a % by
+    return tl.where((rest != 0) & ((rest < 0) != (by < 0)), rest + by, rest)
+''',
+    "_to_signed": '''
+@triton.jit
+def _to_signed(x, half, to: tl.constexpr):
+    """A float as a signed integer; the least one where its size is not below `half`."""
+    return tl.where(tl.abs(x) < half, x, -half).to(to)
+''',
+    "_to_unsigned": '''
+@triton.jit
+def _to_unsigned(x, half, to: tl.constexpr, unsigned: tl.constexpr, bit: tl.constexpr):
+    """The same with 2 * half numbers: the upper ones are moved down before, and up after."""
+    upper = x >= half
+    x = tl.where(upper, x - half, x)
+    low = tl.where(tl.abs(x) < half, x, -half).to(to).to(unsigned)
+    return low ^ (upper.to(unsigned) << bit)
 ''',
     "_mod": '''
 @triton.jit
 def _mod(a, b):
-    """a - b * floor(a / b); `%` has the sign of `a`."""
+    """a - b * floor(a / b) of floats; `%` has the sign of `a`."""
     rest = a % b
     return tl.where((rest != 0) & ((rest < 0) != (b < 0)), rest + b, rest)
 ''',
@@ -107,10 +145,17 @@ def helper_of(text: str) -> frozenset[str]:
     return frozenset(name for name in HELPERS if f"{name}(" in text)
 
 
-def convert(text: str, to: DType) -> str:
-    """`text` cast to `to`."""
+def convert(text: str, source: DType, to: DType) -> str:
+    """`text` of dtype `source` cast to `to`."""
     if to.is_bool:
         return f"({text} != 0)"
+    if source.is_float and to.is_int:
+        wide = f"{text}.to({TYPES[source.compute.name]})"
+        bits = 64 if to.bits == 64 else 32
+        half = f"{wide}, {2.0 ** (bits - 1)!r}, tl.int{bits}"
+        if to.kind == "u" and to.bits == bits:
+            return f"_to_unsigned({half}, {TYPES[to.name]}, {bits - 1})"
+        return f"_to_signed({half}).to({TYPES[to.name]})"
     return f"{text}.to({TYPES[to.name]})"
 
 
@@ -235,16 +280,26 @@ def _not(dtype: DType, x: str) -> str:
     return f"({x} ^ {full(-1 if dtype.is_signed else dtype.max, dtype)})"
 
 
-def _down(name: str, infix: str) -> Rule:
-    return lambda dtype, x, y: f"{name}({x}, {y})" if dtype.is_signed else f"({x} {infix} {y})"
+def _divided(name: str, infix: str) -> Rule:
+    """A function that knows what is divided by 0 and what is rounded down, where it is needed."""
+
+    def rule(dtype: DType, x: str, y: str) -> str:
+        known = y.isdigit() and int(y) > 0
+        unsigned = {"_floordiv": "_truncdiv", "_floormod": "_rest"}.get(name, name)
+        if known and (unsigned == name or not dtype.is_signed):
+            return f"({x} {infix} {y})"
+        called = name if dtype.is_signed else unsigned
+        return f"{called}({x}, {full(int(y), dtype) if known else y})"
+
+    return rule
 
 
 _INTEGER: dict[str, Rule] = {
     "min": _extremum("tl.minimum"), "max": _extremum("tl.maximum"), "abs": _called("tl.abs"),
     "neg": lambda dtype, x: f"(0 - {x})", "not": _not, "sign": _sign,
-    "div": lambda dtype, x, y: f"({x} // {y})", "truncdiv": lambda dtype, x, y: f"({x} // {y})",
-    "rem": lambda dtype, x, y: f"({x} % {y})", "floordiv": _down("_floordiv", "//"),
-    "mod": _down("_mod", "%"), "shl": _shl, "shr": _shr,
+    "div": _divided("_truncdiv", "//"), "truncdiv": _divided("_truncdiv", "//"),
+    "rem": _divided("_rest", "%"), "floordiv": _divided("_floordiv", "//"),
+    "mod": _divided("_floormod", "%"), "shl": _shl, "shr": _shr,
 }  # fmt: skip
 
 

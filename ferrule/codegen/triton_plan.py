@@ -155,8 +155,8 @@ def _checked(kernel: Kernel) -> Kernel:
             raise _refuse(kernel, st.name, "a scan runs in order along an axis")
         if isinstance(st.compute.fold, Reduce) and not st.compute.fold.axes:
             raise _refuse(kernel, st.name, "it folds over no axis")
-        if any(node.op == "bounded" for e in st.exprs() for node in walk(e)):
-            raise _refuse(kernel, st.name, "an index that must be checked cannot report an error")
+        if any(node.op in ("bounded", "checked") for e in st.exprs() for node in walk(e)):
+            raise _refuse(kernel, st.name, "what must be checked cannot report an error")
     return kernel
 
 

@@ -164,10 +164,10 @@ class Values:
             return self._load(e, guards)
         if e.op == "select":
             return self._select(e, guards)
-        if e.op in ("cast", "bitcast"):
-            (x,) = e.args
-            change = ops.convert if e.op == "cast" else ops.reinterpret
-            return change(self.value(x, guards), e.dtype)
+        if e.op == "cast":
+            return ops.convert(self.value(e.args[0], guards), e.args[0].dtype, e.dtype)
+        if e.op == "bitcast":
+            return ops.reinterpret(self.value(e.args[0], guards), e.dtype)
         if e.op not in OPS:
             raise UnsupportedError(f"Triton code has no {e.op}")
         return self._call(e, guards)
@@ -256,7 +256,7 @@ def combine_text(monoid: Monoid, name: str) -> str:
             c, a, b = map(text, e.args)
             return f"tl.where({c}, {a}, {b})"
         if e.op == "cast":
-            return ops.convert(text(e.args[0]), e.dtype)
+            return ops.convert(text(e.args[0]), e.args[0].dtype, e.dtype)
         if e.op not in OPS:
             raise UnsupportedError(f"Triton code has no {e.op} in a fold")
         return ops.apply(e.op, e.args[0].dtype, [text(a) for a in e.args])

@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from ferrule.base.dtype import DType, i32, i64
+from ferrule.base.errors import status_of
 from ferrule.codegen import arith
 from ferrule.codegen.builder import Builder, Val
 from ferrule.codegen.convert import bitcast, convert
 from ferrule.codegen.integer import divide
 from ferrule.codegen.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
-from ferrule.ir.expr import Buf, Expr, show, substitute
+from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
 from ferrule.ir.operators import COMPARISONS
 from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
 
@@ -80,36 +81,45 @@ class Context:
 
 def reads(e: Expr) -> frozenset[Buf]:
     """The buffers that evaluating `e` may read."""
-    found: frozenset[Buf] | None = e.memo.get("llvm.reads")
-    if found is None:
-        found = frozenset((e.attr,)) if e.op == "load" else frozenset()
-        for a in e.args:
-            found |= reads(a)
-        e.memo["llvm.reads"] = found
-    return found
+    return bottom_up(e, "llvm.reads", _reads)
+
+
+def _reads(e: Expr) -> frozenset[Buf]:
+    found = frozenset((e.attr,)) if e.op == "load" else frozenset[Buf]()
+    return found.union(*map(reads, e.args))
 
 
 def impure(e: Expr) -> bool:
     """Whether evaluating `e` reads memory or may report an error."""
-    found: bool | None = e.memo.get("llvm.impure")
-    if found is None:
-        found = e.op in ("load", "bounded") or any(impure(a) for a in e.args)
-        e.memo["llvm.impure"] = found
-    return found
+    return bottom_up(e, "llvm.impure", _impure)
+
+
+def _impure(e: Expr) -> bool:
+    return e.op in ("load", "bounded", "checked") or any(map(impure, e.args))
 
 
 def value(cx: Context, e: Expr) -> Val:
-    """The value of `e` at the current point; `e` mentions no unrolled axis."""
+    """The value of `e` at the current point; `e` mentions no unrolled axis. What a deep one needs
+    in any case is evaluated before it, arguments first, so that no level waits for another.
+    """
+    if e.depth > DEEP and _known(cx, e) is None:
+        for node in walk(e, lambda n: _needs_arguments(n) and _known(cx, n) is None):
+            if node is not e:
+                _value(cx, node)
+    return _value(cx, e)
+
+
+def _value(cx: Context, e: Expr) -> Val:
     if e.op == "const":
         return Val(constant(e.attr, e.dtype), ssa_type(e.dtype))
     if cx.copy is not None and e.op == "load" and cx.lane not in e.axes:
         return cx.load(cx, e)
-    guards = cx.guards if cx.guards and impure(e) else ()
-    known = _known(cx, e, guards)
+    known = _known(cx, e)
     if known is not None:
         return known
     v = _evaluate(cx, e)
     level = cx.b.effect_level(v.level) if impure(e) else v.level  # a report is due on each path
+    guards = _guards(cx, e)
     key = (e, guards) if guards else e
     cx.b.regions[level].memo[key] = v
     for buf in reads(e) & cx.written:
@@ -117,8 +127,21 @@ def value(cx: Context, e: Expr) -> Val:
     return v
 
 
-def _known(cx: Context, e: Expr, guards: tuple[Val, ...]) -> Val | None:
-    """What was evaluated before under `guards` or fewer of them: that is read at more places."""
+def _guards(cx: Context, e: Expr) -> tuple[Val, ...]:
+    """The guards under which it matters that `e` is evaluated."""
+    return cx.guards if cx.guards and impure(e) else ()
+
+
+def _needs_arguments(e: Expr) -> bool:
+    """Whether the value of `e` is made of those of all its arguments, here and now."""
+    if e.op in ("select", "load", "word", "bounded", "axis") or e.dtype == i64:
+        return False
+    return all(a.dtype != i64 for a in e.args)
+
+
+def _known(cx: Context, e: Expr) -> Val | None:
+    """What was evaluated before under the guards or fewer of them: that is read at more places."""
+    guards = _guards(cx, e)
     keys = [e, *((e, guards[:k]) for k in range(1, len(guards) + 1))]
     for region in reversed(cx.b.regions):
         for key in keys:
@@ -138,6 +161,8 @@ def _evaluate(cx: Context, e: Expr) -> Val:
         return _select(cx, e)
     if op == "bounded":
         return _bounded(cx, e)
+    if op == "checked":
+        return _checked(cx, e)
     if e.dtype == i64 and op in _INDEX_OPS:
         return _INDEX_OPS[op](cx, e)
     if op in COMPARISONS and e.args[0].dtype == i64:
@@ -179,6 +204,13 @@ def _follows(first: Expr, other: Expr, by: int) -> bool:
 def in_range(buf: Buf, idx: tuple[Expr, ...]) -> bool:
     """Whether the index is within the shape for all values of its axes."""
     return all(prove_nonneg(i) and prove_nonneg(n - i - 1) for i, n in zip(idx, buf.shape))
+
+
+def filled(cx: Context, idx: tuple[Expr, ...]) -> tuple[Val, ...]:
+    """Guards of an access at `idx`: that no axis is empty which a `bounded` index walks."""
+    extents = {e.args[1] for i in idx for e in walk(i) if e.op == "bounded"}
+    maybe = sorted((n for n in extents if not prove_nonneg(n - 1)), key=show)
+    return tuple(value(cx, lt(ZERO, n)) for n in maybe)
 
 
 # ---- indices -------------------------------------------------------------------------------------
@@ -337,14 +369,14 @@ def _select(cx: Context, e: Expr) -> Val:
 
 def _certain(e: Expr) -> frozenset[Expr]:
     """The loads that evaluating `e` performs in any case."""
-    found: frozenset[Expr] | None = e.memo.get("llvm.certain")
-    if found is None:
-        parts = [_certain(a) for a in e.args] if impure(e) else []
-        if e.op == "select":
-            parts = [parts[0], parts[1] & parts[2]] if parts else []
-        found = frozenset().union(*parts, (e,) if e.op == "load" else ())
-        e.memo["llvm.certain"] = found
-    return found
+    return bottom_up(e, "llvm.certain", _certain_of)
+
+
+def _certain_of(e: Expr) -> frozenset[Expr]:
+    parts = [_certain(a) for a in e.args] if impure(e) else []
+    if e.op == "select":
+        parts = [parts[0], parts[1] & parts[2]] if parts else []
+    return frozenset[Expr]().union(*parts, (e,) if e.op == "load" else ())
 
 
 def _branch(cx: Context, e: Expr, cond: Val, negate: bool = False) -> Val:
@@ -363,31 +395,45 @@ def _reads_zero(cx: Context, e: Expr) -> bool:
     while e.op == "cast":
         e = e.args[0]
     read = e.args if _is_one_word(cx, e) else (e,)
-    if any(ld.op != "load" for ld in read) or _known(cx, e, cx.guards) is not None:
+    if any(ld.op != "load" for ld in read) or _known(cx, e) is not None:
         return False
     return not all(in_range(ld.attr, ld.args) for ld in read)
 
 
 def _bounded(cx: Context, e: Expr) -> Val:
-    """The index clamped into its range; a violation sets the flag reported at the end."""
+    """The index clamped into its range; a violation sets the flag reported at the end. An empty
+    range has no index that is right, and the access is not done (`filled`).
+    """
     b = cx.b
     index, extent = value(cx, e.args[0]), value(cx, e.args[1])
     last = b.binary("sub", extent, b.integer(1))
     clamped = b.intrinsic("smax", b.intrinsic("smin", index, last), b.integer(0))
-    wrong = b.compare("icmp ne", clamped, index)
+    wrong = b.compare("icmp uge", index, extent)
     for g in cx.guards:
         wrong = b.binary("and", wrong, g if g.width or not wrong.width else b.splat(g, wrong.width))
     report(cx, wrong)
     return clamped
 
 
-def report(cx: Context, wrong: Val) -> None:
-    """Sets the error flag where any lane of `wrong` holds."""
+def _checked(cx: Context, e: Expr) -> Val:
+    """The value; where its condition does not hold, the flag of its fault is set."""
+    b = cx.b
+    wrong = b.binary("xor", value(cx, simplify(e.args[1])), Val("true", "i1"))
+    for g in cx.guards:
+        wrong = b.binary("and", wrong, g if g.width or not wrong.width else b.splat(g, wrong.width))
+    report(cx, wrong, e.attr)
+    return value(cx, e.args[0])
+
+
+def report(cx: Context, wrong: Val, fault: str = "index") -> None:
+    """Sets the flag of `fault`, a bit of the error word, where any lane of `wrong` holds."""
     b = cx.b
     if cx.bad is None:
         cx.bad = b.alloca("i32", 1, 4)
         b.allocas.append(f"  store i32 0, ptr {cx.bad.text}")
     flag = b.convert("zext", any_lane(b, wrong), "i32")
+    if bit := status_of(fault) - 1:
+        flag = b.binary("shl", flag, Val(str(bit), "i32"))
     level = b.effect_level(flag.level)
     old, new = "%" + b.name(), "%" + b.name()
     b.regions[level].lines += [

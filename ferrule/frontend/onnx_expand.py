@@ -1,5 +1,5 @@
 """Nodes that are replaced by others while a model is read: those that hold bodies to be called in
-the middle of them.
+the middle of them, and those of which a part needs strings.
 """
 
 from __future__ import annotations
@@ -9,7 +9,10 @@ from dataclasses import replace
 
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx_attention import INNER
+from ferrule.frontend.onnx_ml_features import encoded, one_hot
+from ferrule.frontend.onnx_ml_scores import numbered
 from ferrule.frontend.onnx_model import Body, Op
+from ferrule.frontend.onnx_table import ML
 
 PREVIEW = "ai.onnx.preview"
 DEFAULT_VERSION = 26
@@ -67,4 +70,9 @@ def _flex_attention(op: Op) -> list[Op]:
 
 EXPANSIONS: dict[tuple[str, str], Callable[[Op], list[Op]]] = {
     (PREVIEW, "FlexAttention"): _flex_attention,
+    (ML, "LinearClassifier"): numbered,
+    (ML, "SVMClassifier"): numbered,
+    (ML, "TreeEnsembleClassifier"): numbered,
+    (ML, "LabelEncoder"): encoded,
+    (ML, "OneHotEncoder"): one_hot,
 }

@@ -101,6 +101,16 @@ def matmul(cx: Context, x: Operand, w: Operand) -> Value:
     return _sum_of_bytes(cx, _Form(sums, beside, below, row, column, x.rank - 1, 0), x, w)
 
 
+def prepared(cx: Context, w: Operand) -> Operand:
+    """Weights of `matmul` with what can be done before it, for products in a loop: their zero point
+    is taken out where the operands are centred.
+    """
+    column = w.rank - 1
+    if in_bytes(w, w.value.shape[0], column):
+        return w
+    return replace(w, value=w.centred(cx, column, _sum_dtype(w, -1)), zero=None)
+
+
 def convolution(cx: Context, x: Operand, w: Operand) -> Value:
     """The i32 convolution of operands less their zero points, w's one an output channel."""
     b, shape = cx.b, w.value.shape

@@ -1,4 +1,4 @@
-"""Host rules for operators of ai.onnx.ml that go with neural networks: labels, features, trees."""
+"""Host rules for operators of ai.onnx.ml on strings and maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.errors import UnsupportedError
+from ferrule.base.errors import InputError
+from ferrule.frontend.onnx_ml_features import default, table
 from ferrule.frontend.onnx_model import Array
 from ferrule.frontend.onnx_table import ML, Attributes, host
 
@@ -17,21 +18,30 @@ def _features(a: Attributes, x: Array, places: Array) -> Array:
     return wide[..., places.reshape(-1)]
 
 
-@host("Binarizer", domain=ML)
-def _binarizer(a: Attributes, x: Array) -> Array:
-    return (x > a.float("threshold", 0.0)).astype(x.dtype)
-
-
 @host("LabelEncoder", domain=ML, since=2)
 def _labels(a: Attributes, x: Array) -> Array:
     """Each element replaced by what a table says, the default where it is not in there."""
-    keys, _ = _table(a, "keys")
-    values, dtype = _table(a, "values")
-    mapping = {_key(k): v for k, v in zip(keys, values)}
-    default = _default(a, dtype)
-    flat = [mapping.get(_key(v), default) for v in x.ravel().tolist()]
-    out = np.empty(len(flat), dtype)
-    out[:] = flat
+    keys, values = table(a, "keys"), table(a, "values")
+    found = dict(zip(map(_key, keys.tolist()), values.tolist()))
+    return _mapped(x, found, default(a, values.dtype), values.dtype)
+
+
+@host("LabelEncoder", "CategoryMapper", domain=ML)
+def _classes(a: Attributes, x: Array) -> Array:
+    """Strings by numbers and numbers by strings; in version 1 of LabelEncoder these count."""
+    mapper = a.op.type == "CategoryMapper"
+    names = a.texts("cats_strings" if mapper else "classes_strings")
+    ids = a.ints("cats_int64s") if mapper else range(len(names))
+    if x.dtype == np.dtype(object):
+        found = dict(zip(names, ids))
+        return _mapped(x, found, a.int("default_int64", -1), np.dtype(np.int64))
+    back = dict(zip(ids, names))
+    return _mapped(x, back, a.text("default_string", "_Unused"), np.dtype(object))
+
+
+def _mapped(x: Array, found: dict[Any, Any], rest: Any, dtype: np.dtype[Any]) -> Array:
+    out = np.empty(x.size, dtype)
+    out[:] = [found.get(_key(v), rest) for v in x.ravel().tolist()]
     return out.reshape(x.shape)
 
 
@@ -39,87 +49,22 @@ def _key(v: Any) -> Any:
     return "nan" if isinstance(v, float) and v != v else v
 
 
-def _table(a: Attributes, name: str) -> tuple[list[Any], np.dtype[Any]]:
-    if a.has(f"{name}_tensor"):
-        tensor = np.asarray(a.get(f"{name}_tensor"))
-        return tensor.ravel().tolist(), tensor.dtype
-    for kind, dtype in (("strings", object), ("int64s", np.int64), ("floats", np.float32)):
-        if a.has(f"{name}_{kind}"):
-            values = np.array(a.get(f"{name}_{kind}"), dtype)
-            return values.tolist(), np.dtype(dtype)
-    raise UnsupportedError(f"a LabelEncoder without {name}")
+@host("OneHotEncoder", domain=ML)
+def _one_hot(a: Attributes, x: Array) -> Array:
+    strings = x.dtype == np.dtype(object)
+    names = np.array(a.get("cats_strings" if strings else "cats_int64s"), x.dtype)
+    out = np.asarray((x[..., None] if strings else x[..., None].astype(np.int64)) == names)
+    if not a.int("zeros", 1) and not out.any(-1).all():
+        strange = x[~out.any(-1)].ravel().tolist()[0]
+        raise InputError(f"{strange!r} is none of the {len(names)} categories")
+    return out.astype(np.float32)
 
 
-def _default(a: Attributes, dtype: np.dtype[Any]) -> Any:
-    if a.has("default_tensor"):
-        return np.asarray(a.get("default_tensor")).reshape(-1)[0]
-    if dtype == np.dtype(object):
-        return a.text("default_string", "_Unused")
-    return a.int("default_int64", -1) if dtype.kind == "i" else a.float("default_float", -0.0)
-
-
-# ---- trees ---------------------------------------------------------------------------------------
-
-_MEMBER = 6
-_COMPARE: dict[int, Any] = {
-    0: np.less_equal, 1: np.less, 2: np.greater_equal, 3: np.greater, 4: np.equal, 5: np.not_equal,
-}  # fmt: skip
-
-
-@host("TreeEnsemble", domain=ML, since=5)
-def _trees(a: Attributes, x: Array) -> Array:
-    """The sum, mean, least or greatest of the leaves that each row reaches in all trees."""
-    weights, targets = np.asarray(a.get("leaf_weights")), np.array(a.ints("leaf_targetids"))
-    how, count = a.int("aggregate_function", 1), a.int("n_targets", 1)
-    if a.int("post_transform", 0):
-        raise UnsupportedError("a TreeEnsemble with a transformation of its scores")
-    roots = a.ints("tree_roots")
-    start = {2: np.inf, 3: -np.inf}.get(how, 0.0)
-    out = np.full((len(x), count), start, x.dtype)
-    fold = {2: np.minimum, 3: np.maximum}.get(how, np.add)
-    rows = np.arange(len(x))
-    for root in roots:
-        leaf = _leaves(a, x, root)
-        place = (rows, targets[leaf])
-        out[place] = fold(out[place], weights[leaf].astype(x.dtype))
-    return out / x.dtype.type(len(roots)) if how == 0 else out
-
-
-def _leaves(a: Attributes, x: Array, root: int) -> Array:
-    """The leaf that each row reaches from a root."""
-    features, modes = np.array(a.ints("nodes_featureids")), np.asarray(a.get("nodes_modes"))
-    splits, members = np.asarray(a.get("nodes_splits")), _members(a, modes)
-    after = {
-        True: (np.array(a.ints("nodes_truenodeids")), np.array(a.ints("nodes_trueleafs"))),
-        False: (np.array(a.ints("nodes_falsenodeids")), np.array(a.ints("nodes_falseleafs"))),
-    }
-    missing = a.ints("nodes_missing_value_tracks_true", (0,) * len(features))
-    out = np.zeros(len(x), np.int64)
-    for i, row in enumerate(x):
-        node, ended = root, False
-        for _ in range(len(features) + 1):
-            value, mode = row[features[node]], int(modes[node])
-            yes = value in members[node] if mode == _MEMBER else _COMPARE[mode](value, splits[node])
-            yes = bool(yes) or (bool(np.isnan(value)) and bool(missing[node]))
-            ids, leafs = after[yes]
-            ended, node = bool(leafs[node]), int(ids[node])
-            if ended:
-                break
-        if not ended:
-            raise UnsupportedError("a TreeEnsemble whose nodes form a cycle")
-        out[i] = node
-    return out
-
-
-def _members(a: Attributes, modes: Array) -> dict[int, list[Any]]:
-    """The set of each node that tests membership: the sets are apart by NaN."""
-    if not a.has("membership_values"):
-        return {}
-    sets: list[list[Any]] = [[]]
-    for v in np.asarray(a.get("membership_values")):
-        if np.isnan(v):
-            sets.append([])
-        else:
-            sets[-1].append(v)
-    nodes = [i for i, m in enumerate(modes) if m == _MEMBER]
-    return dict(zip(nodes, sets))
+@host("DictVectorizer", domain=ML)
+def _vectorized(a: Attributes, x: Any) -> Array:
+    """The values of a map, in the order of a vocabulary."""
+    ints = a.has("int64_vocabulary")
+    names = a.ints("int64_vocabulary") if ints else a.texts("string_vocabulary")
+    values = [x.get(n, 0) for n in names]
+    real = any(isinstance(v, float) for v in values)
+    return np.array([values], np.float32 if real else np.int64)

@@ -275,9 +275,7 @@ def _batch_statistics(
     cx: Context, x: Value, scale: Value, bias: Value, mean: Value, var: Value, eps: float
 ) -> Any:
     """With the batch's own statistics; the running ones come back updated."""
-    axes = tuple(d for d in range(x.rank) if d != 1)
-    wide = ops.cast(cx.b, x, x.dtype.compute)
-    now_var, now_mean = ops.var_mean(cx.b, wide, axes, correction=0)
+    now_var, now_mean = ops.batch_moments(cx.b, x)
     y = ops.batch_norm(cx.b, x, now_mean, now_var, scale, bias, eps)
     keep = cx.float("momentum", 0.9)
 

@@ -60,12 +60,12 @@ def _log_sum_exp(b: Any, x: Value, axes: tuple[int, ...], keep: bool) -> Value:
     return ops.cast(b, ops.logsumexp(b, ops.cast(b, x, f32), axes, keep), x.dtype)
 
 
-def _extreme(fold: Fold, largest: bool) -> Fold:
+def _extreme(fold: Callable[..., Value], largest: bool) -> Fold:
     """The greatest or least element; of no elements, the end of the dtype's range."""
 
     def apply(b: Any, x: Value, axes: tuple[int, ...], keep: bool) -> Value:
         if not any(x.shape[d].is_const and x.shape[d].value == 0 for d in axes):
-            return fold(b, x, axes, keep)
+            return fold(b, x, axes, keep, empty=True)
         kept = [ONE if d in axes else s for d, s in enumerate(x.shape) if keep or d not in axes]
         return ops.full(b, kept, x.dtype.min if largest else x.dtype.max, x.dtype)
 

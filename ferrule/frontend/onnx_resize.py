@@ -149,12 +149,14 @@ def _as_torch(cx: Context, x: Value, todo: list[Resizing], old_rules: bool) -> V
     """The same by the operators that are PyTorch's, where there is one."""
     how = "asymmetric" if old_rules else cx.text("coordinate_transformation_mode", "half_pixel")
     mode, rounding = cx.text("mode", "nearest"), cx.text("nearest_mode", "round_prefer_floor")
+    if old_rules:
+        rounding = "floor" if all(r.scale and _whole(r.scale) for r in todo) else ""
     if x.rank < 3 or any(r.axis < 2 for r in todo) or cx.int("antialias", 0):
         return None
     by_axis = {r.axis: r for r in todo}
     new = [by_axis[d].new if d in by_axis else x.shape[d] for d in range(2, x.rank)]
     scales = [by_axis[d].scale if d in by_axis else 1.0 for d in range(2, x.rank)]
-    if mode == "nearest" and how == "asymmetric" and (old_rules or rounding == "floor"):
+    if mode == "nearest" and how == "asymmetric" and rounding == "floor":
         return ops.resize_nearest(cx.b, x, new, scales)
     if mode == "linear" and x.dtype.is_float and how in ("half_pixel", "align_corners"):
         exact = all(s is None or s >= 1 for s in scales)
@@ -168,8 +170,11 @@ def _along(cx: Context, x: Value, r: Resizing, how: str, mode: str, old_rules: b
     old, new = int(r.old.value), int(r.new.value)
     scale = r.scale if r.scale is not None else new / old
     at = _places(how, old, new, scale, r.roi)
+    if old_rules:
+        at = np.arange(new, dtype=np.float32) / np.float32(scale)
     if mode == "nearest":
-        rounding = "floor" if old_rules else cx.text("nearest_mode", "round_prefer_floor")
+        given = cx.text("nearest_mode", "round_prefer_floor")
+        rounding = _old_rounding(r.scale) if old_rules else given
         place = np.clip(_ROUND[rounding](at), 0, old - 1).astype(np.int64)
         y = ops.take(cx.b, x, cx.array(place), r.axis)
     else:
@@ -181,6 +186,18 @@ def _along(cx: Context, x: Value, r: Resizing, how: str, mode: str, old_rules: b
     shape[r.axis] = new
     fill = cx.float("extrapolation_value", 0.0)
     return ops.select(cx.b, cx.array(inside.reshape(shape)), y, fill)
+
+
+def _whole(scale: float) -> bool:
+    """Whether places fall on whole numbers at one of the two ends, so that rounding is exact."""
+    return scale == int(scale) or 1 / scale == int(1 / scale)
+
+
+def _old_rounding(scale: float | None) -> str:
+    """How places were rounded before a model said it: ONNX Runtime takes the later neighbour of an
+    axis that shrinks.
+    """
+    return "ceil" if scale is not None and scale < 1 else "floor"
 
 
 _ROUND: dict[str, Any] = {

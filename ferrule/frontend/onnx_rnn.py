@@ -186,7 +186,9 @@ def _biases(cx: Context, bias: Value, d: int, width: int) -> tuple[Value, Value]
 def _run(
     cx: Context, cell: Cell, state: State, lengths: Value | None, turned: bool, step: Step
 ) -> tuple[Value, State]:
-    """All steps of one direction. Beyond a row's length its state stays and its result is 0."""
+    """All steps of one direction. Beyond a row's length its state stays and its result is 0; a row
+    of length 0 leaves the state 0, as in ONNX Runtime.
+    """
     b, count = cx.b, cell.x.shape[0]
     if count is ZERO:
         return ops.full(b, (0, *state[0].shape), 0, state[0].dtype), state
@@ -201,11 +203,19 @@ def _run(
 
     if count is ONE:
         end, out = body(b, state, tuple(ops.select_index(b, v, 0, 0) for v in rows))
-        return ops.unsqueeze(b, (*out, end[0])[0], 0), end
+        return ops.unsqueeze(b, (*out, end[0])[0], 0), _lasting(b, end, lengths)
     made = ops.loop(b, body, count, state, rows, turned)
     last = ZERO if turned else count - ONE
     end = tuple(ops.select_index(b, v, 0, last) for v in made[: len(state)])
-    return made[0 if lengths is None else -1], end
+    return made[0 if lengths is None else -1], _lasting(b, end, lengths)
+
+
+def _lasting(b: GraphBuilder, end: State, lengths: Value | None) -> State:
+    """The states at the end, 0 in rows that have no step."""
+    if lengths is None:
+        return end
+    some = ops.unsqueeze(b, ops.gt(b, lengths, 0), 1)
+    return tuple(ops.select(b, some, s, 0) for s in end)
 
 
 def _alive(b: GraphBuilder, lengths: Value, count: Expr) -> Value:

@@ -1,7 +1,5 @@
 """DynamicQuantizeLSTM: an LSTM whose weights are bytes, and whose inputs and states become bytes
-for each product, with the range that they have there.
-
-Where the machine has no dot products of bytes the weights are floats again, once.
+for each product, with the range that they have there. The sums are exact on each machine.
 """
 
 from __future__ import annotations
@@ -12,9 +10,9 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.onnx_integer import Operand, in_bytes, matmul, operand
+from ferrule.frontend.onnx_integer import Operand, matmul, operand, prepared
 from ferrule.frontend.onnx_quant import dynamic_quantize
-from ferrule.frontend.onnx_rnn import FloatWeights, Weights, directions, hidden_size, lstm
+from ferrule.frontend.onnx_rnn import Weights, directions, hidden_size, lstm
 from ferrule.frontend.onnx_table import MICROSOFT, Context, onnx
 from ferrule.ir.graph import GraphBuilder, Value
 
@@ -51,12 +49,7 @@ def _directions(
             None if known.known is None else known.known[d],
             zeros if zeros is None or not zeros.ndim else zeros[d],
         )
-        factor = ops.select_index(b, scale, 0, d)
-        if in_bytes(own, own.value.shape[0], 1):
-            out.append(_ByteWeights(cx, own, factor))
-            continue
-        wide = ops.mul(b, ops.cast(b, own.centred(cx, 1), f32), factor)
-        out.append(FloatWeights(ops.transpose(b, wide, (1, 0))))
+        out.append(_ByteWeights(cx, prepared(cx, own), ops.select_index(b, scale, 0, d)))
     return out
 
 

@@ -292,7 +292,10 @@ def _padded(
 
 
 def _bordered(cx: Context, x: Value, low: list[Size], high: list[Size], mode: str) -> Value:
-    """Padding with elements of x; amounts larger than x itself by an index of each place."""
+    """Padding with elements of x; amounts larger than x itself by an index of each place.
+
+    What is cropped at one end is gone before the other end is filled by `circular`.
+    """
     ints = [v for v in (*low, *high) if isinstance(v, int)]
     known = all(s.is_const for s in x.shape) and len(ints) == 2 * x.rank
     small = known and all(
@@ -305,7 +308,10 @@ def _bordered(cx: Context, x: Value, low: list[Size], high: list[Size], mode: st
     for d, (lo, hi) in enumerate(zip(low, high)):
         if lo or hi:
             n, a, z = int(x.shape[d].value), int(str(lo)), int(str(hi))
-            place = np.pad(np.arange(n), (max(a, 0), max(z, 0)), how)  # type: ignore[call-overload]
+            first = np.arange(n)
+            if mode == "circular":
+                first, a, z = first[max(-a, 0) : n - max(-z, 0)], max(a, 0), max(z, 0)
+            place = np.pad(first, (max(a, 0), max(z, 0)), how)  # type: ignore[call-overload]
             cut = place[max(-a, 0) : len(place) - max(-z, 0)]
             x = ops.take(cx.b, x, ops.constant(cx.b, cut.tolist(), dtype_of(np.int64)), d)
     return x

@@ -166,7 +166,7 @@ def _scattered(
     if isinstance(source, Value):
         value = _row(cx, ops.cast(cx.b, source, x.dtype))
     else:
-        value = ops.expand(cx.b, cx.value(source, x.dtype), index.shape)
+        value = ops.expand(cx.b, cx.fitting(source, x.dtype), index.shape)
     out = ops.scatter(
         cx.b, _row(cx, x), dim, index, value, reduce=reduce, include_self=include_self
     )
@@ -211,9 +211,30 @@ def _index_add(
 ) -> Value:
     if x.dtype == boolean:
         raise UnsupportedError("index_add of bools")
-    scaled = source if alpha == 1 else ops.mul(cx.b, source, cx.value(alpha, source.dtype))
-    index, scaled = _row(cx, _integer(cx, index)), _row(cx, ops.cast(cx.b, scaled, x.dtype))
+    scaled = source if alpha == 1 else ops.mul(cx.b, source, cx.fitting(alpha, source.dtype))
+    index, scaled = _positive(cx, index), _row(cx, ops.cast(cx.b, scaled, x.dtype))
     return ops.reshape(cx.b, ops.index_add(cx.b, _row(cx, x), dim, index, scaled), x.shape)
+
+
+@aten("index_copy.default")
+def _index_copy(cx: Context, x: Value, dim: int, index: Value, source: Value) -> Value:
+    rows = _row(cx, x)
+    places = (*(None,) * (dim % rows.rank), _positive(cx, index))
+    out = ops.index_put(cx.b, rows, places, _row(cx, ops.cast(cx.b, source, x.dtype)))
+    return ops.reshape(cx.b, out, x.shape)
+
+
+@aten("index_fill.int_Scalar", "index_fill.int_Tensor")
+def _index_fill(cx: Context, x: Value, dim: int, index: Value, value: Operand) -> Value:
+    rows = _row(cx, x)
+    places = (*(None,) * (dim % rows.rank), _row(cx, _integer(cx, index)))
+    return ops.reshape(cx.b, ops.index_put(cx.b, rows, places, cx.fitting(value, x.dtype)), x.shape)
+
+
+def _positive(cx: Context, index: Value) -> Value:
+    """A vector of indices that must not be negative; `index_put` looks at their other end."""
+    rows = _row(cx, _integer(cx, index))
+    return ops.ensure(cx.b, rows, ops.ge(cx.b, rows, 0), "index")
 
 
 @aten("index_reduce.default")
@@ -239,4 +260,6 @@ def _index_reduce(
 def _one_hot(cx: Context, x: Value, classes: int = -1) -> Value:
     if classes < 0:
         raise UnsupportedError("one_hot with a number of classes that depends on the data")
-    return ops.one_hot(cx.b, x, classes)
+    x = _integer(cx, x)
+    known = ops.logical_and(cx.b, ops.ge(cx.b, x, 0), ops.lt(cx.b, x, classes))
+    return ops.one_hot(cx.b, ops.ensure(cx.b, x, known, "index"), classes)

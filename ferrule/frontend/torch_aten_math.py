@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import boolean, f32, f64, i32, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, Operand, aten, dtype_of, truth
+from ferrule.frontend.torch_table import Context, Operand, aten, dtype_of, must_fit, truth
 from ferrule.ir.expr import Expr
 from ferrule.ir.graph import Value
 
@@ -19,34 +20,52 @@ def _both(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
     return cx.value(x, cx.dtype), cx.value(y, cx.dtype)
 
 
-@aten("add.Tensor", "add.Scalar")
-def _add(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
-    a, c = _both(cx, x, y)
-    return ops.add(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+def _exactly(cx: Context, x: Operand, y: Operand) -> tuple[Value, Value]:
+    """The same, in f32 for f16 and bf16 where one is a number: that is not rounded to these."""
+    numbers = any(not isinstance(v, Value) or (v.rank == 0 and v.dtype != cx.dtype) for v in (x, y))
+    dtype = cx.dtype.compute if numbers else cx.dtype
+    return cx.value(x, dtype), cx.value(y, dtype)
 
 
-@aten("sub.Tensor", "sub.Scalar")
-def _sub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
-    a, c = _both(cx, x, y)
-    return ops.sub(cx.b, a, c if alpha == 1 else ops.mul(cx.b, c, cx.value(alpha, cx.dtype)))
+def _sum(name: str) -> Callable[..., Value]:
+    """x + alpha * y (or less), rounded once."""
+
+    @aten(f"{name}.Tensor", f"{name}.Scalar")
+    def rule(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+        combine = getattr(ops, name)
+        _check_alpha(cx, alpha)
+        if alpha == 1:
+            return combine(cx.b, *_both(cx, x, y))
+        a, c, factor = (cx.value(v, cx.dtype.compute) for v in (x, y, alpha))
+        return combine(cx.b, a, ops.mul(cx.b, c, factor))
+
+    return rule
+
+
+_add, _sub = _sum("add"), _sum("sub")
+
+
+def _check_alpha(cx: Context, alpha: Any) -> None:
+    if isinstance(alpha, bool) and not cx.dtype.is_bool:
+        raise UnsupportedError("PyTorch takes a bool as alpha for bools alone")
+    must_fit(alpha, cx.dtype)
 
 
 @aten("rsub.Scalar", "rsub.Tensor")
 def _rsub(cx: Context, x: Operand, y: Operand, alpha: Any = 1) -> Value:
+    if isinstance(y, bool):
+        raise UnsupportedError("PyTorch does not subtract from a bool")
     return _sub(cx, y, x, alpha)
 
 
-def _binary(*names: str, op: str) -> None:
+def _binary(*names: str, op: str, operands: Callable[..., tuple[Value, Value]] = _both) -> None:
     @aten(*names)
     def rule(cx: Context, x: Operand, y: Operand) -> Value:
-        return getattr(ops, op)(cx.b, *_both(cx, x, y))
+        return getattr(ops, op)(cx.b, *operands(cx, x, y))
 
 
-_binary("mul.Tensor", "mul.Scalar", op="mul")
-_binary("div.Tensor", "div.Scalar", "true_divide.Tensor", op="div")
-_binary("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor", op="mod")
-_binary("fmod.Tensor", "fmod.Scalar", op="rem")
-_binary("floor_divide.default", "floor_divide.Scalar", op="floordiv")
+_binary("mul.Tensor", "mul.Scalar", op="mul", operands=_exactly)
+_binary("div.Tensor", "div.Scalar", "true_divide.Tensor", op="div", operands=_exactly)
 _binary("maximum.default", op="maximum")
 _binary("minimum.default", op="minimum")
 _binary("atan2.default", op="atan2")
@@ -72,20 +91,55 @@ _binary(
 )
 
 
+def _division(
+    *names: str, op: str, operands: Callable[..., tuple[Value, Value]] = _both
+) -> None:
+    """What refuses to divide an integer by 0."""
+
+    @aten(*names)
+    def rule(cx: Context, x: Operand, y: Operand) -> Value:
+        return _divided(cx, x, y, op, operands)
+
+
+def _divided(
+    cx: Context,
+    x: Operand,
+    y: Operand,
+    op: str,
+    operands: Callable[..., tuple[Value, Value]] = _both,
+) -> Value:
+    a, c = operands(cx, x, y)
+    if cx.dtype.is_bool:
+        raise UnsupportedError(f"{op} of bools")
+    known = isinstance(y, int) and y % (1 << cx.dtype.bits) != 0  # it wraps as a tensor does
+    if cx.dtype.is_int and not known:
+        c = ops.ensure(cx.b, c, ops.ne(cx.b, c, 0), "zero_division")
+    return getattr(ops, op)(cx.b, a, c)
+
+
+_division("remainder.Tensor", "remainder.Scalar", "remainder.Scalar_Tensor", op="mod")
+_division("fmod.Tensor", "fmod.Scalar", op="rem")
+_division("floor_divide.default", "floor_divide.Scalar", op="floordiv", operands=_exactly)
+
+
 @aten("div.Tensor_mode", "div.Scalar_mode")
 def _div_mode(cx: Context, x: Operand, y: Operand, rounding_mode: str | None = None) -> Value:
-    op = {None: ops.div, "floor": ops.floordiv, "trunc": ops.truncdiv}[rounding_mode]
-    return op(cx.b, *_both(cx, x, y))
+    if rounding_mode is None:
+        return ops.div(cx.b, *_exactly(cx, x, y))
+    return _divided(cx, x, y, {"floor": "floordiv", "trunc": "truncdiv"}[rounding_mode], _exactly)
 
 
 @aten("pow.Tensor_Tensor", "pow.Tensor_Scalar", "pow.Scalar")
 def _pow(cx: Context, x: Operand, y: Operand) -> Value:
     base = cx.value(x, cx.dtype)
     if isinstance(y, int | float) and not isinstance(y, bool):
+        if cx.dtype.is_int and y < 0 and isinstance(x, Value):
+            raise UnsupportedError("PyTorch refuses integers to a negative power")
         special = _small_power(cx, base, y)
         if special is not None:
             return special
-    return ops.pow(cx.b, base, cx.value(y, cx.dtype))
+    exponent = cx.fitting(y, cx.dtype) if isinstance(x, Value) else cx.value(y, cx.dtype)
+    return ops.pow(cx.b, base, exponent)
 
 
 def _small_power(cx: Context, x: Value, n: float) -> Value | None:
@@ -97,6 +151,7 @@ def _small_power(cx: Context, x: Value, n: float) -> Value | None:
         return ops.reciprocal(cx.b, x)
     if n != int(n) or not (0 <= n <= (3 if x.dtype.is_float else 16)):
         return None
+    x = cx.value(x, x.dtype.compute)
     out = ops.full(cx.b, x.shape, 1, x.dtype) if n == 0 else x
     for _ in range(int(n) - 1):
         out = ops.mul(cx.b, out, x)
@@ -300,6 +355,7 @@ def _logit(cx: Context, x: Value, eps: float | None = None) -> Value:
 def _round_decimals(cx: Context, x: Value, decimals: int = 0) -> Value:
     if decimals == 0 or not x.dtype.is_float:
         return ops.round(cx.b, x)
+    x = cx.value(x, x.dtype.compute)
     scale = cx.value(10.0 ** abs(decimals), x.dtype)
     up, down = (ops.mul, ops.div) if decimals > 0 else (ops.div, ops.mul)
     return down(cx.b, ops.round(cx.b, up(cx.b, x, scale)), scale)
@@ -329,19 +385,19 @@ def _softplus(cx: Context, x: Value, beta: float = 1.0, threshold: float = 20.0)
 
 @aten("hardtanh.default")
 def _hardtanh(cx: Context, x: Value, lo: float = -1.0, hi: float = 1.0) -> Value:
-    return ops.clamp(cx.b, x, cx.value(lo, x.dtype), cx.value(hi, x.dtype))
+    return ops.clamp(cx.b, x, cx.fitting(lo, x.dtype), cx.fitting(hi, x.dtype))
 
 
 @aten("threshold.default")
 def _threshold(cx: Context, x: Value, threshold: float, value: float) -> Value:
-    keep = ops.gt(cx.b, x, cx.value(threshold, x.dtype))
+    keep = ops.gt(cx.b, x, cx.fitting(threshold, x.dtype))
     nan_too = ops.logical_or(cx.b, keep, ops.isnan(cx.b, x)) if x.dtype.is_float else keep
-    return ops.select(cx.b, nan_too, x, cx.value(value, x.dtype))
+    return ops.select(cx.b, nan_too, x, cx.fitting(value, x.dtype))
 
 
 @aten("clamp.default", "clamp.Tensor")
 def _clamp(cx: Context, x: Value, lo: Operand | None = None, hi: Operand | None = None) -> Value:
-    bounds = [None if v is None else cx.value(v, cx.dtype) for v in (lo, hi)]
+    bounds = [None if v is None else cx.fitting(v, cx.dtype) for v in (lo, hi)]
     return ops.clamp(cx.b, cx.value(x, cx.dtype), *bounds)
 
 
@@ -357,29 +413,33 @@ def _clamp_max(cx: Context, x: Value, hi: Operand) -> Value:
 
 @aten("where.self", "where.ScalarOther", "where.ScalarSelf", "where.Scalar")
 def _where(cx: Context, c: Value, x: Operand, y: Operand) -> Value:
+    if cx.dtype.is_int:
+        must_fit(x, cx.dtype)
+        must_fit(y, cx.dtype)
     return ops.select(cx.b, truth(cx, c), *_both(cx, x, y))
 
 
 @aten("masked_fill.Scalar", "masked_fill.Tensor")
 def _masked_fill(cx: Context, x: Value, mask: Value, value: Operand) -> Value:
-    return ops.select(cx.b, mask, cx.value(value, x.dtype), x)
+    return ops.select(cx.b, mask, cx.fitting(value, x.dtype), x)
 
 
 @aten("lerp.Scalar", "lerp.Tensor")
 def _lerp(cx: Context, x: Value, y: Value, weight: Operand) -> Value:
-    return ops.lerp(cx.b, x, y, cx.value(weight, x.dtype))
+    return ops.lerp(cx.b, *(cx.value(v, x.dtype.compute) for v in (x, y, weight)))
 
 
-@aten("addcmul.default")
-def _addcmul(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
-    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
-    return ops.add(cx.b, a, ops.mul(cx.b, ops.mul(cx.b, cx.value(value, cx.dtype), c), d))
+def _plus_scaled(name: str) -> None:
+    """x + value * y * z (or / z), rounded once."""
+
+    @aten(f"{name}.default")
+    def rule(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
+        must_fit(value, cx.dtype)
+        return getattr(ops, name)(cx.b, *(cx.value(v, cx.dtype) for v in (x, y, z)), value)
 
 
-@aten("addcdiv.default")
-def _addcdiv(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
-    a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
-    return ops.add(cx.b, a, ops.mul(cx.b, cx.value(value, cx.dtype), ops.div(cx.b, c, d)))
+_plus_scaled("addcmul")
+_plus_scaled("addcdiv")
 
 
 # ---- casts and creation --------------------------------------------------------------------------
@@ -429,6 +489,7 @@ def _full(cx: Context, shape_or_like: Any, *args: Any, **_: Any) -> Value:
     value = args[0] if isinstance(shape_or_like, Value) and len(args) == 1 else args[-1]
     if isinstance(value, Value | Expr):
         return ops.expand(cx.b, cx.value(value, cx.dtype), cx.shape)
+    must_fit(value, cx.dtype)
     return ops.full(cx.b, cx.shape, value, cx.dtype)
 
 
@@ -457,12 +518,12 @@ _filled(("ones.default", "ones_like.default", "new_ones.default"), 1)
 
 @aten("scalar_tensor.default")
 def _scalar_tensor(cx: Context, value: Any, **_: Any) -> Value:
-    return cx.value(value, cx.dtype)
+    return cx.fitting(value, cx.dtype)
 
 
 @aten("fill.Scalar", "fill.Tensor")
 def _fill(cx: Context, x: Value, value: Operand) -> Value:
-    return ops.expand(cx.b, cx.value(value, x.dtype), x.shape)
+    return ops.expand(cx.b, cx.fitting(value, x.dtype), x.shape)
 
 
 @aten("arange.default", "arange.start", "arange.start_step")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import boolean, i64
+from ferrule.base.dtype import boolean, f64, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, aten, pair, product
+from ferrule.frontend.torch_table import Context, aten, must_fit, pair, product
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, simplify
 
@@ -28,11 +28,14 @@ def _linear(cx: Context, x: Value, w: Value, bias: Value | None = None) -> Value
 def _addbmm(
     cx: Context, bias: Value, x: Value, y: Value, beta: float = 1, alpha: float = 1
 ) -> Value:
-    total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y), (0,))
+    must_fit(alpha, x.dtype)
+    must_fit(beta, x.dtype)
+    total = ops.reduce_sum(cx.b, ops.matmul(cx.b, x, y, wide=True), (0,))
     scaled = ops.mul(cx.b, total, cx.value(alpha, total.dtype))
     if beta == 0:
         return scaled
-    return ops.add(cx.b, scaled, ops.mul(cx.b, bias, cx.value(beta, bias.dtype)))
+    wide = cx.value(bias, total.dtype)
+    return ops.add(cx.b, scaled, ops.mul(cx.b, wide, cx.value(beta, total.dtype)))
 
 
 @aten("_trilinear.default")
@@ -123,10 +126,9 @@ def _native_layer_norm(
 def _rms_norm(
     cx: Context, x: Value, shape: Any, weight: Value | None = None, eps: float | None = None
 ) -> Value:
-    smallest = {"f64": 2.220446049250313e-16, "f16": 0.0009765625, "bf16": 0.0078125}.get(
-        x.dtype.name, 1.1920929e-07
-    )
-    return ops.rms_norm(cx.b, x, weight, axes=len(shape), eps=smallest if eps is None else eps)
+    if eps is None:  # the spacing of numbers at 1, in the type that it is computed in
+        eps = 2.0**-52 if x.dtype == f64 else 2.0**-23
+    return ops.rms_norm(cx.b, x, weight, axes=len(shape), eps=eps)
 
 
 @aten("group_norm.default")
@@ -181,9 +183,7 @@ def _batch_statistics(
     cx: Context, x: Value, weight: Value | None, bias: Value | None, eps: float
 ) -> tuple[Value, Value, Value, Value]:
     """(normalised x, mean, 1/sqrt(variance + eps), variance) with the batch's own statistics."""
-    wide = ops.cast(cx.b, x, x.dtype.compute)
-    axes = tuple(d for d in range(x.rank) if d != 1)
-    var, mean = ops.var_mean(cx.b, wide, axes, correction=0)
+    var, mean = ops.batch_moments(cx.b, x)
     rstd = ops.rsqrt(cx.b, ops.add(cx.b, var, ops.full(cx.b, (), eps, var.dtype)))
     stats = [ops.cast(cx.b, v, x.dtype) for v in (mean, var)]
     y = ops.batch_norm(cx.b, x, stats[0], stats[1], weight, bias, eps)
@@ -511,3 +511,28 @@ def _embedding_renorm(
     seen = ops.cast(cx.b, ops.unsqueeze(cx.b, used, 1), boolean)
     long = ops.logical_and(cx.b, seen, ops.gt(cx.b, norm, most))
     return ops.select(cx.b, long, ops.mul(cx.b, weight, factor), weight)
+
+
+# ---- losses --------------------------------------------------------------------------------------
+
+
+@aten("binary_cross_entropy.default")
+def _binary_cross_entropy(
+    cx: Context, x: Value, target: Value, weight: Value | None = None, reduction: int = 1
+) -> Value:
+    """(t - 1) max(log(1 - x), -100) - t max(log(x), -100), of x and t within [0, 1]."""
+    x, t = _within_unit(cx, x), _within_unit(cx, target)
+    no = ops.maximum(cx.b, ops.log1p(cx.b, ops.neg(cx.b, x)), -100.0)
+    yes = ops.maximum(cx.b, ops.log(cx.b, x), -100.0)
+    negative = ops.mul(cx.b, ops.sub(cx.b, t, cx.value(1.0, t.dtype)), no)
+    loss = ops.sub(cx.b, negative, ops.mul(cx.b, t, yes))
+    if weight is not None:
+        loss = ops.mul(cx.b, loss, ops.cast(cx.b, weight, loss.dtype))
+    if reduction == 0:
+        return loss
+    return (ops.mean if reduction == 1 else ops.reduce_sum)(cx.b, loss)
+
+
+def _within_unit(cx: Context, x: Value) -> Value:
+    known = ops.logical_and(cx.b, ops.ge(cx.b, x, 0.0), ops.le(cx.b, x, 1.0))
+    return ops.ensure(cx.b, x, known, "unit_interval")

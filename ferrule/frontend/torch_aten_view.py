@@ -6,7 +6,7 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, Scalar, aten
+from ferrule.frontend.torch_table import Context, Scalar, aten, must_fit
 from ferrule.ir.expr import ONE, ZERO, Expr, as_index, call, lt, select
 from ferrule.ir.graph import Value
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
@@ -73,6 +73,15 @@ def _repeat(cx: Context, x: Value, repeats: Any) -> Value:
 @aten("flip.default")
 def _flip(cx: Context, x: Value, dims: Any) -> Value:
     return ops.reverse(cx.b, x, tuple(dims)) if x.rank and len(dims) else x
+
+
+@aten("channel_shuffle.default")
+def _channel_shuffle(cx: Context, x: Value, groups: int) -> Value:
+    """Channel j of group i goes to place i of group j."""
+    n, channels, *image = x.shape
+    apart = ops.reshape(cx.b, x, (n, as_index(groups), channels // groups, *image))
+    order = (0, 2, 1, *range(3, apart.rank))
+    return ops.reshape(cx.b, ops.transpose(cx.b, apart, order), x.shape)
 
 
 @aten("roll.default")
@@ -261,11 +270,13 @@ def _pairs(x: Value, padding: Any) -> tuple[list[Any], list[Any]]:
 
 @aten("constant_pad_nd.default")
 def _constant_pad(cx: Context, x: Value, padding: Any, value: Any = 0) -> Value:
+    must_fit(value, x.dtype)
     return ops.pad(cx.b, x, *_pairs(x, padding), value=value)
 
 
 @aten("pad.default")
 def _pad(cx: Context, x: Value, padding: Any, mode: str = "constant", value: Any = None) -> Value:
+    must_fit(value, x.dtype)
     return ops.pad(cx.b, x, *_pairs(x, padding), value=0 if value is None else value, mode=mode)
 
 

@@ -60,18 +60,28 @@ def _is_composite(op: Any) -> bool:
 @functools.cache
 def decompositions() -> dict[Any, Any]:
     """PyTorch's core decompositions, for the operators that the table lacks."""
-    table = dict(torch._decomp._core_aten_decompositions_post_autograd()) | _beyond_core()
-    for op in overloads():
-        table.pop(op, None)
-    return table
+    return _as_eager(
+        dict(torch._decomp._core_aten_decompositions_post_autograd()) | _beyond_core()
+    )
 
 
 def export_decompositions() -> dict[Any, Any]:
     """The same for `ExportedProgram.run_decompositions`."""
     table = torch.export.default_decompositions()
     table.update(_beyond_core())
+    return _as_eager(table)
+
+
+def _as_eager(table: Any) -> Any:
+    """`table` without what the table of rules has, and not for arguments that an operator refuses:
+    it stays whole, and PyTorch says so.
+    """
     for op in overloads():
         table.pop(op, None)
+    for name, refuses in _REFUSED.items():
+        op = getattr(torch.ops.aten, name).default
+        if op in table:
+            table[op] = functools.partial(_unless_refused, table[op], refuses)
     return table
 
 
@@ -81,6 +91,23 @@ def _beyond_core() -> dict[Any, Any]:
     return dict(
         torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
     )
+
+
+# Arguments that an operator refuses and its decomposition does not: (arguments after the tensors).
+_REFUSED: dict[str, Callable[..., bool]] = {
+    "smooth_l1_loss": lambda reduction=1, beta=1.0: beta < 0,
+    "huber_loss": lambda reduction=1, delta=1.0: delta <= 0,
+    "celu": lambda alpha=1.0: alpha == 0,
+    "mvlgamma": lambda p: p < 1,
+}
+
+
+def _unless_refused(
+    decompose: Callable[..., Any], refuses: Callable[..., bool], *args: Any, **kwargs: Any
+) -> Any:
+    """What `decompose` gives; NotImplemented, which leaves the operator whole, where it refuses."""
+    plain = [a for a in args if not isinstance(a, torch.Tensor)]
+    return NotImplemented if refuses(*plain, **kwargs) else decompose(*args, **kwargs)
 
 
 def through_aot(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from ferrule.base.errors import InputError
 from ferrule.frontend.torch_arguments import Arguments
 from ferrule.frontend.torch_capture import export_decompositions
 from ferrule.frontend.torch_plan import CompileGraph, Count, Plan
+from ferrule.frontend.torch_replaced import Owned, registrations
 from ferrule.frontend.torch_run import Bound, shown
 from ferrule.frontend.torch_whole import recurrent_layers_whole
 
@@ -25,12 +29,22 @@ class CompiledModule:
     compiled for, and InputTypeError for another dtype.
     """
 
-    def __init__(self, plan: Plan, program: Any, state: dict[str, torch.Tensor], seconds: float):
+    def __init__(
+        self,
+        plan: Plan,
+        program: Any,
+        state: dict[str, torch.Tensor],
+        owned: Owned | None,
+        again: Callable[[bytes], CompiledModule],
+        seconds: float,
+    ):
         self.compile_seconds = seconds
-        self._plan = plan
+        self._owned, self._seen = owned, registrations[0]
+        self._plan, self._program, self._again = plan, program, again
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
         taken, made = program.graph_signature.input_specs, program.graph_signature.output_specs
         kinds = [s.kind.name for s in taken]
+        self._states = {s.target: i for i, s in enumerate(taken) if s.kind.name in _STATE}
         self._places = [i for i, kind in enumerate(kinds) if kind == "USER_INPUT"]
         self._given: list[Any] = [
             torch.empty(0) if kind == "TOKEN" else state.get(s.target)
@@ -46,7 +60,26 @@ class CompiledModule:
         self._arguments = Arguments(plan.placeholders, varying, _ranges(program))
         self._fast = self._direct()
 
+    def __reduce__(self) -> Any:
+        """A deep copy or a pickle holds the program with its weights as they are now, which are its
+        own from then on. It is compiled again where it is read.
+        """
+        self._look()
+        file, program = io.BytesIO(), self._program
+        now = {name: self._given[i] for name, i in self._states.items()}
+        program.state_dict.update({n: now[n] for n in program.state_dict if n in now})
+        torch.export.save(program, file)
+        return self._again, (file.getvalue(),)
+
+    def __copy__(self) -> CompiledModule:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._given, other._owned = list(self._given), copy.copy(self._owned)
+        return other
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if registrations[0] != self._seen:
+            self._look()
         if self._fast is None or kwargs or len(args) != len(self._places):
             return self._general(args, kwargs)
         bound, params, places = self._fast
@@ -55,6 +88,16 @@ class CompiledModule:
             return bound(inputs, params)[0]
         except InputError:  # `_general` tells it of the argument and its own axes
             return self._general(args, kwargs)
+
+    def _look(self) -> None:
+        """Uses the tensors that stand in the place of the module's former ones. Raises InputError
+        where the module is no longer the one that was compiled.
+        """
+        seen = registrations[0]
+        for name, tensor in (self._owned.replaced() if self._owned else {}).items():
+            if name in self._states:
+                self._given[self._states[name]] = tensor
+        self._fast, self._seen = self._direct(), seen
 
     def explain(self) -> str:
         """The kernels of each compiled segment, and what runs in PyTorch."""
@@ -132,8 +175,11 @@ def compile_module(
     dynamic_shapes: Any,
     compile_graph: CompileGraph,
     count_fallback: Count,
+    again: Callable[[bytes], CompiledModule],
 ) -> CompiledModule:
-    """A torch.nn.Module, or an ExportedProgram, compiled through torch.export."""
+    """A torch.nn.Module, or an ExportedProgram, compiled through torch.export. `again` compiles the
+    bytes of a saved ExportedProgram likewise, for copies.
+    """
     started = time.perf_counter()
     with torch.no_grad(), recurrent_layers_whole():
         if isinstance(module, torch.export.ExportedProgram):
@@ -150,7 +196,8 @@ def compile_module(
     plan = Plan(
         graph_module, _params(program, state), compile_graph, count_fallback, _ranges(program)
     )
-    return CompiledModule(plan, program, state, time.perf_counter() - started)
+    owned = Owned(module) if isinstance(module, torch.nn.Module) else None
+    return CompiledModule(plan, program, state, owned, again, time.perf_counter() - started)
 
 
 def _ranges(program: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from ferrule.frontend.torch_memory import beneath
 from ferrule.frontend.torch_run import Bound
 from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
 from ferrule.frontend.torch_sizes import Ranges
+from ferrule.frontend.torch_strides import correct_strides
 
 CompileGraph = Callable[..., Any]
 Count = Callable[[str], None]
@@ -72,6 +73,7 @@ class Plan:
         count_fallback: Count,
         ranges: Ranges | None = None,
     ):
+        correct_strides(graph_module.graph)
         nodes = list(graph_module.graph.nodes)
         self.graph = graph_module.graph
         self.params = dict(params)

@@ -233,13 +233,25 @@ class Bound:
         self._lock = threading.Lock()
 
     def _refresh(self, params: Sequence[torch.Tensor]) -> None:
-        """Bind the parameters, and again if one was replaced or changed since the last call."""
+        """Bind the parameters, and again if one was replaced or changed since the last call. Raises
+        InputError for one of another dtype or shape than it had.
+        """
         with self._lock:
             if self._params is None or self._params.changed(params):
+                self._check_params(params)
                 held = [p.detach().contiguous() for p in params]
                 self.program.executable.bind([(p.data_ptr(), p) for p in held])
                 self._params = Params(params)
                 self._calls, self._latest = {}, None  # they are for what was bound before
+
+    def _check_params(self, params: Sequence[torch.Tensor]) -> None:
+        for p, spec in zip(params, self.program.compiled.params):
+            if p.dtype is not torch_dtype(spec.dtype) or tuple(p.shape) != spec.shape:
+                raise InputError(
+                    f"the parameter {spec.name} was a tensor of {torch_dtype(spec.dtype)} and "
+                    f"shape {list(spec.shape)} when it was compiled, and is of {p.dtype} and "
+                    f"{list(p.shape)} now: compile the module again"
+                )
 
     def __call__(
         self, inputs: Sequence[Any], params: Sequence[torch.Tensor]

@@ -17,7 +17,7 @@ from ferrule import ops
 from ferrule.base import log
 from ferrule.base.dtype import boolean, f64
 from ferrule.base.errors import UnsupportedError
-from ferrule.ir.expr import TRUE, Expr, call, compare, const, dim, floordiv, mod
+from ferrule.ir.expr import TRUE, Expr, call, compare, const, dim, dims, floordiv, mod, substitute
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.simplify import simplify
 
@@ -57,7 +57,9 @@ class Sizes:
 
     def facts(self, env: Any) -> dict[Expr, str]:
         """What PyTorch found out about the symbols while it traced and took for granted since, as
-        conditions with their text. Those that follow from the ranges of the symbols are left out.
+        conditions with their text. Those that follow from the ranges of the symbols are left out,
+        and so are those by which it tells a declared size from 0 and 1: a program that was saved
+        and read again has them as facts, any other as the least size of a trace.
         """
         found: dict[Expr, str] = {}
         for g in env.guards:
@@ -66,9 +68,17 @@ class Sizes:
             except UnsupportedError as error:
                 log.warn(f"sizes are not checked for {g.expr}: {error}")
                 continue
-            if e is not TRUE:
+            if simplify(substitute(e, self._as_traced(e))) is not TRUE:
                 found.setdefault(e, str(g.expr))
         return found
+
+    def _as_traced(self, e: Expr) -> dict[Expr, Expr]:
+        """The dims in `e` whose range was declared, as tracing takes them."""
+        return {
+            d: dim(d.name, max(d.attr.lo, _LEAST_SIZE), d.attr.hi)
+            for d in dims(e)
+            if d.name in self._ranges
+        }
 
     def _sympy(self, e: Any, env: Any) -> Expr:
         name = type(e).__name__

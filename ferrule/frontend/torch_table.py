@@ -11,6 +11,7 @@ arguments raises UnsupportedError, and the operator runs in PyTorch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,12 @@ Number = int | float | bool
 Scalar = Number | Expr
 Operand = Value | Scalar
 
+_GREATEST = {
+    "f16": 65504.0,
+    "bf16": (2 - 2.0**-7) * 2.0**127,
+    "f32": (2 - 2.0**-23) * 2.0**127,
+    "f64": math.inf,
+}  # what a finite number may be
 ATEN: dict[str, Callable[..., Any]] = {}
 
 _DTYPES = {
@@ -99,6 +106,32 @@ class Context:
         if isinstance(x, float) and not kind.is_float:
             return ops.cast(self.b, ops.full(self.b, (), x, f64), kind)
         return ops.full(self.b, (), x, kind)
+
+    def fitting(self, x: Operand, dtype: DType) -> Value:
+        """The same for a number that PyTorch refuses beyond the range of `dtype` (`must_fit`)."""
+        must_fit(x, dtype)
+        return self.value(x, dtype)
+
+
+def must_fit(x: Any, dtype: DType) -> None:
+    """Raises UnsupportedError for a number that PyTorch does not convert to `dtype`: left to
+    PyTorch, the operator says so.
+    """
+    if isinstance(x, int | float) and not _fits(x, dtype):
+        raise UnsupportedError(f"PyTorch does not convert {x!r} to {dtype.name}")
+
+
+def _fits(x: Number, dtype: DType) -> bool:
+    """Whether PyTorch converts a number to `dtype` "without overflow": unsigned integers may be
+    given by their negatives.
+    """
+    if dtype.is_bool:
+        return True
+    if dtype.is_float:
+        return not math.isfinite(x) or abs(x) <= _GREATEST[dtype.name]
+    if isinstance(x, float):
+        return dtype.min <= x <= dtype.max
+    return (-dtype.max if dtype.kind == "u" else dtype.min) <= x <= dtype.max
 
 
 def truth(cx: Context, x: Value) -> Value:

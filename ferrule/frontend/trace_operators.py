@@ -40,13 +40,17 @@ def _operator(ufunc: np.ufunc, swap: bool = False) -> Callable[[Traced, Operand]
 
 
 def _power(self: Traced, other: Operand) -> Any:
-    """x ** y; for the small numbers that NumPy's operator knows too, and for 3, without pow."""
+    """x ** y; for the small numbers that NumPy's operator knows too, and for 3, without pow. In f16
+    two products would round twice.
+    """
     plain = _operator(np.power)
     if self.weak or type(other) not in (int, float):
         return plain(self, other)
     if other == 2 and (type(other) is int or self.dtype.kind == "f"):
         return call_ufunc(np.square, (self,))
     if self.dtype.kind != "f" or other not in (0.5, 1, 3, -1):
+        return plain(self, other)
+    if other == 3 and self.dtype == np.float16:
         return plain(self, other)
     if other == 3:
         return self * call_ufunc(np.square, (self,))

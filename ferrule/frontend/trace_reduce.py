@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ferrule import ops
-from ferrule.base.dtype import DType, f64, from_numpy
+from ferrule.base.dtype import DType, f64, from_numpy, u8
 from ferrule.base.errors import InputTypeError, UnsupportedError
 from ferrule.frontend.trace_array import (
     FUNCTIONS,
@@ -53,8 +53,9 @@ def kept(x: Traced, where: Operand, otherwise: float) -> Traced:
 
 
 def _accumulated(name: str, neutral: int) -> Callable[..., Traced]:
-    """A sum or product, in NumPy's wider type for integers."""
+    """A sum or product, in NumPy's wider type for integers; of bools whether any or all are."""
     fold = getattr(ops, f"reduce_{name}")
+    of_bools = ops.reduce_any if name == "sum" else ops.reduce_all
 
     def apply(
         a: Operand, axis: Axes = None, dtype: Any = None, keepdims: bool = False,
@@ -63,7 +64,7 @@ def _accumulated(name: str, neutral: int) -> Callable[..., Traced]:
         x = traced(tape_of(a, initial, where), a)
         wanted = _result(name, x, dtype)
         wide = ops.cast(x.b, kept(x, where, neutral).value, wanted)
-        out = fold(x.b, wide, axis, keepdims=keepdims)
+        out = (of_bools if wanted.is_bool else fold)(x.b, wide, axis, keepdims=keepdims)
         if initial is not None:
             start = x.tape.lift(initial, numpy_dtype(wanted))
             out = (ops.add if name == "sum" else ops.mul)(x.b, out, start)
@@ -277,13 +278,32 @@ def _running(name: str, fold: str) -> Callable[..., Traced]:
 
     def apply(a: Traced, axis: int | None = None, dtype: Any = None) -> Traced:
         x, d = _along(a, axis)
-        return a.wrap(scan(a.b, ops.cast(a.b, x, _result(fold, a, dtype)), d))
+        wanted = _result(fold, a, dtype)
+        if not wanted.is_bool:
+            return a.wrap(scan(a.b, ops.cast(a.b, x, wanted), d))
+        extreme = ops.cummax if fold == "sum" else ops.cummin  # any and all of those so far
+        truth = ops.cast(a.b, ops.cast(a.b, x, wanted), u8)
+        return a.wrap(ops.cast(a.b, extreme(a.b, truth, d)[0], wanted))
 
     return apply
 
 
 FUNCTIONS["cumsum"] = _running("cumsum", "sum")
 FUNCTIONS["cumprod"] = _running("cumprod", "prod")
+
+
+def _running_but_nan(name: str, neutral: int) -> Callable[..., Traced]:
+    def apply(a: Traced, axis: int | None = None, dtype: Any = None) -> Traced:
+        x: Any = a
+        known = FUNCTIONS["where"](x == x, x, neutral) if a.dtype.kind == "f" else a
+        out: Traced = FUNCTIONS[name](known, axis, dtype)
+        return out
+
+    return apply
+
+
+FUNCTIONS["nancumsum"] = _running_but_nan("cumsum", 0)
+FUNCTIONS["nancumprod"] = _running_but_nan("cumprod", 1)
 
 
 def _running_extreme(name: str) -> Callable[..., Traced]:

@@ -35,7 +35,7 @@ _SAME_NAME = (
 )
 _RENAMED = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
-    "floor_divide": "floordiv", "remainder": "mod", "mod": "mod", "fmod": "rem", "power": "pow",
+    "floor_divide": "floordiv", "fmod": "rem", "power": "pow",
     "float_power": "pow", "negative": "neg", "absolute": "abs", "fabs": "abs", "rint": "round",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "arctan2": "atan2", "invert": "bitwise_not", "left_shift": "shl",
@@ -53,6 +53,16 @@ def _ufunc(*names: str) -> Callable[[Rule], Rule]:
         return rule
 
     return register
+
+
+def _rounded_once(rule: Rule) -> Rule:
+    """A rule in the type that its operands are computed in (f32 for f16), its result in theirs."""
+
+    def wide(b: GraphBuilder, *xs: Value) -> Value:
+        out: Value = rule(b, *(ops.cast(b, x, x.dtype.compute) for x in xs))
+        return ops.cast(b, out, xs[0].dtype)
+
+    return wide
 
 
 # ---- truth and comparison ------------------------------------------------------------------------
@@ -127,9 +137,18 @@ def _but_nan(b: GraphBuilder, x: Value, y: Value, out: Value) -> Value:
     return ops.select(b, ops.isnan(b, x), y, kept)
 
 
+@_ufunc("remainder", "mod")
+def _remainder(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """The rest with the sign of y, also where it is 0."""
+    rest = ops.mod(b, x, y)
+    if not rest.dtype.is_float:
+        return rest
+    return ops.select(b, ops.eq(b, rest, 0), ops.copysign(b, rest, y), rest)
+
+
 @_ufunc("divmod")
 def _divmod(b: GraphBuilder, x: Value, y: Value) -> tuple[Value, Value]:
-    return ops.floordiv(b, x, y), ops.mod(b, x, y)
+    return ops.floordiv(b, x, y), _remainder(b, x, y)
 
 
 @_ufunc("modf")
@@ -140,18 +159,19 @@ def _modf(b: GraphBuilder, x: Value) -> tuple[Value, Value]:
 
 
 @_ufunc("cbrt")
+@_rounded_once
 def _cbrt(b: GraphBuilder, x: Value) -> Value:
     """The root by logarithms, and one step of Newton's method for the last bits."""
-    wide = ops.cast(b, x, x.dtype.compute)
-    size = ops.abs(b, wide)
+    size = ops.abs(b, x)
     root = ops.pow(b, size, 1 / 3)
     step = ops.sub(b, root, ops.div(b, size, ops.mul(b, root, root)))
     finer = ops.sub(b, root, ops.div(b, step, 3))
     plain = ops.logical_or(b, ops.eq(b, size, 0), ops.isinf(b, size))
-    return ops.cast(b, ops.copysign(b, ops.select(b, plain, size, finer), wide), x.dtype)
+    return ops.copysign(b, ops.select(b, plain, size, finer), x)
 
 
 @_ufunc("logaddexp")
+@_rounded_once
 def _logaddexp(b: GraphBuilder, x: Value, y: Value) -> Value:
     high, low = ops.maximum(b, x, y), ops.minimum(b, x, y)
     apart = ops.log1p(b, ops.exp(b, ops.sub(b, low, high)))
@@ -159,6 +179,7 @@ def _logaddexp(b: GraphBuilder, x: Value, y: Value) -> Value:
 
 
 @_ufunc("logaddexp2")
+@_rounded_once
 def _logaddexp2(b: GraphBuilder, x: Value, y: Value) -> Value:
     high, low = ops.maximum(b, x, y), ops.minimum(b, x, y)
     apart = ops.mul(b, ops.log1p(b, ops.exp2(b, ops.sub(b, low, high))), 1 / math.log(2))
@@ -173,7 +194,7 @@ def _heaviside(b: GraphBuilder, x: Value, y: Value) -> Value:
 
 
 def _scaled(factor: float) -> Rule:
-    return lambda b, x: ops.mul(b, x, factor)
+    return _rounded_once(lambda b, x: ops.mul(b, x, factor))
 
 
 UFUNCS["deg2rad"] = UFUNCS["radians"] = _scaled(math.pi / 180)

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 
 from ferrule.graph.partial import POINTS, UNITS
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
+from ferrule.ir.constants import constants
 from ferrule.ir.contraction import (
     Roles,
     channels,
@@ -41,11 +42,12 @@ PANEL_ELEMENTS = 128 << 10  # largest right operand that is read again for every
 @dataclass(frozen=True)
 class Grouped:
     """Kernels in an order that respects their dependences, and why neighbours were not joined.
-    `constant` ones depend on parameters alone and run once.
+    `constant` are the buffers that can be computed once, and `once` the kernels that do it.
     """
 
     kernels: tuple[Kernel, ...]
-    constant: frozenset[str]
+    constant: frozenset[Buf]
+    once: frozenset[str]
     reasons: tuple[str, ...]
 
 
@@ -66,10 +68,10 @@ class _Group:
         return {b: st for st in self.members for b in st.writes}
 
 
-def group(system: System, constant: frozenset[Buf]) -> Grouped:
+def group(system: System) -> Grouped:
     """Stitch the stages of `system` into kernels; its outputs and what crosses kernels stay global.
-    `constant` are the buffers that can be computed once.
     """
+    constant = constants(system)
     groups: list[_Group] = []
     home: dict[Buf, list[_Group]] = {}
     reasons: list[str] = []
@@ -103,7 +105,7 @@ def group(system: System, constant: frozenset[Buf]) -> Grouped:
     readers = _readers(ordered)
     kernels = tuple(_kernel(g, readers, system.outputs) for g in ordered)
     names = frozenset(k.name for k, g in zip(kernels, ordered, strict=True) if g.constant)
-    return Grouped(kernels, names, tuple(reasons))
+    return Grouped(kernels, constant, names, tuple(reasons))
 
 
 def _is_contracting(st: Stage) -> bool:

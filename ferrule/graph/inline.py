@@ -9,14 +9,29 @@ alone is not inlined into what does not: it is computed once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ferrule.base.dtype import i64
 from ferrule.ir.algebra import algebra
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.constants import constants
 from ferrule.ir.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.cost import flops
-from ferrule.ir.expr import ZERO, Buf, Expr, loads, rewrite, substitute
+from ferrule.ir.expr import (
+    DEEP,
+    ZERO,
+    Buf,
+    Expr,
+    both,
+    checked,
+    le,
+    loads,
+    lt,
+    promises,
+    rewrite,
+    show,
+    substitute,
+)
 from ferrule.ir.size import estimate
 
 CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
@@ -25,9 +40,9 @@ MANY_CONSUMERS = 4
 
 @dataclass(frozen=True)
 class Inlined:
-    """What inlining leaves: the stages to run, and why."""
+    """The system with the stages that are left, and why."""
 
-    stages: tuple[Stage, ...]
+    system: System
     reasons: tuple[str, ...]
 
 
@@ -72,7 +87,7 @@ class _Inliner:
             if reason:
                 reasons.append(f"{buf.name}: {reason}")
         needed = _needed(kept, self.outputs)
-        return Inlined(tuple(needed), tuple(reasons))
+        return Inlined(replace(self.system, stages=tuple(needed)), tuple(reasons))
 
     def _expand(self, st: Stage) -> Stage:
         """`st` with loads of inlined buffers replaced by their values."""
@@ -80,9 +95,8 @@ class _Inliner:
         def visit(node: Expr) -> Expr | None:
             if node.op == "load" and node.attr in self.values:
                 idx, value = self.values[node.attr]
-                return substitute(
-                    value, {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const}
-                )
+                placed = {a: i for a, i in zip(idx, node.args, strict=True) if not a.is_const}
+                return _still_checked(substitute(value, placed), node.args)
             return None
 
         return map_stage(
@@ -111,6 +125,8 @@ class _Inliner:
         if not inlinable(st) or buf in self.updated:
             return False, ""
         value = st.compute.values[0]
+        if value.depth > DEEP:
+            return False, f"kept: its expression is {value.depth} operations deep"
         users = self.users.get(buf, [])
         work, sources = flops(value), loads(value)
         if _turns(st) and any(_convolves(u, buf) for u in users):
@@ -141,6 +157,8 @@ class _Inliner:
                 alone,
                 "" if alone else "kept: epilogue of a contraction, read by more than one stage",
             )
+        if _chases(value) and any(_indexes_by(u, buf) for u in users):
+            return False, "kept: a step of a walk from index to index"
         if len(users) == 1:
             return True, "inlined: one consumer"
         if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
@@ -149,6 +167,30 @@ class _Inliner:
                 f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times",
             )
         return False, f"kept: {work} flops, {len(users)} consumers"
+
+
+def _still_checked(value: Expr, idx: tuple[Expr, ...]) -> Expr:
+    """`value`, which stands for an element at `idx`, with those promises about the index that it no
+    longer mentions: a broadcast or a literal is the same at each.
+    """
+    promised: set[Expr] = set().union(*map(promises, idx))
+    for e in sorted(promised - promises(value), key=show) if promised else ():
+        index, extent = e.args
+        value = checked(value, both(le(ZERO, index), lt(index, extent)), "index")
+    return value
+
+
+def _chases(value: Expr) -> bool:
+    """Whether an index is loaded at a place that was itself loaded."""
+    return value.dtype == i64 and any(loads(i) for ld in loads(value) for i in ld.args)
+
+
+def _indexes_by(user: Stage, buf: Buf) -> bool:
+    """Whether a stage takes what is in `buf` as an index; each copy of it would be computed anew
+    where the index is read at several places.
+    """
+    places = (i for e in user.exprs() for ld in loads(e) for i in ld.args)
+    return any(ld.attr == buf for i in places for ld in loads(i))
 
 
 def _turns(st: Stage) -> bool:

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ferrule.base.dtype import boolean
-from ferrule.ir.expr import Expr, call, cast, compare, const, rewrite, select
+from ferrule.base.dtype import boolean, holds
+from ferrule.ir.expr import Expr, bottom_up, call, cast, compare, const, rebuild, select
 
 Rule = Callable[[Expr], Expr | None]
 
 
 def algebra(e: Expr) -> Expr:
     """`e` with every rule applied wherever it fits."""
-    found = e.memo.get("algebra")
-    if found is None:
-        found = e.memo["algebra"] = rewrite(e, _apply)
-        found.memo["algebra"] = found
+    return bottom_up(e, "algebra", _simple)
+
+
+def _simple(e: Expr) -> Expr:
+    """`e` with simple arguments, after the rules for its root; a simple node stays as it is."""
+    args = tuple([algebra(a) for a in e.args])
+    found = _apply(e if args == e.args else rebuild(e, args))
+    found.memo["algebra"] = found
     return found
 
 
@@ -98,25 +102,14 @@ def _abs_twice(e: Expr) -> Expr | None:
 
 
 def _cast_back(e: Expr) -> Expr | None:
-    """A cast to a wider type and back to where it came from -> nothing; f16/bf16 roundings between
-    computations go.
+    """A cast to a type that holds all values of the source, and back -> nothing. One to a narrower
+    type stays: it rounds, and f16 overflows.
     """
     x = e.args[0]
-    if x.op != "cast":
+    if x.op != "cast" or x.args[0].dtype != e.dtype:
         return None
     source = x.args[0]
-    wider = source.dtype.kind == x.dtype.kind and source.dtype.bits < x.dtype.bits
-    return (
-        source
-        if source.dtype == e.dtype
-        and (
-            wider
-            or (source.dtype.compute == source.dtype
-            and x.dtype.name in ("f16", "bf16")
-            and e.dtype.name == "f32")
-        )
-        else None
-    )
+    return source if holds(x.dtype, source.dtype) else None
 
 
 def _not_not(e: Expr) -> Expr | None:
@@ -150,14 +143,6 @@ def _same(e: Expr) -> Expr | None:
     return e.args[0] if e.args[0] is e.args[1] else None
 
 
-def _cast_of_bool(e: Expr) -> Expr | None:
-    """cast<bool>(cast<t>(b)) -> b for a bool b."""
-    x = e.args[0]
-    return (
-        x.args[0] if e.dtype == boolean and x.op == "cast" and x.args[0].dtype == boolean else None
-    )
-
-
 def _rsqrt(e: Expr) -> Expr | None:
     """1 / sqrt(x) -> rsqrt(x), which is defined as this."""
     one, root = e.args
@@ -167,11 +152,7 @@ def _rsqrt(e: Expr) -> Expr | None:
 def _cast_constant(e: Expr) -> Expr | None:
     """A cast of a constant integer -> a constant."""
     x = e.args[0]
-    return (
-        cast(const(x.attr, x.dtype), e.dtype)
-        if x.is_const and x.dtype.kind in "iub" and e.dtype.name != "bf16"
-        else None
-    )
+    return cast(x, e.dtype) if x.is_const and x.dtype.kind in "iub" else None
 
 
 RULES: dict[str, tuple[Rule, ...]] = {
@@ -181,7 +162,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "add": (_add_negative_zero,),
     "neg": (_neg_neg,),
     "abs": (_abs_twice,),
-    "cast": (_cast_back, _cast_of_bool, _cast_constant),
+    "cast": (_cast_back, _cast_constant),
     "not": (_not_not,),
     "select": (_select_not, _select_nested),
     "max": (_same,),

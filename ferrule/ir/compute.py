@@ -14,7 +14,8 @@ Meaning:
   fold's result is stored all the same: the identity or `init` where no point contributed, in a scan
   the running value.
 - A scan folds along one further axis, in order; its result has that axis, and the target is indexed
-  by it.
+  by it. A target may be a narrower float than what is folded: each running value is rounded to it,
+  and the fold goes on with what it was.
 - A stage evaluates all its values before it writes any (it reads before it writes). Of a target it
   reads only the element that it writes, and nothing where it has a `combine`. `idx` is injective
   over the axes unless there is a `combine`: then values are folded into what the target holds

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage
 from ferrule.ir.cost import flops, points
-from ferrule.ir.expr import ONE, Buf, Expr, Space, show
+from ferrule.ir.expr import ONE, Buf, Expr, Space, load, rebuild, show, walk
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 
 _WIDTH = 96
+_LONG = 2000  # nodes of an expression
+_LEVELS = 8
 
 
 def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
@@ -54,8 +56,27 @@ def _equation(st: Stage) -> str:
     elif isinstance(c.fold, Scan):
         fold = f"scan {c.fold.monoid.name}[{c.fold.axis.name}] "
     left = ", ".join(_place(b, idx) for b, idx in st.targets)
-    text = f"{left} = {fold}{', '.join(show(v) for v in c.values)}"
+    text = f"{left} = {fold}{', '.join(map(_shown, c.values))}"
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."
+
+
+def _shown(e: Expr) -> str:
+    """The text of `e`, or that of its outer operators where it would be long: what an expression
+    shares is written again each time, so that texts may grow as powers of two do.
+    """
+    size: dict[Expr, int] = {}
+    for node in walk(e):
+        size[node] = 1 + sum(size.get(a, 0) for a in node.args)
+    return show(e if size[e] <= _LONG else _outer(e, _LEVELS))
+
+
+def _outer(e: Expr, levels: int) -> Expr:
+    """`e` down to some level, `etc` for what is below."""
+    if e.op in ("axis", "dim") or not e.args:
+        return e
+    if not levels:
+        return load(Buf("etc", (), e.dtype))
+    return rebuild(e, tuple(_outer(a, levels - 1) for a in e.args))
 
 
 def _place(b: Buf, idx: tuple[Expr, ...]) -> str:

@@ -8,22 +8,28 @@
           | select(c, a, b)            a where c holds, else b
           | cast(x) | bitcast(x)       to the node's dtype
           | bounded(i, n)              i, which must lie in [0, n): else the run reports an error
+          | checked<fault>(x, c)       x, where the bool c must hold: else the run reports `fault`
           | op(x..)                    arithmetic, comparison, logic, mathematics: operators.py
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
-  `rem` towards zero, `div` of integers is `truncdiv`; integer division by zero gives an unspecified
-  value and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and indices
-  are i64 and do not overflow.
+  `rem` towards zero, `div` of integers is `truncdiv`; integers divided by zero give 0, as quotient
+  and as rest, and never a trap. Shifts by the width or more give 0 (or the sign). Dims, axes and
+  indices are i64 and do not overflow.
 - On bools add, sub, mul, min and max are or, xor, and, and, or.
 - Floats are IEEE-754. `min` and `max` propagate NaN. `round` is to nearest even. f16 and bf16 are
-  storage types: they may be loaded, selected and cast, and arithmetic happens in f32. A cast from
-  float to integer truncates; out of range it gives an unspecified value of the target type. A cast
-  to bool is `x != 0`.
+  storage types: they may be loaded, selected and cast, and arithmetic happens in f32.
+- A cast to a float rounds to nearest even; f64 to bf16 goes by way of f32. One to bool is `x != 0`.
+  One between integers keeps the low bits. One from float to integer truncates to i32, or to i64 if
+  the target has 64 bits, where what does not fit and NaN become the least value, and the target
+  keeps the low bits: 300 is 44 as u8, -1 is 255. u32 and u64 have their upper half as well: there
+  the float less 2^31 (2^63) is truncated so, and the bit set after. This is what x86 does.
 - `select` is lazy: a load in the branch that is not taken is not performed. `and` and `or` are
   strict.
 - `bounded` clamps where the index is wrong, so that memory stays safe, and the program's run then
-  fails.
+  fails. Where c does not hold `checked` still has the value x, and the run fails likewise: with one
+  of `base.errors.FAULTS`. What is not evaluated (a branch that is not taken, an element that nobody
+  reads) fails nothing.
 
 Nodes are hash-consed: equal expressions are the same object, so `is` and the default hash are
 structural equality, and any pure function of an expression can be memoised in the node's own
@@ -36,25 +42,32 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ferrule.base.dtype import DType, boolean, f32, i64
+from ferrule.base.dtype import DType, boolean, f32, from_storage, i64, to_storage
+from ferrule.ir.facts import DimFacts as DimFacts
+from ferrule.ir.facts import Space as Space
 from ferrule.ir.notation import show as show
 from ferrule.ir.operators import COMPARISONS, OPS, result_of
 
+T = TypeVar("T")
+
 
 class Expr:
-    """One hash-consed node. Build nodes with the functions below, never directly."""
+    """One hash-consed node. Build nodes with the functions below, never directly.
 
-    __slots__ = ("__weakref__", "args", "attr", "axes", "dtype", "memo", "op")
+    `axes` are those it mentions; `depth` is the number of nodes on the longest way to a leaf.
+    """
+
+    __slots__ = ("__weakref__", "args", "attr", "axes", "depth", "dtype", "memo", "op")
     op: str
     args: tuple[Expr, ...]
     attr: Any
     dtype: DType
     axes: frozenset[Expr]
+    depth: int
     memo: dict[Any, Any]
 
     def __repr__(self) -> str:
@@ -120,27 +133,6 @@ class Expr:
 
 
 @dataclass(frozen=True)
-class DimFacts:
-    """What is known of a symbolic size: `lo <= dim <= hi`, a multiple of `multiple`."""
-
-    name: str
-    lo: int = 0
-    hi: int | None = None
-    multiple: int = 1
-
-
-class Space(Enum):
-    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread,
-    REG in registers.
-    """
-
-    GLOBAL = "global"
-    LAUNCH = "launch"
-    SCRATCH = "scratch"
-    REG = "reg"
-
-
-@dataclass(frozen=True)
 class Buf:
     """A named array. `layout` lists the dimensions from outermost to innermost in memory (None: as
     in `shape`).
@@ -191,13 +183,15 @@ def _intern(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType, key: Any =
     node = Expr()
     node.op, node.args, node.attr, node.dtype, node.memo = op, args, attr, dtype, {}
     if op == "axis":
-        node.axes = frozenset((node,))
+        node.axes, node.depth = frozenset((node,)), 1
     else:
-        axes = _NO_AXES
+        axes, depth = _NO_AXES, 0
         for a in args:
             if a.axes and a.axes is not axes:
                 axes = axes | a.axes if axes else a.axes
-        node.axes = axes
+            if a.depth > depth:
+                depth = a.depth
+        node.axes, node.depth = axes, depth + 1
     with _lock:
         return _table.setdefault(table_key, node)
 
@@ -215,9 +209,8 @@ def const(value: Any, dtype: DType = i64) -> Expr:
     """A literal, rounded or wrapped to `dtype`."""
     if dtype.kind == "f":
         value = float(value)
-        if dtype.name == "f32" or dtype.name == "f16":
-            with np.errstate(over="ignore"):
-                value = float(dtype.numpy.type(value))
+        with np.errstate(over="ignore"):
+            value = float(from_storage(to_storage(value, dtype), dtype))
         return _intern("const", (), value, dtype, value.hex() if value == value else "nan")
     if dtype.kind == "b":
         return _intern("const", (), bool(value), dtype, bool(value))
@@ -283,7 +276,7 @@ def cast(x: Expr, dtype: DType) -> Expr:
     if x.dtype == dtype:
         return x
     if x.op == "const" and not (x.dtype.kind == "f" and dtype.kind in "iu"):
-        return const(x.attr, dtype) if dtype.name != "bf16" else _intern("cast", (x,), None, dtype)
+        return const(x.attr, dtype)
     return _intern("cast", (x,), None, dtype)
 
 
@@ -303,6 +296,11 @@ def bounded(index: Expr, extent: Expr | int) -> Expr:
     if index.op == "const" and n.op == "const" and 0 <= index.attr < n.attr:
         return index
     return _intern("bounded", (index, n), None, i64)
+
+
+def checked(x: Expr, c: Expr, fault: str) -> Expr:
+    """`x`, promised that the bool `c` holds; the run fails with `fault` where it does not."""
+    return x if c is TRUE else _intern("checked", (x, c), fault, x.dtype)
 
 
 def call(op: str, *args: Expr) -> Expr:
@@ -443,11 +441,14 @@ def both(*conditions: Expr) -> Expr:
 
 def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
     """The terms of a conjunction, from left to right."""
-    if c is None or c is TRUE:
-        return ()
-    if c.op == "and" and c.dtype == boolean:
-        return conjuncts(c.args[0]) + conjuncts(c.args[1])
-    return (c,)
+    out, stack = list[Expr](), [] if c is None else [c]
+    while stack:
+        term = stack.pop()
+        if term.op == "and" and term.dtype == boolean:
+            stack += term.args[::-1]
+        elif term is not TRUE:
+            out.append(term)
+    return tuple(out)
 
 
 def product(factors: tuple[Expr, ...] | list[Expr]) -> Expr:
@@ -482,13 +483,20 @@ def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
         return cast(args[0], e.dtype)
     if op == "bounded":
         return bounded(*args)
+    if op == "checked":
+        return checked(args[0], args[1], e.attr)
     if op == "bitcast":
         return bitcast(args[0], e.dtype)
     return _intern(op, args, e.attr, e.dtype)
 
 
-def walk(e: Expr) -> Iterator[Expr]:
-    """Each distinct node of `e`, arguments before users."""
+DEEP = 32  # levels of an expression that a function may go down by calling itself
+
+
+def walk(e: Expr, enters: Callable[[Expr], bool] | None = None) -> Iterator[Expr]:
+    """Each distinct node of `e`, arguments before users; not what lies below nodes that `enters`
+    refuses, unless another way leads to it.
+    """
     seen: set[Expr] = set()
     stack: list[tuple[Expr, bool]] = [(e, False)]
     while stack:
@@ -498,7 +506,20 @@ def walk(e: Expr) -> Iterator[Expr]:
         elif node not in seen:
             seen.add(node)
             stack.append((node, True))
-            stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+            if enters is None or enters(node):
+                stack.extend((a, False) for a in reversed(node.args) if a not in seen)
+
+
+def bottom_up(e: Expr, key: str, fn: Callable[[Expr], T]) -> T:
+    """`fn(e)`, remembered as `key` in the node. `fn` may ask for the same of the node's arguments:
+    their turn came first.
+    """
+    if key not in e.memo:
+        for node in walk(e, lambda node: key not in node.memo):
+            if key not in node.memo:
+                node.memo[key] = fn(node)
+    found: T = e.memo[key]
+    return found
 
 
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
@@ -521,28 +542,45 @@ def substitute(e: Expr, mapping: Mapping[Expr, Expr]) -> Expr:
         return e
     keys = frozenset(mapping)
     only_axes = all(k.op == "axis" for k in keys)
-    done: dict[Expr, Expr] = {}
 
-    def visit(node: Expr) -> Expr:
+    def stays(node: Expr) -> bool:
         if only_axes and (not node.axes or node.axes.isdisjoint(keys)):
-            return node
-        out = mapping.get(node) or done.get(node)
-        if out is None:
-            if not node.args or node.op == "axis":
-                return node
-            args = tuple(visit(a) for a in node.args)
-            out = node if args == node.args else rebuild(node, args)
-            done[node] = out
-        return out
+            return True
+        return not node.args or node.op == "axis"
 
-    return visit(e)
+    done = dict(mapping)
+    stack = [] if e in done or stays(e) else [e]
+    while stack:
+        node = stack[-1]
+        waiting = [a for a in node.args if a not in done and not stays(a)]
+        if waiting:
+            stack += waiting
+            continue
+        stack.pop()
+        if node not in done:
+            args = tuple([done.get(a, a) for a in node.args])
+            done[node] = node if args == node.args else rebuild(node, args)
+    return done.get(e, e)
 
 
 def loads(e: Expr) -> tuple[Expr, ...]:
     """The distinct loads in `e`, inner ones before the loads that index with them."""
-    found = e.memo.get("loads")
+    return bottom_up(e, "loads", _loads)
+
+
+def _loads(e: Expr) -> tuple[Expr, ...]:
+    below = [found for a in e.args if (found := loads(a))]
+    if len(below) > 1:
+        below = [tuple(dict.fromkeys(x for found in below for x in found))]
+    inner = below[0] if below else ()
+    return (*inner, e) if e.op == "load" else inner
+
+
+def promises(e: Expr) -> frozenset[Expr]:
+    """The `bounded` indices in `e`."""
+    found = e.memo.get("promises")
     if found is None:
-        found = e.memo["loads"] = tuple(n for n in walk(e) if n.op == "load")
+        found = e.memo["promises"] = frozenset(n for n in walk(e) if n.op == "bounded")
     return found
 
 

@@ -165,9 +165,12 @@ def requirements(graph: Graph) -> dict[Expr, str]:
     for n in graph.nodes:
         rule = opdef(n.op).requires
         for fact in rule(tuple(v.type for v in n.inputs), n.attributes) if rule else ():
-            known = simplify(fact)
+            known, where = simplify(fact), f"{n.op} at {n.location}" if n.location else n.op
+            if known.is_const and not known.value:
+                types = ", ".join(str(v.type) for v in n.inputs)
+                raise CompileError(f"{where} of {types}: its sizes do not fit, it needs {fact}")
             if known is not TRUE:
-                found.setdefault(known, f"{n.op} at {n.location}" if n.location else n.op)
+                found.setdefault(known, where)
     return found
 
 

@@ -18,7 +18,7 @@ INFIX = {
     "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
 }  # fmt: skip
 KEYWORDS = frozenset({
-    "true", "false", "inf", "nan", "none", "cast", "bitcast", "expr", "bytes",
+    "true", "false", "inf", "nan", "none", "cast", "bitcast", "checked", "expr", "bytes",
     "graph", "system", "kernel", "launch", "function", "program",
     "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
     "monoid", "identity", "combine", "commutative", "idempotent",
@@ -28,6 +28,7 @@ KEYWORDS = frozenset({
     "const_bytes", "arena_bytes", "scratch_bytes", "variants", "call", "cost", "note",
     "explain", "return", "at", "repeat", "row", "first",
 })  # fmt: skip
+_ALONE = 9  # binds tighter than any operator
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
 
 
@@ -59,20 +60,40 @@ def show_const(value: Any, dtype: DType) -> str:
 
 def show(e: Node, level: int = 0) -> str:
     """`e` as text; only needed parentheses are written."""
+    done: dict[Node, tuple[str, int]] = {}
+    stack = [e]
+    while stack:
+        node = stack[-1]
+        waiting = [] if node.op == "axis" else [a for a in node.args if a not in done]
+        if waiting:
+            stack += waiting
+        else:
+            done[stack.pop()] = _written(node, done)
+    return _inside(done[e], level)
+
+
+def _inside(written: tuple[str, int], level: int = 0) -> str:
+    text, rank = written
+    return f"({text})" if rank < level else text
+
+
+def _written(e: Node, done: dict[Node, tuple[str, int]]) -> tuple[str, int]:
+    """The text of `e` and how tightly it binds; `done` are those of its arguments."""
     op = e.op
     if op == "const":
         text = show_const(e.attr, e.dtype)
-        return f"({text})" if text.startswith("-") and level > 0 else text
+        return text, 0 if text.startswith("-") else _ALONE
     if op in ("dim", "axis"):
-        return show_name(e.attr if op == "axis" else e.attr.name)
+        return show_name(e.attr if op == "axis" else e.attr.name), _ALONE
     if op == "arg":
-        return f"${e.attr}"
-    if op == "load":
-        return f"{show_name(e.attr.name)}[{', '.join(show(a) for a in e.args)}]"
-    if op in ("cast", "bitcast"):
-        return f"{op}<{e.dtype.name}>({show(e.args[0])})"
+        return f"${e.attr}", _ALONE
     if op in INFIX:
         rank, symbol = INFIX[op]
-        text = f"{show(e.args[0], rank)} {symbol} {show(e.args[1], rank + 1)}"
-        return f"({text})" if rank < level else text
-    return f"{op}({', '.join(show(a) for a in e.args)})"
+        x, y = e.args
+        return f"{_inside(done[x], rank)} {symbol} {_inside(done[y], rank + 1)}", rank
+    within = ", ".join([_inside(done[a]) for a in e.args])
+    if op == "load":
+        return f"{show_name(e.attr.name)}[{within}]", _ALONE
+    kind = {"cast": e.dtype.name, "bitcast": e.dtype.name, "checked": e.attr}.get(op)
+    to = f"<{kind}>" if kind else ""
+    return f"{op}{to}({within})", _ALONE

@@ -51,7 +51,7 @@ def simplify(e: Expr) -> Expr:
     done = e.memo.get("simple")
     if done is not None:
         return done
-    for node in walk(e):
+    for node in walk(e, lambda node: "simple" not in node.memo):
         if "simple" not in node.memo:
             out = _simplify(node)
             node.memo["simple"] = out
@@ -450,7 +450,7 @@ def _atom_range(a: Expr) -> tuple[int | None, int | None]:
         return a.attr.lo, a.attr.hi
     if a.op == "bounded":
         _, hi = range_of(a.args[1])
-        return 0, None if hi is None else hi - 1
+        return 0, None if hi is None else max(hi - 1, 0)
     if a.op in ("floordiv", "mod") and a.args[1].is_const and a.args[1].attr > 0:
         b = a.args[1].attr
         if a.op == "mod":

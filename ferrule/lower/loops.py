@@ -10,7 +10,19 @@ all, `for a: select(c, 1, 0)`, is a branch too.
 from __future__ import annotations
 
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, both, call, conjuncts, load, substitute
+from ferrule.ir.expr import (
+    ONE,
+    ZERO,
+    Buf,
+    Expr,
+    Space,
+    both,
+    call,
+    cast,
+    conjuncts,
+    load,
+    substitute,
+)
 from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, substitute_items
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
@@ -135,7 +147,9 @@ class _Lowering:
     def scan(self, st: Stage, fold: Scan) -> tuple[Stmt, ...]:
         accumulators = self.accumulators(st, ())
         places: tuple[Target, ...] = tuple((b, ()) for b in accumulators)
-        carried = tuple(load(b) for b in accumulators)
+        carried = tuple(
+            cast(load(a), b.dtype) for a, (b, _) in zip(accumulators, st.targets, strict=True)
+        )
         a = fold.axis
         here = {a: a.extent - ONE - a} if fold.reverse else {}
         update: Stmt = Store(

@@ -25,8 +25,8 @@ from ferrule.ops.create import (
 )
 from ferrule.ops.elementary import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitcast, bitwise_and, bitwise_not,
-    bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, eq, erf, erfc,
-    erfinv, exp, exp2, expm1, floor, floordiv, ge, gt, hypot, isinf, isnan, le, lgamma, log,
+    bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, ensure, eq, erf,
+    erfc, erfinv, exp, exp2, expm1, floor, floordiv, ge, gt, hypot, isinf, isnan, le, lgamma, log,
     log10, log1p, log2, logical_and, logical_not, logical_or, logical_xor, lt, max, maximum, min,
     minimum, mod, mul, ne, neg, nextafter, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
@@ -41,8 +41,8 @@ from ferrule.ops.loop import (
     loop,
 )
 from ferrule.ops.norm import (
-    batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax, rms_norm,
-    softmax,
+    batch_moments, batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax,
+    rms_norm, softmax,
 )
 from ferrule.ops.pointwise import (
     addcdiv, addcmul, elu, gelu, hardsigmoid, hardswish, hardtanh, isfinite, leaky_relu, lerp,
@@ -68,6 +68,9 @@ from ferrule.ops.scatter import (
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
 )
+from ferrule.ops.tree import (
+    descend,
+)
 from ferrule.ops.view import (
     expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
     unsqueeze,
@@ -84,7 +87,7 @@ __all__ = [
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "shl", "shr", "add", "sub", "mul",
     "truncdiv", "div", "rem", "mod", "minimum", "min", "maximum", "max", "pow", "atan2",
     "copysign", "nextafter", "hypot", "eq", "ne", "lt", "le", "gt", "ge", "floordiv", "cast",
-    "bitcast", "select", "clamp",
+    "bitcast", "select", "ensure", "clamp",
     # pointwise
     "gelu", "silu", "softplus", "mish", "logsigmoid", "logit", "relu", "relu6", "hardtanh",
     "leaky_relu", "elu", "selu", "hardsigmoid", "hardswish", "softsign", "square", "reciprocal",
@@ -99,7 +102,7 @@ __all__ = [
     "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin",
     # norm
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
-    "instance_norm", "batch_norm",
+    "instance_norm", "batch_moments", "batch_norm",
     # view
     "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "roll", "tile",
     "pixel_shuffle", "pixel_unshuffle",
@@ -121,6 +124,8 @@ __all__ = [
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
     # resize
     "resize_nearest", "resize_linear",
+    # tree
+    "descend",
     # bessel
     "i0", "i0e", "i1", "i1e",
 ]  # fmt: skip

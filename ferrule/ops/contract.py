@@ -19,7 +19,7 @@ from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Va
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal
 from ferrule.ops.create import full
-from ferrule.ops.elementary import add, mul
+from ferrule.ops.elementary import add, cast, mul
 from ferrule.ops.op import (
     Array,
     broadcast,
@@ -62,7 +62,7 @@ def _dot_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
             *(x.shape[d] for d in _free(x.rank, bx, cx)),
             *(y.shape[d] for d in _free(y.rank, by, cy)),
         ),
-        dtype,
+        dtype.compute if attrs.get("wide") else dtype,
     )
 
 
@@ -110,12 +110,18 @@ define("dot_general", _dot_infer, _dot_meaning, _dot_compute)
 
 
 def dot_general(
-    b: GraphBuilder, x: Value, y: Value, batch: Pair = ((), ()), contract: Pair = ((), ())
+    b: GraphBuilder,
+    x: Value,
+    y: Value,
+    batch: Pair = ((), ()),
+    contract: Pair = ((), ()),
+    wide: bool = False,
 ) -> Value:
     """The sum of x * y over the axes `contract`, for each point of the axes `batch`.
 
     Both are (axes of x, axes of y); the result's dims are those of the batch, the other dims of x
-    and the other dims of y. f16 and bf16 are summed in f32.
+    and the other dims of y. f16 and bf16 are summed in f32, which is the result's dtype too where
+    it is to be `wide`.
     """
     return b.emit(
         "dot_general",
@@ -123,27 +129,26 @@ def dot_general(
         y,
         batch=(tuple(batch[0]), tuple(batch[1])),
         contract=(tuple(contract[0]), tuple(contract[1])),
+        wide=(wide and x.dtype.compute != x.dtype) or None,
     )
 
 
-def matmul(b: GraphBuilder, x: Value, y: Value) -> Value:
-    """The matrix product of the last two axes, the others broadcast; vectors as in NumPy."""
+def matmul(b: GraphBuilder, x: Value, y: Value, wide: bool = False) -> Value:
+    """The matrix product of the last two axes, the others broadcast; vectors as in NumPy. `wide`
+    is that of dot_general.
+    """
     if x.rank == 0 or y.rank == 0:
         raise CompileError(f"matmul takes tensors of rank 1 or more, got {x.type} and {y.type}")
-    if x.rank == 1 and y.rank == 1:
-        return dot_general(b, x, y, contract=((0,), (0,)))
-    if x.rank == 1:
-        out = matmul(b, reshape(b, x, (ONE, *x.shape)), y)
+    if x.rank == 1 and y.rank > 1:
+        out = matmul(b, reshape(b, x, (ONE, *x.shape)), y, wide)
         return reshape(b, out, (*out.shape[:-2], out.shape[-1]))
-    if y.rank == 1:
-        return dot_general(b, x, y, contract=((x.rank - 1,), (0,)))
-    if y.rank == 2:
-        return dot_general(b, x, y, contract=((x.rank - 1,), (0,)))
+    if y.rank <= 2:
+        return dot_general(b, x, y, contract=((x.rank - 1,), (0,)), wide=wide)
     lead = broadcast((x.shape[:-2], y.shape[:-2]))
     x = expand(b, x, (*lead, *x.shape[-2:]))
     y = expand(b, y, (*lead, *y.shape[-2:]))
     n = tuple(range(len(lead)))
-    return dot_general(b, x, y, (n, n), ((len(lead) + 1,), (len(lead),)))
+    return dot_general(b, x, y, (n, n), ((len(lead) + 1,), (len(lead),)), wide)
 
 
 def bmm(b: GraphBuilder, x: Value, y: Value) -> Value:
@@ -152,22 +157,22 @@ def bmm(b: GraphBuilder, x: Value, y: Value) -> Value:
 
 
 def linear(b: GraphBuilder, x: Value, w: Value, bias: Value | None = None) -> Value:
-    """x @ w.T + bias, with w of shape [out, in]."""
-    if w.rank == 1:
-        out = dot_general(b, x, w, contract=((x.rank - 1,), (0,)))
-    else:
-        out = dot_general(b, x, w, contract=((x.rank - 1,), (1,)))
-    return out if bias is None else add(b, out, bias)
+    """x @ w.T + bias, with w of shape [out, in]; rounded once."""
+    shared = ((x.rank - 1,), (w.rank - 1,))
+    out = dot_general(b, x, w, contract=shared, wide=bias is not None)
+    return out if bias is None else cast(b, add(b, out, cast(b, bias, out.dtype)), x.dtype)
 
 
 def addmm(
     b: GraphBuilder, bias: Value, x: Value, y: Value, alpha: float = 1, beta: float = 1
 ) -> Value:
-    """beta * bias + alpha * (x @ y); without the bias, whatever it holds, for beta = 0."""
-    out = scaled(b, matmul(b, x, y), alpha)
-    if beta == 0:
-        return out
-    return add(b, out, scaled(b, bias, beta))
+    """beta * bias + alpha * (x @ y), rounded once; without the bias, whatever it holds, for
+    beta = 0.
+    """
+    out = scaled(b, matmul(b, x, y, wide=True), alpha)
+    if beta != 0:
+        out = add(b, out, scaled(b, cast(b, bias, out.dtype), beta))
+    return cast(b, out, x.dtype)
 
 
 def scaled(b: GraphBuilder, x: Value, factor: float) -> Value:

@@ -22,7 +22,7 @@ from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Va
 from ferrule.ir.monoids import EXACT_SUM, SUM
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.contract import dot_general
-from ferrule.ops.elementary import add
+from ferrule.ops.elementary import add, cast
 from ferrule.ops.op import (
     Array,
     Index,
@@ -64,7 +64,7 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     channels = w.shape[1] * groups if transposed else w.shape[0]
     place = _transposed_size if transposed else _size
     spatial = (place(x.shape[d + 2], w.shape[d + 2], d, attrs) for d in range(n))
-    return tensor((x.shape[0], channels, *spatial), dtype)
+    return tensor((x.shape[0], channels, *spatial), dtype.compute if attrs.get("wide") else dtype)
 
 
 def _size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
@@ -214,7 +214,8 @@ def conv(
     Each of the spatial arguments is one number for all dims or one a dim; `padding` may also give
     (low, high). Transposed, w is [channels, out / groups, window..] and `output_padding` adds to
     the high end of the result. `exact` says that integers held in floats are summed, which no
-    algorithm may round. Raises CompileError for shapes or dtypes that do not fit.
+    algorithm may round. The sum with the bias is rounded once. Raises CompileError for shapes or
+    dtypes that do not fit.
     """
     n = w.rank - 2
     attrs = {
@@ -225,9 +226,13 @@ def conv(
         "transposed": transposed,
         "output_padding": spatial(output_padding, n),
         "exact": exact or None,
+        "wide": (bias is not None and x.dtype.compute != x.dtype) or None,
     }
-    y: Value = _tiled(b, x, w) if _tiles(x, w, attrs) else b.emit("conv", x, w, **attrs)
-    return y if bias is None else add(b, y, reshape(b, bias, (*bias.shape, *(ONE,) * n)))
+    y: Value = _tiled(b, x, w, attrs) if _tiles(x, w, attrs) else b.emit("conv", x, w, **attrs)
+    if bias is None:
+        return y
+    each = reshape(b, cast(b, bias, y.dtype), (*bias.shape, *(ONE,) * n))
+    return cast(b, add(b, y, each), x.dtype)
 
 
 def _tiles(x: Value, w: Value, attrs: Attrs) -> bool:
@@ -240,10 +245,10 @@ def _tiles(x: Value, w: Value, attrs: Attrs) -> bool:
     return bool(plain and aside and fits) and all(equal(as_index(p), ZERO) for p in pads)
 
 
-def _tiled(b: GraphBuilder, x: Value, w: Value) -> Value:
+def _tiled(b: GraphBuilder, x: Value, w: Value, attrs: Attrs) -> Value:
     """That convolution as a product, whose columns are the points of a window."""
-    n = w.rank - 2
-    y = dot_general(b, x, w, contract=((1,), (0,)))  # [batch, spatial.., out, window..]
+    n, wide = w.rank - 2, bool(attrs["wide"])
+    y = dot_general(b, x, w, contract=((1,), (0,)), wide=wide)  # [batch, spatial.., out, window..]
     order = [0, n + 1, *(d for i in range(n) for d in (1 + i, n + 2 + i))]
     sizes = [s * k for s, k in zip(x.shape[2:], w.shape[2:])]
     return reshape(b, transpose(b, y, order), (x.shape[0], w.shape[1], *sizes))

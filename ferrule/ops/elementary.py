@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from ferrule.base.dtype import DType, boolean, from_numpy
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import FAULTS, CompileError, RunError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import Buf, Expr, call, compare, load
+from ferrule.ir.expr import Buf, Expr, call, checked, compare, load
 from ferrule.ir.expr import bitcast as bitcast_expr
 from ferrule.ir.expr import cast as cast_expr
 from ferrule.ir.expr import const as const_expr
@@ -289,6 +289,43 @@ def _select_compute(
 
 
 define("select", _select_type, _select_meaning, _select_compute)
+
+
+# ---- promises ------------------------------------------------------------------------------------
+
+
+def ensure(b: GraphBuilder, x: Value, holds: Value, fault: str) -> Value:
+    """`x`, where the bool `holds` must be true, both broadcast: a run that reads an element where
+    it is not reports `fault` of `base.errors.FAULTS`.
+    """
+    return b.emit("ensure", x, holds, fault=fault)
+
+
+def _ensure_type(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
+    x, holds = types
+    if not holds.dtype.is_bool or attrs["fault"] not in FAULTS:
+        raise CompileError(
+            f"ensure takes a value, a bool and one of {', '.join(FAULTS)}, "
+            f"got {show_types(types)} and {attrs['fault']}"
+        )
+    return TensorType(broadcast(t.shape for t in types), x.dtype)
+
+
+def _ensure_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
+    if not arrays[1].all():
+        raise RunError(FAULTS[attrs["fault"]])
+    return np.broadcast_arrays(*arrays)[0]
+
+
+def _ensure_compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
+    axes = ctx.axes(outs[0].shape)
+    x, holds = (load(b, *at(b, axes)) for b in ins)
+    return [stage(outs[0], axes, checked(x, holds, attrs["fault"]))]
+
+
+define("ensure", _ensure_type, _ensure_meaning, _ensure_compute)
 
 
 def clamp(

@@ -30,7 +30,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.expr import select as choose
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
-from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ops.op import (
     Array,
     define,
@@ -41,6 +41,7 @@ from ferrule.ops.op import (
 from ferrule.ops.view import sizes_of, unsqueeze
 
 Size = Expr | int
+MANY = 16  # pieces that are not asked for one after another
 
 
 # ---- joining and padding -------------------------------------------------------------------------
@@ -69,15 +70,26 @@ def _concat_compute(
     starts = [ZERO]
     for b in ins:
         starts.append(simplify(starts[-1] + b.shape[d]))
-    value: Expr | None = None
-    for k in range(len(ins) - 1, -1, -1):
-        inner = simplify(axes[d] - starts[k])
-        piece = load(
-            ins[k], *axes[:d], ZERO if equal(ins[k].shape[d], ONE) else inner, *axes[d + 1 :]
-        )
-        value = piece if value is None else choose(lt(axes[d], starts[k + 1]), piece, value)
-    assert value is not None
-    return [stage(outs[0], axes, value)]
+    pieces = []
+    for b, start in zip(ins, starts):
+        at = ZERO if equal(b.shape[d], ONE) else simplify(axes[d] - start)
+        pieces.append(load(b, *axes[:d], at, *axes[d + 1 :]))
+    return [stage(outs[0], axes, _piece(axes[d], pieces, starts[1:]))]
+
+
+def _piece(at: Expr, pieces: list[Expr], ends: list[Expr]) -> Expr:
+    """The one of `pieces`, each of which lies before its end, in which `at` lies: one after another
+    is asked, but of many it is first asked for the half.
+    """
+    if len(pieces) > MANY:
+        half = len(pieces) // 2
+        below = _piece(at, pieces[:half], ends[:half])
+        above = _piece(at, pieces[half:], ends[half:])
+        return choose(lt(at, ends[half - 1]), below, above)
+    value = pieces[-1]
+    for piece, end in zip(pieces[-2::-1], ends[-2::-1], strict=True):
+        value = choose(lt(at, end), piece, value)
+    return value
 
 
 define(
@@ -169,11 +181,27 @@ def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return np.pad(x[crop], grow, mode=kind)
 
 
+def _enough_to_pad(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    """What an axis must hold so that the elements that are repeated exist."""
+    facts: list[Expr] = []
+    if attrs["mode"] == "constant":
+        return facts
+    for n, low, high in zip(
+        types[0].shape, sizes_of(attrs["low"]), sizes_of(attrs["high"]), strict=True
+    ):
+        left = n - maximum(ZERO, ZERO - low) - maximum(ZERO, ZERO - high)
+        for grow in (low, high):
+            if not prove_nonneg(ZERO - grow):
+                facts.append(lt(grow, n) if attrs["mode"] == "reflect" else lt(ZERO, left))
+    return facts
+
+
 define(
     "pad",
     lambda types, attrs: tensor(_padded_shape(types[0], attrs), types[0].dtype),
     _pad_meaning,
     _pad_compute,
+    requires=_enough_to_pad,
 )
 
 

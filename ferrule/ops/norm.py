@@ -219,7 +219,7 @@ def _layer_norm_compute(
     x, *operands = ins
     rank = len(x.shape)
     p = points(ctx, x, tuple(range(rank - attrs["axes"], rank)))
-    stages, mean, squares = moment_stages(ctx, x, p)
+    stages, mean, squares = moment_stages(ctx, element(x, *p.point), p)
     rstd_stage, rstd = _rstd_stage(ctx, squares, p, attrs["eps"])
     value = (element(x, *p.point) - load(mean, *p.kept)) * load(rstd, *p.kept)
     value = _scaled(value, _named(tuple(operands), attrs["affine"]), p.over)
@@ -246,7 +246,7 @@ def _stats_compute(
     (x,) = ins
     rank = len(x.shape)
     p = points(ctx, x, tuple(range(rank - attrs["axes"], rank)), keepdims=True)
-    stages, mean, squares = moment_stages(ctx, x, p)
+    stages, mean, squares = moment_stages(ctx, element(x, *p.point), p)
     rstd_stage, rstd = _rstd_stage(ctx, squares, p, attrs["eps"])
     copies = [
         stage(out, p.kept, load(buf, *p.kept), index=p.index)
@@ -334,7 +334,7 @@ def _group_norm_compute(
     batch, group, member, *rest = ctx.axes((n, const(attrs["groups"]), size, *positions))
     place = (batch, group * size + member, *rest)
     p = Points((batch, group), (member, *rest), place, (batch, group))
-    stages, mean, squares = moment_stages(ctx, x, p)
+    stages, mean, squares = moment_stages(ctx, element(x, *p.point), p)
     rstd_stage, rstd = _rstd_stage(ctx, squares, p, attrs["eps"])
     axes = ctx.axes(x.shape)
     own = (axes[0], simplify(axes[1] // size))
@@ -357,6 +357,50 @@ define("group_norm", _group_norm_type, _group_norm_meaning, _group_norm_compute)
 
 
 # ---- batch norm ----------------------------------------------------------------------------------
+
+
+def batch_moments(b: GraphBuilder, x: Value) -> tuple[Value, Value]:
+    """(variance, mean) of each channel of `x` [n, channels, positions..], both [channels], as norms
+    compute them: in two passes, in f32 (f64). The variance is that of all of `x`, not an estimate.
+    """
+    moments: tuple[Value, Value] = b.emit("batch_moments", x)
+    return moments
+
+
+def _channels(rank: int) -> tuple[int, ...]:
+    """The dimensions that are not the channel."""
+    return tuple(d for d in range(rank) if d != 1)
+
+
+def _batch_moments_type(
+    types: tuple[TensorType, ...], attrs: Attrs
+) -> tuple[TensorType, TensorType]:
+    (x,) = types
+    check_kind("batch_moments", x, "f")
+    if x.rank < 2:
+        raise CompileError(f"batch_moments takes [n, channels, ..], got {x}")
+    return (reduced_type(x, _channels(x.rank), False, x.dtype.compute),) * 2
+
+
+def _batch_moments_compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
+    p = points(ctx, ins[0], _channels(len(ins[0].shape)))
+    stages, mean, squares = moment_stages(ctx, element(ins[0], *p.point), p)
+    variance = load(squares, *p.kept) / cast(p.count, squares.dtype)
+    return [*stages, stage(outs[0], p.kept, variance), stage(outs[1], p.kept, load(mean, *p.kept))]
+
+
+def _batch_moments_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> tuple[Array, Array]:
+    x = arrays[0].astype(np.float64)
+    axes = _channels(x.ndim)
+    n = np.float64(math.prod(x.shape[a] for a in axes))
+    mean = np.sum(x, axis=axes, keepdims=True) / n
+    squares = np.sum(np.square(x - mean), axis=axes)
+    return squares / n, mean.reshape(-1)
+
+
+define("batch_moments", _batch_moments_type, _batch_moments_meaning, _batch_moments_compute)
 
 
 def batch_norm(

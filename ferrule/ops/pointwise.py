@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ferrule.base.dtype import boolean
-from ferrule.ir.expr import Expr, call, compare, const, select
+from ferrule.ir.expr import Expr, call, compare, const, lt, select
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.interp.special import erf
 from ferrule.ops import elementary as el
@@ -130,18 +130,21 @@ elementwise(
 
 
 def logit(b: GraphBuilder, x: Value, eps: float | None = None) -> Value:
-    """log(x / (1 - x)), `x` clamped to [eps, 1 - eps] first where eps is given."""
+    """log(x / (1 - x)), `x` clamped to [eps, 1 - eps] first where eps is given. With eps above one
+    half, what lies below eps becomes eps and anything else 1 - eps, as in PyTorch.
+    """
     return b.emit("logit", x, eps=eps)
 
 
 def _logit(x: Expr, eps: float | None = None) -> Expr:
     if eps is not None:
-        x = _low(_high(x, eps), 1 - eps)
+        low = const(eps, x.dtype)
+        x = select(lt(x, low), low, _low(x, 1 - eps)) if eps > 0.5 else _low(_high(x, eps), 1 - eps)
     return call("log", x / (1.0 - x))
 
 
 def _logit_meaning(x: Array, eps: float | None = None) -> Array:
-    x = x if eps is None else np.clip(x, eps, 1 - eps)
+    x = x if eps is None else np.where(x < eps, x.dtype.type(eps), np.minimum(x, 1 - eps))
     return np.log(x / (1 - x))
 
 

@@ -10,6 +10,7 @@ i-th from floor(i*s/m) up to ceil((i+1)*s/m): where m divides s these are plain 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -111,7 +112,7 @@ def _gather(x: Array, out: tuple[int, ...], attrs: Attrs) -> tuple[Array, Array,
         inside = inside & ((i >= 0) & (i < size)).reshape(shape)
         place = place * size + i.reshape(shape)
     order = (*range(0, 2 * n, 2), *range(1, 2 * n, 2))
-    flat = (*out, -1)
+    flat = (*out, prod(attrs["kernel"]))
     lead = (0, 1, *(o + 2 for o in order))
     values = values.transpose(lead).reshape(*x.shape[:2], *flat)
     spread = np.broadcast_to(inside, np.broadcast_shapes(np.shape(inside), np.shape(place)))
@@ -396,7 +397,8 @@ def _adaptive_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
             for i, s, m in zip(p, x.shape[2:], sizes, strict=True)
         )
         at = (slice(None), slice(None), *p)
-        values = x[(slice(None),) * 2 + cut].reshape(*x.shape[:2], -1)
+        values = x[(slice(None),) * 2 + cut]
+        values = values.reshape(*x.shape[:2], prod(values.shape[2:]))
         if attrs["kind"] == "max":
             out[at] = values.max(-1)
             index[at] = flat[cut].reshape(-1)[values.argmax(-1)]
@@ -405,7 +407,13 @@ def _adaptive_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
     return (out, index) if attrs["kind"] == "max" else out
 
 
-define("adaptive_pool", _adaptive_infer, _adaptive_meaning, _adaptive_compute)
+def _has_points(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    return [lt(ZERO, s) for s in types[0].shape[2:]]
+
+
+define(
+    "adaptive_pool", _adaptive_infer, _adaptive_meaning, _adaptive_compute, requires=_has_points
+)
 
 
 def adaptive_avg_pool(b: GraphBuilder, x: Value, output_size: Sequence[Size]) -> Value:

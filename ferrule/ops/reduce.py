@@ -4,7 +4,8 @@
     mean = sum / n,  var = sum (x - mean)^2 / (n - correction)
     (values, indices)[kept..] = the extreme and where it is
 
-Each keeps the operand's dtype (an integer sum is widened by a `cast` in front of it). `axes` are
+Each keeps the operand's dtype (an integer sum is widened by a `cast` in front of it). Variances are
+computed in f64, as PyTorch computes them: squares of an f32 may be out of its range. `axes` are
 ints or a tuple of ints, None for all axes; with `keepdims` reduced axes stay, with size 1. NaN is
 PyTorch's: it wins `max`, `min`, `argmax` and `argmin`, and of equal elements the first is found.
 """
@@ -17,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.dtype import DType, from_numpy, i64
+from ferrule.base.dtype import DType, f64, from_numpy, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, product, select
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, lt, product, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
 from ferrule.ops import elementary as el
@@ -78,6 +79,11 @@ def reduced_type(t: TensorType, axes: tuple[int, ...], keepdims: bool, dtype: DT
     return TensorType(tuple(kept), dtype)
 
 
+def not_empty(t: TensorType, axes: tuple[int, ...]) -> list[Expr]:
+    """What must hold of sizes so that an axis without an identity to start from has elements."""
+    return [lt(ZERO, t.shape[d]) for d in axes]
+
+
 def check_not_empty(name: str, t: TensorType, axes: tuple[int, ...]) -> None:
     """CompileError where an axis that has no identity to start from is known to be empty."""
     if any(t.shape[d].is_const and t.shape[d].value == 0 for d in axes):
@@ -90,16 +96,22 @@ def check_not_empty(name: str, t: TensorType, axes: tuple[int, ...]) -> None:
 def _fold(name: str, make: Callable[[DType], Monoid], meaning: Any, accepts: str) -> None:
     """Define the reduction by the monoid that `make` gives for the computed dtype."""
 
+    def bare(attrs: Attrs) -> bool:
+        return name in ("reduce_max", "reduce_min") and not attrs.get("empty", False)
+
     def infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
         (t,) = types
         check_kind(name, t, accepts)
-        if name in ("reduce_max", "reduce_min"):
+        if bare(attrs):
             check_not_empty(name, t, attrs["axes"])
         return reduced_type(t, attrs["axes"], attrs["keepdims"], t.dtype)
 
     def apply(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
         x = upcast(arrays[0])
-        extra = {"dtype": x.dtype} if name in ("reduce_sum", "reduce_prod") else {}
+        extra: dict[str, Any] = {}
+        if name in ("reduce_sum", "reduce_prod"):
+            wide = name == "reduce_sum" and x.dtype.kind == "f"
+            extra["dtype"] = np.float64 if wide else x.dtype
         if name in ("reduce_max", "reduce_min"):
             extra["initial"] = make(from_numpy(x.dtype)).identity[0].value
         out = meaning(x, axis=attrs["axes"], keepdims=attrs["keepdims"], **extra)
@@ -112,7 +124,10 @@ def _fold(name: str, make: Callable[[DType], Monoid], meaning: Any, accepts: str
         value = element(ins[0], *p.point)
         return folded(ctx, outs[0], p.kept, value, p.over, make(value.dtype), index=p.index)
 
-    define(name, infer, apply, compute)
+    def requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+        return not_empty(types[0], attrs["axes"]) if bare(attrs) else []
+
+    define(name, infer, apply, compute, requires=requires)
 
 
 _fold("reduce_sum", SUM, np.sum, "fiu")
@@ -140,16 +155,28 @@ def reduce_prod(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = F
     return _emit(b, "reduce_prod", x, axes, keepdims)
 
 
-def reduce_max(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
-    """The greatest element over `axes`; NaN if there is one."""
-    op = "reduce_any" if x.dtype.is_bool else "reduce_max"
-    return _emit(b, op, x, axes, keepdims)
+def reduce_max(
+    b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False, empty: bool = False
+) -> Value:
+    """The greatest element over `axes`; NaN if there is one. There must be an element, or with
+    `empty` the least of the dtype stands for none.
+    """
+    return _extreme(b, "reduce_any" if x.dtype.is_bool else "reduce_max", x, axes, keepdims, empty)
 
 
-def reduce_min(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
-    """The least element over `axes`; NaN if there is one."""
-    op = "reduce_all" if x.dtype.is_bool else "reduce_min"
-    return _emit(b, op, x, axes, keepdims)
+def reduce_min(
+    b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False, empty: bool = False
+) -> Value:
+    """The least element over `axes`; NaN if there is one. There must be an element, or with `empty`
+    the greatest of the dtype stands for none.
+    """
+    return _extreme(b, "reduce_all" if x.dtype.is_bool else "reduce_min", x, axes, keepdims, empty)
+
+
+def _extreme(b: GraphBuilder, op: str, x: Value, axes: Axes, keepdims: bool, empty: bool) -> Value:
+    attrs = {"empty": True} if empty and not x.dtype.is_bool else {}
+    out: Value = _emit(b, op, x, axes, keepdims, **attrs)
+    return out
 
 
 def reduce_any(b: GraphBuilder, x: Value, axes: Axes = None, keepdims: bool = False) -> Value:
@@ -181,16 +208,19 @@ def mean_stages(
     ]
 
 
-def moment_stages(ctx: ComputeContext, x: Buf, p: Points) -> tuple[list[Stage], Buf, Buf]:
-    """Stages for the mean of `x` over p.over and the sum of squared differences from it.
+def moment_stages(
+    ctx: ComputeContext, value: Expr, p: Points, centre: DType | None = None
+) -> tuple[list[Stage], Buf, Buf]:
+    """Stages for the mean of `value` over p.over and the sum of squared differences from it, or
+    from what it is when rounded to `centre`.
 
     In two passes, for accuracy. (stages, mean, squares), the buffers over p.kept.
     """
-    value = element(x, *p.point)
     mean, squares = (
         ctx.buf(stem, (a.extent for a in p.kept), value.dtype) for stem in ("mean", "squares")
     )
-    apart = value - load(mean, *p.kept)
+    middle = load(mean, *p.kept)
+    apart = value - (middle if centre is None else cast(cast(middle, centre), value.dtype))
     fold = stage(squares, p.kept, apart * apart, Reduce(p.over, SUM(value.dtype)))
     return [*mean_stages(ctx, value, p, mean), fold], mean, squares
 
@@ -202,9 +232,7 @@ def _float_reduction(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
 
 
 def _mean_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
-    x = upcast(arrays[0])
-    total = np.sum(x, axis=attrs["axes"], keepdims=attrs["keepdims"])
-    return np.asarray(total / x.dtype.type(_count(x, attrs["axes"])))
+    return _wide_mean(arrays[0], attrs["axes"], attrs["keepdims"])
 
 
 def _count(x: Array, axes: tuple[int, ...]) -> int:
@@ -218,11 +246,49 @@ def _mean_compute(
     return mean_stages(ctx, element(ins[0], *p.point), p, outs[0], p.index)
 
 
-def _variance_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
-    x, axes, keep = upcast(arrays[0]), attrs["axes"], attrs["keepdims"]
-    mean = np.sum(x, axis=axes, keepdims=True) / x.dtype.type(_count(x, axes))
-    squares = np.sum(np.square(x - mean), axis=axes, keepdims=keep)
-    return np.asarray(squares / x.dtype.type(max(_count(x, axes) - attrs["correction"], 0)))
+def _wide_variance(x: Array, attrs: Attrs, keep: bool, centre: DType | None) -> Array:
+    """The variance in f64."""
+    axes, wide = attrs["axes"], x.astype(np.float64)
+    mean = _wide_mean(x, axes, True)
+    if centre is not None:
+        mean = mean.astype(centre.numpy)
+    squares = np.sum(np.square(wide - mean), axis=axes, keepdims=keep)
+    return np.asarray(squares / np.float64(max(_count(x, axes) - attrs["correction"], 0)))
+
+
+def _wide_mean(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
+    """The mean in f64."""
+    total = np.sum(x, axis=axes, keepdims=keep, dtype=np.float64)
+    return np.asarray(total / np.float64(_count(x, axes)))
+
+
+def _centre(rank: int, dtype: DType, attrs: Attrs) -> DType | None:
+    """What the mean of all elements is rounded to before differences from it are taken: PyTorch and
+    NumPy do so for one result.
+    """
+    return dtype.compute if len(attrs["axes"]) == rank else None
+
+
+def _spread_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
+    (x,) = arrays
+    centre = _centre(x.ndim, from_numpy(x.dtype), attrs)
+    return _wide_variance(x, attrs, attrs["keepdims"], centre)
+
+
+def _spread(name: str, result: Callable[[Expr], Expr], meaning: Callable[[Array], Array]) -> None:
+    """Define a function of the variance."""
+
+    def compute(
+        ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+    ) -> list[Stage]:
+        (x,) = ins
+        p = points(ctx, x, attrs["axes"], attrs["keepdims"])
+        centre = _centre(len(x.shape), x.dtype, attrs)
+        stages, _, squares = moment_stages(ctx, cast(element(x, *p.point), f64), p, centre)
+        value = result(_variance(squares, p, attrs["correction"]))
+        return [*stages, stage(outs[0], p.kept, value, index=p.index)]
+
+    define(name, _float_reduction, lambda xs, a: meaning(_spread_meaning(xs, a)), compute)
 
 
 def _variance(squares: Buf, p: Points, correction: float) -> Expr:
@@ -232,29 +298,11 @@ def _variance(squares: Buf, p: Points, correction: float) -> Expr:
     return load(squares, *p.kept) / freedom
 
 
-def _var_compute(
-    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
-) -> list[Stage]:
-    p = points(ctx, ins[0], attrs["axes"], attrs["keepdims"])
-    stages, _, squares = moment_stages(ctx, ins[0], p)
-    variance = _variance(squares, p, attrs["correction"])
-    return [*stages, stage(outs[0], p.kept, variance, index=p.index)]
-
-
-def _std_compute(
-    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
-) -> list[Stage]:
-    p = points(ctx, ins[0], attrs["axes"], attrs["keepdims"])
-    stages, _, squares = moment_stages(ctx, ins[0], p)
-    deviation = call("sqrt", _variance(squares, p, attrs["correction"]))
-    return [*stages, stage(outs[0], p.kept, deviation, index=p.index)]
-
-
 def _var_mean_compute(
     ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
 ) -> list[Stage]:
     p = points(ctx, ins[0], attrs["axes"], attrs["keepdims"])
-    stages, mean, squares = moment_stages(ctx, ins[0], p)
+    stages, mean, squares = moment_stages(ctx, cast(element(ins[0], *p.point), f64), p)
     variance = _variance(squares, p, attrs["correction"])
     return [
         *stages,
@@ -263,13 +311,19 @@ def _var_mean_compute(
     ]
 
 
+def _var_mean_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> tuple[Array, Array]:
+    (x,) = arrays
+    keep = attrs["keepdims"]
+    return _wide_variance(x, attrs, keep, None), _wide_mean(x, attrs["axes"], keep)
+
+
 define("mean", _float_reduction, _mean_meaning, _mean_compute)
-define("var", _float_reduction, _variance_meaning, _var_compute)
-define("std", _float_reduction, lambda xs, a: np.sqrt(_variance_meaning(xs, a)), _std_compute)
+_spread("var", lambda variance: variance, lambda variance: variance)
+_spread("std", lambda variance: call("sqrt", variance), np.sqrt)
 define(
     "var_mean",
     lambda types, attrs: (_float_reduction(types, attrs),) * 2,
-    lambda arrays, attrs: (_variance_meaning(arrays, attrs), _mean_meaning(arrays, attrs)),
+    _var_mean_meaning,
     _var_mean_compute,
 )
 
@@ -337,7 +391,7 @@ def _arg(name: str, make: Callable[[DType], Monoid], find: Any, best: Any) -> No
             stages.append(stage(out, p.kept, load(target, *p.kept), index=p.index))
         return stages
 
-    define(name, infer, apply, compute)
+    define(name, infer, apply, compute, requires=lambda types, a: not_empty(types[0], a["axes"]))
 
 
 _arg("max_with_index", ARGMAX, np.argmax, np.max)

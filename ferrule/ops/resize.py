@@ -28,6 +28,7 @@ from ferrule.ir.expr import (
     cast,
     const,
     load,
+    lt,
     maximum,
     minimum,
 )
@@ -50,7 +51,13 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
             f"resizing takes x[n, channels, ..], and a size and a scale for each further dim, got "
             f"{x} with {n} sizes and {len(attrs['scales'])} scales"
         )
+    if any(s.is_const and s.value == 0 for s in x.shape[2:]):
+        raise CompileError(f"resizing takes sizes that are not 0, got {x}")
     return tensor((*x.shape[:2], *attrs["sizes"]), x.dtype)
+
+
+def _requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    return [lt(ZERO, s) for s in types[0].shape[2:]]
 
 
 def _linear_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -147,7 +154,7 @@ def _nearest_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return x
 
 
-define("resize_nearest", _infer, _nearest_meaning, _nearest_compute)
+define("resize_nearest", _infer, _nearest_meaning, _nearest_compute, requires=_requires)
 
 
 def resize_nearest(
@@ -250,7 +257,7 @@ def _linear_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return x
 
 
-define("resize_linear", _linear_infer, _linear_meaning, _linear_compute)
+define("resize_linear", _linear_infer, _linear_meaning, _linear_compute, requires=_requires)
 
 
 def resize_linear(

@@ -3,8 +3,10 @@
     out[.., i, ..] = fold over k <= i of x[.., k, ..]      cumsum cumprod logcumsumexp
     (values, indices) of the running extreme               cummax cummin
 
-`exclusive` leaves out the element itself, `reverse` runs from the end. The running extremes are
-PyTorch's: of equal elements the last is found, and NaN, once met, stays.
+`exclusive` leaves out the element itself, `reverse` runs from the end. The running value of a sum,
+product or logarithm of floats is an f64, as in PyTorch: n terms of f32 add an error of n * 2^-53 to
+that of the last rounding. The running extremes are PyTorch's: of equal elements the last is found,
+and NaN, once met, stays.
 """
 
 from __future__ import annotations
@@ -14,13 +16,13 @@ from functools import cache
 
 import numpy as np
 
-from ferrule.base.dtype import DType, from_numpy, i64
-from ferrule.ir.compute import Compute, Monoid, Scan, Stage, Target
-from ferrule.ir.expr import Buf, Expr, arg, call, compare, const, load, select
+from ferrule.base.dtype import DType, f64, from_numpy, i64
+from ferrule.ir.compute import Compute, Monoid, Scan, Stage
+from ferrule.ir.expr import Buf, Expr, arg, call, cast, compare, const, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import PROD, SUM
 from ferrule.ops.create import full
-from ferrule.ops.op import Array, check_kind, define, element, normal_axis, stage, upcast
+from ferrule.ops.op import Array, check_kind, define, element, normal_axis
 
 # ---- monoids -------------------------------------------------------------------------------------
 
@@ -68,27 +70,24 @@ def _scan(
     ctx: ComputeContext, outs: tuple[Buf, ...], values: Callable[[tuple[Expr, ...]], list[Expr]],
     monoid: Callable[[DType], Monoid], attrs: Attrs,
 ) -> list[Stage]:  # fmt: skip
-    """outs[i..] = the fold of values(i..) along attrs["axis"]; f16 and bf16 by way of f32."""
+    """outs[i..] = the fold of values(i..) along attrs["axis"], rounded to what outs hold."""
     point = ctx.axes(outs[0].shape)
     axis = attrs["axis"]
     rest = tuple(a for d, a in enumerate(point) if d != axis)
-    given = values(point)
+    given = tuple(values(point))
     fold = Scan(
         point[axis],
         monoid(given[0].dtype),
         exclusive=attrs.get("exclusive", False),
         reverse=attrs.get("reverse", False),
     )
-    targets: list[Target] = []
-    narrowed = []
-    for out, value in zip(outs, given, strict=True):
-        target = out
-        if out.dtype != value.dtype:
-            target = ctx.buf("wide", out.shape, value.dtype)
-            narrowed.append(stage(out, point, load(target, *point)))
-        targets.append((target, point))
-    name = targets[0][0].name
-    return [Stage(name, tuple(targets), Compute(rest, tuple(given), fold)), *narrowed]
+    targets = tuple((out, point) for out in outs)
+    return [Stage(outs[0].name, targets, Compute(rest, given, fold))]
+
+
+def _running(dtype: DType) -> DType:
+    """What the running value of a fold of such elements is."""
+    return f64 if dtype.is_float else dtype
 
 
 def _cumulative(
@@ -101,7 +100,8 @@ def _cumulative(
         return types[0]
 
     def apply(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
-        x = np.moveaxis(upcast(arrays[0]), attrs["axis"], -1)
+        given = arrays[0].astype(_running(from_numpy(arrays[0].dtype)).numpy)
+        x = np.moveaxis(given, attrs["axis"], -1)
         x = x[..., ::-1] if attrs["reverse"] else x
         if attrs["exclusive"] and x.shape[-1]:
             identity = make(from_numpy(x.dtype)).identity[0].value
@@ -112,7 +112,11 @@ def _cumulative(
     def compute(
         ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
     ) -> list[Stage]:
-        return _scan(ctx, outs, lambda point: [element(ins[0], *point)], make, attrs)
+        def values(point: tuple[Expr, ...]) -> list[Expr]:
+            x = element(ins[0], *point)
+            return [cast(x, _running(x.dtype))]
+
+        return _scan(ctx, outs, values, make, attrs)
 
     define(name, infer, apply, compute)
 

@@ -43,7 +43,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import MAX, MIN, PROD, SUM
-from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.simplify import equal, prove, simplify
 from ferrule.ops.index import (
     Advanced,
     along_axis,
@@ -291,6 +291,9 @@ def _slice_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
         raise CompileError(
             f"slice_scatter along axis {d} of {show_types(types)}: the other sizes differ"
         )
+    start, stop = as_index(attrs["start"]), as_index(attrs["stop"])
+    if prove(lt(start, ZERO)) or prove(lt(x.shape[d], stop)):
+        raise CompileError(f"slice_scatter: {start} to {stop} is not within axis {d} of {x}")
     return x
 
 

@@ -29,8 +29,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ferrule.base.dtype import f64
 from ferrule.base.target import Target
-from ferrule.ir.compute import Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Stage, substitute_stage
 from ferrule.ir.contraction import Roles, contraction, operand_bufs, simplify_stage
 from ferrule.ir.expr import (
     ONE,
@@ -42,6 +43,7 @@ from ferrule.ir.expr import (
     axis,
     both,
     call,
+    cast,
     conjuncts,
     const,
     eq,
@@ -51,7 +53,6 @@ from ferrule.ir.expr import (
     loads,
     lt,
     product,
-    rewrite,
     select,
     substitute,
 )  # fmt: skip
@@ -78,6 +79,7 @@ from ferrule.schedule.roles import (
     roles_in,
 )  # fmt: skip
 from ferrule.schedule.rows import schedule_rows
+from ferrule.schedule.sums import is_sum
 from ferrule.schedule.tiles import (
     Cut,
     Rows,
@@ -88,11 +90,14 @@ from ferrule.schedule.tiles import (
     either,
     everywhere,
     flat,
+    flat_index,
     parts,
+    widened,
     write_tile,
 )
 from ferrule.schedule.words import in_words
 
+MANY_PARTS = 64  # of a sum, so many that what they come to is kept in f64
 MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
 PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
 
@@ -132,6 +137,7 @@ class _Builder:
     target: Target
     constant: frozenset[Buf]
     scratch: list[Buf] = field(default_factory=list)
+    totals: list[Buf] = field(default_factory=list)
     kinds: dict[str, Kind] = field(default_factory=dict)
     packings: list[Packing] = field(default_factory=list)
     packed: dict[tuple[Expr, Expr, int], Buf] = field(default_factory=dict)
@@ -173,7 +179,7 @@ class _Builder:
             )
             grid, items = self._blocks(body, roles, block, columns)
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
-        scratch = tuple(b for b in self.scratch if b in used)
+        scratch = tuple(b for b in (*self.scratch, *self.totals) if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
         return Scheduled(kernel, tuple(self.packings))
 
@@ -218,17 +224,20 @@ class _Builder:
         at = simplify(wide * several + panel)
         tiled = self._tiles_of(body[0], number, block, columns.extent, at)
         acc = tiled[0].acc
-        part = Buf("part", (const(several), const(per), *acc.shape), acc.dtype, Space.SCRATCH)
+        many = is_sum(body[0]) and estimate(flat_index(steps.outer)[1]) > MANY_PARTS
+        dtype = f64 if many else acc.dtype
+        part = Buf("part", (const(several), const(per), *acc.shape), dtype, Space.SCRATCH)
         self.scratch.append(part)
         first = both(*(eq(a, 0) for a in steps.outer))
         sums, ends = [], []
         for t in tiled:
             place = (panel, row, *t.wide)
             before = load(part, *place)
-            start = select(first, fconst(0.0, part.dtype), before)
-            inner = Terms(steps.inner, steps.split, panel, start)
-            keep = copied("keep", part, place, load(t.acc, *t.wide), t)
-            again = copied("again", t.acc, t.wide, before, t)
+            inner = Terms(steps.inner, steps.split, panel)
+            sum_ = cast(load(t.acc, *t.wide), dtype)
+            so_far = select(first, fconst(0.0, dtype), before) + sum_
+            keep = copied("keep", part, place, so_far, t)
+            again = copied("again", t.acc, t.wide, cast(before, t.acc.dtype), t)
             sums.append((t, (*self._terms(t, inner, row, expected), keep)))
             ends.append((t, (again, *self._finish(body, t))))
         loops: tuple[Item, ...] = (Scope(panel, (Scope(row, either(sums)),)),)
@@ -241,7 +250,7 @@ class _Builder:
         alone = tile.rows.axis.extent is ONE
         packed = frozenset(self.packed.values())
         hints = () if alone else hints_of(tile, terms, packed, len(self.roles.k), row, per)
-        return tile.items(terms.k, terms.start, terms.split, hints)
+        return tile.items(terms.k, terms.split, hints)
 
     def _tiles_of(
         self, st: Stage, number: Expr, block: Blocking, panels: Expr, panel: Expr
@@ -346,6 +355,10 @@ class _Builder:
         wide = (rows.axis, units, lanes)
         acc = Buf("acc" + tag, tuple(a.extent for a in wide), st.compute.values[0].dtype, Space.REG)
         self.scratch.append(acc)
+        total = None
+        if is_sum(st):
+            total = Buf("total" + tag, acc.shape, f64, Space.SCRATCH)
+            self.totals.append(total)
         within = simplify(units * self.width + lanes)
         n = simplify(panel * (block.vectors * self.width) + within)
         inside = both() if full else lt(n, simplify(product([a.extent for a in roles.n])))
@@ -363,7 +376,7 @@ class _Builder:
         guard = simplify(substitute(both(*left_guards(st, roles)), rows.clamped))
         free = roles.term(left, right)
         if guard is both():
-            return Tile(st, rows, wide, acc, n, inside, free, where, terms=terms)
+            return Tile(st, rows, wide, acc, n, inside, free, where, terms=terms, total=total)
         cut = None
         if all(implied(c, ends) for c in left_guards(st, roles)) and len(k) == 1:
             cut = Cut(k[0], rows.at(ends[k[0]], 0), rows.at(ends[k[0]], -1), free, where)
@@ -375,7 +388,7 @@ class _Builder:
         where = both(*conjuncts(where), *conjuncts(whole))
         where = None if where is both() else where
         term = roles.term(left, right)
-        return Tile(st, rows, wide, acc, n, inside, term, where, split, cut, terms)
+        return Tile(st, rows, wide, acc, n, inside, term, where, split, cut, terms, total)
 
     def _split(
         self, guard: Expr, k: tuple[Expr, ...], rows: Rows, term: Expr, where: Expr | None
@@ -447,7 +460,7 @@ class _Builder:
         """
         wider = {b: self._wider(b, rows) for b in self.kernel.scratch}
         self.scratch += wider.values()
-        wide = [_widen(st, wider, rows.axis) for st in body]
+        wide = [widened(st, wider, rows.axis) for st in body]
         by_rows = [roles_in(self.kernel, st) is None for st in body]
         items: list[Item] = []
         i = 0
@@ -480,7 +493,8 @@ class _Builder:
         for j in range(i + 1, len(body)):
             st = body[j]
             users = [s for s in body if value in s.reads]
-            if not _elementwise(st, value, axes) or users != [st] or value.space is not Space.SCRATCH:
+            alone = users == [st] and value.space is Space.SCRATCH
+            if not alone or not _elementwise(st, value, axes):
                 break
             out.append(st)
             value = st.targets[0][0]
@@ -520,7 +534,7 @@ class _Builder:
             made = self._product_of(st, roles, rows, block, panels, panel, full, ends)
             columns = flat(roles.n, made.n)
             write = write_tile(st, follow, rows, columns, made.wide, made.acc, made.inside)
-            return (*made.items(self._k_order(st, roles), None, {}), *write)
+            return (*made.items(self._k_order(st, roles), {}), *write)
 
         count = panels
         if len(roles.n) == 1 and (end := ends.get(roles.n[0])) is not None:
@@ -549,23 +563,6 @@ class _Builder:
         self.scratch += [b for b in kernel.scratch if b not in private]
         self.kinds |= dict(kernel.kinds)
         return [Scope(serial, kernel.body)]
-
-
-def _widen(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
-    """`st` with the kernel's scratch indexed by the row of the panel first."""
-
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in wider:
-            return load(wider[node.attr], row, *node.args)
-        return None
-
-    moved = map_stage(st, lambda e: rewrite(e, visit))
-    return replace(
-        moved,
-        targets=tuple(
-            (wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets
-        ),
-    )
 
 
 def _elementwise(st: Stage, buf: Buf, axes: tuple[Expr, ...]) -> bool:

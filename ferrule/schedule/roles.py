@@ -116,9 +116,11 @@ def left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:
 
 
 def is_right(guard: Expr, roles: Roles) -> bool:
-    """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it."""
+    """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it, and
+    where it is of folded axes alone it must, lest packing reads past the factor.
+    """
     batch = {b for b in roles.batch if b in roles.right.axes}
-    return bool(guard.axes & set(roles.n)) and guard.axes <= {*roles.n, *roles.k, *batch}
+    return guard.axes <= {*roles.n, *roles.k, *batch}
 
 
 def in_place(e: Expr, n: tuple[Expr, ...]) -> bool:

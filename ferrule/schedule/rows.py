@@ -26,7 +26,7 @@ from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.size import estimate
 from ferrule.schedule.hints import row_hints
 from ferrule.schedule.pieces import partition_pieces
-from ferrule.schedule.strips import Shape, strips
+from ferrule.schedule.strips import Shape, is_long, strips
 from ferrule.schedule.transpose import transpose, transposition
 
 BLOCK = 4096  # elements of a tile of a pointwise kernel
@@ -266,10 +266,10 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Bu
     bundles = _bundles(list(stages(kernel.body)), target)
     busy, hints = row_hints(kernel, bundles, target)
     for number, (bundle, lane) in enumerate(bundles):
-        if lane is None:
+        if lane is None and not is_long(bundle[0]):
             items += bundle
             continue
-        shape = _shape(bundle, lane, target, padded)
+        shape = Shape(1, 1, False) if lane is None else _shape(bundle, lane, target, padded)
         carried = hints if number == busy else ()
         nest = strips(bundle, lane, shape, f"{prefix}v{number}", carried)
         items += nest.items

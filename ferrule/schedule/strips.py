@@ -9,17 +9,34 @@ it isn't), in registers:
     for j_o { acc[u, l] (+)= x[j_o*T + u*W + l] }        sink and rfactor in one
     for j_t { acc[0, l] (+)= x[..] where j < N }
     s = sum[l] sum[u] acc[u, l]
+
+A long sum runs by blocks (`sums`): each starts with new accumulators and ends in a total.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from ferrule.base.dtype import f64
 from ferrule.ir.compute import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, both, load, lt, select, substitute
+from ferrule.ir.expr import (
+    ONE,
+    ZERO,
+    Buf,
+    Expr,
+    Space,
+    axis,
+    both,
+    cast,
+    load,
+    lt,
+    select,
+    substitute,
+)
 from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import simplify
+from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
 LINE = 64  # bytes of a cache line
 
@@ -60,15 +77,19 @@ class Strips:
 
 
 def strips(
-    bundle: list[Stage], lane: Expr, shape: Shape, prefix: str, hints: tuple[Prefetch, ...] = ()
+    bundle: list[Stage],
+    lane: Expr | None,
+    shape: Shape,
+    prefix: str,
+    hints: tuple[Prefetch, ...] = (),
 ) -> Strips:
-    """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest;
-    `hints` name a place for each point of `lane`.
+    """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest, or
+    element by element where `lane` is None; `hints` name a place for each point of `lane`.
     """
     return _Nest(bundle, lane, shape, prefix, hints).build()
 
 
-def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
+def serial_order(bundle: list[Stage], lane: Expr | None) -> list[Expr]:
     """The common loops of a bundle from outside in: spaces, the lane block, folded axes; a folded
     lane goes last.
     """
@@ -81,37 +102,66 @@ def serial_order(bundle: list[Stage], lane: Expr) -> list[Expr]:
     spaces = [a for a in order if a not in folded]
     lane_folded = any(lane in st.compute.reduce_axes for st in bundle)
     tail = list(dict.fromkeys(folded))
-    return [*spaces, *tail, lane] if lane_folded or not tail else [*spaces, lane, *tail]
+    lanes = [] if lane is None else [lane]
+    return [*spaces, *tail, *lanes] if lane_folded or not tail else [*spaces, *lanes, *tail]
+
+
+def is_long(st: Stage) -> bool:
+    """Whether a stage that runs element by element is a sum that is to run by blocks."""
+    return long_sums([st], serial_order([st], None), None, 1, "") is not None
 
 
 class _Nest:
     def __init__(
-        self, bundle: list[Stage], lane: Expr, shape: Shape, prefix: str,
+        self, bundle: list[Stage], lane: Expr | None, shape: Shape, prefix: str,
         hints: tuple[Prefetch, ...],
     ):  # fmt: skip
         self.bundle, self.lane, self.shape, self.prefix = bundle, lane, shape, prefix
         self.hints = hints
         self.loops = serial_order(bundle, lane)
+        points = shape.width * self._unroll() if lane is not None else 1
+        blocks = long_sums(bundle, self.loops, lane, points, prefix)
+        self.outside = None if blocks is None else blocks.outside
+        if blocks is not None:
+            self._cut(blocks)
         self.out = Strips()
         self.main, self.tail = self._blocks()
         self.accumulators: dict[int, tuple[Buf, ...]] = {}
         self.rests: dict[int, tuple[Buf, ...]] = {}
+        self.totals: dict[int, tuple[Buf, ...]] = {}
 
     def build(self) -> Strips:
-        self.out.items = self._level(0, None)
+        self.out.items = self._level(0, None if self.lane is not None else Block(ZERO, ()))
         return self.out
+
+    def _cut(self, blocks: Blocks) -> None:
+        """The stages and hints over loops that go by blocks."""
+        self.loops = list(blocks.loops)
+        self.bundle = [blocks.moved(st) for st in self.bundle]
+        self.hints = tuple(
+            h.at(tuple(simplify(substitute(i, blocks.place)) for i in h.idx)) for h in self.hints
+        )
+        if self.lane in blocks.place:
+            self.lane = self.loops[-1]
 
     # -- the lane axis --
 
+    def _unroll(self) -> int:
+        """Vectors in a block: as many as divide the axis where its length is known."""
+        assert self.lane is not None
+        n, w, unroll = self.lane.extent, self.shape.width, self.shape.unroll
+        if not n.is_const:
+            return unroll
+        return max(
+            [u for u in (8, 6, 5, 4, 3, 2, 1) if u <= unroll and n.attr % (u * w) == 0],
+            default=max(1, min(unroll, n.attr // w)),
+        )
+
     def _blocks(self) -> tuple[tuple[Expr, Block] | None, tuple[Expr, Block] | None]:
         """(scope axis, block) for the full blocks and for the rest; None where there are none."""
-        n, w, p = self.lane.extent, self.shape.width, self.prefix
-        unroll = self.shape.unroll
-        if n.is_const:
-            unroll = max(
-                [u for u in (8, 6, 5, 4, 3, 2, 1) if u <= unroll and n.attr % (u * w) == 0],
-                default=max(1, min(unroll, n.attr // w)),
-            )
+        if self.lane is None:
+            return None, None
+        n, w, p, unroll = self.lane.extent, self.shape.width, self.prefix, self._unroll()
         lanes, units = axis(p + "l", w), axis(p + "u", unroll)
         self.out.kinds |= {lanes.name: Kind.LANES, units.name: Kind.UNROLL}
         step = unroll * w
@@ -144,7 +194,11 @@ class _Nest:
         folding = [
             i for i, st in enumerate(self.bundle) if st.is_reduction and self._depth(st) == depth
         ]
-        before = [s for i in folding for s in self._start(i, block)]
+        long = [i for i in folding if self._by_blocks(i)]
+        short = [i for i in folding if i not in long]
+        parts = list(self.totals) if depth == self.outside else []
+        before = [s for i in long for s in self._start_total(i, block)]
+        before += [s for i in (*short, *parts) for s in self._start(i, block)]
         body: tuple[Item, ...] = ()
         if depth == len(self.loops):
             updates = (self._update(i, block) for i in range(len(self.bundle)))
@@ -155,17 +209,24 @@ class _Nest:
                     body += self._scope(way[0], self._level(depth + 1, way[1]))
         else:
             body = (Scope(self.loops[depth], self._level(depth + 1, block)),)
-        after = [s for i in folding for s in self._finish(i, block)]
+        after = [s for i in parts for s in self._add_part(i, block)]
+        after += [s for i in folding for s in self._finish(i, block)]
         return (*before, *body, *after)
+
+    def _by_blocks(self, i: int) -> bool:
+        """Whether a reduction goes on from block to block, and so has a total."""
+        st = self.bundle[i]
+        return self.outside is not None and is_sum(st) and self._depth(st) < self.outside
 
     def _hints(self, block: Block | None) -> tuple[Prefetch, ...]:
         """The hints at the lines that a full block passes."""
-        if not self.hints or self.main is None or block is not self.main[1]:
+        lane, main = self.lane, self.main
+        if not self.hints or lane is None or main is None or block is not main[1]:
             return ()
         first = simplify(substitute(block.index, dict.fromkeys(block.wide, ZERO)))
         points = block.wide[0].extent.attr * self.shape.width
         return tuple(
-            h.at(tuple(simplify(substitute(i, {self.lane: first + p})) for i in h.idx))
+            h.at(tuple(simplify(substitute(i, {lane: first + p})) for i in h.idx))
             for h in self.hints
             for p in range(0, points, LINE // h.buf.dtype.size)
         )
@@ -189,33 +250,42 @@ class _Nest:
         assert way is not None
         return way[1].wide
 
-    def _registers(self, stem: str, st: Stage, wide: tuple[Expr, ...]) -> tuple[Buf, ...]:
-        fold = st.compute.fold
-        assert isinstance(fold, Reduce)
+    def _registers(
+        self, stem: str, wide: tuple[Expr, ...], values: tuple[Expr, ...]
+    ) -> tuple[Buf, ...]:
+        """Registers over the axes `wide` for what `values` are."""
         stem = f"{self.prefix}{stem}{len(self.out.registers)}_"
         bufs = tuple(
             Buf(f"{stem}{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
-            for i, x in enumerate(fold.monoid.identity)
+            for i, x in enumerate(values)
         )
         self.out.registers += bufs
         return bufs
 
     def _start(self, i: int, block: Block | None) -> list[Stage]:
-        st = self.bundle[i]
-        fold = st.compute.fold
-        assert isinstance(fold, Reduce)
-        wide = self._wide(st, block)
-        self.accumulators[i] = self._registers("a", st, wide)
-        start = (
-            fold.monoid.identity
-            if self._folds_lane(st) or fold.init is None
-            else self._at(fold.init, block)
-        )
+        st, fold = self.bundle[i], _reduce(self.bundle[i])
+        wide, identity = self._wide(st, block), fold.monoid.identity
+        self.accumulators[i] = self._registers("a", wide, identity)
+        start = identity if self._by_blocks(i) else self._first(i, block)
         out = [_set(st.name + "_start", self.accumulators[i], wide, start)]
         if self._scalar_rest(st):
-            self.rests[i] = self._registers("r", st, ())
-            out.append(_set(st.name + "_rest", self.rests[i], (), fold.monoid.identity))
+            self.rests[i] = self._registers("r", (), identity)
+            out.append(_set(st.name + "_rest", self.rests[i], (), identity))
         return out
+
+    def _first(self, i: int, block: Block | None) -> tuple[Expr, ...]:
+        """What a reduction starts from; that of a folded lane takes its `init` at the end."""
+        st, fold = self.bundle[i], _reduce(self.bundle[i])
+        if self._folds_lane(st) or fold.init is None:
+            return fold.monoid.identity
+        return tuple(simplify(substitute(v, self._here(block))) for v in fold.init)
+
+    def _start_total(self, i: int, block: Block | None) -> list[Stage]:
+        st = self.bundle[i]
+        wide = () if self._folds_lane(st) or block is None else block.wide
+        self.totals[i] = self._registers("t", wide, TOTAL.identity)
+        start = tuple(cast(v, f64) for v in self._first(i, block))
+        return [_set(st.name + "_total", self.totals[i], wide, start)]
 
     def _scalar_rest(self, st: Stage) -> bool:
         return (
@@ -225,15 +295,14 @@ class _Nest:
             and self.tail[1].scalar
         )
 
-    def _at(self, values: tuple[Expr, ...], block: Block | None) -> tuple[Expr, ...]:
-        here = {} if block is None else {self.lane: block.index}
-        return tuple(simplify(substitute(v, here)) for v in values)
+    def _here(self, block: Block | None) -> dict[Expr, Expr]:
+        """Where a block is along the lanes."""
+        return {} if block is None or self.lane is None else {self.lane: block.index}
 
     def _update(self, i: int, block: Block | None) -> Stage:
         assert block is not None
         st, c = self.bundle[i], self.bundle[i].compute
-        here = {self.lane: block.index}
-        guard = None if block.guard is None else block.guard
+        here, guard = self._here(block), block.guard
         if not isinstance(c.fold, Reduce):
             free = replace(st, compute=Compute((), c.values, c.fold, c.where))
             moved = substitute_stage(free, here)
@@ -270,31 +339,16 @@ class _Nest:
             )
         )
 
-    def _finish(self, i: int, block: Block | None) -> list[Stage]:
-        st, c = self.bundle[i], self.bundle[i].compute
-        fold = c.fold
-        assert isinstance(fold, Reduce)
-        if not self._folds_lane(st):
-            assert block is not None
-            values = tuple(load(b, *block.wide) for b in self.accumulators[i])
-            result = substitute_stage(
-                replace(st, compute=Compute((), values, None, None)), {self.lane: block.index}
-            )
-            when = both(*(g for g in (block.guard, result.when) if g is not None))
-            return [
-                simplify_stage(
-                    replace(
-                        result,
-                        compute=replace(result.compute, axes=block.wide),
-                        when=None if when is both() else when,
-                    )
-                )
-            ]
+    def _folded(self, i: int, block: Block | None) -> tuple[list[Stage], tuple[Expr, ...]]:
+        """The stages that fold accumulators, and then their values: one for each result."""
+        st, fold = self.bundle[i], _reduce(self.bundle[i])
         out: list[Stage] = []
         bufs, wide = self.accumulators[i], self._wide(st, block)
+        if not self._folds_lane(st):
+            return out, tuple(load(b, *wide) for b in bufs)
         while wide:  # fold the vectors of a block first, then the lanes of one vector
             inner, rest = wide[0], wide[1:]
-            folded = self._registers("f", st, rest)
+            folded = self._registers("f", rest, fold.monoid.identity)
             out.append(
                 Stage(
                     st.name + "_fold",
@@ -306,12 +360,44 @@ class _Nest:
             )
             bufs, wide = folded, rest
         values = tuple(load(b) for b in bufs)
-        others = [tuple(load(b) for b in self.rests[i])] if i in self.rests else []
-        if fold.init is not None:
-            others.append(fold.init)
-        for other in others:
-            values = combine(fold, values, other)
-        return [*out, replace(st, compute=Compute((), values, None, None))]
+        if i in self.rests:
+            values = combine(fold, values, tuple(load(b) for b in self.rests[i]))
+        return out, values
+
+    def _add_part(self, i: int, block: Block | None) -> list[Stage]:
+        """The stages that add a block's sum to the total."""
+        out, values = self._folded(i, block)
+        st, (total,) = self.bundle[i], self.totals[i]
+        wide = () if self._folds_lane(st) or block is None else block.wide
+        part = Compute(wide, tuple(cast(v, f64) for v in values))
+        return [*out, Stage(st.name + "_part", ((total, wide),), part, TOTAL, update=True)]
+
+    def _finish(self, i: int, block: Block | None) -> list[Stage]:
+        st, fold = self.bundle[i], _reduce(self.bundle[i])
+        wide = () if self._folds_lane(st) or block is None else block.wide
+        if self._by_blocks(i):
+            out: list[Stage] = []
+            values = tuple(
+                cast(load(b, *wide), v.dtype)
+                for b, v in zip(self.totals[i], st.compute.values, strict=True)
+            )
+        else:
+            out, values = self._folded(i, block)
+        if self._folds_lane(st):
+            if fold.init is not None:
+                values = combine(fold, values, fold.init)
+            return [*out, replace(st, compute=Compute((), values))]
+        assert block is not None
+        result = substitute_stage(replace(st, compute=Compute((), values)), self._here(block))
+        when = both(*(g for g in (block.guard, result.when) if g is not None))
+        write = replace(result, compute=replace(result.compute, axes=wide))
+        return [simplify_stage(replace(write, when=None if when is both() else when))]
+
+
+def _reduce(st: Stage) -> Reduce:
+    fold = st.compute.fold
+    assert isinstance(fold, Reduce)
+    return fold
 
 
 def _counter(name: str, extent: Expr) -> Expr:

@@ -1,11 +1,17 @@
-"""Tiles: the pieces that contraction schedules are made of."""
+"""Tiles: the pieces that contraction schedules are made of.
+
+The sum of a tile's product goes by blocks where it has more than DEEP terms, with totals in f64: a
+product of f32 is off by at most DEEP * 2^-24 times the sum of its terms' sizes (one that the
+schedule cuts in parts, by a part's terms and the number of parts).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
+from ferrule.base.dtype import f64
+from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
 from ferrule.ir.contraction import simplify_stage
 from ferrule.ir.expr import (
     ONE,
@@ -17,21 +23,26 @@ from ferrule.ir.expr import (
     axis,
     both,
     call,
+    cast,
     conjuncts,
     const,
+    eq,
     fconst,
     le,
     load,
+    product,
     rewrite,
     select,
     substitute,
 )
 from ferrule.ir.kernel import Item, Prefetch, Scope
-from ferrule.ir.simplify import coefficient, simplify
+from ferrule.ir.simplify import coefficient, range_of, simplify
 from ferrule.ir.size import estimate
+from ferrule.schedule.sums import in_blocks
 
 LINE = 64  # bytes of a cache line
 MOST_HINTS = 8  # in a step of a loop
+DEEP = 4096  # terms of a product that one accumulator takes; of more, blocks of an eighth
 
 
 def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
@@ -91,13 +102,12 @@ class Cut:
 @dataclass(frozen=True)
 class Terms:
     """The loops `k` over terms that a tile runs at once, where axes went that were cut (`split`),
-    the loop over panels around them and what the accumulators hold before, if there are parts.
+    and the loop over panels around them, if there are parts.
     """
 
     k: tuple[Expr, ...]
     split: dict[Expr, Expr]
     panel: Expr | None = None
-    start: Expr | None = None
 
 
 @dataclass
@@ -105,7 +115,8 @@ class Tile:
     """One tile of a contraction: its rows, its accumulators over the `wide` axes, its columns, the
     terms of its sum, and what these are where no guard is needed: if tiles are told apart
     (`split`), or terms (`cut`). A step of the innermost loop over terms takes as many as the
-    unrolled axis `terms` has points.
+    unrolled axis `terms` has points. What a deep sum comes to is kept in `total` now and then; a
+    sum that rounds nothing has none.
     """
 
     st: Stage
@@ -119,20 +130,18 @@ class Tile:
     split: Split | None = None
     cut: Cut | None = None
     terms: Expr | None = None
+    total: Buf | None = None
 
     def items(
         self,
         k: tuple[Expr, ...],
-        start: Expr | None,
         split: dict[Expr, Expr],
         hints: tuple[Prefetch, ...] = (),
     ) -> tuple[Item, ...]:
-        """Set the accumulators to `start` (0 by default) and add the terms over the loops `k`, with
-        `hints` at each.
-        """
+        """Set the accumulators to 0 and add the terms over the loops `k`, with `hints` at each."""
         zero = fconst(0.0, self.acc.dtype)
         first = Stage(
-            self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (start or zero,))
+            self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (zero,))
         )
         if self.cut is not None:
             return (first, *self._cut_loops(self.cut))
@@ -156,7 +165,7 @@ class Tile:
             return out
         rest = axis(cut.k.name + "t", left)
         place = {cut.k: simplify(cut.sure + rest)}
-        few = replace(self, terms=None)
+        few = replace(self, terms=None, total=None)
         return (*out, *few._loops(self.term, self.where, (rest,), place, ()))
 
     def _loops(
@@ -167,16 +176,68 @@ class Tile:
         split: dict[Expr, Expr],
         hints: tuple[Prefetch, ...],
     ) -> tuple[Item, ...]:
-        """Add the terms to the accumulators over the loops `k`."""
+        """Add the terms to the accumulators over the loops `k`: in blocks where they are many, and
+        where only a run can tell, either way.
+        """
+        plain = self._nested(k, self._add(term, where, split), hints)
+        points = simplify(product([a.extent for a in k]))
+        most = range_of(points)[1]
+        blocks = in_blocks(k, k, {}, k[-1].name, DEEP // 8)
+        if self.total is None or blocks is None or (most is not None and most <= DEEP):
+            return plain
+        outer, inner = blocks.loops[: blocks.outside], blocks.loops[blocks.outside :]
+        number, known = flat_index(outer)[0], points.is_const
+        if known:
+            hints = tuple(h.at(tuple(substitute(i, blocks.place) for i in h.idx)) for h in hints)
+            tile = self
+        else:  # as a rule they are few, and this is not run
+            tile, hints = replace(self, terms=None), ()
+        moved = {a: substitute(e, blocks.place) for a, e in split.items()}
+        body = tile._nested(inner, self._add(term, where, moved | blocks.place), hints)
+        long = self._totalled(outer, number, body)
+        if known:
+            return long
+        few = axis(f"{k[-1].name}_few", select(le(points, DEEP), ONE, ZERO))
+        many = axis(f"{k[-1].name}_many", select(le(points, DEEP), ZERO, ONE))
+        return (Scope(few, plain), Scope(many, long))
+
+    def _add(self, term: Expr, where: Expr | None, split: dict[Expr, Expr]) -> Stage:
+        """The stage that adds one term."""
         where = None if where is None else simplify(substitute(where, split))
-        value = simplify(substitute(term, split))
+        compute = Compute(self.wide, (simplify(substitute(term, split)),))
         target = ((self.acc, self.wide),)
-        compute, monoid = Compute(self.wide, (value,)), sum_of(self.st)
-        add = Stage(self.st.name, target, compute, monoid, where, update=True)
+        return Stage(self.st.name, target, compute, sum_of(self.st), where, update=True)
+
+    def _nested(
+        self, k: tuple[Expr, ...], add: Stage, hints: tuple[Prefetch, ...]
+    ) -> tuple[Item, ...]:
+        """The loops `k` around `add`."""
         body = self._steps(add, k[-1], hints)
         for a in reversed(k[:-1]):
             body = (Scope(a, body),)
         return body
+
+    def _totalled(
+        self, outer: tuple[Expr, ...], number: Expr, body: tuple[Item, ...]
+    ) -> tuple[Item, ...]:
+        """The loops `outer` of at least two blocks, now at the one with that `number`, around
+        `body`, which adds its terms: accumulators move to the total before each block but the
+        first, and take all of it at the end.
+        """
+        assert self.total is not None
+        name, place = self.st.name, self.wide
+        here, before = cast(load(self.acc, *place), f64), load(self.total, *place)
+        moved = select(eq(number, 1), const(0.0, f64), before) + here
+
+        def store(what: str, buf: Buf, value: Expr) -> Stage:
+            return Stage(f"{name}_{what}", ((buf, place),), Compute(place, (value,)))
+
+        zero = store("start", self.acc, fconst(0.0, self.acc.dtype))
+        later = axis(f"{outer[-1].name}_later", select(le(number, 0), ZERO, ONE))
+        body = (Scope(later, (store("total", self.total, moved), zero)), *body)
+        for a in reversed(outer):
+            body = (Scope(a, body),)
+        return (*body, store("total", self.acc, cast(before + here, self.acc.dtype)))
 
     def _steps(self, add: Stage, k: Expr, hints: tuple[Prefetch, ...]) -> tuple[Item, ...]:
         """The loop of `add` over its innermost folded axis, several terms a step, then what is left
@@ -198,6 +259,14 @@ class Tile:
             return (Scope(whole, step),)
         rest = axis(f"{k.name}r", left)
         return (Scope(whole, step), Scope(rest, (_at(add, k, whole.extent * several + rest),)))
+
+
+def flat_index(loops: tuple[Expr, ...]) -> tuple[Expr, Expr]:
+    """The number of the point that the loops are at, and how many points they have."""
+    number, count = ZERO, ONE
+    for a in reversed(loops):
+        number, count = number + a * count, count * a.extent
+    return simplify(number), simplify(count)
 
 
 def _lines(hints: tuple[Prefetch, ...], k: Expr, step: Expr) -> tuple[Prefetch, ...]:
@@ -344,3 +413,20 @@ def write_tile(
             )
         known[s.targets[0][0]] = value
     return out
+
+
+def widened(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
+    """`st` with the kernel's scratch indexed by the row of the panel first."""
+
+    def visit(node: Expr) -> Expr | None:
+        if node.op == "load" and node.attr in wider:
+            return load(wider[node.attr], row, *node.args)
+        return None
+
+    moved = map_stage(st, lambda e: rewrite(e, visit))
+    return replace(
+        moved,
+        targets=tuple(
+            (wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets
+        ),
+    )

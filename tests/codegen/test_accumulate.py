@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from ferrule.base.target import named
 from ferrule.codegen.compile_ir import assembly
 from ferrule.pipeline import begin, run, steps
+from tests.cpus import server
 from tests.systems import linear
 
 OPERAND = re.compile(r"vfmadd\d+ps\s+(-?\d*\([^)]*\))\{1to16\}")
@@ -16,7 +16,7 @@ OPERAND = re.compile(r"vfmadd\d+ps\s+(-?\d*\([^)]*\))\{1to16\}")
 
 def product(rows: int, columns: int, terms: int, target: str) -> str:
     """The assembly of a product with a parameter."""
-    made, _ = run(begin(linear(rows, columns, terms), named(target)), steps("system", "llvm"))
+    made, _ = run(begin(linear(rows, columns, terms), server(target)), steps("system", "llvm"))
     return assembly(made.llvm, made.target)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule.base.dtype import boolean, f32, i32, i64
-from ferrule.base.errors import VerifyError
+from ferrule.base.errors import FAULTS, VerifyError, status_of
 from ferrule.base.target import named
 from ferrule.codegen.compile_ir import assembly
 from ferrule.codegen.llvm import emit_module, scratch_layout
@@ -27,6 +27,7 @@ from ferrule.ir.expr import (
     call,
     cast,
     ceildiv,
+    checked,
     const,
     dim,
     eq,
@@ -322,6 +323,28 @@ def test_gather_reports_an_index_out_of_bounds_and_clamps_it(run_on):
     bad = np.array([5, -2, 3, 6, 1], np.int32)
     assert run_on(f, out, values, bad, dims=(6,)) == 1
     np.testing.assert_array_equal(out, values[[5, 0, 3, 5, 1]])
+
+
+@pytest.mark.parametrize("n", [8, 11, 16])
+def test_what_is_checked_reports_its_own_fault(run_on, n):
+    d = dim("n")
+    x, y = Buf("x", (d,), i32), Buf("y", (d,), i32)
+    io, l = axis("io", ceildiv(d, 8)), axis("l", 8)
+    i = io * 8 + l
+    for fault in FAULTS:
+        safe = checked(x[i], call("ne", x[i], const(0, i32)), fault)
+        lazy = select(lt(const(5, i32), x[i]), safe, const(3, i32))
+        body = If(lt(i, d), (Store(((y, (i,)),), (call("truncdiv", const(60, i32), safe),)),))
+        never = If(lt(i, d), (Store(((y, (i,)),), (lazy,)),))
+        values, out = np.arange(1, n + 1, dtype=np.int32), np.zeros(n, np.int32)
+        f = Function("check", (y, x), 1, (d,), (io,), (loop(l, LANES, body),))
+        g = Function("branch", (y, x), 1, (d,), (io,), (loop(l, LANES, never),))
+        assert run_on(f, out, values, dims=(n,)) == 0
+        np.testing.assert_array_equal(out, 60 // values)
+        values[-1] = 0
+        assert run_on(f, out, values, dims=(n,)) == status_of(fault)
+        np.testing.assert_array_equal(out[:-1], 60 // values[:-1])
+        assert run_on(g, out, values, dims=(n,)) == 0
 
 
 def test_gather_a_lane_at_a_time_under_a_mask(run_on):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable
 
 import numpy as np
@@ -15,6 +16,7 @@ from ferrule.base.target import named
 from ferrule.codegen.compile_ir import assembly
 from ferrule.codegen.llvm import emit_module
 from ferrule.ir.expr import Buf, Expr, axis, bitcast, call, cast, const, select
+from ferrule.ir.interp.scalar import apply, convert
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
 
@@ -164,8 +166,12 @@ def test_integer_operators(run_on, width, d):
     want = integer_meaning(d, x, y, shift)
     assert set(want) == set(got)
     for name, w in want.items():
-        valid = y != 0 if name in ("floordiv", "mod", "truncdiv", "rem") else np.ones(N, bool)
-        same(got[name][valid], w[valid], name)
+        same(got[name], np.where(y == 0, 0, w) if name in DIVISIONS else w, name)
+        if name in DIVISIONS:
+            np.testing.assert_array_equal(got[name], apply(name, d, [x, y]), err_msg=name)
+
+
+DIVISIONS = ("floordiv", "mod", "truncdiv", "rem")
 
 
 def integer_meaning(d: DType, x, y, shift) -> dict[str, np.ndarray]:
@@ -248,6 +254,36 @@ def test_casts_from_floats_to_unsigned_integers(run_on, width):
     got = evaluate(run_on, width, [(f32, x)], lambda a: [cast(a, d) for d in unsigned])
     for g, d in zip(got, unsigned, strict=True):
         np.testing.assert_array_equal(g, x.astype(d.numpy))
+
+
+BEYOND = [
+    *(1.9, -1.9, -0.5, 127.5, 128, 200, 255.9, 256, 300, -129, -200, -300, 32768, 40000, 65535.5),
+    *(70000, -40000, 2.0**31 - 1, 2.0**31, 3e9, 2.0**32 - 1, 2.0**32, 5e9, -(2.0**31), -3e9, -1e10),
+    *(-(2.0**31) - 1, 9.3e18, 1.9e19, -9.3e18, 1e20, -1e20, 1e38, np.inf, -np.inf, np.nan),
+]
+
+
+@WAYS
+@pytest.mark.parametrize("source", [f32, f64])
+def test_floats_beyond_an_integer_type_become_one_number(run_on, width, source):
+    """The same as vectors and as scalars, by the interpreter, and where x86 is NumPy's machine."""
+    x = np.resize(np.array(BEYOND, source.numpy), N)
+    got = evaluate(run_on, width, [(source, x)], lambda a: [cast(a, d) for d in dt.INTEGERS])
+    for g, d in zip(got, dt.INTEGERS, strict=True):
+        np.testing.assert_array_equal(g, convert(x, source, d), err_msg=d.name)
+        if platform.machine() in ("x86_64", "AMD64"):
+            with np.errstate(all="ignore"):
+                np.testing.assert_array_equal(g, x.astype(d.numpy), err_msg=d.name)
+
+
+@WAYS
+@pytest.mark.parametrize("d", [u8, dt.i8, i32, dt.u32, i64])
+def test_constants_beyond_an_integer_type(run_on, width, d):
+    numbers = [300.0, -1.0, 1e10, np.nan]
+    got = evaluate(run_on, width, [(f32, np.zeros(N, np.float32))], lambda a: [
+        cast(select(call("isnan", a), a, const(v, f32)), d) for v in numbers])  # fmt: skip
+    for g, v in zip(got, numbers, strict=True):
+        assert (g == convert(np.float32(v), f32, d)).all(), v
 
 
 @WAYS

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
@@ -408,3 +410,63 @@ def test_what_is_decomposed_beyond_the_core() -> None:
     assert fallbacks() == before
     for actual, expected in zip(results, fn(*inputs), strict=True):
         torch.testing.assert_close(actual, expected)
+
+
+def test_a_program_that_was_saved(tmp_path: Any) -> None:
+    program = torch.export.export(
+        Mlp(), (torch.randn(3, 8),), dynamic_shapes=({0: Dim("n", min=0, max=64)},)
+    )
+    torch.export.save(program, tmp_path / "mlp.pt2")
+    run = ferrule.compile(torch.export.load(tmp_path / "mlp.pt2"))
+    for size in (1, 2, 64):
+        x = torch.randn(size, 8)
+        torch.testing.assert_close(run(x), program.module()(x))
+    with pytest.raises(ferrule.InputError, match="axis 0 must be 0 to 64, got 65"):
+        run(torch.randn(65, 8))
+
+
+def test_parameters_of_another_dtype_or_shape_are_refused() -> None:
+    model, x = Mlp(), torch.randn(3, 8)
+    run = ferrule.compile(model, (x,))
+    run(x)
+    model.double()
+    with pytest.raises(ferrule.InputError, match=r"float32.*is of torch.float64.*again"):
+        run(x)
+    model.float()
+    torch.testing.assert_close(run(x), model(x))
+    model.up.bias.data = torch.zeros(4)
+    with pytest.raises(ferrule.InputError, match=r"\[16\] when it was compiled"):
+        run(x)
+
+
+def test_what_is_replaced_is_seen() -> None:
+    model, x = Mlp(), torch.randn(3, 8)
+    run = ferrule.compile(model, (x,))
+    shallow = copy.copy(run)
+    replacements: list[Callable[[], Any]] = [
+        lambda: setattr(model.up, "weight", torch.nn.Parameter(torch.randn(16, 8))),
+        lambda: setattr(model, "down", torch.nn.Linear(16, 4)),
+        lambda: setattr(model.down, "bias", torch.nn.Parameter(torch.randn(4))),
+        lambda: model.load_state_dict(Mlp().state_dict(), assign=True),
+    ]
+    for replace in replacements:
+        replace()
+        for compiled in (run, shallow, copy.deepcopy(run)):
+            torch.testing.assert_close(compiled(x), model(x))
+    model.up = torch.nn.Linear(8, 16, bias=False)
+    for _ in range(2):
+        with pytest.raises(ferrule.InputError, match="the layer 'up' was replaced"):
+            run(x)
+
+
+def test_tied_parameters_that_come_apart_are_refused() -> None:
+    model, x = Mlp(), torch.randn(3, 8)
+    model.down = torch.nn.Linear(16, 8)
+    model.down.weight = torch.nn.Parameter(torch.randn(8, 16))
+    twice = torch.nn.Sequential(model.up, model.down, model.up)
+    run = ferrule.compile(twice, (x,))
+    twice[0].weight = torch.nn.Parameter(torch.randn(16, 8))
+    torch.testing.assert_close(run(x), twice(x))
+    twice[2] = torch.nn.Linear(8, 16)
+    with pytest.raises(ferrule.InputError, match="one tensor are two"):
+        run(x)

@@ -117,7 +117,9 @@ def test_dropout_in_training_runs_in_pytorch() -> None:
     assert fallbacks() == {"aten.lstm.input"}
 
 
-@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.slow] if k == "gru" else []) for k in LAYERS]
+)
 def test_symbolic_batch_and_length(kind: str) -> None:
     module = LAYERS[kind](IN, SIZE, 2, bidirectional=True, batch_first=True).eval()
     x = torch.randn(BATCH, STEPS, IN)

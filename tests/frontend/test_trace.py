@@ -364,3 +364,17 @@ def test_what_needs_a_size_that_is_symbolic_says_so(fn: Any, message: str) -> No
 def test_a_comparison_of_symbolic_sizes_that_is_known_is_a_bool() -> None:
     fn = ferrule.jit(lambda x, y: x if x.shape == y.shape and x.shape[0] > 1 else y, dynamic=True)
     np.testing.assert_array_equal(fn(X, X + 1), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_rest_of_a_division_has_the_sign_of_the_divisor(dtype: Any) -> None:
+    x = np.array([7, -7, -0.0, 0, np.inf, 5, -5, np.nan, -1e-30, 6, -6, 1e4, 3, -3], dtype)
+    y = np.array([np.inf, np.inf, 2, -2, 2, 0, 0, 1, 1e4, 3, -3, 3e-3, -np.inf, -np.inf], dtype)
+
+    def divided(x: Any, y: Any) -> Any:
+        rests = [x % y, np.remainder(x, -y), np.fmod(x, y), *divmod(x, y), x // -y]
+        return [*rests, *(np.copysign(1, r) * (r == r) for r in rests)]
+
+    with np.errstate(all="ignore"):
+        for got, want in zip(ferrule.jit(divided)(x, y), divided(x, y), strict=True):
+            np.testing.assert_array_equal(got, want)

@@ -26,6 +26,7 @@ N = RNG.integers(-9, 9, (3, 5)).astype(np.int32)
 M = RNG.integers(1, 5, (3, 5)).astype(np.int32)
 B, C = RNG.random((3, 5)) < 0.5, RNG.random((3, 5)) < 0.5
 SPECIAL = np.array([0.0, -0.0, 1.5, -2.5, np.inf, -np.inf, np.nan, 7.0], np.float32)
+EDGES = np.array([-128, -127, -7, -1, 0, 1, 2, 5, 127], np.int8)
 
 _UNARY = (
     "sqrt exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan "
@@ -72,6 +73,7 @@ FAMILIES: dict[str, tuple[dict[str, Call], tuple[Array, ...]]] = {
         (SPECIAL[:, None], SPECIAL[None, :]),
     ),
     "division": (_named(DIVISION), (X * 5, Y)),
+    "division_integer_special": (_named(DIVISION), (EDGES[:, None], EDGES[None, :])),
     "integer": (
         {
             **_named(DIVISION),
@@ -159,6 +161,9 @@ FAMILIES: dict[str, tuple[dict[str, Call], tuple[Array, ...]]] = {
             "cumsum": lambda x: np.cumsum(x, 1),
             "cumsum flat": lambda x: x.cumsum(),
             "cumprod": lambda x: np.cumprod(x, -1),
+            "nancumsum": lambda x: np.nancumsum(np.sqrt(x), 1),
+            "nancumsum bool": lambda x: np.nancumsum(np.sqrt(x), dtype=bool),
+            "nancumprod": lambda x: np.nancumprod(np.sqrt(x), -1),
             "cumulative_sum": lambda x: np.cumulative_sum(x, axis=1, include_initial=True),
             "cumulative_prod": lambda x: np.cumulative_prod(x, axis=0),
             "cummax": lambda x: np.maximum.accumulate(x, 1),
@@ -178,6 +183,11 @@ FAMILIES: dict[str, tuple[dict[str, Call], tuple[Array, ...]]] = {
             "var": lambda x: x.var(),
             "max": lambda x: x.max(0),
             "cumsum": lambda x: np.cumsum(x, 0),
+            "cumsum bool": lambda x: np.cumsum(x // 5, 1, dtype=bool),
+            "cumprod bool": lambda x: np.cumprod(x, 0, dtype=bool),
+            "sum bool": lambda x: np.sum(x // 5, 1, dtype=bool, initial=False),
+            "prod bool": lambda x: np.prod(x, 0, dtype=bool, keepdims=True),
+            "nancumsum integer": lambda x: np.nancumsum(x, 0, dtype=np.uint8),
             "average": lambda x: np.average(x, 0, weights=[1, 2, 3]),
             "linalg.norm": lambda x: np.linalg.norm(x, axis=1),
         },

@@ -33,7 +33,7 @@ def steps(slices: tuple[int, ...], rows: int = 2, other: bool = False) -> System
 
 
 def joined(system: System) -> System:
-    system = replace(system, stages=inline(system).stages)
+    system = inline(system).system
     stages, _ = batched(system.stages, constants(system), frozenset(system.outputs))
     return replace(system, stages=stages)
 

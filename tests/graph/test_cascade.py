@@ -25,6 +25,7 @@ from ferrule.ir.verify import verify
 from ferrule.pipeline import State, begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import load
+from tests.long import LONG
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
 
@@ -116,7 +117,13 @@ def _eager() -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SLOW = {"windows over windows", "much padding", "batch", "first layers", "large window"}
+INTERPRETED = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NETWORKS
+]
+
+
+@pytest.mark.parametrize("name", INTERPRETED)
 def test_a_cascade_is_sound_and_means_what_its_graph_means(name: str) -> None:
     graph, target = NETWORKS[name].graph(), small()
     inputs, params = arrays_of(graph)
@@ -151,7 +158,7 @@ def test_its_machine_code_too(name: str, target: str) -> None:
         np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8 * LONG, deadline=None)
 @given(st.data())
 def test_chains_of_any_layers(data: st.DataObject) -> None:
     n = Network(

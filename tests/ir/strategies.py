@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from ferrule.base.dtype import ALL, FLOATS, INTEGERS, boolean, f32, i32, i64, u8
+from ferrule.base.errors import FAULTS
 from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import (
     Buf,
@@ -14,6 +15,7 @@ from ferrule.ir.expr import (
     bounded,
     call,
     cast,
+    checked,
     compare,
     const,
     dim,
@@ -65,6 +67,8 @@ def exprs(draw, dtype=None, depth=4, axes=AXES, bufs=_TYPED_BUFS):
         b = draw(st.sampled_from(bufs[dtype]))
         return load(b, *(again(i64) for _ in b.shape))
     if how == 3:
+        if draw(st.booleans()):
+            return checked(again(), again(boolean), draw(st.sampled_from(sorted(FAULTS))))
         return select(again(boolean), again(), again())
     if how == 4:
         source = draw(st.sampled_from(ALL))

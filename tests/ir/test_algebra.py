@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ferrule.base.dtype import bf16, boolean, f32, f64, i8, i32, i64
+from ferrule.base.dtype import bf16, boolean, f16, f32, f64, i8, i32, i64
 from ferrule.ir.algebra import algebra
 from ferrule.ir.expr import arg, call, cast, compare, const, select
 from ferrule.ir.interp import Env, eval_expr
@@ -114,8 +114,18 @@ def test_products_with_constants_round_as_they_stand(dtype, factor):
         (call("neg", call("neg", X)), X),
         (call("abs", -X), call("abs", X)),
         (cast(cast(X, f64), f32), X),
-        (cast(cast(X, bf16), f32), X),
+        (cast(cast(X, bf16), f32), cast(cast(X, bf16), f32)),
+        (cast(cast(X, f16), f32), cast(cast(X, f16), f32)),
         (cast(cast(X, i32), f32), cast(cast(X, i32), f32)),
+        (cast(cast(arg(0, bf16), f32), bf16), arg(0, bf16)),
+        (cast(cast(arg(0, bf16), f16), bf16), cast(cast(arg(0, bf16), f16), bf16)),
+        (cast(cast(arg(0, f64), f32), f64), cast(cast(arg(0, f64), f32), f64)),
+        (cast(cast(arg(0, i64), i32), i64), cast(cast(arg(0, i64), i32), i64)),
+        (cast(cast(arg(0, i8), f16), i8), arg(0, i8)),
+        (cast(cast(arg(0, i32), f32), i32), cast(cast(arg(0, i32), f32), i32)),
+        (cast(cast(arg(0, i8), boolean), i8), cast(cast(arg(0, i8), boolean), i8)),
+        (cast(cast(arg(0, boolean), f32), boolean), arg(0, boolean)),
+        (cast(const(0.1, f32), bf16), const(0.10009765625, bf16)),
         (call("not", compare("lt", X, Y)), call("not", compare("lt", X, Y))),
         (call("not", compare("eq", X, Y)), compare("ne", X, Y)),
         (const(1.0, f32) / call("sqrt", X), call("rsqrt", X)),

@@ -23,7 +23,7 @@ from ferrule.base.dtype import (
     to_storage,
     u8,
 )
-from ferrule.base.errors import RunIndexError, UnsupportedError, VerifyError
+from ferrule.base.errors import RunError, RunIndexError, UnsupportedError, VerifyError
 from ferrule.ir.expr import (
     Buf,
     arg,
@@ -32,6 +32,7 @@ from ferrule.ir.expr import (
     bounded,
     call,
     cast,
+    checked,
     const,
     dim,
     load,
@@ -224,6 +225,19 @@ def test_bounded():
     with pytest.raises(RunIndexError, match="index 4 is out of bounds for a dimension of size 4"):
         eval_expr(bounded(i, 4), env)
     assert eval_expr(select(lt(i, 4), bounded(i, 4), const(0)), env).tolist() == [0, 1, 2, 3, 0]
+
+
+def test_checked():
+    i = axis("i", 5)
+    env = Env({}, {i: np.arange(5)})
+    x = checked(i * 2, lt(i, 4), "zero_division")
+    with pytest.raises(RunError, match="divided by 0"):
+        eval_expr(x, env)
+    np.testing.assert_array_equal(eval_expr(x, env, np.arange(5) < 4)[:4], [0, 2, 4, 6])
+    assert eval_expr(select(lt(i, 4), x, const(-1)), env).tolist() == [0, 2, 4, 6, -1]
+    with pytest.raises(RunIndexError, match="index"):
+        eval_expr(checked(i, lt(i, 4), "index"), env)
+    assert checked(i, lt(const(1), 4), "index") is i
 
 
 def test_unbound_names_are_reported():

@@ -9,7 +9,7 @@ import pytest
 from ferrule.base.dtype import boolean, f32, i32, i64
 from ferrule.base.errors import CompileError, VerifyError
 from ferrule.ir.compute import Monoid, Reduce
-from ferrule.ir.expr import ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
+from ferrule.ir.expr import TRUE, ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
 from ferrule.ir.graph import OPDEFS, Graph, Node, OpDef, TensorType, Value
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For
@@ -74,6 +74,8 @@ def test_the_message_shows_the_equations_around():
     ("stages", "message"),
     [
         ("a: [i: n] y[i] = cast<i32>(x[i])", "y holds f32 and is given i32"),
+        ("a: [] y[i] = scan sum:i64 [i: n] (k[i])", "y holds f32 and is given i64"),
+        ("a: [i: n] y[i] = reduce sum:f64 [j: n] (cast<f64>(x[j]))", "f32 and is given f64"),
         ("a: [i: n] y[i, i] = x[i]", "target y takes 1 indices, not 2"),
         ("a: [i: n] y[cast<i32>(i)] = x[i]", "index cast<i32>.* is of i32"),
         ("a: [i: n] y[i] = x[i] where i + 1", "condition i . 1 is of i64"),
@@ -154,6 +156,8 @@ X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
         ({"values": (rebuild_as("load", (I, I), X, f32),)}, "x takes 1 indices, not 2"),
         ({"values": (rebuild_as("load", (I,), X, i64),)}, "x holds f32"),
         ({"where": rebuild_as("bounded", (I,), None, boolean)}, "bounded takes i64, i64"),
+        ({"values": (rebuild_as("checked", (load(X, I), I), "index", f32),)}, "checked of f32"),
+        ({"values": (rebuild_as("checked", (load(X, I), TRUE), "x", f32),)}, "x is no fault"),
     ],
 )
 def test_stages_that_no_text_can_write(changes, message):

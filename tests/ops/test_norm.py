@@ -125,6 +125,14 @@ def test_instance_norm_is_torchs(check: Check) -> None:
     same(out, F.instance_norm(torch.from_numpy(x)), 1e-4)
 
 
+def test_batch_moments_are_torchs(check: Check) -> None:
+    x = floats(2, 3, 4) + 10
+    found = check(ops.batch_moments, x)
+    theirs = torch.var_mean(torch.from_numpy(x), (0, 2), correction=0)
+    for ours, right in zip(found, theirs, strict=True):
+        same(ours, right, 1e-5)
+
+
 @pytest.mark.parametrize("affine", [True, False])
 def test_batch_norm_is_torchs(affine: bool, check: Check) -> None:
     x, mean, variance = floats(2, 3, 4), floats(3), np.abs(floats(3)) + 0.1

@@ -30,6 +30,8 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "logsigmoid": (ops.logsigmoid, F.logsigmoid),
     "logit": (lambda b, x: ops.logit(b, ops.sigmoid(b, x), 1e-6),
               lambda x: torch.logit(torch.sigmoid(x), 1e-6)),
+    "logit, eps above 1/2": (lambda b, x: ops.logit(b, ops.sigmoid(b, x), 0.51),
+                             lambda x: torch.logit(torch.sigmoid(x), 0.51)),
     "relu": (ops.relu, F.relu),
     "relu6": (ops.relu6, F.relu6),
     "hardtanh": (lambda b, x: ops.hardtanh(b, x, -2, 1), lambda x: F.hardtanh(x, -2, 1)),

@@ -12,7 +12,9 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i32
 from ferrule.base.errors import CompileError
-from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.compile import compile_graph
+from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.runtime.arrays import NumpyCallable
 
 torch = pytest.importorskip("torch")
 Check = Callable[..., list[np.ndarray[Any, Any]]]
@@ -93,6 +95,27 @@ def test_degrees_of_freedom(correction: float, check: Check) -> None:
     variance, mean = check(lambda b, x: ops.var_mean(b, x, -1, correction), x)
     same(variance, torch.var(torch.from_numpy(x), -1, correction=correction), rtol=1e-5)
     same(mean, torch.mean(torch.from_numpy(x), -1))
+
+
+@pytest.mark.parametrize("scale", [1e30, 1e-30, None], ids=["huge", "tiny", "far from 0"])
+@pytest.mark.parametrize("axes", [None, (1,), (0,)], ids=str)
+def test_spreads_of_numbers_of_any_size_are_torchs(scale: Any, axes: Any, check: Check) -> None:
+    """Squares are out of f32's range, or the mean is known to a few digits of the spread."""
+    x = floats((8, 500))
+    x = x + np.float32(1e7) if scale is None else x * np.float32(scale)
+
+    def build(b: GraphBuilder, x: Value) -> list[Value]:
+        return [ops.var(b, x, axes), ops.std(b, x, axes), *ops.var_mean(b, x, axes, 0)]
+
+    t = torch.from_numpy(x)
+    theirs = [t.var(axes), t.std(axes), *torch.var_mean(t, axes, correction=0)]
+    b = GraphBuilder("spread")
+    graph = b.build(build(b, b.input(tensor(x.shape, f32))))
+    compiled = NumpyCallable(compile_graph(graph).executable)(x)
+    with np.errstate(over="ignore"):
+        for found in (compiled, check(build, x)):
+            for got, want in zip(found, theirs, strict=True):
+                np.testing.assert_allclose(got, want.double().numpy(), rtol=1e-4)
 
 
 NAN = float("nan")

@@ -10,10 +10,14 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f64
+from ferrule.base.dtype import f64, from_numpy
+from ferrule.compile import compile_graph
 from ferrule.ir.compute import Monoid
+from ferrule.ir.expr import dim
+from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.ir.interp.compute import combine
 from ferrule.ops.scan import LAST_MAX, LAST_MIN, LOG_ADD_EXP
+from ferrule.runtime.arrays import NumpyCallable
 
 torch = pytest.importorskip("torch")
 Check = Callable[..., list[np.ndarray[Any, Any]]]
@@ -89,3 +93,40 @@ def test_monoids_are_associative_and_have_an_identity(monoid: Monoid) -> None:
     for both in (combine(monoid, neutral, x), combine(monoid, x, neutral)):
         for p, q in zip(both, x, strict=True):
             np.testing.assert_array_equal(p, q)
+
+
+def running(make: Any, x: Any) -> Any:
+    """What compiled code makes of one input of a known and of a symbolic length, the same."""
+    out = []
+    for shape in (x.shape, tuple(dim(f"d{i}") for i in range(x.ndim))):
+        b = GraphBuilder("scan")
+        graph = b.build([make(b, b.input(tensor(shape, from_numpy(x.dtype))))])
+        out.append(NumpyCallable(compile_graph(graph).executable)(x)[0])
+    np.testing.assert_array_equal(*out)
+    return out[0]
+
+
+def test_long_running_sums_lose_no_digits() -> None:
+    ones = np.ones(2**24 + 10, np.float32)
+    assert running(lambda b, x: ops.cumsum(b, x, 0), ones)[-1] == 2**24 + 10
+    for x in (RNG.random((100_000, 3)), RNG.standard_normal((2, 100_000)) * 1e10):
+        x = x.astype(np.float32)
+        axis = int(np.argmax(x.shape))
+        found = running(lambda b, x, a=axis: ops.cumsum(b, x, a), x)
+        right = x.astype(np.float64).cumsum(axis)
+        assert np.abs(found / right - 1).max() < 2.0**-23
+
+
+def test_long_running_products_and_logarithms_lose_no_digits() -> None:
+    x = np.full(100_000, 1.0001, np.float32)
+    found = running(lambda b, x: ops.cumprod(b, x, 0), x)
+    np.testing.assert_allclose(found, x.astype(np.float64).cumprod(), rtol=1e-6)
+    found = running(lambda b, x: ops.logcumsumexp(b, x, 0), x)
+    right = x[0] + np.log(np.arange(1, x.size + 1))
+    np.testing.assert_allclose(found, right, rtol=1e-6)
+
+
+def test_running_sums_of_halves_are_rounded_once(check: Check) -> None:
+    x = np.full(3000, 1.0, np.float16)
+    (out,) = check(lambda b, x: ops.cumsum(b, x, 0), x)
+    np.testing.assert_array_equal(out, np.arange(1, 3001).astype(np.float16))

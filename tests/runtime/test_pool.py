@@ -156,10 +156,11 @@ def test_each_thread_runs_its_own_part(tasks: dict[str, Task], n: int, threads: 
     assert set(owners) == set(range(used))
 
 
-def test_a_hundred_thousand_calls(tasks: dict[str, Task]) -> None:
+@pytest.mark.parametrize("calls", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_many_calls(tasks: dict[str, Task], calls: int) -> None:
     counts = np.zeros(8, np.int64)
-    tasks["count"](counts.ctypes.data, 8, 2, 100_000)
-    assert (counts == 100_000).all()
+    tasks["count"](counts.ctypes.data, 8, 2, calls)
+    assert (counts == calls).all()
 
 
 def test_calls_of_changing_width(tasks: dict[str, Task]) -> None:
@@ -264,6 +265,7 @@ def test_a_process_with_workers_ends() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, b"3"), done.stderr
 
 
+@pytest.mark.slow
 def test_programs_use_the_threads_of_pytorch_where_it_is_loaded() -> None:
     pytest.importorskip("torch")
     script = (

@@ -7,20 +7,20 @@ from itertools import product
 import pytest
 
 from ferrule.base.dtype import f32
-from ferrule.base.target import named
 from ferrule.ir.expr import Buf, Expr, const, dim, substitute
 from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline import begin, run, steps
 from ferrule.schedule.blocking import default_blocking, register_blocks
 from ferrule.schedule.panel_hints import NEAR
+from tests.cpus import server
 from tests.systems import linear
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
 @pytest.mark.parametrize("sizes", [*product((1, 5, 32, 1000), repeat=2)], ids=str)
 def test_a_register_block_fits_the_registers(target, sizes):
-    machine = named(target)
+    machine = server(target)
     m, n = (const(s) for s in sizes)
     block = default_blocking((m,), n, const(64), 4, machine)
     assert block.rows * block.vectors + 2 <= machine.registers
@@ -28,7 +28,7 @@ def test_a_register_block_fits_the_registers(target, sizes):
 
 
 def test_unknown_columns_take_vectors_that_divide_most_sizes():
-    machine = named("avx2")
+    machine = server("avx2")
     odd = default_blocking((const(128),), const(24), const(64), 4, machine)
     assert odd.vectors == 3
     assert default_blocking((const(128),), dim("n"), const(64), 4, machine).vectors in (1, 2, 4)
@@ -37,7 +37,7 @@ def test_unknown_columns_take_vectors_that_divide_most_sizes():
 
 @pytest.mark.parametrize("k", [96, 1009, 1024, 1500])
 def test_hints_reach_every_line_of_the_next_part(k):
-    scheduled, _ = run(begin(linear(64, 100, k), named("avx2")), steps("system", "scheduled"))
+    scheduled, _ = run(begin(linear(64, 100, k), server("avx2")), steps("system", "scheduled"))
     kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     assert hints
@@ -57,11 +57,11 @@ def test_hints_reach_every_line_of_the_next_part(k):
 
 @pytest.mark.parametrize("k", [96, 100, 128])
 def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
-    scheduled, _ = run(begin(linear(64, 24, k), named("avx2")), steps("system", "scheduled"))
+    scheduled, _ = run(begin(linear(64, 24, k), server("avx2")), steps("system", "scheduled"))
     kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     assert hints
-    rows = default_blocking((const(64),), const(24), const(k), 4, named("avx2")).rows
+    rows = default_blocking((const(64),), const(24), const(k), 4, server("avx2")).rows
     lines: set[int] = set()
     for hint, path in hints:
         first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
@@ -73,7 +73,7 @@ def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
 
 
 def test_hints_of_an_only_tile_run_ahead_in_its_panel():
-    scheduled, _ = run(begin(linear(16, 64, 768), named("avx512")), steps("system", "scheduled"))
+    scheduled, _ = run(begin(linear(16, 64, 768), server("avx512")), steps("system", "scheduled"))
     kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     lines: set[int] = set()
@@ -85,16 +85,16 @@ def test_hints_of_an_only_tile_run_ahead_in_its_panel():
 
 @pytest.mark.parametrize(("rows", "block"), [(16, (16, 1)), (49, (17, 1)), (192, (6, 4))])
 def test_few_rows_go_by_one_vector(rows, block):
-    chosen = default_blocking((const(rows),), const(256), const(512), 4, named("avx512"), 2048)
+    chosen = default_blocking((const(rows),), const(256), const(512), 4, server("avx512"), 2048)
     assert (min(rows, chosen.rows), chosen.vectors) == block
 
 
 def test_no_rows_have_a_block():
-    assert default_blocking((const(0),), const(256), const(64), 4, named("avx512")).rows >= 1
+    assert default_blocking((const(0),), const(256), const(64), 4, server("avx512")).rows >= 1
 
 
 def test_rows_that_share_a_set_of_cache_are_few():
-    machine = named("avx512")
+    machine = server("avx512")
     for apart, most in ((4096, machine.l1 // 4096), (8192, machine.l1 // 4096), (4160, 32)):
         block = default_blocking((const(49),), const(512), const(1024), 4, machine, apart)
         assert block.rows < most

@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
 from ferrule.base.target import NAMES, supports
+from tests.long import LONG
 from tests.schedule.contraction_cases import (
     EPILOGUES,
     POINTWISE,
@@ -35,7 +36,6 @@ from tests.schedule.contraction_cases import (
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="guard pages need mprotect")
 
 ROOT = Path(__file__).parent.parent.parent
-LONG = int(os.environ.get("FERRULE_LONG", "1"))
 SEED = int(os.environ.get("FERRULE_SEED", "0"))
 
 
@@ -202,13 +202,13 @@ def attentions(draw) -> Attention:
     )
 
 
-@cases(60)
+@cases(20)
 @given(matmuls())
 def test_products(case: Matmul) -> None:
     check(case)
 
 
-@cases(15)
+@cases(5)
 @given(matmuls(symbolic=True))
 def test_products_of_symbolic_sizes(case: Matmul) -> None:
     check(case)
@@ -217,20 +217,20 @@ def test_products_of_symbolic_sizes(case: Matmul) -> None:
 ALL_PADDING = Conv(1, (3, 1), (1, 2), (2, 2), (2, 1), ((2, 0), (0, 0)), (1, 1), target="generic")
 
 
-@cases(45)
+@cases(15)
 @given(convs())
 @example(ALL_PADDING)
 def test_convolutions(case: Conv) -> None:
     check(case)
 
 
-@cases(12)
+@cases(4)
 @given(windows())
 def test_windows_of_3_by_3(case: Conv) -> None:
     check(case)
 
 
-@cases(12)
+@cases(4)
 @given(convs(transposed=True))
 def test_transposed_convolutions(case: Conv) -> None:
     check(case)
@@ -239,7 +239,7 @@ def test_transposed_convolutions(case: Conv) -> None:
 NARROW = Attention(1, 2, 2, 4, 4, 1, mask="causal")
 
 
-@cases(20)
+@cases(7)
 @given(attentions())
 @example(NARROW)
 def test_attention(case: Attention) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ import ferrule
 from ferrule import ops
 from ferrule.base import config
 from ferrule.base.dtype import f32
-from ferrule.base.target import supports
+from ferrule.base.target import current, supports
 from ferrule.compile import compile_graph
 from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.runtime.arrays import NumpyCallable
@@ -105,7 +108,9 @@ def test_one_compilation_for_every_number_of_images():
         torch.testing.assert_close(compiled(x), block(x), rtol=1e-4, atol=1e-4)
 
 
-def test_filters_that_fit_cache_go_by_blocks():
+def test_filters_that_fit_cache_go_by_blocks(monkeypatch):
+    machine = replace(current(), l2=1 << 20)
+    monkeypatch.setattr(sys.modules["ferrule.compile"], "current", lambda: machine)
     few, many = (_compiled(Conv(c, c, 3, 1, 1), (1, c, 64, 28))[2] for c in (32, 128))
     assert "products of Winograd" not in few.explain()
     assert "products of Winograd" in many.explain()

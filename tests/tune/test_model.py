@@ -55,6 +55,7 @@ def trials(seed: int, guided: bool, most: int = 240) -> int:
 
 
 @needs_trees
+@pytest.mark.slow
 def test_a_guided_search_measures_less() -> None:
     guided, plain = ([trials(seed, g) for seed in range(10)] for g in (True, False))
     assert mean(guided) < 0.85 * mean(plain), (guided, plain)

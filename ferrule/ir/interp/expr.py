@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.errors import RunIndexError, VerifyError
-from ferrule.ir.expr import Expr, walk
+from ferrule.base.errors import FAULTS, RunError, RunIndexError, VerifyError
+from ferrule.ir.expr import DEEP, Expr, bottom_up, walk
 from ferrule.ir.interp.index import index_function
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
@@ -23,6 +23,7 @@ from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
 Array = NDArray[Any]
 Path = frozenset[tuple[Expr, bool]]
 _HERE: Path = frozenset()
+CAN_FAIL = frozenset(("load", "bounded", "checked"))
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ def eval_expr(e: Expr, env: Env, mask: Array | None = None) -> Array:
     """The real values of `e` (bf16 as f32), of a shape that broadcasts over the points.
 
     Where `mask` is false the value is unspecified and no load is performed. Raises RunIndexError
-    for a `bounded` index out of range, VerifyError for a load out of bounds or a name that is not
-    bound.
+    for a `bounded` index out of range, RunError for what is not as `checked`, VerifyError for a
+    load out of bounds or a name that is not bound.
     """
     return _Evaluation(env, mask).value(e, _HERE, mask)
 
@@ -75,10 +76,11 @@ def eval_int(e: Expr, env: Env) -> int:
 
 def _reads(e: Expr) -> bool:
     """Whether `e` can fail or read, so that its value depends on where it is evaluated."""
-    found = e.memo.get("reads")
-    if found is None:
-        found = e.memo["reads"] = any(n.op in ("load", "bounded") for n in walk(e))
-    return bool(found)
+    return bottom_up(e, "reads", _reads_or_fails)
+
+
+def _reads_or_fails(e: Expr) -> bool:
+    return e.op in CAN_FAIL or any(map(_reads, e.args))
 
 
 class _Evaluation:
@@ -96,10 +98,23 @@ class _Evaluation:
             path, mask = _HERE, None
         found = self.done.get((e, path))
         if found is None:
+            if e.depth > DEEP:
+                self.from_below(e, path, mask)
             quick = _quick(e, self.env) if e.args and e.op != "axis" else None
             found = np.asarray(self.compute(e, path, mask) if quick is None else quick)
             self.done[e, path] = found
         return found
+
+    def from_below(self, e: Expr, path: Path, mask: Array | None) -> None:
+        """Evaluates what `e` needs in any case, arguments first: no level waits for another."""
+
+        def unknown(node: Expr) -> bool:
+            at = path if _reads(node) else _HERE
+            return node.op not in ("select", "axis") and (node, at) not in self.done
+
+        for node in walk(e, unknown):
+            if node is not e:
+                self.value(node, path, mask)
 
     def compute(self, e: Expr, path: Path, mask: Array | None) -> Any:
         if e.op == "const":
@@ -121,6 +136,8 @@ class _Evaluation:
             return reinterpret(args[0], e.args[0].dtype, e.dtype)
         if e.op == "bounded":
             return self.bounded(e, args[0], args[1], mask)
+        if e.op == "checked":
+            return self.checked(e, args[0], args[1], mask)
         return apply(e.op, e.args[0].dtype, args)
 
     def indices(self, idx: tuple[Expr, ...], path: Path, mask: Array | None) -> tuple[Any, ...]:
@@ -153,6 +170,12 @@ class _Evaluation:
     def nothing(self, e: Expr, cond: Array) -> Array:
         """The value where there are no points at all."""
         return np.zeros(np.shape(cond), held(e.dtype))
+
+    def checked(self, e: Expr, value: Array, holds: Array, mask: Array | None) -> Array:
+        if np.any(~holds if mask is None else ~holds & mask):
+            kind = RunIndexError if e.attr == "index" else RunError
+            raise kind(f"{FAULTS[e.attr]}: {e}")
+        return value
 
     def bounded(self, e: Expr, index: Array, extent: Array, mask: Array | None) -> Array:
         outside = (index < 0) | (index >= extent)

@@ -42,8 +42,18 @@ def convert(x: Array, source: DType, to: DType) -> Array:
     if to.is_float and to.bits == 16 and not (source.name == "f64" and to.name == "f16"):
         return rounded(np.asarray(x).astype(np.float32), to)
     if source.is_float and not to.is_float:
-        return np.trunc(np.asarray(x, np.float64)).astype(held(to))
+        return _truncated(np.asarray(x, np.float64), to)
     return np.asarray(x).astype(held(to))
+
+
+def _truncated(x: Array, to: DType) -> Array:
+    """Floats as integers, what is out of range as `ferrule.ir.expr` says."""
+    bits = 64 if to.bits == 64 else 32
+    half = 2.0 ** (bits - 1)
+    upper = (x >= half) & (to.kind == "u" and to.bits == bits)
+    x = np.trunc(np.where(upper, x - half, x))
+    low = np.where(np.abs(x) < half, x, -half).astype(f"i{bits // 8}")
+    return (low ^ np.where(upper, np.iinfo(low.dtype).min, low.dtype.type(0))).astype(to.numpy)
 
 
 def reinterpret(x: Array, source: DType, to: DType) -> Array:
@@ -127,7 +137,8 @@ _FLOAT: dict[str, Rule] = {
 def _truncdiv(x: Array, y: Array) -> Any:
     down = np.floor_divide(x, y)
     rest = x - y * down
-    return down + ((rest != 0) & ((x < 0) != (y < 0))).astype(x.dtype)
+    up = (y != 0) & (rest != 0) & ((x < 0) != (y < 0))
+    return down + up.astype(x.dtype)
 
 
 def _shift_left(x: Array, by: Array) -> Any:

@@ -1,7 +1,7 @@
 """Text of expressions: a Pratt parser over the infix table of `ferrule.ir.notation`.
 
     expr = expr infix expr | - expr | ( expr ) | literal | name | $k | buf[expr, ..] | op(expr, ..)
-         | cast<dtype>(expr) | bitcast<dtype>(expr)
+         | cast<dtype>(expr) | bitcast<dtype>(expr) | checked<fault>(expr, expr)
 
     | < ^ < & < comparisons < shifts < + - < * / // %             all associate to the left
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ferrule.base.dtype import DType, boolean, f32, i64
+from ferrule.base.errors import FAULTS
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -131,7 +132,20 @@ def _keyword(p: Parser, token: Token) -> Expr:
         inner = expr(p)
         p.expect(")")
         return rebuild_as(text, (inner,), None, dtype)
+    if text == "checked":
+        return _checked(p, token.at)
     raise p.error(f'{text!r} cannot stand here: write "{text}" for a thing of that name', token.at)
+
+
+def _checked(p: Parser, at: int) -> Expr:
+    p.expect("<")
+    fault = p.name()
+    p.expect(">")
+    p.expect("(")
+    args = exprs(p, ")")
+    if fault not in FAULTS or len(args) != 2 or args[1].dtype != boolean:
+        raise p.error(f"checked<one of {', '.join(FAULTS)}> takes a value and a bool", at)
+    return rebuild_as("checked", args, fault, args[0].dtype)
 
 
 def _named(p: Parser) -> Expr:

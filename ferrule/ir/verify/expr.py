@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ferrule.base.dtype import DType, boolean, i64
+from ferrule.base.errors import FAULTS
 from ferrule.ir.expr import Expr, walk
 from ferrule.ir.interp.scalar import supports
 from ferrule.ir.operators import OPS, result_of
@@ -73,6 +74,12 @@ def _bitcast(n: Expr) -> str | None:
     return None if n.args[0].dtype.bits == n.dtype.bits else "bitcast between different widths"
 
 
+def _checked(n: Expr) -> str | None:
+    if n.args[1].dtype != boolean or n.args[0].dtype != n.dtype:
+        return f"checked of {_dtypes(n.args)} gives {n.dtype.name}"
+    return None if n.attr in FAULTS else f"{n.attr} is no fault; there are {', '.join(FAULTS)}"
+
+
 def _fine(n: Expr) -> None:
     return None
 
@@ -80,5 +87,5 @@ def _fine(n: Expr) -> None:
 RULES: dict[str, tuple[NodeRule, ...]] = {
     "const": (_fine,), "dim": (_fine,), "arg": (_fine,), "cast": (_fine,),
     "axis": (_takes(i64),), "load": (_load,), "select": (_select,), "bitcast": (_bitcast,),
-    "bounded": (_takes(i64, i64),),
+    "bounded": (_takes(i64, i64),), "checked": (_checked,),
 }  # fmt: skip

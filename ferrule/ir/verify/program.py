@@ -346,17 +346,22 @@ def _exhaustive(program: Program) -> Iterator[Fault]:
     yield from visit((*program.prepare, *program.main))
 
 
-PROGRAM_RULES = (
+# Those that no program is made without: they cost little, and what breaks one reads garbage.
+ALWAYS_RULES = (
     Rule("calls name a function and give it all its buffers and dims", _known_calls),
-    Rule("every buffer has one name and one place", _buffers),
-    Rule("an argument has the dtype, shape and layout that its function expects", _arguments_match),
-    Rule("the last variant holds always", _exhaustive),
     Rule("prepare fills consts from params; main writes outputs and temps", _may_touch),
     Rule(
         "calls of a phase are independent, and what a call writes is given once",
         _phases_independent,
     ),
     Rule("buffers are written before they are read, outputs in any case", _written_before_read),
+)
+PROGRAM_RULES = (
+    ALWAYS_RULES[0],
+    Rule("every buffer has one name and one place", _buffers),
+    Rule("an argument has the dtype, shape and layout that its function expects", _arguments_match),
+    Rule("the last variant holds always", _exhaustive),
+    *ALWAYS_RULES[1:],
     Rule("buffers lie in their arena, aligned", _inside_arena),
     Rule("temps that are in use together do not overlap, nor do consts", _no_overlap),
 )

@@ -59,7 +59,8 @@ def _counts(st: Stage, around: Axes) -> Iterator[str]:
 
 def _dtypes(st: Stage, around: Axes) -> Iterator[str]:
     for (b, _), v in zip(st.targets, st.compute.values, strict=True):
-        if b.dtype != v.dtype:
+        narrowed = isinstance(st.compute.fold, Scan) and v.dtype.is_float and b.dtype.is_float
+        if b.dtype != v.dtype and not (narrowed and b.dtype.size < v.dtype.size):
             yield f"{b.name} holds {b.dtype.name} and is given {v.dtype.name}"
     for m in _folds(st):
         for i, v in zip(m.identity, st.compute.values, strict=True):

@@ -1,0 +1,113 @@
+"""Accesses: every place that a function reads or writes, with the loops and conditions around it.
+
+    access = buf[idx..], at a position in the text, inside loops, under conditions
+
+A load in a branch of a `select` is performed under the select's condition. A store by a monoid
+reads its targets first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ferrule.ir.compute import Target
+from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+
+
+@dataclass(frozen=True)
+class Around:
+    """What stands around a statement: the loops, outermost first, and the conditions; and how many
+    of both there were where each private buffer came to life.
+    """
+
+    loops: tuple[For, ...] = ()
+    conditions: tuple[Expr, ...] = ()
+    born: tuple[tuple[Buf, int, int], ...] = ()
+
+    def loops_before(self, buf: Buf) -> int:
+        """How many loops stand around the whole life of `buf`; none around that of an argument."""
+        return next((n for b, n, _ in reversed(self.born) if b == buf), 0)
+
+    def conditions_before(self, buf: Buf) -> int:
+        """The same for conditions."""
+        return next((n for b, _, n in reversed(self.born) if b == buf), 0)
+
+    def under(self, *conditions: Expr) -> Around:
+        found = tuple(c for e in conditions for c in conjuncts(e))
+        return replace(self, conditions=(*self.conditions, *found))
+
+
+@dataclass(frozen=True)
+class Access:
+    """One place in a function. `position` numbers the statements in order of the text; `combines`
+    says that the element is read before it is written. What a load reads goes to the same element
+    of `copied_to`, and nowhere else, where that is a buffer.
+    """
+
+    buf: Buf
+    idx: tuple[Expr, ...]
+    position: int
+    around: Around
+    writes: bool
+    combines: bool = False
+    copied_to: Buf | None = None
+
+    @property
+    def own_loops(self) -> tuple[For, ...]:
+        """The loops around the access in which its buffer lives."""
+        return self.around.loops[self.around.loops_before(self.buf) :]
+
+
+def accesses(f: Function) -> tuple[Access, ...]:
+    """The accesses of `f` in order of the text; in a statement the reads come first."""
+    out: list[Access] = []
+    _block(f.body, Around(), out, [0])
+    return tuple(out)
+
+
+def _block(body: tuple[Stmt, ...], around: Around, out: list[Access], count: list[int]) -> None:
+    for s in body:
+        count[0] += 1
+        at = count[0]
+        if isinstance(s, Alloc):
+            life = (s.buf, len(around.loops), len(around.conditions))
+            around = replace(around, born=(*around.born, life))
+        elif isinstance(s, For):
+            out += _reads((s.lo, s.hi), around, at)
+            _block(s.body, replace(around, loops=(*around.loops, s)), out, count)
+        elif isinstance(s, If):
+            out += _reads((s.cond,), around, at)
+            _block(s.body, around.under(s.cond), out, count)
+            _block(s.orelse, around.under(call("not", s.cond)), out, count)
+        elif isinstance(s, Store):
+            combines = s.monoid is not None
+            single = None if combines or len(s.targets) > 1 else s.targets[0]
+            out += _reads(s.values, around, at, single)
+            out += _reads(tuple(i for _, idx in s.targets for i in idx), around, at)
+            out += (Access(b, idx, at, around, True, combines) for b, idx in s.targets)
+
+
+def _reads(
+    exprs: tuple[Expr, ...], around: Around, at: int, target: Target | None = None
+) -> Iterator[Access]:
+    """The loads of expressions, each under the conditions of the selects on the way to it. The
+    values go to `target`.
+    """
+    seen: set[tuple[Expr, tuple[Expr, ...]]] = set()
+    stack: list[tuple[Expr, tuple[Expr, ...]]] = [(e, ()) for e in exprs if loads(e)]
+    while stack:
+        e, path = stack.pop()
+        if (e, path) in seen or not loads(e):
+            continue
+        seen.add((e, path))
+        if e.op == "load":
+            same = target is not None and e.args == target[1] and e.attr.dtype.is_float
+            place = target[0] if target is not None and same else None
+            yield Access(e.attr, e.args, at, around.under(*path), False, copied_to=place)
+        if e.op == "select":
+            c, yes, no = e.args
+            stack += [(c, path), (yes, (*path, c)), (no, (*path, call("not", c)))]
+        else:
+            stack += [(a, path) for a in e.args]

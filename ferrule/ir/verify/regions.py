@@ -1,0 +1,206 @@
+"""Regions: which elements of a buffer an access reaches, for given sizes.
+
+The dims of a buffer fall into groups that share no axis and no condition, so that a region is the
+product of a set of points for each group, and each set is found by trying every value of the
+group's axes. Where a group has more values than `LIMIT` its region is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrule.ir.expr import Expr, le, loads, lt
+from ferrule.ir.interp.expr import Env, eval_index
+from ferrule.ir.verify.accesses import Access
+
+LIMIT = 1 << 21  # points of one group, elements of one buffer
+Bools = NDArray[np.bool_]
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The points that some dims of an access reach. `clashes`: two points of the grid reach one."""
+
+    dims: tuple[int, ...]
+    points: Bools
+    clashes: bool
+
+
+@dataclass(frozen=True)
+class Region:
+    """What an access reaches: nothing where `empty`. `outside` names an index out of bounds. It is
+    `certain` to be reached whatever the data are.
+    """
+
+    shape: tuple[int, ...]
+    groups: tuple[Group, ...]
+    empty: bool
+    certain: bool
+    outside: str = ""
+
+    def full(self) -> Bools:
+        """The region as one array of the buffer's shape."""
+        out = np.asarray(not self.empty)
+        out = np.broadcast_to(out, self.shape)
+        for g in self.groups:
+            order = [g.dims.index(d) for d in sorted(g.dims)]
+            size = [n if d in g.dims else 1 for d, n in enumerate(self.shape)]
+            out = out & g.points.transpose(order).reshape(size)
+        return out
+
+    @property
+    def clashes(self) -> bool:
+        return any(g.clashes for g in self.groups)
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The range of each axis, and the conditions that keep it in bounds that vary."""
+
+    ranges: Mapping[Expr, Range]
+    conditions: tuple[Expr, ...]
+
+
+def region(
+    a: Access,
+    shape: tuple[int, ...],
+    grid: Sequence[Expr],
+    env: Env,
+    conditions: Sequence[Expr],
+) -> Region | None:
+    """What `a` reaches in a buffer of `shape` when its own loops and the axes of `grid` take all
+    their values; axes that `env` binds are fixed. None where that is not known.
+    """
+    bounds = _bounds(a, grid, env)
+    if bounds is None:
+        return None
+    known = [c for c in (*conditions, *bounds.conditions) if not loads(c)]
+    certain = len(known) == len(conditions) + len(bounds.conditions)
+    if any(lo >= hi for lo, hi in bounds.ranges.values()):
+        return Region(shape, (), True, certain)
+    plain = [d for d, i in enumerate(a.idx) if not loads(i)]
+    certain = certain and len(plain) == len(a.idx)
+    found: list[Group] = []
+    free = frozenset(bounds.ranges)
+    for axes, dims, where in _components(a.idx, plain, known, free, grid):
+        ranges = {x: bounds.ranges[x] for x in axes}
+        if np.prod([hi - lo for lo, hi in ranges.values()], dtype=float) > LIMIT:
+            return None
+        mask, places = _evaluate(ranges, where, [a.idx[d] for d in dims], env)
+        if not mask.any():
+            return Region(shape, (), True, certain)
+        sizes = tuple(shape[d] for d in dims)
+        for d, n, place in zip(dims, sizes, places):
+            wrong = ((place < 0) | (place >= n)) & mask
+            if wrong.any():
+                value = int(np.broadcast_to(place, wrong.shape)[wrong].flat[0])
+                said = f"index {value} of dimension {d}, whose size is {n}"
+                return Region(shape, (), False, certain, said)
+        if np.prod(sizes, dtype=float) > LIMIT:
+            return None
+        found.append(_group(dims, sizes, places, mask, ranges, grid))
+    return Region(shape, tuple(found), False, certain)
+
+
+def _bounds(a: Access, grid: Sequence[Expr], env: Env) -> Bounds | None:
+    """The ranges of the axes that are not fixed; one whose bounds vary has the widest, and
+    conditions.
+    """
+    nest: list[tuple[Expr, Expr | None, Expr]] = [
+        (x, None, x.extent) for x in grid if x not in env.axes
+    ]
+    nest += [(s.axis, s.lo, s.hi) for s in a.own_loops if s.axis not in env.axes]
+    ranges: dict[Expr, Range] = {}
+    conditions: list[Expr] = []
+    for x, low, high in nest:
+        ends = []
+        for e, pick in ((low, np.min), (high, np.max)):
+            if e is None or e.is_const:
+                ends.append(0 if e is None else int(e.attr))
+                continue
+            if loads(e):
+                return None
+            over = {y: ranges[y] for y in e.axes if y in ranges}
+            _, (value,) = _evaluate(over, [], [e], env)
+            ends.append(int(pick(value)) if value.size else 0)
+            if over:
+                conditions.append(le(e, x) if e is low else lt(x, e))
+        ranges[x] = (ends[0], ends[1])
+    return Bounds(ranges, tuple(conditions))
+
+
+def _components(
+    idx: tuple[Expr, ...],
+    plain: list[int],
+    conditions: list[Expr],
+    free: frozenset[Expr],
+    grid: Sequence[Expr],
+) -> list[tuple[list[Expr], list[int], list[Expr]]]:
+    """(axes, dims, conditions) that have to do with each other, axes in order of name; conditions
+    alone first, since where one never holds nothing is reached.
+    """
+    parts: list[tuple[set[Expr], list[int], list[Expr]]] = []
+    items: list[tuple[frozenset[Expr], list[int], list[Expr]]] = [
+        (idx[d].axes & free, [d], []) for d in plain
+    ]
+    items += [(c.axes & free, [], [c]) for c in conditions]
+    items += [(frozenset((g,)), [], []) for g in grid if g in free]
+    for axes, dims, where in items:
+        touching = [p for p in parts if not p[0].isdisjoint(axes)]
+        parts = [p for p in parts if all(p is not t for t in touching)]
+        merged = (set(axes), list(dims), list(where))
+        for t in touching:
+            merged[0].update(t[0])
+            merged[1].extend(t[1])
+            merged[2].extend(t[2])
+        parts.append(merged)
+    found = [(sorted(a, key=lambda x: x.name), sorted(d), w) for a, d, w in parts]
+    return sorted(found, key=lambda part: bool(part[1]))
+
+
+def _evaluate(
+    ranges: Mapping[Expr, Range], conditions: Sequence[Expr], values: Sequence[Expr], env: Env
+) -> tuple[Bools, list[NDArray[Any]]]:
+    """Where the conditions hold, over the product of the ranges, and the values there."""
+    count = len(ranges)
+    here = {
+        x: np.arange(lo, hi).reshape([-1 if k == j else 1 for j in range(count)])
+        for k, (x, (lo, hi)) in enumerate(ranges.items())
+    }
+    inner = env.bind(here)
+    mask = np.ones([hi - lo for lo, hi in ranges.values()], bool)
+    for c in conditions:
+        mask &= np.asarray(eval_index(c, inner), bool)
+    return mask, [np.asarray(eval_index(v, inner)) for v in values]
+
+
+def _group(
+    dims: list[int],
+    sizes: tuple[int, ...],
+    places: list[NDArray[Any]],
+    mask: Bools,
+    ranges: Mapping[Expr, Range],
+    grid: Sequence[Expr],
+) -> Group:
+    flat = np.zeros(mask.shape, np.int64)
+    for n, place in zip(sizes, places):
+        flat = flat * n + place
+    reached = flat[mask]
+    points = np.zeros(int(np.prod(sizes, dtype=np.int64)), bool)
+    points[reached] = True
+    clashes, number = False, np.zeros(mask.shape, np.int64)
+    for k, (x, (lo, hi)) in enumerate(ranges.items()):
+        if x in grid:
+            step = np.arange(hi - lo).reshape([-1 if k == j else 1 for j in range(len(ranges))])
+            number = number * (hi - lo) + step
+    if number.any():
+        owner = np.zeros(points.size, np.int64)
+        owner[reached] = number[mask]
+        clashes = bool((owner[reached] != number[mask]).any())
+    return Group(tuple(dims), points.reshape(sizes), clashes)

@@ -1,0 +1,52 @@
+"""Other CPUs than this one: `pytest --cpu haswell` runs the tests as if on that.
+
+A CPU hides instructions that this one may have, and has caches of its own. It can't add what is
+missing here. Programs that tests start as processes of their own see the true CPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import llvmlite.binding as llvm
+
+from ferrule.base import target
+from ferrule.base.target import Target
+
+KIB, MIB = 1 << 10, 1 << 20
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """Beginnings of the names of the features that are hidden; L1, L2 and L3 in bytes."""
+
+    hidden: tuple[str, ...]
+    caches: tuple[int, int, int]
+
+
+CPUS = {
+    "haswell": Cpu(("avx512", "avxvnni", "amx"), (32 * KIB, 256 * KIB, 8 * MIB)),
+    "sapphirerapids": Cpu((), (48 * KIB, 2 * MIB, 32 * MIB)),
+}
+LEVELS = {"avx512": ("x86-64-v4", "-prefer-256-bit"), "avx2": ("x86-64-v3", "-avx512f")}
+
+
+def pretend(name: str) -> None:
+    """Lets this process believe that it runs on the CPU of that name. For use before any test."""
+    cpu = CPUS[name]
+    features = llvm.get_host_cpu_features()
+    features.update(dict.fromkeys((f for f in features if f.startswith(cpu.hidden)), False))
+    llvm.get_host_cpu_features = lambda: features
+    if cpu.hidden:
+        llvm.get_host_cpu_name = lambda: name
+    target._caches = lambda: cpu.caches
+
+
+def server(name: str) -> Target:
+    """The target called `name` on a server of two cores that has no more instructions than the name
+    says: for tests of decisions and of code that must not depend on the machine they run on.
+    """
+    l1, l2, l3 = CPUS["sapphirerapids"].caches
+    cpu, features = LEVELS.get(name, ("", ""))
+    made = replace(target.named(name), l1=l1, l2=l2, l3=l3, cores=2)
+    return replace(made, cpu=cpu, features=features, has_dot4=False) if cpu else made
