@@ -1,4 +1,4 @@
-# make setup | test | test-all | test-isa | fuzz | models | demo | conformance | bench | docs | clean
+# make setup | test | test-all | test-isa | fuzz | zoo | models | demo | conformance | bench | docs | clean
 #
 # The environment lies in .venv and is made when it is missing or when pyproject.toml has changed.
 
@@ -7,7 +7,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ready-$(shell sha256sum pyproject.toml | cut -c1-16)
 
-.PHONY: setup test test-all test-isa lint types unit all isa fuzz models demo conformance bench \
+.PHONY: setup test test-all test-isa lint types unit all isa fuzz zoo models demo conformance bench \
 	docs clean
 
 setup: $(STAMP)
@@ -65,6 +65,11 @@ conformance: $(STAMP)
 	$(BIN)/python -m tests.conformance.opinfo --write docs/conformance.md \
 		--log build/conformance.jsonl
 	$(BIN)/python -m tests.conformance.onnx_suite --write docs/onnx.md
+
+# Those that ONLY names: make zoo ONLY=bert,swin
+zoo: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.zoo --log build/zoo.jsonl \
+		$(if $(ONLY),--only $(ONLY),--write docs/zoo.md)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run

@@ -65,23 +65,36 @@ def _put(cx: Context, x: Value, index: Value, source: Value, accumulate: bool = 
 
 @aten("as_strided.default", "as_strided_copy.default")
 def _as_strided(cx: Context, x: Value, size: Any, stride: Any, offset: Any = None) -> Value:
-    return ops.take(cx.b, _flat(cx, x), _places(cx, cx.shape, stride, offset), 0)
+    all_of_it, order, start = _memory(cx)
+    places = _places(cx, cx.shape, stride, start if offset is None else offset)
+    return ops.take(cx.b, _flat(cx, ops.transpose(cx.b, all_of_it, order)), places, 0)
 
 
 @aten("as_strided_scatter.default")
 def _as_strided_scatter(
     cx: Context, x: Value, source: Value, size: Any, stride: Any, offset: Any = None
 ) -> Value:
-    places = _flat(cx, _places(cx, source.shape, stride, offset))
+    all_of_it, order, start = _memory(cx)
+    if all_of_it is not x:
+        raise UnsupportedError("as_strided_scatter into a tensor that is not all of its memory")
+    lying = ops.transpose(cx.b, x, order)
+    places = _flat(cx, _places(cx, source.shape, stride, start if offset is None else offset))
     values = _flat(cx, ops.cast(cx.b, source, x.dtype))
-    return ops.reshape(cx.b, ops.index_put(cx.b, _flat(cx, x), (places,), values), x.shape)
+    out = ops.index_put(cx.b, _flat(cx, lying), (places,), values)
+    back = [order.index(d) for d in range(x.rank)]
+    return ops.transpose(cx.b, ops.reshape(cx.b, out, lying.shape), back)
+
+
+def _memory(cx: Context) -> tuple[Value, tuple[int, ...], Any]:
+    found = cx.memory()
+    if found is None:
+        raise UnsupportedError("as_strided of a tensor whose memory is not known as a whole")
+    return found
 
 
 def _places(cx: Context, shape: tuple[Expr, ...], stride: Any, offset: Any) -> Value:
-    """Where each element of a view by strides lies in the memory of the first operand."""
-    if not cx.row_major(0):
-        raise UnsupportedError("as_strided of a tensor that is not row-major")
-    place = ops.full(cx.b, shape, offset or 0, i64)
+    """Where each element of a view by strides lies in memory."""
+    place = ops.expand(cx.b, cx.value(offset, i64), shape)
     for d, step in enumerate(stride):
         axis = ops.iota(cx.b, shape, d)
         place = ops.add(cx.b, place, ops.mul(cx.b, axis, cx.value(step, i64)))
@@ -107,8 +120,9 @@ def _index_put(
 ) -> Value:
     if accumulate and x.dtype.kind == "b":
         raise UnsupportedError("index_put that accumulates bools")
-    if len(indices) == 1 and indices[0] is not None and indices[0].dtype == boolean:
-        return _put_where(cx, x, indices[0], values, accumulate)
+    given = [(axis, i) for axis, i in enumerate(indices) if i is not None]
+    if len(given) == 1 and given[0][1].dtype == boolean:
+        return _put_where(cx, x, *given[0], values, accumulate)
     return ops.index_put(
         cx.b,
         x,
@@ -118,20 +132,24 @@ def _index_put(
     )
 
 
-def _put_where(cx: Context, x: Value, mask: Value, values: Value, accumulate: bool) -> Value:
-    """index_put by a mask over the leading dims, of one value wherever it is true."""
-    rest = x.rank - mask.rank
-    if (
-        mask.rank == 0
-        or values.rank > rest + 1
-        or (values.rank == rest + 1 and values.shape[0] is not ONE)
-    ):
+def _put_where(
+    cx: Context, x: Value, axis: int, mask: Value, values: Value, accumulate: bool
+) -> Value:
+    """index_put by a mask over the dims from `axis` on, of one value wherever it is true.
+
+    `values` broadcast to x's shape with one dim, of as many elements as are true, in place of the
+    mask's.
+    """
+    rest = x.rank - axis - mask.rank
+    if mask.rank == 0 or (values.rank > rest and values.shape[values.rank - rest - 1] is not ONE):
         raise UnsupportedError("index_put by a mask, of values whose number depends on the data")
-    if values.rank == rest + 1:
-        values = ops.squeeze(cx.b, values, (0,))
     value = ops.cast(cx.b, values, x.dtype)
+    if values.rank > rest:
+        lead = values.shape[: values.rank - rest - 1]
+        tail = values.shape[values.rank - rest :]
+        value = ops.reshape(cx.b, value, (*lead, *(ONE,) * mask.rank, *tail))
     mask = ops.reshape(cx.b, mask, (*mask.shape, *(ONE,) * rest))
-    new = ops.add(cx.b, x, value) if accumulate else value
+    new = ops.add(cx.b, x, value) if accumulate else ops.expand(cx.b, value, x.shape)
     return ops.select(cx.b, mask, new, x)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.torch_table import Context, aten, axes_of, truth
+from ferrule.frontend.torch_table import Context, aten, axes_of, product, truth
 from ferrule.ir.graph import Value
 
 _FEW = 64
@@ -217,3 +217,18 @@ def _bucketize(
     beyond = (ops.gt if right else ops.ge)(cx.b, boundaries, ops.unsqueeze(cx.b, x, x.rank))
     before = ops.cast(cx.b, ops.logical_not(cx.b, beyond), cx.dtype)
     return ops.reduce_sum(cx.b, before, (-1,))
+
+
+@aten("histc.default")
+def _histc(cx: Context, x: Value, bins: int = 100, min: Any = 0, max: Any = 0) -> Value:
+    """How many elements lie in each of `bins` equal parts of [min, max]; others do not count."""
+    if not (isinstance(min, int | float) and isinstance(max, int | float) and min < max):
+        raise UnsupportedError("histc whose range depends on the data")
+    b, flat = cx.b, ops.reshape(cx.b, x, (product(x.shape),))
+    low, high = cx.value(min, x.dtype), cx.value(max, x.dtype)
+    counts = ops.logical_and(b, ops.ge(b, flat, low), ops.le(b, flat, high))
+    above = ops.sub(b, ops.select(b, counts, flat, low), low)
+    place = ops.div(b, ops.mul(b, above, cx.value(bins, x.dtype)), ops.sub(b, high, low))
+    place = ops.minimum(b, ops.cast(b, place, i64), cx.value(bins - 1, i64))
+    none = ops.full(b, (bins,), 0, cx.dtype)
+    return ops.scatter(b, none, 0, place, ops.cast(b, counts, cx.dtype), reduce="sum")

@@ -60,15 +60,16 @@ def _is_composite(op: Any) -> bool:
 @functools.cache
 def decompositions() -> dict[Any, Any]:
     """PyTorch's core decompositions, for the operators that the table lacks."""
-    aten = torch.ops.aten
-    table = dict(torch._decomp._core_aten_decompositions_post_autograd())
-    table |= torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
-    return _as_eager(table)
+    return _as_eager(
+        dict(torch._decomp._core_aten_decompositions_post_autograd()) | _beyond_core()
+    )
 
 
 def export_decompositions() -> dict[Any, Any]:
     """The same for `ExportedProgram.run_decompositions`."""
-    return _as_eager(torch.export.default_decompositions())
+    table = torch.export.default_decompositions()
+    table.update(_beyond_core())
+    return _as_eager(table)
 
 
 def _as_eager(table: Any) -> Any:
@@ -82,6 +83,14 @@ def _as_eager(table: Any) -> Any:
         if op in table:
             table[op] = functools.partial(_unless_refused, table[op], refuses)
     return table
+
+
+def _beyond_core() -> dict[Any, Any]:
+    """Decompositions of operators that are core ATen themselves, or that its table leaves out."""
+    aten = torch.ops.aten
+    return dict(
+        torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
+    )
 
 
 # Arguments that an operator refuses and its decomposition does not: (arguments after the tensors).

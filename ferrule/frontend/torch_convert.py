@@ -17,6 +17,7 @@ from ferrule.frontend import (
     torch_aten_view,
     torch_rnn,
 )
+from ferrule.frontend.torch_memory import order_of, whole
 from ferrule.frontend.torch_sizes import Ranges, Sizes, float_value
 from ferrule.frontend.torch_table import ATEN, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
@@ -84,37 +85,6 @@ def _unbacked(size: Any) -> bool:
     )
 
 
-def order_of(fake: Any) -> tuple[int, ...] | None:
-    """The order of a tensor's dimensions in memory, outermost first; None for a row-major one, or
-    one that is not dense.
-    """
-    shape, strides = [_likely(s) for s in fake.shape], [_likely(s) for s in fake.stride()]
-    order = tuple(sorted(range(len(shape)), key=lambda d: (-strides[d], d)))
-    if order == tuple(range(len(shape))) or 0 in shape:
-        return None
-    expected, kept = 1, [d for d in order if shape[d] != 1]
-    for d in reversed(kept):
-        if strides[d] != expected:
-            return None
-        expected *= shape[d]
-    return None if kept == sorted(kept) else order
-
-
-def _row_major(fake: Any) -> bool:
-    """Whether a tensor lies in its whole memory in row-major order."""
-    size = fake.numel() * fake.element_size()
-    return bool(
-        fake.is_contiguous()
-        and fake.storage_offset() == 0
-        and fake.untyped_storage().nbytes() == size
-    )
-
-
-def _likely(size: Any) -> int:
-    """A size as it was at the time of tracing."""
-    return size if isinstance(size, int) else int(size.node.hint)
-
-
 class Converter:
     """Converts nodes one by one; values of earlier nodes are in `env`."""
 
@@ -154,7 +124,7 @@ class Converter:
             self.b,
             tuple(t for t in types if t is not None),
             lambda: self._common(node),
-            lambda i: _row_major(node.args[i].meta["val"]),
+            lambda: self._memory(node.args[0]),
         )
         try:
             out = rule_for(node)(
@@ -219,6 +189,13 @@ class Converter:
         if type(value).__name__ == "SymFloat":
             return float_value(self.b, node, self._argument)
         raise UnsupportedError(f"the argument {node.name} is a {type(value).__name__}")
+
+    def _memory(self, node: Any) -> tuple[Value, tuple[int, ...], Any] | None:
+        """What `Context.memory` tells of an operand."""
+        found = whole(node)
+        if found is None or found[0] not in self.env:
+            return None
+        return self.env[found[0]], found[1], self._argument(node.meta["val"].storage_offset())
 
     def _common(self, node: Any) -> DType:
         """The dtype that the first two operands promote to (torch.result_type)."""

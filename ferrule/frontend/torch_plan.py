@@ -18,7 +18,9 @@ import torch
 
 from ferrule.base import config, log
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
+from ferrule.frontend.torch_bodies import Body, is_body
 from ferrule.frontend.torch_convert import Converter
+from ferrule.frontend.torch_memory import beneath
 from ferrule.frontend.torch_run import Bound
 from ferrule.frontend.torch_segments import Segment, operator_name, segments, wanted
 from ferrule.frontend.torch_sizes import Ranges
@@ -80,6 +82,10 @@ class Plan:
         self.attributes = {
             n: _attribute(graph_module, n.target) for n in nodes if n.op == "get_attr"
         }
+        for n, value in self.attributes.items():
+            if is_body(n, value):
+                plan = Plan(value, {}, compile_graph, count_fallback, ranges)
+                self.attributes[n] = Body(plan)
         results = next(n for n in nodes if n.op == "output").args[0]
         self.results = list(results) if isinstance(results, tuple | list) else [results]
         self.steps = self._compile(compile_graph, count_fallback)
@@ -99,14 +105,17 @@ class Plan:
             if step.bound is None:
                 names = sorted({operator_name(n) for n in step.segment.nodes})
                 lines.append(f"in PyTorch: {', '.join(names)}")
+                bodies = [self.attributes.get(n) for n in step.segment.inputs]
+                lines += [b.plan.explain() for b in bodies if isinstance(b, Body)]
             else:
                 lines.append(step.bound.program.explain())
         return "\n".join(lines)
 
     @property
     def kernels(self) -> int:
-        """How many kernels one call runs."""
-        return sum(s.bound.program.kernels for s in self.steps if s.bound is not None)
+        """How many kernels one call runs; of bodies of loops and branches, all once."""
+        bodies = [b.plan.kernels for b in self.attributes.values() if isinstance(b, Body)]
+        return sum(s.bound.program.kernels for s in self.steps if s.bound is not None) + sum(bodies)
 
     # ---- compiling -------------------------------------------------------------------------------
 
@@ -143,7 +152,7 @@ class Plan:
             for n in params:
                 converter.param(n)
             for n in s.nodes:
-                current = [n]
+                current = [n, *beneath(n)]
                 converter.node(n)
             current = list(s.nodes)
             graph, orders = converter.build(s.outputs)

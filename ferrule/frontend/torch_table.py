@@ -76,13 +76,14 @@ def dtype_of(torch_dtype: Any) -> DType:
 @dataclass(frozen=True)
 class Context:
     """What a rule sees of its node: the builder, the results' types, the operands' common dtype,
-    and whether the operand of some number lies in its whole memory in row-major order.
+    and what the first operand is a view of: all of the memory that it lies in, with the order of
+    dims there and the place of the operand's first element (None where that is not known).
     """
 
     b: GraphBuilder
     results: tuple[TensorType, ...]
     common: Callable[[], DType]
-    row_major: Callable[[int], bool]
+    memory: Callable[[], tuple[Value, tuple[int, ...], int | Expr] | None]
 
     @property
     def dtype(self) -> DType:

@@ -398,6 +398,20 @@ def test_many_threads_at_once() -> None:
     assert not wrong
 
 
+def test_what_is_decomposed_beyond_the_core() -> None:
+    inputs = (torch.randn(2, 3, 5, 6), torch.rand(2, 4, 4, 2) * 2.2 - 1.1, torch.randn(2, 3, 5, 6))
+
+    def fn(x: Any, grid: Any, y: Any) -> Any:
+        sampled = F.grid_sample(x, grid, align_corners=False)
+        return sampled, torch.dist(x, y), torch.narrow_copy(x, 2, 1, 2)
+
+    before = fallbacks()
+    results = ferrule.compile(Fn(fn), inputs)(*inputs)
+    assert fallbacks() == before
+    for actual, expected in zip(results, fn(*inputs), strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
 def test_a_program_that_was_saved(tmp_path: Any) -> None:
     program = torch.export.export(
         Mlp(), (torch.randn(3, 8),), dynamic_shapes=({0: Dim("n", min=0, max=64)},)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ferrule.frontend.torch_convert import order_of
+from ferrule.frontend.torch_memory import order_of
 from ferrule.frontend.torch_plan import Plan
 from ferrule.frontend.torch_run import Outputs, Params
 from ferrule.frontend.torch_segments import operator_name, segments
