@@ -15,7 +15,6 @@ from ferrule.ir.compute import Target
 from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
-
 _MOST = 4096  # expressions of one statement, each on its path through selects, that are looked at
 
 
