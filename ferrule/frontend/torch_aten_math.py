@@ -435,7 +435,11 @@ def _plus_scaled(name: str) -> None:
     @aten(f"{name}.default")
     def rule(cx: Context, x: Value, y: Value, z: Value, value: float = 1) -> Value:
         must_fit(value, cx.dtype)
-        return getattr(ops, name)(cx.b, *(cx.value(v, cx.dtype) for v in (x, y, z)), value)
+        a, c, d = (cx.value(v, cx.dtype) for v in (x, y, z))
+        if cx.dtype.is_float:
+            return getattr(ops, name)(cx.b, a, c, d, value)
+        scaled = ops.mul(cx.b, cx.value(value, cx.dtype), c)  # integers: addcmul alone, wrapping
+        return ops.add(cx.b, a, ops.mul(cx.b, scaled, d))
 
 
 _plus_scaled("addcmul")

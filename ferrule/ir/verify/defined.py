@@ -333,15 +333,18 @@ class _Life:
         loop around both.
         """
         mine = self.region(a, first)
+        earlier = [w for w in self.writes if w.position < a.position]
         if mine is None or mine.empty:
             return True
-        before = self.written([w for w in self.writes if w.position < a.position], first)
+        if any(loads(i) for i in a.idx):
+            return bool(earlier)  # data decide which elements of it
+        before = self.written(earlier, first)
         if before is None or not (mine.full() & ~before).any():
             return True
         ever = self.written(self.writes, first)
         if ever is not None and (mine.full() & ~ever).any():
             return False
-        behind = [w for w in self.writes if w.position > a.position]
+        behind = [w for w in self.writes if w.position >= a.position]
         loop = next((s for s in a.own_loops if s not in first and _around(s, behind)), None)
         return loop is not None and self.ordered(a, (*first, loop))
 
