@@ -111,9 +111,9 @@ def _samples(sizes: Sequence[Expr]) -> list[dict[str, int]]:
     for n in () if not sizes else _SIZES if len(sizes) < 3 else _SEVERAL:
         values = {}
         for k, d in enumerate(sizes):
-            size = max(d.attr.lo, n + k)
-            size = -(-size // d.attr.multiple) * d.attr.multiple
-            values[d.name] = size if d.attr.hi is None else min(size, d.attr.hi)
+            low, high, step = d.attr.lo, d.attr.hi, d.attr.multiple
+            size = -(-max(low, n + k) // step) * step
+            values[d.name] = size if high is None or size <= high else high // step * step
         if values not in out:
             out.append(values)
     return out or [{}]
