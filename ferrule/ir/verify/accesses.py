@@ -94,8 +94,8 @@ def _block(body: tuple[Stmt, ...], around: Around, out: list[Access], count: lis
 def _reads(
     exprs: tuple[Expr, ...], around: Around, at: int, target: Target | None = None
 ) -> Iterator[Access]:
-    """The loads of expressions, each under the conditions of the selects on the way to it. The
-    values go to `target`.
+    """The loads of expressions, each under the conditions of the selects on the way to it, but for
+    those that depend on data. The values go to `target`.
     """
     seen: set[tuple[Expr, tuple[Expr, ...]]] = set()
     stack: list[tuple[Expr, tuple[Expr, ...]]] = [(e, ()) for e in exprs if loads(e)]
@@ -110,6 +110,8 @@ def _reads(
             yield Access(e.attr, e.args, at, around.under(*path), False, copied_to=place)
         if e.op == "select":
             c, yes, no = e.args
-            stack += [(c, path), (yes, (*path, c)), (no, (*path, call("not", c)))]
+            known = not loads(c)
+            ways = ((*path, c), (*path, call("not", c))) if known else (path, path)
+            stack += [(c, path), (yes, ways[0]), (no, ways[1])]
         else:
             stack += [(a, path) for a in e.args]
