@@ -3,8 +3,8 @@ them.
 
 Stages are visited in order, producers first. A stage's own loads are replaced first; then the stage
 itself is kept or inlined, by the rules of `_verdict`, each of which gives its reason. Views (a load
-with an index map) are always inlined: below Graph there are no views. What depends on parameters
-alone is not inlined into what does not: it is computed once.
+with an index map) are inlined, unless an expression would grow too deep: below Graph there are no
+views. What depends on parameters alone is not inlined into what does not: it is computed once.
 """
 
 from __future__ import annotations
