@@ -19,7 +19,7 @@ from typing import Any
 from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import TRUE, Buf, Expr, as_index, axis
+from ferrule.ir.expr import TRUE, ZERO, Buf, Expr, as_index, axis, le
 from ferrule.ir.simplify import simplify
 
 Shape = tuple[Expr, ...]
@@ -159,12 +159,13 @@ def opdef(name: str) -> OpDef:
 
 def requirements(graph: Graph) -> dict[Expr, str]:
     """What has to hold for the graph's dims and is not known of them: a condition of each operator
-    that has one, and the operator with its place in the user's program.
+    that has one, that no extent is negative, and the operator with its place in the user's program.
     """
     found: dict[Expr, str] = {}
     for n in graph.nodes:
         rule = opdef(n.op).requires
-        for fact in rule(tuple(v.type for v in n.inputs), n.attributes) if rule else ():
+        facts = [*rule(tuple(v.type for v in n.inputs), n.attributes)] if rule else []
+        for fact in (*facts, *(le(ZERO, d) for v in n.outputs for d in v.shape if not d.is_const)):
             known, where = simplify(fact), f"{n.op} at {n.location}" if n.location else n.op
             if known.is_const and not known.value:
                 types = ", ".join(str(v.type) for v in n.inputs)

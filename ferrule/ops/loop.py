@@ -30,6 +30,7 @@ from ferrule.ir.graph import (
     requirements,
 )
 from ferrule.ir.interp import run_graph
+from ferrule.ir.interp.dims import infer_dims, size
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ops.op import Array, define
 
@@ -112,6 +113,9 @@ def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:
     body, s, n = attrs["body"], attrs["states"], attrs["rows"]
     states, captured = list(arrays[:s]), arrays[s + n :]
     steps = range(int(attrs["count"]))
+    if not steps:
+        rows = [np.zeros(x.shape[1:], x.dtype) for x in arrays[s : s + n]]
+        return _no_steps(body, [*states, *rows, *captured])
     made: list[list[Array]] = [[] for _ in body.outputs]
     for t in reversed(steps) if attrs["reverse"] else steps:
         given = [*states, *(x[t] for x in arrays[s : s + n]), *captured]
@@ -121,14 +125,18 @@ def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:
         states = results[:s]
         for column, x in zip(made, results):
             column.append(x)
-    return tuple(_stacked(c[::-1] if attrs["reverse"] else c, body, i) for i, c in enumerate(made))
+    return tuple(np.stack(c[::-1] if attrs["reverse"] else c) for c in made)
 
 
-def _stacked(column: list[Array], body: Graph, i: int) -> Array:
-    if column:
-        return np.stack(column)
-    t = body.outputs[i].type
-    return np.zeros((0, *(int(d.value) if d.is_const else 0 for d in t.shape)), t.dtype.numpy)
+def _no_steps(body: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """What a loop leaves that never runs its body, whose arguments would have these shapes."""
+    given = {v.name: to_storage(x, v.dtype) for v, x in zip(body.inputs, arrays, strict=True)}
+    dims = infer_dims([Buf(v.name, v.shape, v.dtype) for v in body.inputs], given)
+    shapes = [tuple(size(d, dims) for d in v.shape) for v in body.outputs]
+    return tuple(
+        from_storage(np.zeros((0, *t), v.dtype.numpy), v.dtype)
+        for v, t in zip(body.outputs, shapes, strict=True)
+    )
 
 
 def _compute(

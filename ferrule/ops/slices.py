@@ -71,7 +71,7 @@ define_view(
     _sliced,
     lambda x, attrs: x[
         tuple(
-            builtins.slice(a, o, s)
+            builtins.slice(a, max(a, o), s)
             for a, o, s in zip(attrs["starts"], attrs["stops"], attrs["steps"], strict=True)
         )
     ],

@@ -72,6 +72,7 @@ from ferrule.schedule.panel_hints import hints_of
 from ferrule.schedule.roles import (
     flattened,
     in_place,
+    is_epilogue,
     is_right,
     left_guards,
     oriented,
@@ -568,14 +569,8 @@ class _Builder:
 def _elementwise(st: Stage, buf: Buf, axes: tuple[Expr, ...]) -> bool:
     """Whether a stage reads `buf` only at its own point, and has the points of `axes`."""
     own = st.compute.axes
-    plain = (
-        st.compute.fold is None
-        and st.combine is None
-        and not st.update
-        and st.compute.where is None
-    )
     same = len(own) == len(axes) and all(
         equal(a.extent, b.extent) for a, b in zip(own, axes, strict=True)
     )
     reads = (ld for e in st.exprs() for ld in loads(e) if ld.attr == buf)
-    return plain and same and all(ld.args == own for ld in reads)
+    return is_epilogue(st) and same and all(ld.args == own for ld in reads)

@@ -39,8 +39,18 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
     later = [r for st in body[1:] if (r := contraction(st)) is not None]
     if any(set(roles.m) & (r if r.n else r.swapped()).right.axes for r in later):
         return False  # a panel of rows would need a right factor for each of its rows
+    if set(roles.n) <= set(kernel.grid) and not all(is_epilogue(st) for st in body[1:]):
+        return False  # a tile is written by stages that have a value at each of its points
     width = target.vector_bytes // body[0].compute.values[0].dtype.size
     return points(roles.n) * 2 >= width
+
+
+def is_epilogue(st: Stage) -> bool:
+    """Whether a stage has one value for each of its points, of which it folds and leaves out none.
+    """
+    c = st.compute
+    plain = c.fold is None and c.where is None and st.combine is None and not st.update
+    return plain and len(st.targets) == 1
 
 
 def points(axes: tuple[Expr, ...]) -> int:

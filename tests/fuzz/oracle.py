@@ -3,14 +3,14 @@
 The interpreter is the definition, and `ferrule.base.numerics` says what agrees with it. Where a
 result does not, the program may be to blame: `floor(x)` jumps, and `x - y` of near numbers
 magnifies. So its graph runs again and again, each time with a small random error in each number
-that an operator rounds, and another sign of each zero. An integer that changes with these, or a
-float that becomes NaN, settles
-nothing; another float may be off by some times what the errors made of it.
+that an operator rounds, and another sign of each zero; numbers that differ by no more may be equal.
+An integer that changes with these, or a float that becomes NaN, settles nothing; another float may
+be off by some times what the errors made of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,12 @@ from ferrule.ir.interp import run_graph
 from tests.fuzz.program import Sizes, arrays
 
 Array = NDArray[Any]
+Values = dict[Value, Array]
+Change = Callable[[Node, Value, Array, Values], Array]
 
 _RUNS = 24
 _MARGIN = 8.0
+_NEAR = 50.0  # so many errors lie between numbers that may be equal
 _NOISE = {f64: 1e-12, f32: 4e-6, f16: 2e-3, bf16: 1.6e-2}
 # Operators that give elements of their operands as they are, and those of elements alone.
 _EXACT = {
@@ -69,7 +72,8 @@ class Judge:
         """The difference that is left once what errors of rounding explain is taken out."""
         if self._shaken is None:
             rng = np.random.default_rng(0)
-            self._shaken = [shaken(self.graph, self.sizes, rng) for _ in range(_RUNS)]
+            plain = valued(self.graph, self.sizes)
+            self._shaken = [shaken(self.graph, self.sizes, plain, rng) for _ in range(_RUNS)]
         want = from_storage(self.expected[i], dtype)
         others = np.stack([from_storage(run[i], dtype) for run in self._shaken])
         got = from_storage(found, dtype).copy()
@@ -86,17 +90,25 @@ class Judge:
         return difference(to_storage(got, dtype), self.expected[i], dtype)
 
 
-def shaken(graph: Graph, sizes: Sizes, rng: np.random.Generator) -> list[Array]:
-    """The outputs of `graph` with a small random error in each number that is rounded."""
+def shaken(graph: Graph, sizes: Sizes, plain: Values, rng: np.random.Generator) -> list[Array]:
+    """The outputs of `graph`, whose values are `plain`, with a small random error in each number
+    that is rounded.
+    """
+    values = valued(graph, sizes, lambda n, v, x, own: _noisy(n, v, x, own, plain, rng))
+    return [values[v] for v in graph.outputs]
+
+
+def valued(graph: Graph, sizes: Sizes, change: Change = lambda n, v, x, own: x) -> Values:
+    """All values of `graph` in storage form, each as `change` makes it."""
     leaves = (*graph.inputs, *graph.params)
     values = dict(zip(leaves, arrays(graph, sizes), strict=True))
     for n in graph.nodes:
         for v, x in zip(n.outputs, run_node(n, values, sizes), strict=True):
-            values[v] = _noisy(n, v, x, values, rng)
-    return [values[v] for v in graph.outputs]
+            values[v] = change(n, v, x, values)
+    return values
 
 
-def run_node(n: Node, values: dict[Value, Array], sizes: Sizes) -> list[Array]:
+def run_node(n: Node, values: Values, sizes: Sizes) -> list[Array]:
     """The results of one node, in storage form."""
     operands = tuple(dict.fromkeys(n.inputs))
     return run_graph(Graph("one", operands, (), (n,), n.outputs), [values[v] for v in operands],
@@ -104,8 +116,10 @@ def run_node(n: Node, values: dict[Value, Array], sizes: Sizes) -> list[Array]:
 
 
 def _noisy(
-    n: Node, v: Value, x: Array, values: dict[Value, Array], rng: np.random.Generator
+    n: Node, v: Value, x: Array, values: Values, plain: Values, rng: np.random.Generator
 ) -> Array:
+    if n.op in ("eq", "ne"):
+        return _perhaps_equal(n, x, values, plain, rng)
     if not v.dtype.is_float or not x.size:
         return x
     real = from_storage(x, v.dtype).astype(np.float64)
@@ -120,7 +134,23 @@ def _noisy(
         return to_storage(_narrow(real + noise * size, v.dtype), v.dtype)
 
 
-def _terms(n: Node, values: dict[Value, Array]) -> float:
+def _perhaps_equal(
+    n: Node, x: Array, values: Values, plain: Values, rng: np.random.Generator
+) -> Array:
+    """`x`, whether a pair is equal; by chance where it is so without errors, or nearly, and is not
+    with them.
+    """
+    dtype = n.inputs[0].dtype
+    if not dtype.is_float:
+        return x
+    a, b = (from_storage(plain[v], dtype).astype(np.float64) for v in n.inputs)
+    with np.errstate(all="ignore"):
+        near = np.abs(a - b) <= _NEAR * _NOISE[dtype] * (np.abs(a) + np.abs(b))
+    here, there = (values[v] for v in n.inputs)
+    return np.where(near & (here != there), rng.random(x.shape) < 0.5, x)
+
+
+def _terms(n: Node, values: Values) -> float:
     """How large the terms of a sum may be that `n` makes."""
     floats = [from_storage(values[v], v.dtype) for v in n.inputs if v.dtype.is_float]
     return float(np.prod([max(1.0, _largest(np.abs(x))) for x in floats]))

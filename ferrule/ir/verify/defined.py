@@ -33,7 +33,8 @@ from ferrule.ir.verify.program import ALWAYS_RULES, show_call
 from ferrule.ir.verify.regions import LIMIT, Bools, Region, region
 from ferrule.ir.verify.rules import check
 
-Spoilt = dict[tuple[int, tuple[tuple[str, int], ...]], Bools]  # by statement and dims
+Key = tuple[tuple[str, int], ...]  # the values of the dims and of the grid's axes
+Spoilt = dict[tuple[int, Key], Bools]  # by statement
 # Sizes of dims that are tried side by side. The larger ones leave as many rows as may be behind
 # whole tiles of 3, 4, 6, 7, 8, 12, 14, 16 and 24.
 _SIZES = (1, 5, 34, 335)
@@ -100,7 +101,7 @@ def summary(f: Function, facts: Iterable[Expr] = ()) -> Summary:
             env = Env(values)
             if private:
                 _try_private(f, buf, own, env, spoilt)
-            elif not _try_argument(f, buf, own, env, spoilt):
+            elif not _try_argument(f, buf, own, env):
                 whole.discard(buf)
     return Summary(frozenset(whole))
 
@@ -170,14 +171,12 @@ def _conditions(a: Access, private: bool) -> tuple[Expr, ...]:
 def _inside(a: Access) -> bool:
     """Whether an index is in range for all values of its axes, by the simplifier."""
     return all(
-        prove_nonneg(i) and prove_nonneg(n - i - 1)
-        for i, n in zip(a.idx, a.buf.shape, strict=True)
+        prove_nonneg(i) and prove_nonneg(n - i - 1) for i, n in zip(a.idx, a.buf.shape, strict=True)
     )
 
 
 def _is_dense(a: Access, f: Function, private: bool) -> bool:
-    """Whether an access reaches each element of its buffer for one value of its axes and no other.
-    """
+    """Whether an access reaches each element of its buffer for one value of its axes and no other."""
     extents = {} if private else {x: x.extent for x in f.grid}
     extents |= {s.axis: s.hi for s in a.own_loops if s.lo.is_const and s.lo.attr == 0}
     used = [x for i in a.idx for x in i.axes if x in extents]
@@ -210,13 +209,9 @@ def dense(index: Expr, size: Expr, extents: Mapping[Expr, Expr]) -> bool:
 # ---- tried ---------------------------------------------------------------------------------------
 
 
-def _try_argument(
-    f: Function, buf: Buf, own: list[Access], env: Env, spoilt: Spoilt
-) -> bool:
+def _try_argument(f: Function, buf: Buf, own: list[Access], env: Env) -> bool:
     """Tries the places of an argument; whether all of it is written."""
     shape = shape_of(buf, env.dims)
-    if any(a.writes and (a.position, _key(env)) in spoilt for a in own):
-        return False
     done: list[Region] = []
     for a in own:
         if not a.writes and _inside(a):
@@ -279,7 +274,8 @@ def _try_private(f: Function, buf: Buf, own: list[Access], env: Env, spoilt: Spo
         here = env.bind(point)
         before = own[0].around.conditions[: own[0].around.conditions_before(buf)]
         if all(loads(c) or _holds(c, here) for c in before):
-            _try_life(f, _Life(own, shape, here, spoilt), buf)
+            key = (*sorted(env.dims.items()), *((x.name, point[x]) for x in f.grid))
+            _try_life(f, _Life(own, shape, here, spoilt, key), buf)
 
 
 def _try_life(f: Function, life: _Life, buf: Buf) -> None:
@@ -300,8 +296,10 @@ def _try_life(f: Function, life: _Life, buf: Buf) -> None:
 class _Life:
     """The accesses of a private buffer in one life of it, and the regions that were found."""
 
-    def __init__(self, own: list[Access], shape: tuple[int, ...], env: Env, spoilt: Spoilt):
-        self.own, self.shape, self.env, self.spoilt = own, shape, env, spoilt
+    def __init__(
+        self, own: list[Access], shape: tuple[int, ...], env: Env, spoilt: Spoilt, key: Key
+    ):
+        self.own, self.shape, self.env, self.spoilt, self.key = own, shape, env, spoilt, key
         self.found: dict[tuple[int, tuple[int, ...]], Region | None] = {}
         self.writes = [a for a in own if a.writes and not a.combines]
 
@@ -324,8 +322,10 @@ class _Life:
             if r is None:
                 return None
             if r.certain:
-                wrong = self.spoilt.get((a.position, _key(self.env)))
-                out |= r.full() if wrong is None else r.full() & ~wrong
+                out |= r.full()
+                wrong = self.spoilt.get((a.position, self.key))
+                if wrong is not None:
+                    out &= ~wrong
         return out
 
     def ordered(self, a: Access, first: tuple[For, ...]) -> bool:
@@ -348,27 +348,26 @@ class _Life:
         loop = next((s for s in a.own_loops if s not in first and _around(s, behind)), None)
         return loop is not None and self.ordered(a, (*first, loop))
 
-
     def spoils(self, a: Access) -> bool:
         """Whether what a read finds unwritten only goes to the same elements of another private
         buffer, as where a row is computed in whole vectors. These are unwritten then.
         """
         target = a.copied_to
-        mine, before = self.region(a, ()), self.written(
-            [w for w in self.writes if w.position < a.position], ()
+        mine, before = (
+            self.region(a, ()),
+            self.written([w for w in self.writes if w.position < a.position], ()),
         )
         if target is None or target.space not in _PRIVATE or mine is None or before is None:
             return False
-        if shape_of(target, self.env.dims) != self.shape:
+        shape = shape_of(target, self.env.dims)
+        if len(shape) != len(self.shape):
             return False
-        key = a.position, _key(self.env)
-        wrong = mine.full() & ~before
+        key = a.position, self.key
+        wrong = np.zeros(shape, bool)
+        common = tuple(slice(min(m, n)) for m, n in zip(shape, self.shape, strict=True))
+        wrong[common] = (mine.full() & ~before)[common]
         self.spoilt[key] = wrong | self.spoilt.get(key, wrong)
         return True
-
-
-def _key(env: Env) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(env.dims.items()))
 
 
 def _around(loop: For, several: list[Access]) -> bool:
