@@ -176,7 +176,8 @@ def _inside(a: Access) -> bool:
 
 
 def _is_dense(a: Access, f: Function, private: bool) -> bool:
-    """Whether an access reaches each element of its buffer for one value of its axes and no other."""
+    """Whether an access reaches each element of its buffer for one value of its axes and no other.
+    """
     extents = {} if private else {x: x.extent for x in f.grid}
     extents |= {s.axis: s.hi for s in a.own_loops if s.lo.is_const and s.lo.attr == 0}
     used = [x for i in a.idx for x in i.axes if x in extents]
