@@ -58,10 +58,10 @@ class _Inliner:
         self.constant = constants(system)
         self.values: dict[Buf, tuple[tuple[Expr, ...], Expr]] = {}  # target index and value
         self.contracted: set[Buf] = set()
-        self.users: dict[Buf, list[Stage]] = {}
+        self.readers: dict[Buf, dict[int, Stage]] = {}  # by identity: stages compare field by field
         for st in system.stages:
             for b in st.reads:
-                self.users.setdefault(b, []).append(st)
+                self.readers.setdefault(b, {})[id(st)] = st
         self.literal: set[Buf] = set()  # what depends on no parameter either
         for st in system.stages:
             if self.literal.issuperset(st.reads) and not st.update:
@@ -77,7 +77,7 @@ class _Inliner:
             inlined, reason = self._verdict(st, buf)
             if inlined:
                 self.values[buf] = (st.targets[0][1], st.compute.values[0])
-                self._alias_users(st, buf)
+                self._pass_on(original, st, buf)
                 if self._reads_contraction(st):
                     self.contracted.add(buf)
             if not inlined or buf in self.outputs:
@@ -106,18 +106,23 @@ class _Inliner:
     def _reads_contraction(self, st: Stage) -> bool:
         return any(b in self.contracted for b in st.reads)
 
-    def _alias_users(self, st: Stage, buf: Buf) -> None:
+    def _users(self, buf: Buf) -> list[Stage]:
+        """The stages that read `buf`, or what it is inlined into."""
+        return list(self.readers.get(buf, {}).values())
+
+    def _pass_on(self, original: Stage, st: Stage, buf: Buf) -> None:
         """The users of an inlined stage now read what it read."""
+        users = self.readers.get(buf, {})
         for b in st.reads:
-            users = self.users.setdefault(b, [])
-            users[:] = [u for u in users if buf not in u.writes]
-            users.extend(u for u in self.users.get(buf, ()) if u not in users)
+            readers = self.readers.setdefault(b, {})
+            readers.pop(id(original), None)
+            readers.update(users)
 
     def _widened_for_product(self, user: Stage) -> bool:
         """Whether a stage makes wider integers of bytes that a product reads."""
         if not inlinable(user) or not widens(user.compute.values[0]):
             return False
-        readers = self.users.get(user.targets[0][0], [])
+        readers = self._users(user.targets[0][0])
         return any(contraction(r) is not None for r in readers)
 
     def _verdict(self, st: Stage, buf: Buf) -> tuple[bool, str]:
@@ -127,7 +132,7 @@ class _Inliner:
         value = st.compute.values[0]
         if value.depth > DEEP:
             return False, f"kept: its expression is {value.depth} operations deep"
-        users = self.users.get(buf, [])
+        users = self._users(buf)
         work, sources = flops(value), loads(value)
         if _turns(st) and any(_convolves(u, buf) for u in users):
             return False, "kept: laid out anew for a window over it"

@@ -110,8 +110,8 @@ def _reads(
             yield Access(e.attr, e.args, at, around.under(*path), False, copied_to=place)
         if e.op == "select":
             c, yes, no = e.args
-            known = not loads(c)
-            ways = ((*path, c), (*path, call("not", c))) if known else (path, path)
-            stack += [(c, path), (yes, ways[0]), (no, ways[1])]
+            then = (*path, *(t for t in conjuncts(c) if not loads(t)))
+            otherwise = path if loads(c) else (*path, call("not", c))
+            stack += [(c, path), (yes, then), (no, otherwise)]
         else:
             stack += [(a, path) for a in e.args]
