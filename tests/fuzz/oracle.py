@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.dtype import DType, bf16, f16, f32, f64, from_storage, to_storage
+from ferrule.base.dtype import DType, bf16, boolean, f16, f32, f64, from_storage, to_storage
 from ferrule.base.numerics import difference
 from ferrule.ir.graph import Graph, Node, Value
 from ferrule.ir.interp import run_graph
@@ -28,7 +28,7 @@ Change = Callable[[Node, Value, Array, Values], Array]
 
 _RUNS = 24
 _MARGIN = 8.0
-_NEAR = 50.0  # so many errors lie between numbers that may be equal
+_NEAR = 20.0  # as many times as errors part two numbers may they be apart and equal
 _NOISE = {f64: 1e-12, f32: 4e-6, f16: 2e-3, bf16: 1.6e-2}
 # Operators that give elements of their operands as they are, and those of elements alone.
 _EXACT = {
@@ -118,7 +118,7 @@ def run_node(n: Node, values: Values, sizes: Sizes) -> list[Array]:
 def _noisy(
     n: Node, v: Value, x: Array, values: Values, plain: Values, rng: np.random.Generator
 ) -> Array:
-    if n.op in ("eq", "ne"):
+    if n.op in ("eq", "ne") or (n.op == "cast" and v.dtype is boolean):
         return _perhaps_equal(n, x, values, plain, rng)
     if not v.dtype.is_float or not x.size:
         return x
@@ -137,17 +137,21 @@ def _noisy(
 def _perhaps_equal(
     n: Node, x: Array, values: Values, plain: Values, rng: np.random.Generator
 ) -> Array:
-    """`x`, whether a pair is equal; by chance where it is so without errors, or nearly, and is not
-    with them.
+    """`x`, whether a pair is equal, or a number 0; by chance where errors part the two about as far
+    as they are apart without.
     """
     dtype = n.inputs[0].dtype
     if not dtype.is_float:
         return x
-    a, b = (from_storage(plain[v], dtype).astype(np.float64) for v in n.inputs)
+
+    def apart(given: Values) -> Array:
+        a, *b = (from_storage(given[v], dtype).astype(np.float64) for v in n.inputs)
+        return a - b[0] if b else a
+
     with np.errstate(all="ignore"):
-        near = np.abs(a - b) <= _NEAR * _NOISE[dtype] * (np.abs(a) + np.abs(b))
-    here, there = (values[v] for v in n.inputs)
-    return np.where(near & (here != there), rng.random(x.shape) < 0.5, x)
+        before, after = apart(plain), apart(values)
+        near = np.abs(before) <= _NEAR * np.abs(after - before)
+    return np.where(near & (after != before), rng.random(x.shape) < 0.5, x)
 
 
 def _terms(n: Node, values: Values) -> float:
