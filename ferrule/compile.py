@@ -6,6 +6,7 @@ The passes stand in `ferrule.pipeline`; here is what frontends and the tuner cal
 from __future__ import annotations
 
 import functools
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -161,12 +162,13 @@ def _facts(graph: Graph) -> str:
 
 @functools.cache
 def _source_stamp() -> str:
-    """What tells this state of the package from another, for cache keys: its files' sizes and
-    times.
+    """What tells this state of the package from another, for cache keys: what its files hold,
+    wherever they lie.
     """
-    files = sorted(Path(__file__).parent.rglob("*.py"))
-    stats = ((f.name, f.stat()) for f in files)
-    return cache.digest(*(f"{name} {s.st_size} {s.st_mtime_ns}" for name, s in stats))
+    package = Path(__file__).parent
+    files = sorted(f for ending in ("*.py", "*.ll") for f in package.rglob(ending))
+    parts = ((f.relative_to(package).as_posix(), f.read_bytes()) for f in files)
+    return cache.digest(*(f"{n} {hashlib.sha256(text).hexdigest()}" for n, text in parts))
 
 
 def program_of(graph: Graph, target: Target) -> Program:

@@ -18,15 +18,15 @@ KIB, MIB = 1 << 10, 1 << 20
 
 @dataclass(frozen=True)
 class Cpu:
-    """Beginnings of the names of the features that are hidden; L1, L2 and L3 in bytes."""
+    """Beginnings of the names of the features that are hidden; L1 and L2 in bytes."""
 
     hidden: tuple[str, ...]
-    caches: tuple[int, int, int]
+    caches: tuple[int, int]
 
 
 CPUS = {
-    "haswell": Cpu(("avx512", "avxvnni", "amx"), (32 * KIB, 256 * KIB, 8 * MIB)),
-    "sapphirerapids": Cpu((), (48 * KIB, 2 * MIB, 32 * MIB)),
+    "haswell": Cpu(("avx512", "avxvnni", "amx"), (32 * KIB, 256 * KIB)),
+    "sapphirerapids": Cpu((), (48 * KIB, 2 * MIB)),
 }
 LEVELS = {"avx512": ("x86-64-v4", "-prefer-256-bit"), "avx2": ("x86-64-v3", "-avx512f")}
 
@@ -43,10 +43,10 @@ def pretend(name: str) -> None:
 
 
 def server(name: str) -> Target:
-    """The target called `name` on a server of two cores that has no more instructions than the name
+    """The target called `name` on a server that has no more instructions than the name
     says: for tests of decisions and of code that must not depend on the machine they run on.
     """
-    l1, l2, l3 = CPUS["sapphirerapids"].caches
+    l1, l2 = CPUS["sapphirerapids"].caches
     cpu, features = LEVELS.get(name, ("", ""))
-    made = replace(target.named(name), l1=l1, l2=l2, l3=l3, cores=2)
+    made = replace(target.named(name), l1=l1, l2=l2)
     return replace(made, cpu=cpu, features=features, has_dot4=False) if cpu else made

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +20,7 @@ from ferrule import ops
 from ferrule.base import config
 from ferrule.base.dtype import DType, bf16, f32, i64, to_storage
 from ferrule.base.errors import CompileError, GuardError, VerifyError
-from ferrule.base.target import current
+from ferrule.base.target import current, host, named
 from ferrule.compile import CompiledGraph, compile_graph
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, as_index, dim
@@ -159,6 +163,41 @@ def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFix
     assert "decisions:" in texts[2]
     assert "ferrule[3] linear after group:\nkernel " in texts[3]
     assert "ferrule[4] linear after emit:\n" in texts[3]
+
+
+COPIED = """
+import sys
+import numpy as np
+import ferrule
+assert ferrule.__file__.startswith(sys.argv[1]), ferrule.__file__
+f = ferrule.jit(lambda x: np.exp(x) @ x.T)
+f(np.ones((3, 4), np.float32))
+print(ferrule.counters()["compilations"], ferrule.counters()["cache_hits"])
+"""
+
+
+def test_a_copy_of_the_package_finds_what_another_compiled(tmp_path: Path) -> None:
+    package, found = Path(ferrule.__file__).parent, []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        shutil.copytree(package, folder / "ferrule", ignore=shutil.ignore_patterns("__pycache__"))
+        for file in folder.rglob("*.py"):
+            os.utime(file, (len(found), len(found)))
+        env = os.environ | {"PYTHONPATH": str(folder)}
+        command = [sys.executable, "-c", COPIED, str(folder)]
+        done = subprocess.run(
+            command, cwd=folder, env=env, check=True, text=True, stdout=subprocess.PIPE
+        )
+        found.append(done.stdout.split())
+    assert found == [["1", "0"], ["0", "1"]]
+
+
+def test_the_key_of_a_target_is_the_same_on_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = current().key
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    named.cache_clear()
+    host.cache_clear()
+    assert current().key == key
 
 
 def test_a_dump_has_a_file_for_each_level(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ LEVELS = ("graph", "system", "kernels", "scheduled", "functions")
 AVX2 = Target(
     name="avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", features="",
     vector_bytes=32, registers=16, has_fma=True, has_masks=True, has_f16c=True, has_roundss=True,
-    has_dot4=False, l1=32 << 10, l2=512 << 10, l3=8 << 20, cores=2,
+    has_dot4=False, l1=32 << 10, l2=512 << 10,
 )  # fmt: skip
 
 

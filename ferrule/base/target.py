@@ -13,7 +13,6 @@ AArch64 Linux on a CPU of the first kind that all clouds rent, Arm's Neoverse N1
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -29,7 +28,7 @@ class Target:
     `registers` counts vector registers; `has_masks` says that masked loads and stores of 32- and
     64-bit elements are cheap; `has_f16c` that f16 converts in hardware; `has_roundss` that floor,
     ceil, trunc and round to even are instructions; `has_dot4` that dot products of four bytes are
-    (VNNI). `l3` is the last level's size, shared by `cores`.
+    (VNNI). All of it decides what code is generated, so that `key` may be a part of cache keys.
     """
 
     name: str
@@ -45,8 +44,6 @@ class Target:
     has_dot4: bool
     l1: int
     l2: int
-    l3: int
-    cores: int
 
     @property
     def key(self) -> str:
@@ -102,7 +99,7 @@ def current() -> Target:
 
 @cache
 def named(name: str) -> Target:
-    """The target called `name`, with this machine's caches and cores. Raises InputError for other
+    """The target called `name`, with this machine's caches. Raises InputError for other
     names.
     """
     if name not in NAMES:
@@ -132,7 +129,7 @@ def _neon() -> Target:
     """This machine if it is one of AArch64, else a server of that kind: Arm's Neoverse N1."""
     if _machine() not in _ARM:
         server = _baseline("aarch64-unknown-linux-gnu", "aarch64")
-        return replace(server, name="neon", cpu="neoverse-n1", l1=64 << 10, l2=1 << 20, l3=32 << 20)
+        return replace(server, name="neon", cpu="neoverse-n1", l1=64 << 10, l2=1 << 20)
     import llvmlite.binding as llvm
 
     cpu, features = llvm.get_host_cpu_name(), _feature_text()
@@ -141,7 +138,7 @@ def _neon() -> Target:
 
 def _baseline(triple: str, machine: str) -> Target:
     """What every CPU of this architecture has: SSE2 on x86-64, NEON on AArch64."""
-    l1, l2, l3 = _caches()
+    l1, l2 = _caches()
     is_arm = machine in _ARM
     return Target(
         name="generic",
@@ -157,8 +154,6 @@ def _baseline(triple: str, machine: str) -> Target:
         has_dot4=False,
         l1=l1,
         l2=l2,
-        l3=l3,
-        cores=_cores(),
     )
 
 
@@ -204,18 +199,9 @@ def _machine() -> str:
     return _triple().split("-")[0]
 
 
-def _cores() -> int:
-    """How many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _caches() -> tuple[int, int, int]:
-    """The sizes of L1 data, L2 and L3 in bytes, from the kernel's description of CPU 0, else common
-    ones.
-    """
-    sizes = {1: 32 << 10, 2: 512 << 10, 3: 8 << 20}
+def _caches() -> tuple[int, int]:
+    """Bytes of L1 data and of L2, from the kernel's description of CPU 0, else common ones."""
+    sizes = {1: 32 << 10, 2: 512 << 10}
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             level = int((index / "level").read_text())
@@ -225,7 +211,7 @@ def _caches() -> tuple[int, int, int]:
             continue
         if kind != "Instruction" and level in sizes and size > 0:
             sizes[level] = size
-    return sizes[1], sizes[2], sizes[3]
+    return sizes[1], sizes[2]
 
 
 def _bytes(text: str) -> int:

@@ -80,7 +80,7 @@ def settings(setup: Setup) -> Iterator[None]:
     with config.override(cache=False, tuning=False, target=setup.target, num_threads=2):
         target = current()
         if setup.small:
-            target = replace(target, l1=2 << 10, l2=8 << 10, l3=64 << 10)
+            target = replace(target, l1=2 << 10, l2=8 << 10)
         grain = 1 if setup.split else code.GRAIN_NS
         with (
             mock.patch("ferrule.compile.current", return_value=target),
