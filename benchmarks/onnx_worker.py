@@ -16,9 +16,9 @@ import numpy as np
 
 from benchmarks.rows import Result, Row
 from benchmarks.worker import Job, serve
+from ferrule.api.session import InferenceSession
 from ferrule.base.errors import FerruleError
 from ferrule.cli.peers import Results, ready
-from ferrule.session import InferenceSession
 from ferrule.tune.interleave import interleave
 from tools.onnx_models import MODELS, Feed, OnnxModel
 

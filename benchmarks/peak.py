@@ -13,9 +13,9 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from ferrule.base.target import Target, current
-from ferrule.codegen.compile_ir import compile_module
+from ferrule.codegen.llvm.compile import compile_module
 from ferrule.runtime import pool
+from ferrule.target.cpu import Target, current
 
 UNITS = 16  # for each thread, so that a core which others use too takes fewer
 STEPS = 32_768  # of the loop, for each unit

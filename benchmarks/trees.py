@@ -74,7 +74,7 @@ def measure(row: Trees, threads: int, budget: float) -> tuple[float, float]:
     """Seconds a call of ferrule and of ONNX Runtime. Raises AssertionError where they disagree."""
     import onnxruntime
 
-    from ferrule.session import InferenceSession
+    from ferrule.api.session import InferenceSession
 
     model = model_of(row)
     options = onnxruntime.SessionOptions()

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ferrule.base.target import Target, named
-from ferrule.codegen.compile_ir import assembly
+from ferrule.codegen.llvm.compile import assembly
 from ferrule.ir.text import parse
-from ferrule.pipeline import Pass, State, begin, run, steps, text_of
+from ferrule.pipeline.passes import Pass, State, begin, run, steps, text_of
 from ferrule.schedule.space import candidates, point_of
+from ferrule.target.cpu import Target, named
 
 FOLDER = Path(__file__).parent
 NORM = """\

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferrule import nn
 from ferrule.api import compile
+from ferrule.api.jit import jit
 from ferrule.base.errors import (
     CompileError,
     FerruleError,
@@ -17,12 +18,11 @@ from ferrule.base.errors import (
     VerifyError,
 )
 from ferrule.base.version import VERSION as __version__
-from ferrule.jit import jit
 from ferrule.runtime.counters import counters, reset_counters
 from ferrule.runtime.pool import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
-    from ferrule.session import InferenceSession
+    from ferrule.api.session import InferenceSession
 
 __all__ = [
     "CompileError",
@@ -48,7 +48,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """InferenceSession, which is imported when it is asked for."""
     if name == "InferenceSession":
-        from ferrule.session import InferenceSession
+        from ferrule.api.session import InferenceSession
 
         return InferenceSession
     raise AttributeError(f"module 'ferrule' has no attribute {name!r}")

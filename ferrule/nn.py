@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ferrule import ops
-from ferrule.frontend.trace_array import expr_of, tape_of, traced
+from ferrule.api.jit import jit
+from ferrule.frontend.numpy.array import expr_of, tape_of, traced
 from ferrule.ir.graph import Value
-from ferrule.jit import jit
 
 Array = Any
 Sizes = int | Sequence[int]

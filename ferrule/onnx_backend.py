@@ -12,8 +12,8 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.base.errors import UnsupportedError
-from ferrule.session import InferenceSession, read_model
 
 
 class FerruleRep(BackendRep):

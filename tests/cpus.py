@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import llvmlite.binding as llvm
 
-from ferrule.base import target
-from ferrule.base.target import Target
+from ferrule.target import cpu as target
+from ferrule.target.cpu import Target
 
 KIB, MIB = 1 << 10, 1 << 20
 

@@ -136,7 +136,7 @@ COMBINE = {"sum": "add", "max": "max"}
 
 # ---- 3. The frontend -----------------------------------------------------------------------------
 # A function of tensors runs once, on tensors that hold no numbers: each operation writes down its
-# equation. See ferrule/frontend/trace.py, and ferrule/ops for operators defined in this way.
+# equation. See ferrule/frontend/numpy/trace.py, and ferrule/ops for operators defined in this way.
 
 
 def _pointwise(op: str) -> Any:
@@ -235,7 +235,7 @@ def interpret(stages: list[Stage], memory: dict[str, Any]) -> None:
 # ---- 5. Fusion by substitution -------------------------------------------------------------------
 # A pointwise stage can stand in place of each load of its target. That saves storing and reading it
 # and costs computing it once for every read: the rule compares the two. A transpose or a broadcast
-# costs nothing and always disappears. See ferrule/graph/inline.py.
+# costs nothing and always disappears. See ferrule/fuse/inline.py.
 
 CHEAP = 4
 COST = {"load": 0, "const": 0, "axis": 0, "dim": 0, "exp": 20, "div": 4}
@@ -267,7 +267,7 @@ def inline(stages: list[Stage], output: Buf) -> list[Stage]:
 # Substitution ends at a fold: a softmax needs the whole row's maximum first. But all stages of a
 # softmax work on one row at a time, so they can be one kernel: a grid over rows whose points are
 # independent (threads could divide them), and in it the stages, one after another. What no other
-# kernel reads shrinks to scratch for one row. See ferrule/graph/group.py.
+# kernel reads shrinks to scratch for one row. See ferrule/fuse/group.py.
 
 
 @dataclass
@@ -319,8 +319,8 @@ def _member(st: Stage, grid: Expr, private: set[Buf]) -> Stage:
 # A schedule says how the axes of a stage run. Here it is one decision: which axis runs as vectors.
 # Its loop is cut in two: vectors of eight lanes, and the rest one by one. A fold keeps its result
 # in a register; if the folded axis itself is the vector one, in eight lanes that are folded at the
-# end. See ferrule/schedule/strips.py and ferrule/lower/loops.py; for matrix products
-# ferrule/schedule/contraction.py keeps a whole tile of results in registers.
+# end. See ferrule/schedule/rows/vectorize.py and ferrule/lower/loops.py; for matrix products
+# ferrule/schedule/contraction/schedule.py keeps a whole tile of results in registers.
 
 LANES = 8
 
@@ -557,7 +557,7 @@ class Emitter:
 # ---- 9. One native entry -------------------------------------------------------------------------
 # The entry takes one block of 8-byte slots (pointers to the inputs, the output and intermediates,
 # then the dims) and calls the kernels in order, so that a run is one foreign call. The dims are
-# read from the shapes of the inputs. See ferrule/codegen/host.py and ferrule/runtime.
+# read from the shapes of the inputs. See ferrule/codegen/host/entry.py and ferrule/runtime.
 
 
 class Compiled:

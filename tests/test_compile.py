@@ -20,15 +20,15 @@ from ferrule import ops
 from ferrule.base import config
 from ferrule.base.dtype import DType, bf16, f32, i64, to_storage
 from ferrule.base.errors import CompileError, GuardError, VerifyError
-from ferrule.base.target import current, host, named
-from ferrule.compile import CompiledGraph, compile_graph
+from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, as_index, dim
 from ferrule.ir.graph import Graph, GraphBuilder, opdef, tensor
-from ferrule.ir.size import estimate
 from ferrule.ir.text import parse_all
-from ferrule.pipeline import LEVELS, PASSES, begin, run, steps
+from ferrule.pipeline.compile import CompiledGraph, compile_graph
+from ferrule.pipeline.passes import LEVELS, PASSES, begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
+from ferrule.target.cpu import current, host, named
 
 Size = Expr | int
 
@@ -260,7 +260,7 @@ def test_a_wrong_result_is_a_compile_error(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_only_the_first_run_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("ferrule.check.run_graph", _counting(asked))
+    monkeypatch.setattr("ferrule.pipeline.check.run_graph", _counting(asked))
     compiled = compile_graph(linear(), {"verify": True})
     for _ in range(3):
         called(compiled)

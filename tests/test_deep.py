@@ -10,12 +10,10 @@ import pytest
 import ferrule
 from ferrule import ops
 from ferrule.base.dtype import f32
-from ferrule.base.target import current
-from ferrule.codegen.llvm import emit_module
-from ferrule.compile import compile_graph
+from ferrule.codegen.llvm.emit import emit_module
 from ferrule.ir.algebra import algebra
+from ferrule.ir.analysis.cost import flops
 from ferrule.ir.compute import Compute, Stage
-from ferrule.ir.cost import flops
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -35,8 +33,10 @@ from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import simplify
 from ferrule.lower.loops import lower_kernel
-from ferrule.lower.math import lower_math
+from ferrule.lower.math.expand import lower_math
 from ferrule.ops.join import MANY
+from ferrule.pipeline.compile import compile_graph
+from ferrule.target.cpu import current
 
 Array = np.ndarray
 F = np.float32

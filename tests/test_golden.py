@@ -10,11 +10,11 @@ from itertools import pairwise
 import pytest
 
 from ferrule.base import config
-from ferrule.base.target import Target
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.text import parse_all, to_text
-from ferrule.pipeline import State, begin, run, steps, text_of
+from ferrule.pipeline.passes import State, begin, run, steps, text_of
+from ferrule.target.cpu import Target
 from tests.conftest import GOLDEN
 
 PROGRAMS = ("softmax", "linear", "column_mean", "centred_rows")

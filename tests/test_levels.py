@@ -10,12 +10,9 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f32, i64
-from ferrule.base.target import named
-from ferrule.compile import program_of
-from ferrule.graph.equations import equations
-from ferrule.graph.group import group
-from ferrule.graph.inline import inline
-from ferrule.graph.layout import assign_layouts
+from ferrule.fuse.group import group
+from ferrule.fuse.inline import inline
+from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.compute import Compute, Stage, System
 from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt, select
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
@@ -25,7 +22,10 @@ from ferrule.ir.loop import Function, If, Store, walk_stmts
 from ferrule.ir.program import Program
 from ferrule.ir.text import parse, parse_system, to_text
 from ferrule.ir.verify import verify
+from ferrule.lower.equations import equations
 from ferrule.lower.loops import lower_kernel
+from ferrule.pipeline.compile import program_of
+from ferrule.target.cpu import named
 
 Array = np.ndarray[Any, Any]
 N, M = dim("n"), dim("m")

@@ -16,10 +16,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import from_numpy
 from ferrule.base.errors import RunIndexError
-from ferrule.compile import compile_graph
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
+from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 
 Array = np.ndarray[Any, Any]

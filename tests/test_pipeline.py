@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferrule.base.target import current, named
-from ferrule.compile import compile_program, program_of_system
-from ferrule.graph.group import group
-from ferrule.graph.inline import inline
-from ferrule.graph.layout import assign_layouts
+from ferrule.fuse.group import group
+from ferrule.fuse.inline import inline
+from ferrule.fuse.layout import assign_layouts
+from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.compute import System
 from ferrule.ir.expr import Space, dim
 from ferrule.ir.interp import run_kernel, run_program, run_system
-from ferrule.ir.size import evaluate
+from ferrule.pipeline.compile import compile_program, program_of_system
 from ferrule.runtime.cpu import Executable, load
+from ferrule.target.cpu import current, named
 from tests import systems
 
 Array = np.ndarray[Any, Any]

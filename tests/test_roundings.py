@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 import ferrule
 from ferrule.base import config
-from ferrule.base.target import NAMES, supports
+from ferrule.base.cpu import supports
+from ferrule.target.cpu import NAMES
 from tests.frontend.tools import compiled
 from tests.onnx.tools import check, model, node
 

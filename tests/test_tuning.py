@@ -10,23 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferrule import ops, tuning
+from ferrule import ops
+from ferrule.api import tuning
+from ferrule.api.tuning import BATCH, Budget, Task, _Run, budget_from, tune
 from ferrule.base import config
 from ferrule.base.dtype import f32
 from ferrule.base.errors import InputError
-from ferrule.base.target import current
-from ferrule.compile import TUNED_VERSION, compile_graph, sites_of, tuned
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
+from ferrule.pipeline.compile import TUNED_VERSION, compile_graph, sites_of, tuned
 from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
-from ferrule.schedule.blocking import Blocking
+from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import candidates, point_of
+from ferrule.target.cpu import current
 from ferrule.tune.database import Database, Record, default_path
 from ferrule.tune.measure import Measured
 from ferrule.tune.model import History
 from ferrule.tune.progress import silent
-from ferrule.tuning import BATCH, Budget, Task, _Run, budget_from, tune
 
 
 @pytest.fixture(autouse=True)

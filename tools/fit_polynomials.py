@@ -1,6 +1,6 @@
 """Derives the coefficients of ferrule.lower's mathematics and prints them as a Python module:
 
-    python tools/fit_polynomials.py > ferrule/lower/coefficients.py
+    python tools/fit_polynomials.py > ferrule/lower/math/coefficients.py
 
 Each entry of TABLE is a minimax fit (tools/remez.py) of a smooth part of a function, under the
 weight that makes the error relative to the function's own result. The error that is printed is

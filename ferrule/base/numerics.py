@@ -4,7 +4,8 @@
 
 An element agrees where |found - expected| <= relative * |expected| + of_scale * scale, with `scale`
 the largest finite |expected| of the array: reductions lose digits against their largest terms (how
-many at most, whatever their length: `schedule/sums.py`, and for products `schedule/tiles.py`).
+many at most, whatever their length: `schedule/sums.py`, and for products
+`schedule/contraction/microkernel.py`).
 NaN agrees with NaN, an infinity with itself. Integers and booleans agree where they are equal.
 
 Compiled programs round to f16 and bf16 where the definition does, of values that differ in the last

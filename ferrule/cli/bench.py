@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.base.errors import UnsupportedError
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
 from ferrule.cli.feeds import FEEDS, Feed, add_feeds, feed_of
 from ferrule.cli.peers import PEERS, Results, ready
 from ferrule.cli.run import parts_of
-from ferrule.frontend.onnx_model import Array, Model
+from ferrule.frontend.onnx.model import Array, Model
 from ferrule.runtime.pool import get_num_threads
-from ferrule.session import InferenceSession, read_model
 from ferrule.tune.interleave import Timing, interleave
 
 _BUDGET = 10.0

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from ferrule.base import config, target
+from ferrule.base import config
+from ferrule.target import cpu as target
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import FerruleError, InputError
-from ferrule.frontend.onnx_model import Array, Port, Size
-from ferrule.frontend.onnx_ports import check_input, fixed_ports, shown_shape
+from ferrule.frontend.onnx.model import Array, Port, Size
+from ferrule.frontend.onnx.ports import check_input, fixed_ports, shown_shape
 
 _IMAGE, _LENGTH = 64, 16
 """Sizes of symbolic dims that no batch has: of images, whose networks halve them, and of others."""

@@ -6,17 +6,17 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.base.errors import FerruleError
 from ferrule.cli.command import Command, add_model, add_target, chosen
 from ferrule.cli.feeds import add_feeds, feed_of
-from ferrule.compile import CompiledGraph, compile_graph
-from ferrule.frontend.onnx_load import load_model
-from ferrule.frontend.onnx_model import Array, Body, Model, Op, Port, walk_ops
-from ferrule.frontend.onnx_ports import shown_shape
-from ferrule.frontend.onnx_rules import known
-from ferrule.frontend.onnx_table import GRAPH, HOST
+from ferrule.frontend.onnx.load import load_model
+from ferrule.frontend.onnx.model import Array, Body, Model, Op, Port, walk_ops
+from ferrule.frontend.onnx.operators import known
+from ferrule.frontend.onnx.ports import shown_shape
+from ferrule.frontend.onnx.table import GRAPH, HOST
 from ferrule.ir.graph import Graph
-from ferrule.session import InferenceSession, read_model
+from ferrule.pipeline.compile import CompiledGraph, compile_graph
 
 _ABOUT = """\
 Prints a model's operator sets and producer, its inputs and outputs, its parameters, its operators
@@ -101,7 +101,7 @@ def _why(domain: str, name: str, version: int) -> str:
         return f"version {version} is too old, ferrule has it from version {since} on"
     return (
         f"no meaning in ferrule, and no function body in version {version}; register one with "
-        "ferrule.session.custom_operator"
+        "ferrule.api.session.custom_operator"
     )
 
 

@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ferrule.base import target
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, chosen
-from ferrule.codegen.compile_ir import assembly
+from ferrule.codegen.llvm.compile import assembly
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.text import parse_all
 from ferrule.ir.verify import verify
-from ferrule.pipeline import LEVELS, PASSES, Pass, State, begin, run, steps, text_of
+from ferrule.pipeline.passes import LEVELS, PASSES, Pass, State, begin, run, steps, text_of
+from ferrule.target import cpu as target
 
 GOALS = (*LEVELS[:-1], "asm")
 

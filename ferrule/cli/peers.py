@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.onnx_model import Array
+from ferrule.frontend.onnx.model import Array
 
 Results = Callable[[], list[Any]]
 """A call that runs the model and gives its outputs in order, as NumPy arrays."""

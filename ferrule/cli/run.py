@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
-from ferrule.frontend.onnx_model import Array
-from ferrule.session import InferenceSession, read_model
+from ferrule.frontend.onnx.model import Array
 
 _FIRST = 4
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ferrule.api.session import InferenceSession
+from ferrule.api.tuning import TRIALS, Budget, tune
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, add_threads, chosen, positive, seconds
-from ferrule.compile import CompiledGraph, compile_graph
 from ferrule.ir.graph import Graph
-from ferrule.session import InferenceSession
+from ferrule.pipeline.compile import CompiledGraph, compile_graph
 from ferrule.tune.database import Database, default_path
 from ferrule.tune.progress import shown
-from ferrule.tuning import TRIALS, Budget, tune
 
 _ABOUT = """\
 Measures schedules of a model's matrix products, convolutions and attention beside the default ones,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ferrule.ir.analysis.cost import flops, points
 from ferrule.ir.compute import Reduce, Scan, Stage
-from ferrule.ir.cost import flops, points
 from ferrule.ir.expr import ONE, Buf, Expr, Space, load, rebuild, show, walk
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify

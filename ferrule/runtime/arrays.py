@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.compiled import ALIGNMENT, TensorSpec
+from ferrule.base.artifact import ALIGNMENT, TensorSpec
 from ferrule.base.dtype import bf16, from_name
 from ferrule.base.errors import InputError, InputTypeError
 from ferrule.runtime.cpu import Executable

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 from ferrule.base import config, log
-from ferrule.base.compiled import Compiled
+from ferrule.base.artifact import Compiled
 from ferrule.base.errors import CacheError, InputError
 
 _SUFFIX = ".ferrule"

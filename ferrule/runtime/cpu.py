@@ -19,7 +19,7 @@ import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from ferrule.base.compiled import (
+from ferrule.base.artifact import (
     ALIGNMENT,
     SLOT_ARENA,
     SLOT_CONST,
@@ -27,8 +27,8 @@ from ferrule.base.compiled import (
     SLOT_THREADS,
     Compiled,
 )
+from ferrule.base.cpu import supports
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
-from ferrule.base.target import supports
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared
 
@@ -39,7 +39,7 @@ _PRIVATE: dict[str, int] = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 )
 _SLOT = 8
-_ROOM = b"ferrule.room"  # a symbol of codegen/host.ll
+_ROOM = b"ferrule.room"  # a symbol of codegen/host/host.ll
 _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
 

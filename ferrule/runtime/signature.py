@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ferrule.base.compiled import Compiled, DimSource, Guard
+from ferrule.base.artifact import Compiled, DimSource, Guard
 from ferrule.base.errors import GuardError, InputError
 from ferrule.base.shapes import shape_function
 

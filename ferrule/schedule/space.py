@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product as combinations
 
-from ferrule.base.target import Target
+from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Stage
-from ferrule.ir.contraction import Roles
 from ferrule.ir.expr import Buf, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
-from ferrule.ir.size import estimate
-from ferrule.schedule.blocking import Blocking, Walk, rows_time
-from ferrule.schedule.contraction import blocking_of
-from ferrule.schedule.packing import rows_apart
-from ferrule.schedule.roles import oriented, roles_in
-from ferrule.schedule.words import in_words
+from ferrule.schedule.contraction.blocking import Blocking, Walk, rows_time
+from ferrule.schedule.contraction.dims import oriented, roles_in
+from ferrule.schedule.contraction.dot import in_words
+from ferrule.schedule.contraction.packing import rows_apart
+from ferrule.schedule.contraction.schedule import blocking_of
+from ferrule.target.cpu import Target
 
 DEPTHS = (64, 128, 192, 256, 384, 512, 768, 1024, 1536, 3072)
 BLOCKS = (1, 32, 64, 96, 128, 192, 256, 512)

@@ -7,8 +7,9 @@ import dataclasses
 import llvmlite.binding as llvm
 import pytest
 
-from ferrule.base import config, target
+from ferrule.base import config
 from ferrule.base.errors import InputError
+from ferrule.target import cpu as target
 
 X86 = llvm.get_process_triple().startswith("x86_64")
 NAMES = target.NAMES if X86 else ("neon", "generic")

@@ -23,15 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.compiled import SLOT_FIRST, Compiled
-from ferrule.base.target import named
-from ferrule.codegen.compile_ir import compile_module
-from ferrule.codegen.host import make_compiled
+from ferrule.base.artifact import SLOT_FIRST, Compiled
+from ferrule.codegen.host.entry import make_compiled
+from ferrule.codegen.llvm.compile import compile_module
+from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
 from ferrule.ir.program import Program
-from ferrule.ir.size import evaluate
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.passes import begin, run, steps
+from ferrule.target.cpu import named
 
 Array = np.ndarray[Any, Any]
 

@@ -13,12 +13,12 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from ferrule.base.target import Target, host, named
-from ferrule.codegen.compile_ir import compile_module
-from ferrule.codegen.llvm import emit_module, scratch_layout
+from ferrule.codegen.llvm.compile import compile_module
+from ferrule.codegen.llvm.emit import emit_module, scratch_layout
 from ferrule.ir.expr import Expr, const, substitute
 from ferrule.ir.loop import Function
 from ferrule.ir.simplify import simplify
+from ferrule.target.cpu import Target, host, named
 
 
 class Runner:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from ferrule.codegen.compile_ir import assembly
-from ferrule.pipeline import begin, run, steps
+from ferrule.codegen.llvm.compile import assembly
+from ferrule.pipeline.passes import begin, run, steps
 from tests.cpus import server
 from tests.systems import linear
 

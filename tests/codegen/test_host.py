@@ -12,8 +12,8 @@ import pytest
 from ferrule.base.dtype import boolean, f32, i64
 from ferrule.base.errors import CompileError
 from ferrule.base.shapes import evaluate
-from ferrule.codegen.host import GRAIN_NS, emit_host, make_compiled, support
-from ferrule.codegen.scalar import Scalars
+from ferrule.codegen.host.entry import GRAIN_NS, emit_host, make_compiled, support
+from ferrule.codegen.host.scalar import Scalars
 from ferrule.codegen.shape_text import shape_text
 from ferrule.ir.expr import (
     TRUE,

@@ -10,9 +10,8 @@ import pytest
 
 from ferrule.base.dtype import boolean, f32, i32, i64
 from ferrule.base.errors import FAULTS, VerifyError, status_of
-from ferrule.base.target import named
-from ferrule.codegen.compile_ir import assembly
-from ferrule.codegen.llvm import emit_module, scratch_layout
+from ferrule.codegen.llvm.compile import assembly
+from ferrule.codegen.llvm.emit import emit_module, scratch_layout
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import (
     ONE,
@@ -37,6 +36,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
+from ferrule.target.cpu import named
 
 SERIAL, UNROLL, LANES = Kind.SERIAL, Kind.UNROLL, Kind.LANES
 rng = np.random.default_rng(0)
@@ -264,7 +264,7 @@ def test_gemm_block_keeps_its_accumulators_in_registers(name, block, register):
     text = assembly(emit_module([gemm(mr * 2, nv * w * 2, const(256), *block)], target), target)
     inner = next(p for p in text.split(".LBB") if "vfmadd" in p).split("\tj")[0]
     assert inner.count("vfmadd231ps") == mr * nv
-    of_each = inner.count("{1to16}")  # see codegen/accumulate.py
+    of_each = inner.count("{1to16}")  # see codegen/llvm/accumulate.py
     assert (inner.count("vbroadcastss"), of_each) == ((0, mr * nv) if w == 16 else (mr, 0))
     assert inner.count("vmovups") == nv
     assert register in inner

@@ -12,13 +12,13 @@ import pytest
 from ferrule.base import dtype as dt
 from ferrule.base.dtype import DType, bf16, boolean, f16, f32, f64, i32, i64, u8
 from ferrule.base.errors import UnsupportedError
-from ferrule.base.target import named
-from ferrule.codegen.compile_ir import assembly
-from ferrule.codegen.llvm import emit_module
+from ferrule.codegen.llvm.compile import assembly
+from ferrule.codegen.llvm.emit import emit_module
 from ferrule.ir.expr import Buf, Expr, axis, bitcast, call, cast, const, select
 from ferrule.ir.interp.scalar import apply, convert
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
+from ferrule.target.cpu import named
 
 N = 96
 rng = np.random.default_rng(1)

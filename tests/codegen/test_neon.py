@@ -15,18 +15,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferrule import ops
+from ferrule.base.cpu import supports
 from ferrule.base.dtype import DType, bf16, f16, f32, f64, to_storage
 from ferrule.base.errors import CompileError
 from ferrule.base.numerics import difference
-from ferrule.base.target import host, named, supports
-from ferrule.codegen.compile_ir import assembly, compile_module
-from ferrule.codegen.host import make_compiled
+from ferrule.codegen.host.entry import make_compiled
+from ferrule.codegen.llvm.compile import assembly, compile_module
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.passes import begin, run, steps
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import load
+from ferrule.target.cpu import host, named
 from tests import test_ops_compiled
 from tests.codegen import aarch64
 

@@ -32,18 +32,18 @@ from ferrule.base.dtype import (
     u8,
 )  # fmt: skip
 from ferrule.base.errors import UnsupportedError
-from ferrule.codegen.triton import emit_triton, refusal
-from ferrule.graph.equations import equations
-from ferrule.graph.group import group
-from ferrule.graph.inline import inline
-from ferrule.graph.layout import assign_layouts
+from ferrule.codegen.triton.emit import emit_triton, refusal
+from ferrule.fuse.group import group
+from ferrule.fuse.inline import inline
+from ferrule.fuse.layout import assign_layouts
+from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.compute import Compute, Stage, System, map_stage
 from ferrule.ir.expr import OPS, Buf, as_index, axis, call, dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
 from ferrule.ir.kernel import Kernel, Scope
-from ferrule.ir.size import evaluate
-from ferrule.lower.math import lower_math
+from ferrule.lower.equations import equations
+from ferrule.lower.math.expand import lower_math
 from tests import systems
 from tests.codegen import triton_worker
 

@@ -22,10 +22,10 @@ import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ferrule.base import log
-from ferrule.compile import compile_graph
-from ferrule.frontend.torch_backend import make_backend
-from ferrule.frontend.torch_capture import through_aot
-from ferrule.frontend.torch_plan import Plan
+from ferrule.frontend.torch.backend import make_backend
+from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.plan import Plan
+from ferrule.pipeline.compile import compile_graph
 
 SEED = 1234
 UNDEFINED = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided",

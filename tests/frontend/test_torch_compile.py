@@ -389,7 +389,7 @@ def test_strict_refuses_to_fall_back() -> None:
 
 
 def test_a_failing_compiler_leaves_the_graph_to_pytorch() -> None:
-    from ferrule.frontend.torch_backend import make_backend
+    from ferrule.frontend.torch.backend import make_backend
 
     def fails(graph: Any, options: Any = None) -> Any:
         raise KeyError("g2")

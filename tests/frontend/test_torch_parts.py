@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from ferrule.frontend.torch_memory import order_of
-from ferrule.frontend.torch_plan import Plan
-from ferrule.frontend.torch_run import Outputs, Params
-from ferrule.frontend.torch_segments import operator_name, segments
-from ferrule.frontend.torch_sizes import SHIFT, Sizes
-from ferrule.ir.size import evaluate
+from ferrule.frontend.torch.memory import order_of
+from ferrule.frontend.torch.plan import Plan
+from ferrule.frontend.torch.run import Outputs, Params
+from ferrule.frontend.torch.segments import operator_name, segments
+from ferrule.frontend.torch.sizes import SHIFT, Sizes
+from ferrule.ir.analysis.size import evaluate
 from tests.frontend.tools import interpreted
 
 

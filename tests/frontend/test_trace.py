@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 import ferrule
 from ferrule.base.dtype import i64
 from ferrule.base.errors import InputError, InputTypeError, UnsupportedError
-from ferrule.frontend.trace import FUNCTIONS, MAKERS, UFUNCS
-from ferrule.frontend.trace_array import REFUSED, Tape, Traced, call_ufunc, common_dtype, kind_of
+from ferrule.frontend.numpy.array import REFUSED, Tape, Traced, call_ufunc, common_dtype, kind_of
+from ferrule.frontend.numpy.trace import FUNCTIONS, MAKERS, UFUNCS
 from ferrule.ir.expr import const
 from ferrule.ir.graph import TensorType
 from tests.frontend.trace_cases import FAMILIES, Call

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 
 from ferrule.api import torch_backend
-from ferrule.base.compiled import Compiled, DimSource, TensorSpec
+from ferrule.base.artifact import Compiled, DimSource, TensorSpec
 from ferrule.base.shapes import shape_function
 from ferrule.codegen.shape_text import extent
-from ferrule.frontend.torch_capture import through_aot
-from ferrule.frontend.torch_plan import Plan
+from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.plan import Plan
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, Value
 from ferrule.ir.interp import run_graph

@@ -22,14 +22,15 @@ from numpy.typing import NDArray
 
 from ferrule import ops  # noqa: F401  (defines the operators)
 from ferrule.base import config
+from ferrule.base.cpu import supports
 from ferrule.base.dtype import from_name
 from ferrule.base.errors import FerruleError, GuardError
-from ferrule.base.target import current, supports
-from ferrule.codegen import host as code
-from ferrule.compile import compile_graph
+from ferrule.codegen.host import entry as code
 from ferrule.ir.graph import Graph
+from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime import cpu
 from ferrule.runtime.signature import Signature
+from ferrule.target.cpu import current
 from tests.fuzz.memory import Memory, array_at
 from tests.fuzz.oracle import Judge
 from tests.fuzz.program import Program, arrays
@@ -83,7 +84,7 @@ def settings(setup: Setup) -> Iterator[None]:
             target = replace(target, l1=2 << 10, l2=8 << 10)
         grain = 1 if setup.split else code.GRAIN_NS
         with (
-            mock.patch("ferrule.compile.current", return_value=target),
+            mock.patch("ferrule.pipeline.compile.current", return_value=target),
             mock.patch.object(code, "GRAIN_NS", grain),
             mock.patch.object(cpu, "Arena", _memory.arena),
         ):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.compiled import ALIGNMENT
+from ferrule.base.artifact import ALIGNMENT
 
 Array = NDArray[Any]
 PAGE = mmap.PAGESIZE

@@ -11,7 +11,6 @@ from functools import cache
 import pytest
 
 from ferrule import ops
-from ferrule.base import target
 from ferrule.base.dtype import f32
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import ONE, Expr, Space, dim, load, loads, rewrite
@@ -19,7 +18,8 @@ from ferrule.ir.graph import Graph, GraphBuilder, tensor
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, walk_stmts
 from ferrule.ir.program import Program, Run, Step
 from ferrule.ir.verify.defined import check_defined
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.passes import begin, run, steps
+from ferrule.target import cpu as target
 
 TARGETS = ("avx2", "generic")
 

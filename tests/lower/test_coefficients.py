@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrule.lower import coefficients
+from ferrule.lower.math import coefficients
 
 pytest.importorskip("mpmath")
 TOOLS = Path(__file__).parents[2] / "tools"

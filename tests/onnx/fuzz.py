@@ -24,9 +24,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.base.errors import FerruleError
-from ferrule.frontend.onnx_model import Port
-from ferrule.session import InferenceSession, read_model
+from ferrule.frontend.onnx.model import Port
 from tests.onnx.tools import body, model, node
 from tools.onnx_models import MODELS
 

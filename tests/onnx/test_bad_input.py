@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from ferrule.api.session import InferenceSession
 from ferrule.base.errors import CompileError, FerruleError, InputError, ParseError
-from ferrule.session import InferenceSession
 from tests.onnx.tools import body, model, node, random, run
 
 F, I = np.float32, np.int64

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from ferrule.api.session import InferenceSession
 from ferrule.base.errors import FerruleError
-from ferrule.session import InferenceSession
 from tests.onnx.tools import body, check, model, node, programs, random, run
 
 F, I, B = np.float32, np.int64, np.bool_

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+from ferrule.api.session import InferenceSession
 from ferrule.base.errors import InputError
-from ferrule.session import InferenceSession
 from tests.onnx.tools import model, node, random
 
 ort = pytest.importorskip("onnxruntime")

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferrule.base import target
-from ferrule.session import InferenceSession
+from ferrule.api.session import InferenceSession
+from ferrule.target import cpu as target
 from tests.onnx.tools import check, model, node, random
 
 F, U8, I8, I32 = np.float32, np.uint8, np.int8, np.int32
@@ -90,7 +90,7 @@ def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
 def dots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with and without dot products of bytes, as far as graphs are concerned."""
     own = replace(target.current(), has_dot4=request.param)
-    monkeypatch.setattr("ferrule.frontend.onnx_integer.target.current", lambda: own)
+    monkeypatch.setattr("ferrule.frontend.onnx.rules.integer.target.current", lambda: own)
 
 
 BYTES = {U8: (0, 256), I8: (-128, 128)}

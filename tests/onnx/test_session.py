@@ -10,8 +10,8 @@ import pytest
 
 import ferrule
 from ferrule import onnx_backend
+from ferrule.api.session import InferenceSession, custom_operator
 from ferrule.base.errors import InputError, InputTypeError, UnsupportedError
-from ferrule.session import InferenceSession, custom_operator
 from tests.onnx.tools import check, model, node, programs, random, run
 
 F = np.float32

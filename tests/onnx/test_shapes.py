@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ferrule.api.session import InferenceSession
 from ferrule.base.errors import CompileError
-from ferrule.session import InferenceSession
 from tests.onnx.tools import check, model, node, programs, random
 
 F, I = np.float32, np.int64

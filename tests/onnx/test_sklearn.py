@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferrule.session import InferenceSession
+from ferrule.api.session import InferenceSession
 
 ort = pytest.importorskip("onnxruntime")
 skl2onnx = pytest.importorskip("skl2onnx")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ferrule.session import InferenceSession
+from ferrule.api.session import InferenceSession
 from tests.onnx.tools import check, model, node, random, run
 
 F = np.float32

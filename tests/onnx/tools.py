@@ -9,7 +9,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ferrule.session import InferenceSession
+from ferrule.api.session import InferenceSession
 
 Shapes = Mapping[str, tuple[Any, Sequence[Any] | None]]
 

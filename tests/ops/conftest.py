@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 
 from ferrule.base.dtype import DType, bf16, from_numpy, from_storage
-from ferrule.graph.equations import equations
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_system
+from ferrule.lower.equations import equations
 
 Array = NDArray[Any]
 Build = Callable[..., Value | Sequence[Value]]

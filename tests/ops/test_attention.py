@@ -11,10 +11,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import boolean, f32, i32
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
-from ferrule.ir.contraction import contraction
+from ferrule.ir.analysis.contraction import contraction
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")
 sdpa = torch.nn.functional.scaled_dot_product_attention

@@ -12,11 +12,11 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import conjuncts, dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
+from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

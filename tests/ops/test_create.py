@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from ferrule import ops
 from ferrule.base.dtype import boolean, f16, f32, i32, i64, u8
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.ir.interp import run_graph, run_system
+from ferrule.lower.equations import equations
 
 Check = Callable[..., list[np.ndarray[Any, Any]]]
 

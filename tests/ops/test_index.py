@@ -11,9 +11,9 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import boolean, f32, i64
 from ferrule.base.errors import CompileError, RunIndexError, UnsupportedError
-from ferrule.graph.equations import equations
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_system
+from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")
 Check = Callable[..., list[np.ndarray[Any, Any]]]

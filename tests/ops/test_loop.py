@@ -11,9 +11,6 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.base.errors import CompileError, InputError
-from ferrule.base.target import current
-from ferrule.compile import compile_graph, program_of
-from ferrule.graph.split import split
 from ferrule.ir.expr import Expr, dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_program
@@ -22,7 +19,10 @@ from ferrule.ir.text import to_text
 from ferrule.ir.text.graph import parse_graph
 from ferrule.ir.text.program import parse_program
 from ferrule.ir.verify import verify
+from ferrule.pipeline.compile import compile_graph, program_of
 from ferrule.runtime.arrays import NumpyCallable
+from ferrule.target.cpu import current
+from ferrule.transform.split_loops import split
 
 Array = np.ndarray[Any, Any]
 STEPS, BATCH, INPUTS, SIZE = 5, 2, 8, 16

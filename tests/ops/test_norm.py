@@ -11,8 +11,8 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import bf16, f16, f32, i32, to_storage
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
 from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

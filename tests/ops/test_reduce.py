@@ -12,8 +12,8 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i32
 from ferrule.base.errors import CompileError
-from ferrule.compile import compile_graph
 from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 
 torch = pytest.importorskip("torch")

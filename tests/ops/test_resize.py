@@ -11,9 +11,9 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f16, f32, i32
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
 from ferrule.ir.expr import Expr, dim, loads
 from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional

@@ -11,10 +11,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i32, i64
 from ferrule.base.errors import CompileError
-from ferrule.compile import compile_graph
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
+from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 
 Array = np.ndarray[Any, Any]

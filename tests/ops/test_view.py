@@ -11,9 +11,9 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i32
 from ferrule.base.errors import CompileError
-from ferrule.graph.equations import equations
 from ferrule.ir.expr import Expr, dim, load
 from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.lower.equations import equations
 
 Check = Callable[..., list[np.ndarray[Any, Any]]]
 B, S = dim("B"), dim("S")

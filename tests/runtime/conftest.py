@@ -7,7 +7,7 @@ from collections.abc import Callable
 import llvmlite.binding as llvm
 import pytest
 
-from ferrule.base.compiled import Compiled, DimSource, Guard, TensorSpec
+from ferrule.base.artifact import Compiled, DimSource, Guard, TensorSpec
 
 Build = Callable[..., Compiled]
 

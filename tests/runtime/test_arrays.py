@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from ferrule.base.compiled import Compiled, DimSource, Guard, TensorSpec
+from ferrule.base.artifact import Compiled, DimSource, Guard, TensorSpec
 from ferrule.base.errors import GuardError, InputError, InputTypeError
 from ferrule.runtime.arrays import NumpyCallable, OutputPool, address
 from ferrule.runtime.cpu import load

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ferrule.base import config
-from ferrule.base.compiled import Compiled
+from ferrule.base.artifact import Compiled
 from ferrule.base.errors import InputError
 from ferrule.runtime import cache
 
@@ -97,7 +97,7 @@ def test_keys_are_digests() -> None:
 
 def test_many_processes_at_once(folder: Path) -> None:
     script = (
-        "from ferrule.base.compiled import Compiled; from ferrule.runtime import cache\n"
+        "from ferrule.base.artifact import Compiled; from ferrule.runtime import cache\n"
         "for i in range(60):\n"
         "    key = cache.digest(str(i % 4))\n"
         "    p = Compiled('p', 'k', str(i % 4).encode() * 50000, (), (), ())\n"

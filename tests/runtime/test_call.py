@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from ferrule.base.compiled import SLOT_FIRST, SLOT_THREADS
+from ferrule.base.artifact import SLOT_FIRST, SLOT_THREADS
 from ferrule.runtime.call import Record, Watched, prepared
 
 BLOCK = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ferrule.base.compiled import Compiled
+from ferrule.base.artifact import Compiled
 from ferrule.base.errors import CompileError, FerruleError, InputError, RunError, RunIndexError
 from ferrule.runtime import cpu, pool
 

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from ferrule import ops  # noqa: F401  (defines the operators)
 from ferrule.base import config
 from ferrule.base.dtype import from_name
-from ferrule.base.target import current
-from ferrule.compile import CompiledGraph, compile_graph
 from ferrule.ir.graph import Graph
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.compile import CompiledGraph, compile_graph
+from ferrule.pipeline.passes import begin, run, steps
 from ferrule.runtime import cpu
 from ferrule.schedule.space import candidates
+from ferrule.target.cpu import current
 from tests.schedule.contraction_cases import Case, Made, difference, from_data, make
 
 Array = NDArray[Any]

@@ -10,9 +10,9 @@ from ferrule.base.dtype import f32
 from ferrule.ir.expr import Buf, Expr, const, dim, substitute
 from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
-from ferrule.pipeline import begin, run, steps
-from ferrule.schedule.blocking import default_blocking, register_blocks
-from ferrule.schedule.panel_hints import NEAR
+from ferrule.pipeline.passes import begin, run, steps
+from ferrule.schedule.contraction.blocking import default_blocking, register_blocks
+from ferrule.schedule.contraction.prefetch import NEAR
 from tests.cpus import server
 from tests.systems import linear
 

@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, seed, settings
 from hypothesis import strategies as st
 
-from ferrule.base.target import NAMES, supports
+from ferrule.base.cpu import supports
+from ferrule.target.cpu import NAMES
 from tests.long import LONG
 from tests.schedule.contraction_cases import (
     EPILOGUES,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ferrule.base.target import named
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import axis, cast, load
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.monoids import SUM
-from ferrule.pipeline import begin, run, steps
-from ferrule.schedule.roles import flattened
-from ferrule.schedule.rows import merge_grid
+from ferrule.pipeline.passes import begin, run, steps
+from ferrule.schedule.contraction.dims import flattened
+from ferrule.schedule.rows.schedule import merge_grid
+from ferrule.target.cpu import named
 from tests.systems import System, buf, pointwise
 
 H, W, N, K = axis("h", 14), axis("w", 14), axis("n", 64), axis("k", 32)

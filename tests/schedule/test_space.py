@@ -7,14 +7,14 @@ import pytest
 
 from ferrule import ops  # noqa: F401
 from ferrule.base.dtype import f32
-from ferrule.base.target import host, named
-from ferrule.compile import compile_site
 from ferrule.ir.compute import System
 from ferrule.ir.expr import dim
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.compile import compile_site
+from ferrule.pipeline.passes import begin, run, steps
 from ferrule.runtime.cpu import load
-from ferrule.schedule.blocking import Blocking
+from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from, candidates, fits, point_of, sizes_of
+from ferrule.target.cpu import host, named
 from tests.systems import attention, convolutions, linear, product
 
 SYSTEMS = {

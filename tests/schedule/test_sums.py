@@ -9,14 +9,14 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f16, f32, f64, i64
-from ferrule.base.target import named
-from ferrule.compile import compile_graph
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.compile import compile_graph
+from ferrule.pipeline.passes import begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
+from ferrule.schedule.contraction.microkernel import DEEP
 from ferrule.schedule.sums import BOUND, TERMS
-from ferrule.schedule.tiles import DEEP
+from ferrule.target.cpu import named
 
 TARGETS = ("avx512", "avx2", "generic")
 SUMS: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {

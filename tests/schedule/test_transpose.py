@@ -7,10 +7,11 @@ import pytest
 
 import ferrule
 from ferrule.base import config
-from ferrule.base.target import named, supports
+from ferrule.base.cpu import supports
 from ferrule.ir.expr import Expr
 from ferrule.ir.kernel import stages
-from ferrule.pipeline import begin, run, steps
+from ferrule.pipeline.passes import begin, run, steps
+from ferrule.target.cpu import named
 from tests.systems import System, buf, pointwise
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]

@@ -14,8 +14,8 @@ _WARM = (
     "torch._dynamo",
     "torch.export",
     "ferrule.compile",
-    "ferrule.frontend.torch_backend",
-    "ferrule.frontend.torch_module",
+    "ferrule.frontend.torch.backend",
+    "ferrule.frontend.torch.module",
 )
 
 

@@ -102,7 +102,7 @@ def _table(group: str, mine: Sequence[Result]) -> list[str]:
                    f"| {r.seconds:.1f} | {fell} |")  # fmt: skip
     refused = [r for r in mine if r.uncaptured]
     if refused:
-        out += ["", "PyTorch's own capture refuses:", ""]
+        out += ["", "PyTorch's own capture refuses, or changes results:", ""]
         out += [f"- {r.name}: `{_cell(r.uncaptured, 160)}`" for r in refused]
     return out
 

@@ -1,0 +1,175 @@
+"""InferenceSession: an ONNX model as ONNX Runtime's users know it.
+
+s = ferrule.InferenceSession("model.onnx")
+(y,) = s.run(None, {"x": x})
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ferrule.base import config
+from ferrule.base.errors import InputError, UnsupportedError
+from ferrule.frontend.onnx import table as onnx_table
+from ferrule.frontend.onnx.load import load_model
+from ferrule.frontend.onnx.model import Model, Port, walk_ops
+from ferrule.frontend.onnx.operators import known
+from ferrule.frontend.onnx.place import CompileGraph, Engine
+from ferrule.frontend.onnx.ports import check_input, fixed_ports
+from ferrule.frontend.onnx.qdq import fuse
+from ferrule.frontend.onnx.run import Runner
+from ferrule.pipeline.compile import compile_graph
+from ferrule.runtime.arrays import NumpyCallable
+
+ENGINE = Engine(compile_graph, NumpyCallable)
+
+
+class InferenceSession:
+    """A model that is ready to run.
+
+    `source` is a path, a file's bytes, an `onnx.ModelProto`, or a Model of `read_model`; `options`
+    are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning here;
+    `compile` compiles its graphs. A model with symbolic dims is compiled once for all their values
+    where its shapes follow from its inputs'; else it is compiled for the shapes of a run, and that
+    is kept. `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others
+    are refused. Raises ParseError and InputError for malformed models, UnsupportedError for
+    operators that ferrule lacks.
+    """
+
+    def __init__(
+        self,
+        source: str | bytes | os.PathLike[str] | Any,
+        options: Mapping[str, Any] | None = None,
+        providers: Any = None,
+        *,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        compile: CompileGraph = compile_graph,
+    ) -> None:
+        started = time.perf_counter()
+        engine = ENGINE if compile is compile_graph else Engine(compile, NumpyCallable)
+        self._options = dict(options or {})
+        model = source if isinstance(source, Model) else read_model(source)
+        inputs = fixed_ports(model.body.inputs, shapes or {})
+        self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
+        with config.override(**self._options):
+            self._runner = Runner(fuse(self.model.body), engine, ahead=True)
+        self._inputs = {p.name: p for p in self.model.body.inputs}
+        self._outputs = [p.name for p in self.model.body.outputs]
+        self.compile_seconds = time.perf_counter() - started
+
+    def __reduce__(self) -> Any:
+        """A copy or a pickle holds the model, which is compiled again where it is read."""
+        return InferenceSession, (self.model, self._options)
+
+    def get_inputs(self) -> list[Port]:
+        """The inputs, each with `name`, `shape` and `type`."""
+        return list(self._inputs.values())
+
+    def get_outputs(self) -> list[Port]:
+        """The outputs, each with `name`, `shape` and `type`."""
+        return list(self.model.body.outputs)
+
+    def get_providers(self) -> list[str]:
+        """What the model runs on."""
+        return ["FerruleExecutionProvider"]
+
+    def run(
+        self,
+        output_names: Sequence[str] | None,
+        input_feed: Mapping[str, Any],
+        run_options: Any = None,
+    ) -> list[Any]:
+        """The outputs of that names (all of them for None), for inputs by name.
+
+        Tensors are NumPy arrays, sequences lists of these. Raises InputError for inputs that do not
+        fit and for a name that no output has.
+        """
+        names = self._outputs if output_names is None else list(output_names)
+        for name in names:
+            if name not in self._outputs:
+                raise InputError(
+                    f"the model has no output {name!r}; its outputs are: {', '.join(self._outputs)}"
+                )
+        given = self._given(input_feed)
+        if self._options:
+            with config.override(**self._options):
+                env = self._runner(given)
+        else:
+            env = self._runner(given)
+        own = [env[name] for name in names]
+        return [x.copy() if any(x is v for v in given.values()) else x for x in own]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The outputs for inputs in order or by name: one array, or a tuple of several."""
+        names = list(self._inputs)
+        if len(args) > len(names):
+            raise InputError(f"the model takes {len(names)} inputs, not {len(args)}")
+        out = self.run(None, {**dict(zip(names, args)), **kwargs})
+        return out[0] if len(out) == 1 else tuple(out)
+
+    def explain(self) -> str:
+        """The kernels of each program compiled so far, and the operators that ran in NumPy."""
+        parts = [p.compiled.explain() for p in self._runner.programs]
+        if self.in_numpy:
+            parts.append(f"in NumPy: {', '.join(self.in_numpy)}")
+        return "\n\n".join(parts)
+
+    @property
+    def in_numpy(self) -> tuple[str, ...]:
+        """The operators that ran in NumPy so far, outside of compiled code."""
+        return self._runner.in_numpy
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels the programs compiled so far have."""
+        return sum(p.compiled.kernels for p in self._runner.programs)
+
+    def _given(self, feed: Mapping[str, Any]) -> dict[str, Any]:
+        strange = [n for n in feed if n not in self._inputs]
+        if strange:
+            raise InputError(
+                f"the model has no input {strange[0]!r}; its inputs are: {', '.join(self._inputs)}"
+            )
+        out: dict[str, Any] = {}
+        for name, port in self._inputs.items():
+            if name not in feed and port.kind != "optional":
+                raise InputError(f"the input {name!r} ({port.type}) is missing")
+            out[name] = check_input(port, feed.get(name))
+        return out
+
+
+def read_model(source: Any) -> Model:
+    """A model whose operators are all known. Raises UnsupportedError that names those that are not,
+    and what `load_model` raises.
+    """
+    model = load_model(source, known)
+    missing = {
+        f"{op.title} (version {op.version})"
+        for op in walk_ops(model.body)
+        if not known(op.domain, op.type, op.version)
+    }
+    if missing:
+        raise UnsupportedError(
+            f"ferrule has no meaning for {', '.join(sorted(missing))}; register a builder with "
+            "ferrule.api.session.custom_operator"
+        )
+    return model
+
+
+def custom_operator(
+    domain: str, name: str, since: int = 1, static: Sequence[int] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a builder for an operator of your own; a decorator.
+
+        @custom_operator("my.domain", "Scale")
+        def scale(cx, x):
+            return ferrule.ops.mul(cx.b, x, cx.float("factor"))
+
+    It is called as `builder(cx, *operands)` with Values (see `ferrule.frontend.onnx.table`), those
+    at the positions `static` as arrays, and returns a Value or a tuple of them.
+    """
+    return onnx_table.onnx(name, domain=domain, since=since, static=static)

@@ -1,0 +1,1 @@
+"""The host code of a program: its entries, shapes, launches."""

@@ -1,0 +1,1 @@
+"""Loop functions as LLVM text, and that as machine code."""

@@ -1,0 +1,1 @@
+"""NumPy functions: their calls, recorded as a Graph."""

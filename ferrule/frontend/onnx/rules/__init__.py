@@ -1,0 +1,1 @@
+"""A rule for each of ONNX's operators, by families."""

@@ -1,0 +1,204 @@
+"""Loop and Scan in compiled code: those whose number of steps follows from sizes and constants,
+that no data stops, and whose states keep their types, are loops of the graph (`ops.loop`).
+
+All others are onnx_control's, and so are those with a body that can't be compiled as a whole: the
+builders here raise UnsupportedError or CompileError for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ferrule import ops
+from ferrule.base.dtype import i64
+from ferrule.base.errors import UnsupportedError
+from ferrule.frontend.onnx.convert import LOOPS, Converter
+from ferrule.frontend.onnx.model import Array, Body, Op
+from ferrule.frontend.onnx.table import Attributes
+from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt, product
+from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
+
+Entry = Array | Value
+Names = tuple[str, ...]
+Values = Sequence[Value]
+
+_LARGEST = 1 << 30
+"""The most bytes that a state may take behind all steps: a loop of the graph keeps each of them."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How a body is repeated. Its inputs `states` have the values `first` before the first step and
+    its results `after` behind each, the inputs `rows` a row of each value, and those that are
+    `known` are the same at all steps. `results` are its further results, and `lasting` is one that
+    must turn out to be true.
+    """
+
+    body: Body
+    count: Expr
+    states: Names
+    first: tuple[Entry, ...]
+    after: Names
+    rows: Mapping[str, Value]
+    results: Names
+    reverse: bool = False
+    known: Mapping[str, Entry] = field(default_factory=dict)
+    lasting: str = ""
+
+
+# ---- the operators -------------------------------------------------------------------------------
+
+
+def _loop(c: Converter, op: Op) -> tuple[Entry, ...]:
+    body, k = op.body("body"), max(len(op.inputs) - 2, 0)
+    limit, go = (c.entry(n) if n else None for n in (*op.inputs, "", "")[:2])
+    if not isinstance(limit, np.ndarray):
+        raise UnsupportedError("how many steps it runs depends on data")
+    if isinstance(go, Value) or not (go is None or go.all()):
+        raise UnsupportedError("what it computes decides whether it runs")
+    (number, on, *states), (lasting, *results) = _ports(body, 2 + k, 1 + k)
+    count = _count(limit.reshape(-1)[0])
+    steps = Steps(
+        body, count, tuple(states), _operands(c, op.inputs[2:]), tuple(results[:k]),
+        {number: ops.iota(c.b, (count,), 0, i64)} if _is_read(body, number) else {},
+        tuple(results[k:]), known={on: np.array(True)}, lasting=lasting,
+    )  # fmt: skip
+    ends, made = _run(c, steps)
+    return (*ends, *made)
+
+
+def _scan(c: Converter, op: Op) -> tuple[Entry, ...]:
+    if op.version < 9:
+        raise UnsupportedError("it has a batch and lengths of its own")
+    a, body, given = Attributes(op), op.body("body"), _operands(c, op.inputs)
+    n = a.int("num_scan_inputs")
+    k = len(given) - n
+    if n < 1 or k < 0:
+        raise UnsupportedError(f"it scans {n} of its {len(given)} operands")
+    turned, axes = (a.ints(f"scan_input_{x}", (0,) * n) for x in ("directions", "axes"))
+    reverse = all(turned)
+    rows = [_moved(c.b, c.value(x), d, 0) for x, d in zip(given[k:], axes, strict=True)]
+    rows = [_turned(c.b, x, bool(t) != reverse) for x, t in zip(rows, turned, strict=True)]
+    count = rows[0].shape[0]
+    if not all(equal(x.shape[0], count) for x in rows):
+        raise UnsupportedError("the scanned inputs may have different lengths")
+    names, results = _ports(body, len(given), k)
+    steps = Steps(
+        body, _count(count), names[:k], given[:k], results[:k], dict(zip(names[k:], rows)),
+        results[k:], reverse,
+    )  # fmt: skip
+    ends, made = _run(c, steps)
+    none = (0,) * len(made)
+    turned, axes = (a.ints(f"scan_output_{x}", none) for x in ("directions", "axes"))
+    made = [_turned(c.b, x, bool(t) != reverse) for x, t in zip(made, turned, strict=True)]
+    return (*ends, *(_moved(c.b, x, 0, d) for x, d in zip(made, axes, strict=True)))
+
+
+LOOPS.update({"Loop": _loop, "Scan": _scan})
+
+
+# ---- the steps -----------------------------------------------------------------------------------
+
+
+def _run(c: Converter, s: Steps) -> tuple[list[Entry], list[Value]]:
+    """The states behind the last step, and each further result with one row a step. States that no
+    step changes are known to the body.
+    """
+    kept = {n: x for n, x, y in zip(s.states, s.first, s.after) if _source(s.body, y) == n}
+    changed = [i for i, n in enumerate(s.states) if n not in kept]
+    first = [c.value(s.first[i]) for i in changed]
+    for v in first:
+        _check_room(s.count, v)
+    names = (*(s.states[i] for i in changed), *s.rows)
+    results = (*(s.after[i] for i in changed), *s.results)
+
+    def step(b: GraphBuilder, old: Values, row: Values) -> tuple[Values, Values]:
+        outer = {n: c.entry(n) for n in s.body.captures}
+        given = dict(zip(names, (*old, *row)))
+        inner = c.inner(b, {**outer, **s.body.constants, **s.known, **kept, **given})
+        for op in s.body.ops:
+            inner.node(op)
+        if inner.waiting:
+            raise UnsupportedError(inner.why)
+        if s.lasting and not _is_true(inner.entry(s.lasting)):
+            raise UnsupportedError("what it computes decides how many steps it runs")
+        found = [inner.value(inner.entry(n)) for n in results]
+        return found[: len(changed)], found[len(changed) :]
+
+    made = ops.loop(c.b, step, s.count, first, list(s.rows.values()), s.reverse)
+    ends: list[Entry] = list(s.first)
+    for i, x, v in zip(changed, first, made):
+        ends[i] = _last(c.b, x, v, s)
+    return ends, list(made[len(changed) :])
+
+
+def _last(b: GraphBuilder, first: Value, states: Value, s: Steps) -> Value:
+    """The state behind the last step; the first one where there is no step."""
+    if prove(lt(ZERO, s.count)):
+        return ops.select_index(b, states, 0, ZERO if s.reverse else s.count - ONE)
+    parts = [ops.unsqueeze(b, first, 0), states]
+    whole = ops.concat(b, parts[::-1] if s.reverse else parts, 0)
+    return ops.select_index(b, whole, 0, ZERO if s.reverse else s.count)
+
+
+def _check_room(count: Expr, state: Value) -> None:
+    size = simplify(product((count, *state.shape)) * state.dtype.size)
+    if size.is_const and size.value > _LARGEST:
+        raise UnsupportedError(f"its state {state.type} would be kept {count} times")
+
+
+# ---- helpers -------------------------------------------------------------------------------------
+
+
+def _count(x: Any) -> Expr:
+    """A number of steps. UnsupportedError where there may be none, or fewer than that."""
+    count = simplify(as_index(x if isinstance(x, Expr) else int(x)))
+    if count is ZERO or not prove_nonneg(count):
+        raise UnsupportedError(f"it runs {count} steps")
+    return count
+
+
+def _ports(body: Body, inputs: int, results: int) -> tuple[Names, Names]:
+    """The names of a body's inputs, which must be so many, and results, at least so many."""
+    if len(body.inputs) != inputs or len(body.outputs) < results:
+        raise UnsupportedError("its body does not fit its operands")
+    return tuple(p.name for p in body.inputs), tuple(p.name for p in body.outputs)
+
+
+def _operands(c: Converter, names: Sequence[str]) -> tuple[Entry, ...]:
+    if not all(names):
+        raise UnsupportedError("an operand is left out")
+    return tuple(c.entry(n) for n in names)
+
+
+def _source(body: Body, name: str) -> str:
+    """What a value of a body is a copy of."""
+    made = {o: op for op in body.ops for o in op.outputs}
+    while name in made and made[name].title == "Identity":
+        name = made[name].inputs[0]
+    return name
+
+
+def _is_read(body: Body, name: str) -> bool:
+    return any(name in op.reads for op in body.ops) or any(p.name == name for p in body.outputs)
+
+
+def _is_true(x: Entry) -> bool:
+    return isinstance(x, np.ndarray) and bool(x.all())
+
+
+def _moved(b: GraphBuilder, x: Value, source: int, target: int) -> Value:
+    """`x` with axis `source` as axis `target` of the result; negative ones count from the end."""
+    order = list(range(x.rank))
+    axis = order.pop(source)
+    order.insert(target % x.rank, axis)
+    return ops.transpose(b, x, order)
+
+
+def _turned(b: GraphBuilder, x: Value, turned: bool) -> Value:
+    return ops.reverse(b, x, (0,)) if turned else x

@@ -1,0 +1,1 @@
+"""PyTorch: programs captured, converted to Graphs, and run in parts."""

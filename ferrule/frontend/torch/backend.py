@@ -1,0 +1,78 @@
+"""The Dynamo backend: what `torch.compile(model, backend="ferrule")` calls with each graph it
+captures.
+
+A graph becomes functional ATen operators (`torch_capture`), and those a plan of compiled segments
+(`torch_plan`). The compiler comes in as the function `compile_graph`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from ferrule.base import config, log
+from ferrule.base.errors import InputError
+from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.plan import CompileGraph, Count, Direct, Plan
+
+MODES = ("default",)
+
+
+def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable[..., Any]:
+    """The backend that compiles with `compile_graph` and tells `count_fallback` what runs in
+    PyTorch.
+    """
+
+    def backend(
+        gm: Any,
+        example_inputs: Sequence[Any],
+        *,
+        mode: str | None = None,
+        options: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ) -> Any:
+        check_options(mode, options, unknown)
+        if _trains(gm, example_inputs):
+            log.warn(
+                "training runs in eager PyTorch: ferrule compiles inference; call the model under "
+                "torch.no_grad() or torch.inference_mode() to compile it"
+            )
+            return gm.forward
+
+        if any(isinstance(x, torch.Tensor) and x.is_neg() for x in example_inputs):
+            return gm.forward  # the sign is a bit of the tensor, not of its memory
+
+        def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan | Direct:
+            with config.override(**(options or {})):
+                plan = Plan(graph, params, compile_graph, count_fallback)
+            return plan.direct or plan
+
+        return through_aot(gm, example_inputs, captured)
+
+    return backend
+
+
+def _trains(gm: Any, example_inputs: Sequence[Any]) -> bool:
+    """Whether gradients may be asked of what the graph computes."""
+    if not torch.is_grad_enabled():
+        return False
+    given = [*gm.parameters(), *example_inputs]
+    return any(isinstance(t, torch.Tensor) and t.requires_grad for t in given)
+
+
+def check_options(
+    mode: str | None, options: Mapping[str, Any] | None, unknown: Mapping[str, Any]
+) -> None:
+    """Refuse by name what is not understood. Raises InputError."""
+    if mode is not None and mode not in MODES:
+        known = ", ".join(MODES)
+        raise InputError(f"mode={mode!r} is not understood; ferrule knows {known}")
+    if unknown:
+        raise InputError(
+            f"{', '.join(unknown)} is not understood by the ferrule backend; "
+            "it takes mode and options"
+        )
+    with config.override(**(options or {})):
+        pass

@@ -1,0 +1,199 @@
+"""From PyTorch programs to FX graphs of functional ATen operators, composites whole.
+
+PyTorch decomposes composite operators (linear, attention, layer norm, softmax, convolution) before
+a backend sees them. Those that the table covers are kept: a product with a bias or a softmax that
+arrives as one node need not be recognised again. What the table lacks is decomposed into core ATen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from ferrule.frontend.torch.table import ATEN
+from ferrule.frontend.torch.whole import recurrent_layers_whole
+
+Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], Sequence[Any]]]
+
+
+@contextlib.contextmanager
+def keep_whole() -> Iterator[None]:
+    """A context in which composite operators that the table covers are traced as single nodes."""
+    from torch.export.exported_program import _override_composite_implicit_decomp
+
+    with (
+        recurrent_layers_whole(),
+        _override_composite_implicit_decomp(dict.fromkeys(_preservable(), _keep)),
+    ):
+        yield
+
+
+@functools.cache
+def _preservable() -> tuple[Any, ...]:
+    from torch._export.utils import _is_preservable_cia_op
+
+    return tuple(op for op in overloads() if _is_composite(op) and _is_preservable_cia_op(op))
+
+
+def _keep(*args: Any, **kwargs: Any) -> Any:
+    return NotImplemented
+
+
+def overloads() -> Iterator[Any]:
+    """The table's ATen overloads that this PyTorch has."""
+    for name in ATEN:
+        space, packet, overload = name.split(".")
+        found = getattr(getattr(getattr(torch.ops, space), packet, None), overload, None)
+        if found is not None:
+            yield found
+
+
+def _is_composite(op: Any) -> bool:
+    key = "CompositeImplicitAutograd"
+    return bool(torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), key))
+
+
+@functools.cache
+def decompositions() -> dict[Any, Any]:
+    """PyTorch's core decompositions, for the operators that the table lacks."""
+    return _as_eager(
+        dict(torch._decomp._core_aten_decompositions_post_autograd()) | _beyond_core()
+    )
+
+
+def export_decompositions() -> dict[Any, Any]:
+    """The same for `ExportedProgram.run_decompositions`."""
+    table = torch.export.default_decompositions()
+    table.update(_beyond_core())
+    return _as_eager(table)
+
+
+def _as_eager(table: Any) -> Any:
+    """`table` without what the table of rules has, and not for arguments that an operator refuses:
+    it stays whole, and PyTorch says so.
+    """
+    for op in overloads():
+        table.pop(op, None)
+    for name, refuses in _REFUSED.items():
+        op = getattr(torch.ops.aten, name).default
+        if op in table:
+            table[op] = functools.partial(_unless_refused, table[op], refuses)
+    return table
+
+
+def _beyond_core() -> dict[Any, Any]:
+    """Decompositions of operators that are core ATen themselves, or that its table leaves out."""
+    aten = torch.ops.aten
+    return dict(
+        torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
+    )
+
+
+# Arguments that an operator refuses and its decomposition does not: (arguments after the tensors).
+_REFUSED: dict[str, Callable[..., bool]] = {
+    "smooth_l1_loss": lambda reduction=1, beta=1.0: beta < 0,
+    "huber_loss": lambda reduction=1, delta=1.0: delta <= 0,
+    "celu": lambda alpha=1.0: alpha == 0,
+    "mvlgamma": lambda p: p < 1,
+}
+
+
+def _unless_refused(
+    decompose: Callable[..., Any], refuses: Callable[..., bool], *args: Any, **kwargs: Any
+) -> Any:
+    """What `decompose` gives; NotImplemented, which leaves the operator whole, where it refuses."""
+    plain = [a for a in args if not isinstance(a, torch.Tensor)]
+    return NotImplemented if refuses(*plain, **kwargs) else decompose(*args, **kwargs)
+
+
+def through_aot(
+    gm: Any, example_inputs: Sequence[Any], compile_captured: Inner
+) -> Callable[..., Any]:
+    """`gm` functionalised by AOTAutograd and compiled by `compile_captured(graph_module, params)`.
+
+    `params` are the placeholders that are parameters or buffers which the graph does not change.
+    The result takes gm's inputs. It is the compiled function itself, without AOTAutograd's wrapper,
+    where that has nothing to do.
+    """
+    from torch._functorch.aot_autograd import aot_module_simplified
+    from torch._guards import TracingContext
+
+    owned = [
+        *dict(gm.named_parameters(remove_duplicate=False)).values(),
+        *dict(gm.named_buffers(remove_duplicate=False)).values(),
+    ]
+    given = [*owned, *example_inputs]
+    made: list[Any] = []
+
+    def inner(graph: Any, fake_inputs: Sequence[Any]) -> Any:
+        context = TracingContext.try_get()
+        meta = context.fw_metadata if context is not None else None
+        graph.graph.eliminate_dead_code()
+        holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+        aligned = len(holders) == len(given)
+        fixed = _unchanged(meta, len(owned)) if aligned else frozenset()
+        params = {
+            n: given[i]
+            for i, n in enumerate(holders)
+            if i in fixed and isinstance(given[i], torch.Tensor)
+        }
+        run = compile_captured(graph, params)
+
+        def boxed(args: list[Any]) -> Sequence[Any]:
+            mine = list(args)
+            args.clear()
+            return run(mine)
+
+        boxed._boxed_call = True  # type: ignore[attr-defined]
+        if aligned and _needs_no_wrapper(meta):
+            made.append(run)
+        return boxed
+
+    with keep_whole() if not torch.is_grad_enabled() else contextlib.nullcontext():
+        wrapped = aot_module_simplified(
+            gm,
+            list(example_inputs),
+            fw_compiler=inner,
+            inference_compiler=inner,
+            decompositions=decompositions(),
+        )
+    if not made:
+        return wrapped
+    run = made[0]
+    return (lambda *args: run([*owned, *args])) if owned else (lambda *args: run(args))
+
+
+def _unchanged(meta: Any, owned: int) -> frozenset[int]:
+    """Where the parameters and buffers stand that the graph does not write to."""
+    if meta is None:
+        return frozenset(range(owned))
+    written = {
+        i for i, info in enumerate(meta.input_info) if info.mutates_data or info.mutates_metadata
+    }
+    return frozenset({*range(owned), *meta.static_input_indices} - written)
+
+
+def _needs_no_wrapper(meta: Any) -> bool:
+    """Whether the graph's results are the function's: no writes to inputs, no aliases, no
+    subclasses, no state.
+    """
+    return bool(
+        meta is not None
+        and not any(i.mutates_data or i.mutates_metadata for i in meta.input_info)
+        and meta.num_outputs_aliased == 0
+        and meta.num_intermediate_bases == 0
+        and not meta.dynamic_outputs
+        and meta.grad_enabled_mutation is None
+        and not meta.tokens
+        and not meta.is_rng_op_functionalized
+        and meta.num_graphsafe_rng_states == 0
+        and not any(o.requires_grad for o in meta.output_info)
+        and all(
+            type(m).__name__ == "PlainTensorMeta"
+            for m in (*meta.subclass_inp_meta, *meta.subclass_fw_graph_out_meta)
+        )
+    )

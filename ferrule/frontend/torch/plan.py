@@ -1,0 +1,294 @@
+"""A captured FX graph as a plan: compiled segments and PyTorch's, run one after another.
+
+    plan = Plan(graph_module, params, compile_graph, count_fallback)
+    results = plan(args)                    # one for each placeholder in, one for each result out
+
+Most graphs are one segment: then a call is one compiled program between two lists (`Direct`). An
+operator that has no rule, that its rule refuses, or whose segment does not compile runs in PyTorch,
+with a warning that names it and the cause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from ferrule.base import config, log
+from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
+from ferrule.frontend.torch.bodies import Body, is_body
+from ferrule.frontend.torch.convert import Converter
+from ferrule.frontend.torch.memory import beneath
+from ferrule.frontend.torch.run import Bound
+from ferrule.frontend.torch.segments import Segment, operator_name, segments, wanted
+from ferrule.frontend.torch.sizes import Ranges
+from ferrule.frontend.torch.strides import correct_strides
+
+CompileGraph = Callable[..., Any]
+Count = Callable[[str], None]
+
+
+@dataclass
+class Step:
+    """A segment ready to run: compiled where `bound` is given, with its params; then what to
+    forget.
+    """
+
+    segment: Segment
+    bound: Bound | None = None
+    inputs: list[Any] = field(default_factory=list)
+    params: list[Any] = field(default_factory=list)
+    forget: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Direct:
+    """A graph that is one program: which argument each input and param is, which output each
+    result.
+    """
+
+    bound: Bound
+    inputs: tuple[int, ...]
+    params: tuple[int, ...]
+    results: tuple[int, ...] | None
+
+    def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
+        """The graph's results for these placeholders."""
+        out = self.bound([args[i] for i in self.inputs], [args[i] for i in self.params])
+        return out if self.results is None else [out[i] for i in self.results]
+
+
+class Plan:
+    """An FX graph of functional ATen operators, compiled; `params` are the tensors of placeholders
+    that stay the same.
+    """
+
+    def __init__(
+        self,
+        graph_module: Any,
+        params: Mapping[Any, torch.Tensor],
+        compile_graph: CompileGraph,
+        count_fallback: Count,
+        ranges: Ranges | None = None,
+    ):
+        correct_strides(graph_module.graph)
+        nodes = list(graph_module.graph.nodes)
+        self.graph = graph_module.graph
+        self.params = dict(params)
+        self._ranges = ranges
+        self.placeholders = [n for n in nodes if n.op == "placeholder"]
+        self.attributes = {
+            n: _attribute(graph_module, n.target) for n in nodes if n.op == "get_attr"
+        }
+        for n, value in self.attributes.items():
+            if is_body(n, value):
+                plan = Plan(value, {}, compile_graph, count_fallback, ranges)
+                self.attributes[n] = Body(plan)
+        results = next(n for n in nodes if n.op == "output").args[0]
+        self.results = list(results) if isinstance(results, tuple | list) else [results]
+        self.steps = self._compile(compile_graph, count_fallback)
+        self.direct = self._direct()
+
+    def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
+        """The graph's results for these placeholders."""
+        if self.direct is not None:
+            return self.direct(args)
+        with torch.no_grad():
+            return self._interpret(args)
+
+    def explain(self) -> str:
+        """The kernels of each compiled segment, and what runs in PyTorch."""
+        lines = []
+        for step in self.steps:
+            if step.bound is None:
+                names = sorted({operator_name(n) for n in step.segment.nodes})
+                lines.append(f"in PyTorch: {', '.join(names)}")
+                bodies = [self.attributes.get(n) for n in step.segment.inputs]
+                lines += [b.plan.explain() for b in bodies if isinstance(b, Body)]
+            else:
+                lines.append(step.bound.program.explain())
+        return "\n".join(lines)
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels one call runs; of bodies of loops and branches, all once."""
+        bodies = [b.plan.kernels for b in self.attributes.values() if isinstance(b, Body)]
+        return sum(s.bound.program.kernels for s in self.steps if s.bound is not None) + sum(bodies)
+
+    # ---- compiling -------------------------------------------------------------------------------
+
+    def _compile(self, compile_graph: CompileGraph, count_fallback: Count) -> list[Step]:
+        """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is
+        cut anew.
+        """
+        refused: dict[Any, str] = {}
+        while True:
+            cut, reasons = segments(self.graph, refused)
+            try:
+                steps = [self._step(s, compile_graph) for s in cut]
+                break
+            except _RefusedError as error:
+                refused |= dict.fromkeys(error.nodes, error.reason)
+        if reasons and config.get("strict"):
+            raise CompileError("; ".join(f"{op}: {why}" for op, why in reasons.items()))
+        for operator, why in reasons.items():
+            count_fallback(operator)
+            log.warn(f"{operator} runs in PyTorch: {why}")
+        self._forget(steps)
+        return steps
+
+    def _step(self, s: Segment, compile_graph: CompileGraph) -> Step:
+        if not s.ours:
+            return Step(s)
+        converter = Converter(f"segment_{s.nodes[0].name}", self._ranges)
+        params = [n for n in s.inputs if n in self.params or n in self.attributes]
+        inputs = [n for n in s.inputs if n not in params]
+        current: list[Any] = list(s.nodes)
+        try:
+            for n in inputs:
+                converter.input(n)
+            for n in params:
+                converter.param(n)
+            for n in s.nodes:
+                current = [n, *beneath(n)]
+                converter.node(n)
+            current = list(s.nodes)
+            graph, orders = converter.build(s.outputs)
+            names = [v.name for v in graph.inputs[len(inputs) :]]
+            numbers = [self._symbol(name) for name in names]
+            program = _compiled(compile_graph, graph)
+        except FerruleError as error:
+            raise _RefusedError(current, str(error)) from error
+        shifts = {
+            len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
+        }
+        inputs += numbers
+        given = [*converter.input_orders, *(None for _ in numbers)]
+        return Step(s, Bound(program, given, orders, shifts), inputs, params)
+
+    def _symbol(self, name: str) -> Any:
+        """The node whose value is the size called `name`; a new one where only a shape has it."""
+        for n in self.graph.nodes:
+            if _is_symbol(n.meta.get("val"), name):
+                return n
+        for n in self.placeholders:
+            for axis, size in enumerate(getattr(n.meta.get("val"), "shape", ())):
+                if _is_symbol(size, name):
+                    with self.graph.inserting_after(self.placeholders[-1]):
+                        made = self.graph.call_function(torch.ops.aten.sym_size.int, (n, axis))
+                    made.meta["val"] = size
+                    return made
+        raise UnsupportedError(f"the size {name} is not one that the graph is given")
+
+    def _forget(self, steps: list[Step]) -> None:
+        """Let each step drop the values that no later one needs."""
+        last: dict[Any, int] = {}
+        for i, step in enumerate(steps):
+            for n in (
+                step.inputs
+                if step.bound is not None
+                else [*step.segment.inputs, *step.segment.nodes]
+            ):
+                last[n] = i
+            for n in step.segment.outputs:
+                last[n] = i
+        kept = {
+            *wanted(self.graph),
+            *self.attributes,
+            *(a for n in self.graph.nodes for a in _behind(n)),
+        }
+        for n, i in last.items():
+            if n not in kept:
+                steps[i].forget.append(n)
+
+    def _direct(self) -> Direct | None:
+        """The plan as one program, where it is no more than that."""
+        if len(self.steps) != 1 or self.steps[0].bound is None:
+            return None
+        step = self.steps[0]
+        at = {n: i for i, n in enumerate(self.placeholders)}
+        outputs = step.segment.outputs
+        if any(n not in at for n in (*step.inputs, *step.params)) or any(
+            r not in outputs for r in self.results
+        ):
+            return None
+        results = tuple(outputs.index(r) for r in self.results)
+        assert step.bound is not None
+        return Direct(
+            step.bound,
+            tuple(at[n] for n in step.inputs),
+            tuple(at[n] for n in step.params),
+            None if results == tuple(range(len(outputs))) else results,
+        )
+
+    # ---- running ---------------------------------------------------------------------------------
+
+    def _interpret(self, args: Sequence[Any]) -> list[Any]:
+        env: dict[Any, Any] = dict(zip(self.placeholders, args, strict=True)) | self.attributes
+        for step in self.steps:
+            if step.bound is None:
+                for n in step.segment.nodes:
+                    _value(n, env)
+            else:
+                params = [env[n] for n in step.params]
+                out = step.bound([_value(n, env) for n in step.inputs], params)
+                env.update(zip(step.segment.outputs, out, strict=True))
+            for n in step.forget:
+                env.pop(n, None)
+        return [_value(r, env) for r in self.results]
+
+
+class _RefusedError(Exception):
+    """Nodes that PyTorch has to run, and why."""
+
+    def __init__(self, nodes: list[Any], reason: str):
+        super().__init__(reason)
+        self.nodes, self.reason = nodes, reason
+
+
+def _compiled(compile_graph: CompileGraph, graph: Any) -> Any:
+    """The program of a graph. Raises CompileError for whatever went wrong in the compiler."""
+    try:
+        return compile_graph(graph)
+    except FerruleError:
+        raise
+    except Exception as error:
+        raise CompileError(
+            f"a defect of ferrule, please report it: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _value(a: Any, env: dict[Any, Any]) -> Any:
+    """An argument in an environment; a node that is not there yet is run."""
+    if isinstance(a, torch.fx.Node):
+        if a not in env:
+            target: Any = a.target
+            env[a] = target(
+                *(_value(x, env) for x in a.args),
+                **{k: _value(v, env) for k, v in a.kwargs.items()},
+            )
+        return env[a]
+    if isinstance(a, list | tuple):
+        return type(a)([_value(x, env) for x in a])
+    if isinstance(a, slice):
+        return slice(_value(a.start, env), _value(a.stop, env), _value(a.step, env))
+    return a
+
+
+def _is_symbol(value: Any, name: str) -> bool:
+    return type(value).__name__ == "SymInt" and str(value.node.expr) == name
+
+
+def _behind(node: Any) -> list[Any]:
+    """The operands of arithmetic on sizes, which is done where it is needed."""
+    from ferrule.frontend.torch.convert import is_size
+
+    return list(node.all_input_nodes) if node.op == "call_function" and is_size(node) else []
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module

@@ -1,0 +1,1 @@
+"""A rule for each of PyTorch's operators, by families."""

@@ -1,0 +1,1 @@
+"""Passes over Compute: layout, substitution, products merged, sums split, stages grouped."""

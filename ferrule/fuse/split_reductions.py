@@ -1,0 +1,95 @@
+"""Partial: a long reduction with few results as partial reductions side by side, then theirs.
+
+    y = sum i  x[i]      ->      p[t] = sum i  x[t * step + i];      y = sum t  p[t]
+
+Threads share the points of a kernel's grid, which are the results of its reductions. A norm, a loss
+or a product of a few rows and columns with many terms has next to none. The number of parts does
+not depend on the threads, so that results do not either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ferrule.ir.analysis.access import stride
+from ferrule.ir.analysis.size import estimate
+from ferrule.ir.compute import Compute, Reduce, Stage
+from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
+from ferrule.ir.simplify import prove, simplify
+
+PARTS = 16
+POINTS = 1 << 17  # fewest of a reduction that is worth a second kernel
+UNITS = 4  # of work that are enough to share
+TILE = 32  # results that are one unit where they lie side by side
+
+
+def partial(
+    stages: Sequence[Stage], constant: frozenset[Buf]
+) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+    """`stages` with long reductions of few results cut in two, and which these are. `constant` are
+    the buffers that depend on parameters alone.
+    """
+    out: list[Stage] = []
+    reasons: list[str] = []
+    for st in stages:
+        along = None if set(st.writes) & constant else _cut(st)
+        if along is None:
+            out.append(st)
+            continue
+        out += _parts(st, along)
+        reasons.append(f"{st.name}: in parts, as it has few results for threads to share")
+    return tuple(out), tuple(reasons)
+
+
+def _cut(st: Stage) -> Expr | None:
+    """The folded axis to cut, None where the stage is to stay whole."""
+    fold, space = st.compute.fold, st.compute.axes
+    if not isinstance(fold, Reduce) or not fold.axes or not fold.monoid.commutative:
+        return None
+    if st.when is not None or st.combine is not None or st.update:
+        return None
+    results, points = (estimate(product([a.extent for a in axes])) for axes in (space, fold.axes))
+    read = [ld for v in st.compute.values for ld in loads(v)]
+    aside = any(stride(ld.attr, ld.args, a) is ONE for ld in read for a in space)
+    units = -(-results // TILE) if aside else results
+    longest = max(fold.axes, key=lambda a: estimate(a.extent))
+    short = estimate(longest.extent) < PARTS * PARTS
+    if units >= UNITS or results * points < POINTS or short or longest.extent.axes:
+        return None
+    return longest
+
+
+def _count(extent: Expr) -> int:
+    """How many parts: a number that divides the extent, if there is one nearby."""
+    if not extent.is_const:
+        return PARTS
+    near = sorted(range(PARTS // 2, 2 * PARTS), key=lambda n: abs(n - PARTS))
+    return next((n for n in near if extent.attr % n == 0), PARTS)
+
+
+def _parts(st: Stage, along: Expr) -> tuple[Stage, Stage]:
+    """The stage's reduction over each of the parts of `along`, and the one over these."""
+    c, fold = st.compute, st.compute.fold
+    assert isinstance(fold, Reduce)
+    count = _count(along.extent)
+    step = simplify((along.extent + (count - 1)) // count)
+    part, within = axis(f"{along.name}_part", count), axis(f"{along.name}_in", step)
+    place = {along: simplify(part * step + within)}
+    axes = tuple(within if a is along else a for a in fold.axes)
+    exists = simplify(lt(place[along], along.extent))
+    where = [] if c.where is None else [simplify(substitute(c.where, place))]
+    where += [] if prove(exists) else [exists]
+    several = Compute(
+        (part, *c.axes),
+        tuple(simplify(substitute(v, place)) for v in c.values),
+        Reduce(axes, fold.monoid),
+        both(*where) if where else None,
+    )
+    shape = tuple(a.extent for a in several.axes)
+    bufs = [Buf(f"{b.name}_part", shape, v.dtype) for (b, _), v in zip(st.targets, c.values)]
+    first = Stage(f"{st.name}_part", tuple((b, several.axes) for b in bufs), several)
+    again = axis(f"{along.name}_parts", count)
+    values = tuple(load(b, again, *c.axes) for b in bufs)
+    last = replace(st, compute=Compute(c.axes, values, Reduce((again,), fold.monoid, fold.init)))
+    return first, last

@@ -1,1 +1,0 @@
-"""Passes over Graph and System: simplification, layout, fusion into kernels."""

@@ -1,0 +1,1 @@
+"""What programs say of themselves: accesses, contractions, costs, sizes, constants."""

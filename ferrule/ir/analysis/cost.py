@@ -1,0 +1,110 @@
+"""Cost: work in floating-point operations and an estimate of time, for decisions alone."""
+
+from __future__ import annotations
+
+from ferrule.ir.compute import Stage
+from ferrule.ir.expr import Expr, Space, const, loads, product
+from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.simplify import simplify
+
+FLOPS: dict[str, int] = {
+    **dict.fromkeys(
+        (
+            "add",
+            "sub",
+            "mul",
+            "neg",
+            "abs",
+            "min",
+            "max",
+            "eq",
+            "ne",
+            "lt",
+            "le",
+            "select",
+            "cast",
+            "and",
+            "or",
+            "xor",
+            "not",
+            "shl",
+            "shr",
+            "fma",
+            "floor",
+            "ceil",
+            "trunc",
+            "round",
+            "copysign",
+        ),
+        1,
+    ),
+    **dict.fromkeys(("div", "sqrt", "sign", "isnan", "isinf"), 4),
+    "rsqrt": 8,
+    "rem": 8,
+    **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
+    # The sizes of the formulas of ferrule.lower.math.expand, an operation of f64 counting twice.
+    "exp_nonpositive": 15,
+    **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "sigmoid"), 20),
+    **dict.fromkeys(("asin", "acos", "atan", "hypot", "nextafter", "normal_cdf"), 24),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "erf", "atan2"), 32),
+    **dict.fromkeys(("sinh", "cosh"), 56),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "erfc"), 80),
+    **dict.fromkeys(("sin", "cos", "tan", "erfinv"), 104),
+    "pow": 136,
+    "digamma": 300,
+    "lgamma": 200,  # a call for each lane
+}
+
+
+def flops(e: Expr) -> int:
+    """Operations to evaluate `e` once: those of its distinct nodes, index arithmetic and what loads
+    do left out.
+    """
+    found = e.memo.get("flops")
+    if found is None:
+        found = e.memo["flops"] = _flops(e, set())
+    return found
+
+
+def _flops(e: Expr, seen: set[Expr]) -> int:
+    total, stack = 0, [e]
+    while stack:
+        node = stack.pop()
+        if node in seen or node.op in ("load", "axis", "dim", "const"):
+            continue
+        seen.add(node)
+        if not (node.op in ("eq", "ne", "lt", "le") and not loads(node)):
+            total += FLOPS.get(node.op, 1)
+        stack.extend(node.args)
+    return total
+
+
+PS_PER_FLOP = 20  # one operation of one lane, eight lanes at a time
+PS_PER_BYTE = 80  # moving a byte from memory
+
+
+def kernel_ns(kernel: Kernel) -> Expr:
+    """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims.
+    """
+    total = const(0)
+    for st in stages(kernel.body):
+        total = total + _stage_ps(st) * points((*kernel.grid, *st.compute.all_axes))
+    return simplify(total // 1000 + 1)
+
+
+def points(axes: tuple[Expr, ...]) -> Expr:
+    """How many points loops over `axes` have."""
+    return simplify(product([a.extent for a in axes]))
+
+
+def _stage_ps(st: Stage) -> int:
+    """Picoseconds for each point."""
+    work = sum(flops(v) for v in st.compute.values) + (1 if st.is_reduction else 0)
+    moved = sum(b.dtype.size for b in (*st.reads, *st.writes) if b.space is Space.GLOBAL)
+    return work * PS_PER_FLOP + (moved * PS_PER_BYTE if not _reuses(st) else moved)
+
+
+def _reuses(st: Stage) -> bool:
+    """Whether each element is read many times, as in a contraction."""
+    own = set(st.compute.all_axes)
+    return st.is_reduction and any(own - ld.axes for v in st.compute.values for ld in loads(v))

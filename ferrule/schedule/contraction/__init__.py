@@ -1,0 +1,1 @@
+"""Schedules of contractions: blocking, packing, register blocks."""

@@ -1,0 +1,98 @@
+"""Packing: copies of a contraction's factors that its loops read faster than the factors.
+
+The right factor goes into panels, `[batch, panel, k.., NR]`: a kernel of its own, which runs before
+the product, and once where the factor is a parameter. Where rows of the source are so far apart
+that few have places of their own in L1, it is read in blocks of rows: each row is then walked
+along, panel by panel, while its lines are near.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ferrule.ir.analysis.access import stride
+from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.size import estimate
+from ferrule.ir.compute import Compute, Stage
+from ferrule.ir.expr import (
+    Buf,
+    Expr,
+    axis,
+    both,
+    call,
+    const,
+    fconst,
+    loads,
+    lt,
+    product,
+    select,
+    substitute,
+)
+from ferrule.ir.kernel import Kernel, Scope, substitute_items
+from ferrule.ir.simplify import prove, simplify
+from ferrule.schedule.contraction.microkernel import flat
+from ferrule.schedule.rows.schedule import schedule_rows
+from ferrule.target.cpu import Target
+
+PACKED_STRIDE = 2 << 10  # bytes between rows, of which few have sets of L1 of their own
+BLOCK = 32  # rows of a source that are read together
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A kernel that must run before another and fills `buf`, which that one reads; for parameters
+    it runs once. `what` it does, in words.
+    """
+
+    buf: Buf
+    kernel: Kernel
+    constant: bool
+    what: str = "an operand packed into panels"
+
+
+def apart(e: Expr, axes: tuple[Expr, ...]) -> int:
+    """The most bytes that one step of any of `axes` moves a load of `e`."""
+    steps = [(stride(ld.attr, ld.args, a), ld.dtype.size) for ld in loads(e) for a in axes]
+    return max((estimate(s) * size for s, size in steps if s is not None), default=0)
+
+
+def rows_apart(roles: Roles) -> int:
+    """The bytes between neighbouring rows of the left factor; 0 where that is not known."""
+    return apart(roles.left, roles.m[-1:])
+
+
+def pack_panels(
+    name: str, roles: Roles, guard: Expr, outer: tuple[Expr, ...], panels: Expr, width: int,
+    target: Target, once: bool,
+) -> Packing:  # fmt: skip
+    """The right factor of `roles` in `panels` panels of `width` columns, by the axes `outer` (batch
+    and k); zero where its `guard` is false and past the last column. `once`: it is a parameter.
+    """
+    batch = [a for a in outer if a in roles.batch]
+    names = {a: axis(f"p{i}", a.extent) for i, a in enumerate(outer)}
+    number, lane = axis("pn", panels), axis("pl", width)
+    column = simplify(number * width + lane)
+    place = names | flat(roles.n, column)
+    source = simplify(substitute(roles.right, place))
+    exists = lt(column, simplify(product([a.extent for a in roles.n])))
+    inside = both(simplify(substitute(guard, place)), *([] if prove(exists) else [exists]))
+    if inside is not both():
+        source = select(inside, source, fconst(0.0, source.dtype))
+    folded = [names[a] for a in outer if a not in batch]
+    axes = (*(names[b] for b in batch), number, *folded, lane)
+    packed = Buf(name, tuple(a.extent for a in axes), source.dtype)
+    kernel = Kernel("pack", axes, (Stage("pack", ((packed, axes),), Compute((), (source,))),))
+    kernel = schedule_rows(kernel, target)
+    far = [a for a in kernel.grid if apart(source, (a,)) >= PACKED_STRIDE]
+    if len(kernel.grid) > 1 and far == [kernel.grid[-1]]:
+        kernel = _by_blocks(kernel, far[0])
+    return Packing(packed, kernel, once and all(a.extent.is_const for a in axes))
+
+
+def _by_blocks(kernel: Kernel, a: Expr) -> Kernel:
+    """`kernel` with its grid axis `a` in blocks, these outermost and their points innermost."""
+    outer = axis(a.name + "b", simplify((a.extent + (BLOCK - 1)) // BLOCK))
+    inner = axis(a.name + "i", simplify(call("min", const(BLOCK), a.extent - outer * BLOCK)))
+    body = substitute_items(kernel.body, {a: simplify(outer * BLOCK + inner)})
+    grid = (outer, *(g for g in kernel.grid if g is not a))
+    return replace(kernel, grid=grid, body=(Scope(inner, body),))

@@ -1,0 +1,1 @@
+"""Schedules of convolutions alone: Winograd, overlapped tiling."""

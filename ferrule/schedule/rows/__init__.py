@@ -1,0 +1,1 @@
+"""Schedules of kernels without contractions: loops, vectors, hints."""
