@@ -35,7 +35,7 @@ EXCESS = 4
 
 
 SMALLEST = 1e-2
-"""Errors are relative to no less: sigmoids of ONNX Runtime are off by 1e-7, however small they are."""
+"""Errors are relative to no less: sigmoids of ONNX Runtime are off by 1e-7 even next to 0."""
 
 
 class Different(Exception):
