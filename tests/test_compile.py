@@ -285,3 +285,16 @@ def test_jitted_functions_are_checked_too() -> None:
     x = np.random.default_rng(0).standard_normal((5, 30)).astype(np.float32)
     with config.override(verify=True):
         np.testing.assert_allclose(centred(x), x - x.mean(-1, keepdims=True), atol=1e-6)
+
+
+def test_decisions_are_values_that_the_cache_keeps() -> None:
+    b = GraphBuilder("product")
+    graph = b.build([ops.linear(b, b.input(tensor((64, 48), f32)), b.param(tensor((64, 48), f32)))])
+    fresh = compile_graph(graph).decisions
+    chosen = {d.subject: d.chosen for d in fresh if d.kind == "schedule"}
+    assert "contraction" in chosen.values()
+    assert any("register blocks of" in d.reason for d in fresh)
+    again = compile_graph(graph)
+    assert ferrule.counters()["cache_hits"] == 1
+    assert again.decisions == fresh
+    assert all(f"    {d}" in again.explain().splitlines() for d in fresh if d.reason)

@@ -28,6 +28,7 @@ from ferrule.ir.analysis.contraction import (
     simplify_stage,
     untangle,
 )
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
@@ -48,7 +49,7 @@ class Grouped:
     kernels: tuple[Kernel, ...]
     constant: frozenset[Buf]
     once: frozenset[str]
-    reasons: tuple[str, ...]
+    decisions: tuple[Decision, ...]
 
 
 class _Group:
@@ -74,7 +75,7 @@ def group(system: System) -> Grouped:
     constant = constants(system)
     groups: list[_Group] = []
     home: dict[Buf, list[_Group]] = {}
-    reasons: list[str] = []
+    decisions: list[Decision] = []
     for original in system.stages:
         st = original
         if _is_contracting(st):
@@ -90,7 +91,8 @@ def group(system: System) -> Grouped:
                 chosen = g
                 break
             if g in producers:
-                reasons.append(f"{st.name} apart from {g.members[-1].name}: {why}")
+                apart = f"apart from {g.members[-1].name}"
+                decisions.append(Decision(st.name, "group", apart, why))
         if chosen is None:
             chosen = _Group(len(groups), st, once)
             groups.append(chosen)
@@ -105,7 +107,7 @@ def group(system: System) -> Grouped:
     readers = _readers(ordered)
     kernels = tuple(_kernel(g, readers, system.outputs) for g in ordered)
     names = frozenset(k.name for k, g in zip(kernels, ordered, strict=True) if g.constant)
-    return Grouped(kernels, constant, names, tuple(reasons))
+    return Grouped(kernels, constant, names, tuple(decisions))
 
 
 def _is_contracting(st: Stage) -> bool:

@@ -16,6 +16,7 @@ from ferrule.ir.algebra import algebra
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import channels, contraction, simplify_stage, untangle, widens
 from ferrule.ir.analysis.cost import flops
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import (
@@ -43,7 +44,7 @@ class Inlined:
     """The system with the stages that are left, and why."""
 
     system: System
-    reasons: tuple[str, ...]
+    decisions: tuple[Decision, ...]
 
 
 def inline(system: System) -> Inlined:
@@ -70,11 +71,14 @@ class _Inliner:
 
     def run(self) -> Inlined:
         kept: list[Stage] = []
-        reasons: list[str] = []
+        decisions: list[Decision] = []
         for original in _alive(self.system):
             st = simplify_stage(map_stage(self._expand(drop_unit_axes(original)), algebra))
             buf = st.targets[0][0]
             inlined, reason = self._verdict(st, buf)
+            if reason:
+                chosen = "inlined" if inlined else "kept"
+                decisions.append(Decision(buf.name, "inline", chosen, reason))
             if inlined:
                 self.values[buf] = (st.targets[0][1], st.compute.values[0])
                 self._pass_on(original, st, buf)
@@ -84,10 +88,8 @@ class _Inliner:
                 kept.append(st)
                 if contraction(st) is not None:
                     self.contracted.add(buf)
-            if reason:
-                reasons.append(f"{buf.name}: {reason}")
         needed = _needed(kept, self.outputs)
-        return Inlined(replace(self.system, stages=tuple(needed)), tuple(reasons))
+        return Inlined(replace(self.system, stages=tuple(needed)), tuple(decisions))
 
     def _expand(self, st: Stage) -> Stage:
         """`st` with loads of inlined buffers replaced by their values."""
@@ -131,47 +133,47 @@ class _Inliner:
             return False, ""
         value = st.compute.values[0]
         if value.depth > DEEP:
-            return False, f"kept: its expression is {value.depth} operations deep"
+            return False, f"its expression is {value.depth} operations deep"
         users = self._users(buf)
         work, sources = flops(value), loads(value)
         if _turns(st) and any(_convolves(u, buf) for u in users):
-            return False, "kept: laid out anew for a window over it"
+            return False, "laid out anew for a window over it"
         if buf.layout is not None and len(users) == 1 and _copies_turned(users[0], buf):
-            return False, "kept: computed in this order, then copied to its output"
+            return False, "computed in this order, then copied to its output"
         if value.op == "load" and not any(i.op == "load" for a in value.args for i in loads(a)):
             return True, ""
         if not sources and work <= CHEAP_FLOPS:
             return True, ""
         if widens(value) and any(contraction(u) is not None for u in users):
-            return True, "inlined: bytes that a product widens"
+            return True, "bytes that a product widens"
         if value.dtype.size == 1 and any(self._widened_for_product(u) for u in users):
-            return False, "kept: bytes that a product widens"
+            return False, "bytes that a product widens"
         if buf in self.constant - self.literal:
             if len(users) == 1 and self.constant.issuperset(users[0].writes):
                 return True, ""
-            return False, "kept: depends on parameters alone, computed once"
+            return False, "depends on parameters alone, computed once"
         if buf in self.outputs:
             return False, ""
         if any(contraction(u) is not None or _window(u, buf) for u in users):
             if work <= 1 and len(sources) == 1 and value.op == "cast":
-                return True, "inlined: a cast of one operand"
-            return False, "kept: each element is read many times by its consumer"
+                return True, "a cast of one operand"
+            return False, "each element is read many times by its consumer"
         if self._reads_contraction(st):
             alone = len(users) == 1 and inlinable(users[0])
             return (
                 alone,
-                "" if alone else "kept: epilogue of a contraction, read by more than one stage",
+                "" if alone else "epilogue of a contraction, read by more than one stage",
             )
         if _chases(value) and any(_indexes_by(u, buf) for u in users):
-            return False, "kept: a step of a walk from index to index"
+            return False, "a step of a walk from index to index"
         if len(users) == 1:
-            return True, "inlined: one consumer"
+            return True, "one consumer"
         if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
             return (
                 True,
-                f"inlined: {work} flops are cheaper than storing and reading it {len(users)} times",
+                f"{work} flops are cheaper than storing and reading it {len(users)} times",
             )
-        return False, f"kept: {work} flops, {len(users)} consumers"
+        return False, f"{work} flops, {len(users)} consumers"
 
 
 def _still_checked(value: Expr, idx: tuple[Expr, ...]) -> Expr:

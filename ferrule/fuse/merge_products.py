@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ferrule.ir.analysis.contraction import contraction, operand_bufs
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Reduce, Stage, map_stage
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
@@ -38,7 +39,7 @@ class Member:
 
 def batched(
     stages: Sequence[Stage], constant: frozenset[Buf], kept: frozenset[Buf]
-) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
     """`stages` with families of products made one, and what was done. `constant` are the buffers
     that depend on parameters alone, `kept` those that others read.
     """
@@ -49,7 +50,7 @@ def batched(
             families.setdefault(m.family, []).append(m)
     joined: dict[str, Stage] = {}
     place: dict[Buf, tuple[Buf, int]] = {}
-    reasons: list[str] = []
+    decisions: list[Decision] = []
     for several in families.values():
         several = [m for m in several if m.st.targets[0][0] not in place]
         low = min((m.index for m in several), default=0)
@@ -59,13 +60,14 @@ def batched(
         one = joined[several[0].st.name] = _joined(several[0], low, len(several))
         buf = one.targets[0][0]
         place.update((m.st.targets[0][0], (buf, m.index - low)) for m in several)
-        reasons.append(f"{buf.name}: {len(several)} products with the same weights in one")
+        reason = f"{len(several)} products with the same weights"
+        decisions.append(Decision(buf.name, "merge", "in one", reason))
     out = [
         joined.get(st.name) or _moved(st, place)
         for st in stages
         if st.name in joined or st.targets[0][0] not in place
     ]
-    return tuple(out), tuple(reasons)
+    return tuple(out), tuple(decisions)
 
 
 def _members(st: Stage, constant: frozenset[Buf], fixed: frozenset[Buf]) -> list[Member]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from ferrule.fuse.overlap_rows import Convolution, compose, parts, reads, window
 from ferrule.ir.analysis.contraction import operand_bufs
 from ferrule.ir.analysis.cost import flops, points
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.compute import Reduce
 from ferrule.ir.expr import Buf, Expr, product
 from ferrule.ir.kernel import Kernel, stages
@@ -45,7 +46,7 @@ class Cascades:
 
     kernels: tuple[Kernel, ...]
     joined: frozenset[str]
-    reasons: tuple[str, ...]
+    decisions: tuple[Decision, ...]
 
 
 def cascade(
@@ -62,7 +63,7 @@ def cascade(
     flow = _Flow(kernels, constant, once, outputs, target)
     joined: dict[str, Kernel] = {}
     gone: set[str] = set()
-    reasons: list[str] = []
+    decisions: list[Decision] = []
     for k in reversed(kernels):
         chain = [] if k.name in gone or k.name in once else flow.chain(k)
         best = _best(chain, target)
@@ -71,9 +72,10 @@ def cascade(
             joined[k.name] = compose(links, rows)
             gone |= {c.kernel.name for c in links[:-1]}
             names = ", ".join(c.kernel.name for c in links)
-            reasons.append(f"{names}: as one, by blocks of {rows} rows, which stay in cache")
+            chosen = f"as one, by blocks of {rows} rows"
+            decisions.append(Decision(names, "overlap", chosen, "these stay in cache"))
     out = tuple(joined.get(k.name, k) for k in kernels if k.name not in gone)
-    return Cascades(out, frozenset(joined), tuple(reasons))
+    return Cascades(out, frozenset(joined), tuple(decisions))
 
 
 # ---- what may be joined --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ferrule.ir.analysis.access import stride
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
@@ -26,20 +27,21 @@ TILE = 32  # results that are one unit where they lie side by side
 
 def partial(
     stages: Sequence[Stage], constant: frozenset[Buf]
-) -> tuple[tuple[Stage, ...], tuple[str, ...]]:
+) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
     """`stages` with long reductions of few results cut in two, and which these are. `constant` are
     the buffers that depend on parameters alone.
     """
     out: list[Stage] = []
-    reasons: list[str] = []
+    decisions: list[Decision] = []
     for st in stages:
         along = None if set(st.writes) & constant else _cut(st)
         if along is None:
             out.append(st)
             continue
         out += _parts(st, along)
-        reasons.append(f"{st.name}: in parts, as it has few results for threads to share")
-    return tuple(out), tuple(reasons)
+        reason = "it has few results for threads to share"
+        decisions.append(Decision(st.name, "split", "in parts", reason))
+    return tuple(out), tuple(decisions)
 
 
 def _cut(st: Stage) -> Expr | None:

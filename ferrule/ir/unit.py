@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.kernel import Kernel
 
@@ -26,10 +27,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Unit:
-    """The parts of a kernel, packings first; `formals` are the kernel's own buffers by position."""
+    """The parts of a kernel, packings first; `formals` are the kernel's own buffers by position.
+    `choice` is the schedule it has, without a subject.
+    """
 
     parts: tuple[Part, ...]
     formals: tuple[Buf, ...]
+    choice: Decision
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError
 from ferrule.base.version import VERSION
 from ferrule.codegen.host.entry import make_compiled
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf, Expr, dims
 from ferrule.ir.graph import Graph, requirements
@@ -57,6 +58,12 @@ class CompiledGraph:
     def kernels(self) -> int:
         """How many kernels one call runs."""
         return int(self.compiled.meta["kernels"])
+
+    @property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What the passes chose, in the order in which they did."""
+        stored = self.compiled.meta["decisions"]
+        return tuple(Decision(**{**d, "alternatives": tuple(d["alternatives"])}) for d in stored)
 
     @property
     def passes(self) -> dict[str, float]:
@@ -202,6 +209,7 @@ def _compile(s: State) -> Compiled:
         "kernels": kernels,
         "target": s.target.name,
         "passes": {name: round(t, 6) for name, t in seconds.items()},
+        "decisions": [asdict(d) for d in done.decisions],
         "blockings": {site.key: _shown(s.blockings.get(site.key)) for site in done.sites},
     }
     facts = {} if s.graph is None else requirements(s.graph)

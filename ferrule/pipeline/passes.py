@@ -34,6 +34,7 @@ from ferrule.fuse.overlap import cascade
 from ferrule.fuse.split_reductions import partial
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.cost import kernel_ns
+from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.canonical import canonical
 from ferrule.ir.compute import System
 from ferrule.ir.explain import describe
@@ -64,6 +65,7 @@ from ferrule.target.cpu import Target
 from ferrule.transform.split_loops import LoopPart, Segment, has_loops, split
 
 PACK_NS_PER_ELEMENT = 1
+AS_GIVEN = Decision("", "schedule", "as given")  # of kernels that were read scheduled
 LEVELS = ("graph", "system", "kernels", "scheduled", "functions", "program", "llvm", "object")
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class State:
     """A program at `level`, with what the levels above left for those below.
 
     `constant` are the buffers that depend on parameters alone, `once` the kernels that do,
-    `cascades` those that are several convolutions by blocks of rows; `reasons` are the decisions
+    `cascades` those that are several convolutions by blocks of rows; `decisions` are those
     taken so far. `key` ends the names of the exported functions. `blockings` are those of
     contractions whose `tuning_key` they name; others take their default. `sites` are the
     contractions that were scheduled. `numerics` is the setting of that name. Of a graph with loops,
@@ -97,7 +99,7 @@ class State:
     program: Program | None = None
     llvm: str = ""
     object_code: bytes = b""
-    reasons: tuple[str, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     blockings: Mapping[str, Blocking] = field(default_factory=dict)
     sites: tuple[Site, ...] = ()
     numerics: str = field(default_factory=lambda: config.get("numerics"))
@@ -141,27 +143,27 @@ def _layout(s: State) -> State:
 def _inline(s: State) -> State:
     system = _given(s.system, "a system")
     done = inline(system)
-    return replace(s, system=done.system, reasons=done.reasons)
+    return replace(s, system=done.system, decisions=done.decisions)
 
 
 def _batch(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, reasons = batched(system.stages, constants(system), frozenset(system.outputs))
-    return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
+    stages, decisions = batched(system.stages, constants(system), frozenset(system.outputs))
+    return replace(s, system=replace(system, stages=stages), decisions=(*s.decisions, *decisions))
 
 
 def _partial(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, reasons = partial(system.stages, constants(system))
-    return replace(s, system=replace(system, stages=stages), reasons=(*s.reasons, *reasons))
+    stages, decisions = partial(system.stages, constants(system))
+    return replace(s, system=replace(system, stages=stages), decisions=(*s.decisions, *decisions))
 
 
 def _group(s: State) -> State:
     system = _given(s.system, "a system")
     done = group(system)
-    reasons = (*s.reasons, *done.reasons)
+    decisions = (*s.decisions, *done.decisions)
     return replace(
-        s, kernels=done.kernels, constant=done.constant, once=done.once, reasons=reasons
+        s, kernels=done.kernels, constant=done.constant, once=done.once, decisions=decisions
     )
 
 
@@ -169,8 +171,8 @@ def _cascade(s: State) -> State:
     if s.system is None:
         return s  # kernels alone: any result may be wanted
     done = cascade(s.kernels, s.constant, s.once, s.system.outputs, s.target)
-    reasons = (*s.reasons, *done.reasons)
-    return replace(s, kernels=done.kernels, cascades=done.joined, reasons=reasons)
+    decisions = (*s.decisions, *done.decisions)
+    return replace(s, kernels=done.kernels, cascades=done.joined, decisions=decisions)
 
 
 def _schedule(s: State) -> State:
@@ -191,7 +193,11 @@ def _schedule(s: State) -> State:
         for (kernel, known, joined), unit in units.items()
         if not joined and schedulable(kernel, s.target, known)
     ]
-    return replace(s, units=tuple(units.values()), uses=tuple(uses), sites=tuple(sites))
+    chosen = [replace(use.unit.choice, subject=use.kernel.name) for use in uses]
+    return replace(
+        s, units=tuple(units.values()), uses=tuple(uses), sites=tuple(sites),
+        decisions=(*s.decisions, *chosen),
+    )  # fmt: skip
 
 
 def tuning_key(kernel: Kernel, known: frozenset[Buf]) -> str:
@@ -203,24 +209,33 @@ def _unit(kernel: Kernel, known: frozenset[Buf], joined: bool, s: State, name: s
     """The scheduled kernels of an unscheduled canonical one; `known` are its constant buffers, and
     `joined` says that it is a cascade.
     """
+    choice, scheduled = _choose(kernel, known, joined, s)
     parts: list[Part] = []
-    scheduled: Scheduled | None = None
+    for i, p in enumerate(scheduled.packings):
+        packing = replace(p.kernel, name=f"{name}_pack{i}")
+        cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
+        parts.append(Part(packing, cost, p.buf, p.constant, p.what))
+    parts.append(Part(replace(scheduled.kernel, name=name), kernel_ns(kernel)))
+    return Unit(tuple(parts), kernel.globals, choice)
+
+
+def _choose(
+    kernel: Kernel, known: frozenset[Buf], joined: bool, s: State
+) -> tuple[Decision, Scheduled]:
+    """The schedule that a kernel gets, and the kernel with it."""
     if joined:
-        scheduled = schedule_cascade(kernel, s.target, known)
-    elif schedulable(kernel, s.target, known):
-        blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
-        fewer = winograd(kernel, s.target, known) if s.numerics == "fast" else None
-        scheduled = fewer or schedule_contraction(kernel, s.target, known, blocking)
-    if scheduled is not None:
-        for i, p in enumerate(scheduled.packings):
-            packing = replace(p.kernel, name=f"{name}_pack{i}")
-            cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
-            parts.append(Part(packing, cost, p.buf, p.constant, p.what))
-        main = scheduled.kernel
-    else:
-        main = schedule_rows(kernel, s.target)
-    parts.append(Part(replace(main, name=name), kernel_ns(kernel)))
-    return Unit(tuple(parts), kernel.globals)
+        found = schedule_cascade(kernel, s.target, known)
+        return Decision("", "schedule", "overlapped tiling", found.how), found
+    if not schedulable(kernel, s.target, known):
+        return Decision("", "schedule", "rows"), Scheduled(schedule_rows(kernel, s.target))
+    fewer = winograd(kernel, s.target, known) if s.numerics == "fast" else None
+    if fewer is not None:
+        other = ("contraction",)
+        return Decision("", "schedule", "Winograd", "fewer multiplications", other), fewer
+    blocking = s.blockings.get(tuning_key(kernel, known)) if s.blockings else None
+    found = schedule_contraction(kernel, s.target, known, blocking)
+    tuned = "" if blocking is None else ", as tuned"
+    return Decision("", "schedule", "contraction", found.how + tuned), found
 
 
 def _loops(s: State) -> State:
@@ -245,7 +260,7 @@ def _assemble(s: State) -> State:
         placements += _placements(use, functions, once, len(placements))
         explain += describe(use.kernel, _notes(use.unit, once))
     scratch = total([scratch_layout(f)[1] for f in s.functions])
-    explain += ["decisions:", *(f"    {r}" for r in s.reasons)]
+    explain += ["decisions:", *(f"    {d}" for d in s.decisions if d.reason)]
     program = assemble(system, placements, s.functions, scratch, tuple(explain))
     check_defined(program, () if s.graph is None else requirements(s.graph))
     return replace(s, program=program)
@@ -338,7 +353,7 @@ def begin(level: Level | tuple[Kernel, ...] | tuple[Function, ...], target: Targ
     if functions:
         return State(name, "functions", target, functions=functions)
     if any(k.kinds or any(isinstance(i, Scope) for i in k.body) for k in kernels):
-        units = tuple(Unit((Part(k, kernel_ns(k)),), k.globals) for k in kernels)
+        units = tuple(Unit((Part(k, kernel_ns(k)),), k.globals, AS_GIVEN) for k in kernels)
         return State(name, "scheduled", target, units=units)
     return State(name, "kernels", target, kernels=kernels)
 
@@ -398,7 +413,10 @@ def _apart(
         done, took = run(begun, passes[:count], after)
         parts.append(done)
         seconds = {name: seconds.get(name, 0.0) + t for name, t in took.items()}
-    s = replace(s, parts=tuple(parts), level=parts[0].level, sites=_all_sites(parts))
+    decisions = tuple(d for part in parts for d in part.decisions)
+    s = replace(
+        s, parts=tuple(parts), level=parts[0].level, sites=_all_sites(parts), decisions=decisions
+    )
     if s.level == "program":
         s = replace(s, program=_linked(graph, segments, parts), parts=())
         _look(passes[count - 1], s)

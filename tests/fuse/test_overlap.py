@@ -236,8 +236,8 @@ def test_blocks_of_matrices_have_many_rows(monkeypatch: pytest.MonkeyPatch) -> N
         y = ops.relu(b, ops.linear(b, y, w))
     graph, target = b.build([y]), replace(small(), l2=64 << 10)
     state = kernels(graph, target)
-    (reason,) = (r for r in state.reasons if "as one" in r)
-    rows = int(reason.split(" blocks of ")[1].split()[0])
+    (decision,) = (d for d in state.decisions if d.kind == "overlap")
+    rows = int(decision.chosen.split(" blocks of ")[1].split()[0])
     assert 64 <= rows <= target.l2 // 2 // (32 * 4)
     inputs, params = arrays_of(graph)
     (expected,) = run_graph(graph, [*inputs, *params])
@@ -254,5 +254,5 @@ def test_rows_are_not_computed_again_at_any_cost(monkeypatch: pytest.MonkeyPatch
 
 def test_explain_tells_what_was_joined() -> None:
     state = kernels(NETWORKS["stride"].graph(), small())
-    (reason,) = (r for r in state.reasons if "as one" in r)
-    assert "by blocks of 2 rows" in reason
+    (decision,) = (d for d in state.decisions if d.kind == "overlap")
+    assert "by blocks of 2 rows" in decision.chosen

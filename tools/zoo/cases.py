@@ -13,7 +13,7 @@ _WARM = (
     "transformers.generation",
     "torch._dynamo",
     "torch.export",
-    "ferrule.compile",
+    "ferrule.pipeline.compile",
     "ferrule.frontend.torch.backend",
     "ferrule.frontend.torch.module",
 )

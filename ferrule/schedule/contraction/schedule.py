@@ -111,10 +111,11 @@ PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of t
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A scheduled kernel and the packings that must run before it."""
+    """A scheduled kernel, the packings that must run before it, and its blocks in words."""
 
     kernel: Kernel
     packings: tuple[Packing, ...] = ()
+    how: str = ""
 
 
 def schedule_contraction(
@@ -188,7 +189,8 @@ class _Builder:
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
         scratch = tuple(b for b in (*self.scratch, *self.totals) if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
-        return Scheduled(kernel, tuple(self.packings))
+        how = f"register blocks of {block.rows} x {block.vectors} vectors, {block.depth} terms deep"
+        return Scheduled(kernel, tuple(self.packings), how)
 
     def _fitting(self, block: Blocking) -> Blocking:
         """`block` with no more rows than there are."""
