@@ -1,5 +1,5 @@
-"""The law of imports: base <- target, ir <- ops <- rooms <- pipeline <- api <- top; no room imports
-another, and there are no cycles.
+"""The law of imports: base <- target <- ir <- ops <- rooms <- pipeline <- api <- top. No room
+imports another, and there are no cycles.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "ferrule"
-FLOORS = {"base": 0, "target": 1, "ir": 1, "ops": 2, "pipeline": 4, "api": 5}
-ROOM, TOP = 3, 6
+FLOORS = {"base": 0, "target": 1, "ir": 2, "ops": 3, "pipeline": 5, "api": 6}
+ROOM, TOP = 4, 7
 ROOF = {"cli"}  # folders that count as files beside the folders
 SEES = {"runtime": {"base"}, "codegen": {"base", "target", "ir"}}
 FILES = {

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ferrule.fuse.split_reductions import POINTS, UNITS
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import (
     Roles,
@@ -34,10 +33,7 @@ from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_sta
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal
-
-SERIAL_POINTS = 8192  # a kernel without a grid may do this many points
-SCRATCH_BYTES = 256 << 10  # most scratch of a constant size that one grid point may take
-PANEL_ELEMENTS = 128 << 10  # largest right operand that is read again for every panel of rows
+from ferrule.target.machine import CPU, Machine
 
 
 @dataclass(frozen=True)
@@ -55,21 +51,21 @@ class Grouped:
 class _Group:
     """Members over shared axes; `grid` are those of them that are independent for all members."""
 
-    def __init__(self, number: int, st: Stage, constant: bool):
-        self.number = number
+    def __init__(self, number: int, st: Stage, constant: bool, machine: Machine):
+        self.number, self.machine = number, machine
         self.members = [st]
         self.constant = constant
         self.grid: list[Expr] = [] if st.update else list(st.compute.axes)
         self.before: set[_Group] = set()  # every group that must run earlier
         self.roles = contraction(st)
-        self.panel = self.roles is not None and _small_right(self.roles)
+        self.panel = self.roles is not None and _small_right(self.roles, machine)
 
     @property
     def writes(self) -> dict[Buf, Stage]:
         return {b: st for st in self.members for b in st.writes}
 
 
-def group(system: System) -> Grouped:
+def group(system: System, machine: Machine = CPU) -> Grouped:
     """Stitch the stages of `system` into kernels; its outputs and what crosses kernels stay global.
     """
     constant = constants(system)
@@ -94,7 +90,7 @@ def group(system: System) -> Grouped:
                 apart = f"apart from {g.members[-1].name}"
                 decisions.append(Decision(st.name, "group", apart, why))
         if chosen is None:
-            chosen = _Group(len(groups), st, once)
+            chosen = _Group(len(groups), st, once, machine)
             groups.append(chosen)
         for p in producers - {chosen}:
             chosen.before |= {p} | p.before
@@ -125,14 +121,14 @@ def _candidates(st: Stage, producers: set[_Group], groups: list[_Group]) -> list
     return [*producers, *siblings]
 
 
-def _small_right(roles: Roles) -> bool:
+def _small_right(roles: Roles, machine: Machine) -> bool:
     """Whether the right operand, one batch of it, is read again cheaply for each panel of rows."""
     if not roles.batch:
         return False
     size = 1
     for a in (*roles.n, *roles.k):
         size *= estimate(a.extent)
-    return size <= PANEL_ELEMENTS
+    return size <= machine.panel_elements
 
 
 # ---- joining -------------------------------------------------------------------------------------
@@ -268,7 +264,8 @@ def _contraction_rules(
             return "a contraction starts a kernel of its own"
         inside = set(g.writes)
         sides = (mine, mine.swapped())
-        if not any(_small_right(s) and not inside & set(operand_bufs(s.right)) for s in sides):
+        small = [s for s in sides if _small_right(s, g.machine)]
+        if not any(not inside & set(operand_bufs(s.right)) for s in small):
             return "its operands are too large to read again for every panel of rows"
         theirs = {mapping[a] for a in mine.batch if a in mapping}
         if theirs & set(first.m):
@@ -306,16 +303,17 @@ def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:
         for a in m.compute.all_axes:
             points *= estimate(a.extent)
         work = max(work, points)
-    if not kept and (g.grid or st.compute.axes) and work > SERIAL_POINTS:
+    if not kept and (g.grid or st.compute.axes) and work > g.machine.serial_points:
         return "they share no axis that threads could divide"
     before, after = (estimate(product([a.extent for a in axes])) for axes in (g.grid, kept))
-    if after < UNITS <= before and work >= POINTS:
+    if after < g.machine.shared_units <= before and work >= g.machine.shared_points:
         return "they share too few points for threads to divide"
     scratch = 1
     for a in g.grid:
         if a not in kept:
             scratch *= estimate(a.extent)
-    if scratch * 4 > SCRATCH_BYTES and any(a.extent.is_const for a in g.grid if a not in kept):
+    fixed = any(a.extent.is_const for a in g.grid if a not in kept)
+    if scratch * 4 > g.machine.scratch_bytes and fixed:
         return f"a grid point would keep {scratch * 4 >> 10} KiB"
     return None
 

@@ -34,9 +34,7 @@ from ferrule.ir.expr import (
     show,
     substitute,
 )
-
-CHEAP_FLOPS = 12  # work that may be done again in each of a few consumers
-MANY_CONSUMERS = 4
+from ferrule.target.machine import CPU, Machine
 
 
 @dataclass(frozen=True)
@@ -47,14 +45,14 @@ class Inlined:
     decisions: tuple[Decision, ...]
 
 
-def inline(system: System) -> Inlined:
+def inline(system: System, machine: Machine = CPU) -> Inlined:
     """Decide for each pointwise stage of `system` and substitute."""
-    return _Inliner(system).run()
+    return _Inliner(system, machine).run()
 
 
 class _Inliner:
-    def __init__(self, system: System):
-        self.system = system
+    def __init__(self, system: System, machine: Machine):
+        self.system, self.machine = system, machine
         self.outputs = set(system.outputs)
         self.constant = constants(system)
         self.values: dict[Buf, tuple[tuple[Expr, ...], Expr]] = {}  # target index and value
@@ -142,7 +140,7 @@ class _Inliner:
             return False, "computed in this order, then copied to its output"
         if value.op == "load" and not any(i.op == "load" for a in value.args for i in loads(a)):
             return True, ""
-        if not sources and work <= CHEAP_FLOPS:
+        if not sources and work <= self.machine.cheap_flops:
             return True, ""
         if widens(value) and any(contraction(u) is not None for u in users):
             return True, "bytes that a product widens"
@@ -168,7 +166,7 @@ class _Inliner:
             return False, "a step of a walk from index to index"
         if len(users) == 1:
             return True, "one consumer"
-        if work <= CHEAP_FLOPS and len(users) <= MANY_CONSUMERS:
+        if work <= self.machine.cheap_flops and len(users) <= self.machine.cheap_readers:
             return (
                 True,
                 f"{work} flops are cheaper than storing and reading it {len(users)} times",

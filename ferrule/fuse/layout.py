@@ -28,20 +28,17 @@ from ferrule.ir.analysis.contraction import (
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Stage, System, rename_bufs
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
-
-COPIED_CHANNELS = 16  # fewest channels of an input that a convolution wants innermost
-COPIED_REUSE = 200  # fewest products that an element of the input takes part in
-FEW_COLUMNS = 8  # of a convolution's result, too few to fill vectors
-TURNED = 8  # fewest points along both innermost dimensions of an output that is copied
+from ferrule.target.machine import CPU, Machine
 
 
-def assign_layouts(system: System) -> System:
+def assign_layouts(system: System, machine: Machine = CPU) -> System:
     """`system` with layouts given to its intermediate buffers."""
     fixed = {*system.inputs, *system.params, *system.outputs}
     constant = constants(system)
     rewritten = {b for st in system.stages if st.update for b in st.writes}
     chosen: dict[Buf, Buf] = {}
-    wanted, plain, bytes_of = _wanted(system), _read_along_rows(system), _read_in_words(system)
+    wanted, plain = _wanted(system, machine), _read_along_rows(system, machine)
+    bytes_of = _read_in_words(system)
     for st in system.stages:
         for buf, idx in st.targets:
             product = _contracting(st) is not None
@@ -54,14 +51,14 @@ def assign_layouts(system: System) -> System:
                 continue
             if buf not in fixed:
                 chosen[buf] = Buf(buf.name, buf.shape, buf.dtype, buf.space, order)
-            elif _turns(buf, order) and buf not in rewritten:
+            elif _turns(buf, order, machine.turned_points) and buf not in rewritten:
                 chosen[buf] = Buf(f"{buf.name}_turned", buf.shape, buf.dtype, buf.space, order)
     if not chosen:
         return system
     stages: list[Stage] = []
     for st in system.stages:
         renamed = rename_bufs(st, chosen)
-        turned = _turned_input(renamed, set(system.inputs))
+        turned = _turned_input(renamed, set(system.inputs), machine)
         if turned is not None:
             stages.append(_copy(*turned))
             renamed = rename_bufs(renamed, dict((turned,)))
@@ -77,17 +74,18 @@ def _copy(source: Buf, target: Buf) -> Stage:
     return Stage(f"{target.name}_copy", ((target, axes),), Compute(axes, (load(source, *axes),)))
 
 
-def _wanted(system: System) -> dict[Buf, tuple[int, ...]]:
+def _wanted(system: System, machine: Machine) -> dict[Buf, tuple[int, ...]]:
     """The order that a convolution wants for a buffer that another stage writes."""
     made = {b for st in system.stages for b in st.writes}
-    return dict(found for st in system.stages if (found := _channels_last(st, made)) is not None)
+    found = (_channels_last(st, made, machine) for st in system.stages)
+    return dict(f for f in found if f is not None)
 
 
-def _turned_input(st: Stage, inputs: set[Buf]) -> tuple[Buf, Buf] | None:
+def _turned_input(st: Stage, inputs: set[Buf], machine: Machine) -> tuple[Buf, Buf] | None:
     """The input of the program that a convolution reads through a window, and a buffer for its copy
     with the channels innermost; None where the copy would take longer than it saves.
     """
-    found = _channels_last(st, inputs)
+    found = _channels_last(st, inputs, machine)
     if found is None:
         return None
     buf, order = found
@@ -106,10 +104,9 @@ class _Window:
     columns: int
     depthwise: bool
 
-    @property
-    def few(self) -> bool:
+    def few(self, machine: Machine) -> bool:
         """Whether the channels do not fill a vector."""
-        return estimate(self.load.attr.shape[self.channel]) < COPIED_CHANNELS
+        return estimate(self.load.attr.shape[self.channel]) < machine.turned_channels
 
 
 def _window(st: Stage, among: set[Buf]) -> _Window | None:
@@ -132,30 +129,29 @@ def _window(st: Stage, among: set[Buf]) -> _Window | None:
     return _Window(read[0], channel[0], taps, several, bool(own))
 
 
-def _channels_last(st: Stage, among: set[Buf]) -> tuple[Buf, tuple[int, ...]] | None:
+def _channels_last(
+    st: Stage, among: set[Buf], machine: Machine
+) -> tuple[Buf, tuple[int, ...]] | None:
     """The buffer of `among` that a convolution reads through a window, and the order of its
     dimensions with the channels innermost; None where that would save little.
     """
     w = _window(st, among)
-    if w is None or w.channel == len(w.load.args) - 1 or w.taps == 1 or w.few:
+    if w is None or w.channel == len(w.load.args) - 1 or w.taps == 1 or w.few(machine):
         return None
-    if w.taps * w.columns < COPIED_REUSE and not w.depthwise:
+    if w.taps * w.columns < machine.turned_reuse and not w.depthwise:
         return None
     dims = range(len(w.load.args))
     return w.load.attr, (*(d for d in dims if d != w.channel), w.channel)
 
 
-def _read_along_rows(system: System) -> set[Buf]:
+def _read_along_rows(system: System, machine: Machine) -> set[Buf]:
     """What a convolution reads whose result has few columns, and whose channels are few too: its
     vectors can only run along the points of a row.
     """
     made = {b for st in system.stages for b in st.writes}
     found = (_window(st, made) for st in system.stages)
-    return {
-        w.load.attr
-        for w in found
-        if w is not None and w.taps > 1 and w.few and w.columns < FEW_COLUMNS and not w.depthwise
-    }
+    several = (w for w in found if w is not None and w.taps > 1 and not w.depthwise)
+    return {w.load.attr for w in several if w.few(machine) and w.columns < machine.few_columns}
 
 
 def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
@@ -191,12 +187,12 @@ def _contracting(st: Stage) -> Roles | None:
     return contraction(st) or channels(st)
 
 
-def _turns(buf: Buf, order: tuple[int, ...]) -> bool:
+def _turns(buf: Buf, order: tuple[int, ...], least: int) -> bool:
     """Whether an output in this order has enough points along its innermost dimension and along the
     one that is innermost in the program's order to be copied by squares.
     """
     inner = {order[-1], len(buf.shape) - 1}
-    return len(inner) == 2 and all(estimate(buf.shape[d]) >= TURNED for d in inner)
+    return len(inner) == 2 and all(estimate(buf.shape[d]) >= least for d in inner)
 
 
 def _order(

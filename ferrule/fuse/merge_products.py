@@ -19,9 +19,7 @@ from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Reduce, Stage, map_stage
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
 from ferrule.ir.simplify import simplify
-
-MEMBERS = 3  # fewest products that are worth a buffer for all
-ROWS = 128  # of one product: beyond, it is not reading the weights that takes the time
+from ferrule.target.machine import CPU, Machine
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,10 @@ class Member:
 
 
 def batched(
-    stages: Sequence[Stage], constant: frozenset[Buf], kept: frozenset[Buf]
+    stages: Sequence[Stage],
+    constant: frozenset[Buf],
+    kept: frozenset[Buf],
+    machine: Machine = CPU,
 ) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
     """`stages` with families of products made one, and what was done. `constant` are the buffers
     that depend on parameters alone, `kept` those that others read.
@@ -46,7 +47,7 @@ def batched(
     changed = {b for st in stages if st.update for b in st.writes}
     families: dict[Any, list[Member]] = {}
     for st in stages:
-        for m in _members(st, constant, kept | changed):
+        for m in _members(st, constant, kept | changed, machine.merged_rows):
             families.setdefault(m.family, []).append(m)
     joined: dict[str, Stage] = {}
     place: dict[Buf, tuple[Buf, int]] = {}
@@ -55,7 +56,7 @@ def batched(
         several = [m for m in several if m.st.targets[0][0] not in place]
         low = min((m.index for m in several), default=0)
         whole = {m.index - low for m in several} == set(range(len(several)))
-        if len(several) < MEMBERS or not whole:
+        if len(several) < machine.merged_products or not whole:
             continue
         one = joined[several[0].st.name] = _joined(several[0], low, len(several))
         buf = one.targets[0][0]
@@ -70,8 +71,12 @@ def batched(
     return tuple(out), tuple(decisions)
 
 
-def _members(st: Stage, constant: frozenset[Buf], fixed: frozenset[Buf]) -> list[Member]:
-    """What `st` is a member of: one family for each dimension that it reads at a constant."""
+def _members(
+    st: Stage, constant: frozenset[Buf], fixed: frozenset[Buf], rows: int
+) -> list[Member]:
+    """What `st`, a product of at most so many rows, is a member of: one family for each dimension
+    that it reads at a constant.
+    """
     roles, c = contraction(st), st.compute
     plain = c.where is None and st.when is None and st.combine is None and not st.update
     if roles is None or not plain or set(st.writes) & fixed or roles.batch:
@@ -81,7 +86,7 @@ def _members(st: Stage, constant: frozenset[Buf], fixed: frozenset[Buf]) -> list
         left, right, roles = right, left, roles.swapped()
     if left.op != "load" or left.attr in fixed or not set(operand_bufs(right)) <= constant:
         return []
-    if estimate(product([a.extent for a in roles.m])) > ROWS or not isinstance(c.fold, Reduce):
+    if estimate(product([a.extent for a in roles.m])) > rows or not isinstance(c.fold, Reduce):
         return []
     (buf, idx), names = st.targets[0], _canonical(st)
     out = []

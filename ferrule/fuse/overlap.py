@@ -31,14 +31,6 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target
 
-BLOCKS = 12  # fewest, for threads to share
-POINTS = 64  # fewest of an image in a block, so that weights are read for many
-L1_SHARE = 2  # of L1 for the weights of a convolution
-# As measured on the first layers of MobileNet, AVX-512: less than those of ir/analysis/cost.py,
-# whose bytes come from memory and whose operations are eight lanes wide.
-BYTE_PS = 40  # to write a byte beyond L2, or to read it
-FLOP_PS = 10  # of a convolution
-
 
 @dataclass(frozen=True)
 class Cascades:
@@ -161,7 +153,7 @@ class _Flow:
     def _is_small(self, weights: Expr) -> bool:
         """Whether weights may be read again for each block."""
         size = sum(_count(b.shape) * b.dtype.size for b in operand_bufs(weights))
-        return size * L1_SHARE <= self.target.l1
+        return size * self.target.machine.overlap_weights <= self.target.l1
 
 
 # ---- what pays -----------------------------------------------------------------------------------
@@ -175,7 +167,7 @@ def _best(chain: list[Convolution], target: Target) -> tuple[list[Convolution], 
     best: tuple[float, int, list[Convolution]] | None = None
     for begin in range(len(chain) - 1):
         links = chain[begin:]
-        for rows in range(1, height // BLOCKS + 1):
+        for rows in range(1, height // target.machine.overlap_blocks + 1):
             saved = None if height % rows else _saved(links, rows, target)
             if saved is not None and saved > 0 and (best is None or (saved, rows) > best[:2]):
                 best = saved, rows, links
@@ -187,15 +179,16 @@ def _saved(links: list[Convolution], rows: int, target: Target) -> float | None:
     not fit L2, or have few points.
     """
     blocks = int(links[-1].row.extent.value) // rows
-    saved, held = 0.0, 0
+    saved, held, machine = 0.0, 0, target.machine
     for c, part in zip(links[:-1], parts(links, rows)[:-1], strict=True):
         height = int(c.row.extent.value)
         across = _count([c.result.shape[d] for d in c.result.order[2:-1]])
-        if part.count * across < POINTS:
+        if part.count * across < machine.overlap_points:
             return None
         held += _bytes(c) // height * part.count
         again = max(0, part.count * blocks - height) / height
-        saved += 2 * _bytes(c) * BYTE_PS - again * _flops(c) * FLOP_PS
+        saved += 2 * _bytes(c) * machine.cached_byte_ps
+        saved -= again * _flops(c) * machine.convolution_flop_ps
     return saved if held <= target.l2 // 2 else None
 
 

@@ -18,15 +18,11 @@ from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
 from ferrule.ir.simplify import prove, simplify
-
-PARTS = 16
-POINTS = 1 << 17  # fewest of a reduction that is worth a second kernel
-UNITS = 4  # of work that are enough to share
-TILE = 32  # results that are one unit where they lie side by side
+from ferrule.target.machine import CPU, Machine
 
 
 def partial(
-    stages: Sequence[Stage], constant: frozenset[Buf]
+    stages: Sequence[Stage], constant: frozenset[Buf], machine: Machine = CPU
 ) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
     """`stages` with long reductions of few results cut in two, and which these are. `constant` are
     the buffers that depend on parameters alone.
@@ -34,17 +30,17 @@ def partial(
     out: list[Stage] = []
     decisions: list[Decision] = []
     for st in stages:
-        along = None if set(st.writes) & constant else _cut(st)
+        along = None if set(st.writes) & constant else _cut(st, machine)
         if along is None:
             out.append(st)
             continue
-        out += _parts(st, along)
+        out += _parts(st, along, machine.parts)
         reason = "it has few results for threads to share"
         decisions.append(Decision(st.name, "split", "in parts", reason))
     return tuple(out), tuple(decisions)
 
 
-def _cut(st: Stage) -> Expr | None:
+def _cut(st: Stage, machine: Machine) -> Expr | None:
     """The folded axis to cut, None where the stage is to stay whole."""
     fold, space = st.compute.fold, st.compute.axes
     if not isinstance(fold, Reduce) or not fold.axes or not fold.monoid.commutative:
@@ -54,27 +50,26 @@ def _cut(st: Stage) -> Expr | None:
     results, points = (estimate(product([a.extent for a in axes])) for axes in (space, fold.axes))
     read = [ld for v in st.compute.values for ld in loads(v)]
     aside = any(stride(ld.attr, ld.args, a) is ONE for ld in read for a in space)
-    units = -(-results // TILE) if aside else results
+    units = -(-results // machine.unit_lanes) if aside else results
     longest = max(fold.axes, key=lambda a: estimate(a.extent))
-    short = estimate(longest.extent) < PARTS * PARTS
-    if units >= UNITS or results * points < POINTS or short or longest.extent.axes:
-        return None
-    return longest
+    short = estimate(longest.extent) < machine.parts**2
+    few = units < machine.shared_units and results * points >= machine.shared_points
+    return longest if few and not short and not longest.extent.axes else None
 
 
-def _count(extent: Expr) -> int:
-    """How many parts: a number that divides the extent, if there is one nearby."""
+def _count(extent: Expr, about: int) -> int:
+    """How many parts: a number near `about` that divides the extent, if there is one."""
     if not extent.is_const:
-        return PARTS
-    near = sorted(range(PARTS // 2, 2 * PARTS), key=lambda n: abs(n - PARTS))
-    return next((n for n in near if extent.attr % n == 0), PARTS)
+        return about
+    near = sorted(range(about // 2, 2 * about), key=lambda n: abs(n - about))
+    return next((n for n in near if extent.attr % n == 0), about)
 
 
-def _parts(st: Stage, along: Expr) -> tuple[Stage, Stage]:
+def _parts(st: Stage, along: Expr, about: int) -> tuple[Stage, Stage]:
     """The stage's reduction over each of the parts of `along`, and the one over these."""
     c, fold = st.compute, st.compute.fold
     assert isinstance(fold, Reduce)
-    count = _count(along.extent)
+    count = _count(along.extent, about)
     step = simplify((along.extent + (count - 1)) // count)
     part, within = axis(f"{along.name}_part", count), axis(f"{along.name}_in", step)
     place = {along: simplify(part * step + within)}

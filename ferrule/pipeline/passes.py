@@ -64,7 +64,6 @@ from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 from ferrule.transform.split_loops import LoopPart, Segment, has_loops, split
 
-PACK_NS_PER_ELEMENT = 1
 AS_GIVEN = Decision("", "schedule", "as given")  # of kernels that were read scheduled
 LEVELS = ("graph", "system", "kernels", "scheduled", "functions", "program", "llvm", "object")
 
@@ -137,30 +136,31 @@ def _equations(s: State) -> State:
 
 
 def _layout(s: State) -> State:
-    return replace(s, system=assign_layouts(_given(s.system, "a system")))
+    return replace(s, system=assign_layouts(_given(s.system, "a system"), s.target.machine))
 
 
 def _inline(s: State) -> State:
     system = _given(s.system, "a system")
-    done = inline(system)
+    done = inline(system, s.target.machine)
     return replace(s, system=done.system, decisions=done.decisions)
 
 
 def _batch(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, decisions = batched(system.stages, constants(system), frozenset(system.outputs))
+    kept, machine = frozenset(system.outputs), s.target.machine
+    stages, decisions = batched(system.stages, constants(system), kept, machine)
     return replace(s, system=replace(system, stages=stages), decisions=(*s.decisions, *decisions))
 
 
 def _partial(s: State) -> State:
     system = _given(s.system, "a system")
-    stages, decisions = partial(system.stages, constants(system))
+    stages, decisions = partial(system.stages, constants(system), s.target.machine)
     return replace(s, system=replace(system, stages=stages), decisions=(*s.decisions, *decisions))
 
 
 def _group(s: State) -> State:
     system = _given(s.system, "a system")
-    done = group(system)
+    done = group(system, s.target.machine)
     decisions = (*s.decisions, *done.decisions)
     return replace(
         s, kernels=done.kernels, constant=done.constant, once=done.once, decisions=decisions
@@ -213,9 +213,9 @@ def _unit(kernel: Kernel, known: frozenset[Buf], joined: bool, s: State, name: s
     parts: list[Part] = []
     for i, p in enumerate(scheduled.packings):
         packing = replace(p.kernel, name=f"{name}_pack{i}")
-        cost = simplify(p.buf.size * PACK_NS_PER_ELEMENT)
+        cost = simplify(p.buf.size * s.target.machine.pack_ns)
         parts.append(Part(packing, cost, p.buf, p.constant, p.what))
-    parts.append(Part(replace(scheduled.kernel, name=name), kernel_ns(kernel)))
+    parts.append(Part(replace(scheduled.kernel, name=name), kernel_ns(kernel, s.target.machine)))
     return Unit(tuple(parts), kernel.globals, choice)
 
 
@@ -353,7 +353,8 @@ def begin(level: Level | tuple[Kernel, ...] | tuple[Function, ...], target: Targ
     if functions:
         return State(name, "functions", target, functions=functions)
     if any(k.kinds or any(isinstance(i, Scope) for i in k.body) for k in kernels):
-        units = tuple(Unit((Part(k, kernel_ns(k)),), k.globals, AS_GIVEN) for k in kernels)
+        parts = [Part(k, kernel_ns(k, target.machine)) for k in kernels]
+        units = tuple(Unit((p,), p.kernel.globals, AS_GIVEN) for p in parts)
         return State(name, "scheduled", target, units=units)
     return State(name, "kernels", target, kernels=kernels)
 

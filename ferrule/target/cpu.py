@@ -30,6 +30,7 @@ from ferrule.base.cpu import (
     triple,
 )
 from ferrule.base.errors import InputError
+from ferrule.target.machine import CPU, Machine
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Target:
     `registers` counts vector registers; `has_masks` says that masked loads and stores of 32- and
     64-bit elements are cheap; `has_f16c` that f16 converts in hardware; `has_roundss` that floor,
     ceil, trunc and round to even are instructions; `has_dot4` that dot products of four bytes are
-    (VNNI). All of it decides what code is generated, so that `key` may be a part of cache keys.
+    (VNNI). `machine` is what work costs there. All of it decides what code is
+    generated, so that `key` may be a part of cache keys.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Target:
     has_dot4: bool
     l1: int
     l2: int
+    machine: Machine = CPU
 
     @property
     def key(self) -> str:

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ferrule.fuse.inline import inline
-from ferrule.fuse.merge_products import ROWS, batched
+from ferrule.fuse.merge_products import batched
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.compute import System
 from ferrule.ir.expr import load
 from ferrule.ir.interp import run_system
+from ferrule.target.machine import CPU
 from tests.systems import buf, fold, pointwise
 
 
@@ -65,7 +66,7 @@ def test_neighbouring_slices_are_one_product(slices: tuple[int, ...]) -> None:
         steps((0, 1)),  # too few
         steps((0, 2, 4)),  # between them would be computed for nobody
         steps((0, 1, 2), other=True),
-        steps((0, 1, 2), rows=ROWS + 1),
+        steps((0, 1, 2), rows=CPU.merged_rows + 1),
     ],
 )
 def test_others_stay_apart(system: System) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from ferrule import ops
 from ferrule.base.cpu import supports
 from ferrule.base.dtype import f32
-from ferrule.fuse import overlap as cascade
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_program
@@ -26,14 +24,18 @@ from ferrule.pipeline.passes import State, begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import load
 from ferrule.target.cpu import Target, named
+from ferrule.target.machine import CPU
 from tests.long import LONG
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
 
 
-def small(name: str = "generic") -> Target:
-    """A target whose L2 holds next to nothing: everything that may be joined is."""
-    return replace(named(name), l2=8 << 10)
+EAGER = {"cached_byte_ps": 1_000_000, "overlap_points": 1}  # what may be joined is, at any cost
+
+
+def small(name: str = "generic", **costs: int) -> Target:
+    """A target whose L2 holds next to nothing, with these costs, else eager ones."""
+    return replace(named(name), l2=8 << 10, machine=replace(CPU, **(EAGER | costs)))
 
 
 class Network:
@@ -107,15 +109,6 @@ NETWORKS = {
     "channels of no whole vector": Network(5, 24, 7).layer(11).depthwise().layer(7),
     "first layers": Network(3, 48, 12).layer(8, 3, stride=2).depthwise().layer(8),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _eager() -> Iterator[None]:
-    """Whatever may be joined is, at any cost."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cascade, "BYTE_PS", 1_000_000)
-        patch.setattr(cascade, "POINTS", 1)
-        yield
 
 
 SLOW = {"windows over windows", "much padding", "batch", "first layers", "large window"}
@@ -201,8 +194,9 @@ def _branches(n: Network) -> Network:
 
 
 def test_what_is_not_joined() -> None:
+    large = replace(small(), l2=named("generic").l2)
     apart = {
-        "small images stay in cache": (Network(4, 24, 6).layer(12).depthwise(), named("generic")),
+        "small images stay in cache": (Network(4, 24, 6).layer(12).depthwise(), large),
         "a result of the program": (Network(4, 24, 6).layer(12).keep().depthwise(), small()),
         "too few rows for blocks": (Network(4, 6, 40).layer(12).depthwise(), small()),
         "sizes that are symbols": (Network(4, dim("h"), 6).layer(12).depthwise(), small()),
@@ -227,14 +221,13 @@ def test_weights_that_are_given_on_each_call() -> None:
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
-def test_blocks_of_matrices_have_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cascade, "POINTS", 64)
+def test_blocks_of_matrices_have_many_rows() -> None:
     b = GraphBuilder("matrices")
     y = b.input(tensor((1, 2400, 8), f32))
     for n in (32, 1):
         w = b.param(tensor((n, y.shape[-1].value), f32))
         y = ops.relu(b, ops.linear(b, y, w))
-    graph, target = b.build([y]), replace(small(), l2=64 << 10)
+    graph, target = b.build([y]), replace(small(overlap_points=64), l2=64 << 10)
     state = kernels(graph, target)
     (decision,) = (d for d in state.decisions if d.kind == "overlap")
     rows = int(decision.chosen.split(" blocks of ")[1].split()[0])
@@ -245,11 +238,10 @@ def test_blocks_of_matrices_have_many_rows(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
 
 
-def test_rows_are_not_computed_again_at_any_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_not_computed_again_at_any_cost() -> None:
     graph = NETWORKS["windows over windows"].graph()
     assert cascades(graph, small()) == [3]
-    monkeypatch.setattr(cascade, "BYTE_PS", 40)
-    assert not cascades(graph, small())
+    assert not cascades(graph, small(cached_byte_ps=40))
 
 
 def test_explain_tells_what_was_joined() -> None:

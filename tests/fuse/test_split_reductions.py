@@ -9,13 +9,13 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f32
-from ferrule.fuse.split_reductions import PARTS
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.pipeline.compile import compile_graph
 from ferrule.pipeline.passes import begin, run, steps
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import named
+from ferrule.target.machine import CPU
 
 
 def graph(make: Any, *shapes: tuple[Any, ...]) -> Graph:
@@ -60,7 +60,7 @@ def test_results_are_those_of_the_whole(name: str) -> None:
     np.testing.assert_allclose(found, expected(*arrays), rtol=2e-4, atol=2e-3)
 
 
-@pytest.mark.parametrize("size", [0, 1, PARTS - 1, 100, 1001])
+@pytest.mark.parametrize("size", [0, 1, CPU.parts - 1, 100, 1001])
 def test_a_symbolic_length(size: int) -> None:
     """Parts may be empty."""
     g = graph(total, (dim("n", 0, 1 << 20), 1 << 12))

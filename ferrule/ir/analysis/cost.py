@@ -6,6 +6,7 @@ from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.target.machine import CPU, Machine
 
 FLOPS: dict[str, int] = {
     **dict.fromkeys(
@@ -79,16 +80,12 @@ def _flops(e: Expr, seen: set[Expr]) -> int:
     return total
 
 
-PS_PER_FLOP = 20  # one operation of one lane, eight lanes at a time
-PS_PER_BYTE = 80  # moving a byte from memory
-
-
-def kernel_ns(kernel: Kernel) -> Expr:
+def kernel_ns(kernel: Kernel, machine: Machine = CPU) -> Expr:
     """Estimated time of the whole grid on one thread, in nanoseconds, as an expression over dims.
     """
     total = const(0)
     for st in stages(kernel.body):
-        total = total + _stage_ps(st) * points((*kernel.grid, *st.compute.all_axes))
+        total = total + _stage_ps(st, machine) * points((*kernel.grid, *st.compute.all_axes))
     return simplify(total // 1000 + 1)
 
 
@@ -97,11 +94,11 @@ def points(axes: tuple[Expr, ...]) -> Expr:
     return simplify(product([a.extent for a in axes]))
 
 
-def _stage_ps(st: Stage) -> int:
+def _stage_ps(st: Stage, machine: Machine) -> int:
     """Picoseconds for each point."""
     work = sum(flops(v) for v in st.compute.values) + (1 if st.is_reduction else 0)
     moved = sum(b.dtype.size for b in (*st.reads, *st.writes) if b.space is Space.GLOBAL)
-    return work * PS_PER_FLOP + (moved * PS_PER_BYTE if not _reuses(st) else moved)
+    return work * machine.flop_ps + (moved if _reuses(st) else moved * machine.byte_ps)
 
 
 def _reuses(st: Stage) -> bool:
