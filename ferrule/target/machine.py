@@ -12,6 +12,57 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class Products:
+    """Costs of a register block of `rows` x `vectors`, in products of vectors, and from where on
+    the blocks of a contraction change.
+
+    A sum's result is there after `latency` products; a vector arrives from L2 during `arrival`. A
+    load costs `near_load` from L1 and `far_load` from L2; an element of A `crowded_load` where more
+    rows lie in one set of L1 than it holds (of `way` bytes, `other_ways` of which B and results
+    take), and `part_load` where it is an operand of the product, `many_part_load` where that is so
+    for more than `stream_rows` rows: so many streams of A run ahead by themselves. Few rows are cut
+    into blocks of these up to `few_blocks`: above, a panel of B passes by too often. Finding the
+    place of a row that is not straight takes as long as `row_work` terms.
+
+    A panel of B holds the longest of `depths` terms of which L2 has `depth_vectors` vectors for
+    each. About `block_rows` rows of A pass by it; `block_panels` share a part of A that does not
+    stay in L2. Work of `shared_work` multiplications is cut in `shares` for threads, of at least
+    `near_tiles` register blocks where these share a panel in L1. A product of fewer than
+    `few_rows` rows is not worth a copy of B.
+
+    Winograd, in multiply-adds of one lane: `transform` for an element of the transformed inputs or
+    results, made and read again; `filter` for an element of the filters read from memory. At least
+    `winograd_tiles` share a panel of filters; filters of one part in `winograd_filters` of L2 leave
+    room for a block.
+    """
+
+    latency: int = 8
+    arrival: int = 3
+    near_load: float = 0.5
+    far_load: float = 1.0
+    crowded_load: float = 1.5
+    part_load: float = 0.15
+    many_part_load: float = 0.3
+    stream_rows: int = 17
+    few_blocks: int = 3
+    row_work: int = 16
+    way: int = 4 << 10
+    other_ways: int = 3
+    depths: tuple[int, ...] = (256, 512, 768, 1024, 1536)
+    depth_vectors: int = 20
+    block_rows: int = 128
+    block_panels: int = 4
+    shares: int = 8
+    shared_work: int = 1 << 18
+    near_tiles: int = 3
+    few_rows: int = 8
+    transform: int = 26
+    filter: int = 18
+    winograd_tiles: int = 14
+    winograd_filters: int = 3
+
+
+@dataclass(frozen=True)
 class Machine:
     """Costs and thresholds of one kind of device; the defaults are those of CPUs.
 
@@ -41,6 +92,8 @@ class Machine:
     `overlap_weights` of L1. There a byte that goes beyond L2 takes `cached_byte_ps`, and an
     operation of a convolution `convolution_flop_ps`, as measured on the first layers of MobileNet
     with AVX-512.
+
+    `products` are the costs of contractions.
     """
 
     flop_ps: int = 20
@@ -66,6 +119,7 @@ class Machine:
     overlap_weights: int = 2
     cached_byte_ps: int = 40
     convolution_flop_ps: int = 10
+    products: Products = Products()
 
 
 CPU = Machine()

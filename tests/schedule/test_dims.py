@@ -7,8 +7,9 @@ from ferrule.fuse.inline import inline
 from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf, load
 from ferrule.ir.kernel import Kernel
-from ferrule.schedule.contraction.dims import FEW_ROWS, schedulable
+from ferrule.schedule.contraction.dims import schedulable
 from ferrule.target.cpu import named
+from ferrule.target.machine import CPU
 from tests.systems import buf, fold
 
 TARGET = named("avx2")
@@ -24,10 +25,10 @@ def kernel(rows: int, turned: bool) -> tuple[Kernel, Buf]:
 
 
 def test_few_rows_are_not_worth_a_copy_of_the_other_factor() -> None:
-    few, w = kernel(FEW_ROWS - 1, True)
+    few, w = kernel(CPU.products.few_rows - 1, True)
     assert not schedulable(few, TARGET)
     assert schedulable(few, TARGET, frozenset({w}))  # copied once
-    assert schedulable(kernel(FEW_ROWS, True)[0], TARGET)
+    assert schedulable(kernel(CPU.products.few_rows, True)[0], TARGET)
 
 
 def test_few_rows_by_a_factor_that_is_read_in_place() -> None:

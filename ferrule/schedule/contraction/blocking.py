@@ -20,24 +20,8 @@ from ferrule.ir.expr import Expr, const, product
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target
 
-DEPTHS = (256, 512, 768, 1024, 1536)  # parts of a sum, the longest of which L2 holds a panel
-DEPTH_VECTORS = 20  # of the vectors that L2 holds, one for each term of a part
-BLOCK_ROWS = 128
-BLOCK_PANELS = 4  # share a part of a block of A that does not stay in L2
+DEPTH, BLOCK_ROWS = 1536, 128  # of a blocking that is written without them
 UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
-LATENCY = 8  # products of vectors that may start before the first of them ends
-LOAD, FAR_LOAD = 0.5, 1.0  # products that a load costs, from L1 and from L2
-CROWDED_LOAD = 1.5  # one from a row that shares its set of L1 with more rows than it holds
-PART_LOAD, MANY_PART_LOAD = 0.15, 0.3  # one that is part of a product; where rows are many
-WAY = 4 << 10  # bytes of a way of L1: addresses that differ by a multiple share a set
-OTHER_WAYS = 3  # of a set, which B and results take
-ARRIVAL = 3  # products during which a vector arrives from L2
-SHARES = 8  # of a product's grid, enough for threads
-SHARED_WORK = 1 << 18  # multiplications that threads are woken for
-NEAR_TILES = 3  # share a panel of B in L1 at least
-FEW_ROWS = 17  # of one vector, so many streams of A run ahead by themselves
-FEW_BLOCKS = 3  # of few rows: above, a panel of B passes by too often
-ROW_WORK = 16  # terms of a sum that take as long as finding the place of a row that is not straight
 
 
 @dataclass(frozen=True)
@@ -66,7 +50,7 @@ class Blocking:
 
     rows: int
     vectors: int
-    depth: int = DEPTHS[-1]
+    depth: int = DEPTH
     block_rows: int = BLOCK_ROWS
     panels: int = 1
     unroll: int = UNROLL
@@ -79,8 +63,9 @@ def default_blocking(
     """The blocking of a contraction of elements of `size` bytes: `m` are the extents of its m axes,
     `n` and `k` the numbers of columns and of terms; rows of A lie `apart` bytes from one another.
     """
+    costs = target.machine.products
     width, whole, terms = target.lanes(size), simplify(product(list(m))), max(1, estimate(k))
-    uneven = 1 + ROW_WORK / terms
+    uneven = 1 + costs.row_work / terms
     walk = Walk(terms, target, apart, even=len(m) == 1)
     rows, vectors, work = register_block(whole, n, width, walk)
     straight = False
@@ -90,9 +75,9 @@ def default_blocking(
         short = register_block(last, n, width, walk)
         if several * short[2] <= work * uneven:
             rows, vectors, straight = short[0], short[1], True
-    block = max(1, BLOCK_ROWS // rows) * rows
+    block = max(1, costs.block_rows // rows) * rows
     held = terms * min(block, estimate(whole)) * size
-    panels = BLOCK_PANELS if held > target.l2 * 3 // 4 else 1
+    panels = costs.block_panels if held > target.l2 * 3 // 4 else 1
     return Blocking(rows, vectors, default_depth(target), panels=panels, straight=straight)
 
 
@@ -104,11 +89,12 @@ def tiles_to_share(
     by side: one where each reads its panel of B, of so many `terms`, from L2 anyway, else a few
     that have it in L1.
     """
-    if work < SHARED_WORK:
+    costs = target.machine.products
+    if work < costs.shared_work:
         return tiles
     panel = min(block.depth, terms) * block.vectors * target.vector_bytes
-    least = NEAR_TILES if panel <= target.l1 // 2 else 1
-    return max(least, tiles // max(1, -(-SHARES // max(1, others))))
+    least = costs.near_tiles if panel <= target.l1 // 2 else 1
+    return max(least, tiles // max(1, -(-costs.shares // max(1, others))))
 
 
 def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Blocking:
@@ -126,12 +112,12 @@ def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, 
     """Rows, vectors of `width` lanes and the time for each term of an m x n result, in products of
     vectors: the block that fits the registers with the least time.
     """
-    rows, columns = estimate(m), estimate(n)
+    rows, columns, costs = estimate(m), estimate(n), walk.target.machine.products
     choices = register_blocks(walk.target)
     if not n.is_const:  # sizes that are not known are mostly even in vectors
         choices = tuple(c for c in choices if c[1] & (c[1] - 1) == 0)
-    blocks = max(1, -(-rows // FEW_ROWS))
-    if m.is_const and blocks <= FEW_BLOCKS and _in_products(1, walk):
+    blocks = max(1, -(-rows // costs.stream_rows))
+    if m.is_const and blocks <= costs.few_blocks and _in_products(1, walk):
         choices += ((max(1, -(-rows // blocks)), 1),)
 
     def work(c: tuple[int, int]) -> float:
@@ -157,15 +143,16 @@ def block_time(r: int, v: int, walk: Walk) -> float:
     the latency of a sum, and a share of the loads beside them. A panel of B that does not stay in
     L1 comes from L2, and few rows wait for it. So do rows of A that drive each other out of L1.
     """
-    target = walk.target
+    target, costs = walk.target, walk.target.machine.products
     near = min(walk.terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
-    least = LATENCY if near else max(LATENCY, ARRIVAL * v)
-    row = LOAD
+    least = costs.latency if near else max(costs.latency, costs.arrival * v)
+    row = costs.near_load
     if r > _uncrowded(walk.apart, target):
-        row = CROWDED_LOAD
+        row = costs.crowded_load
     elif _in_products(v, walk):
-        row = PART_LOAD if r <= FEW_ROWS else MANY_PART_LOAD
-    return max(r * v, least) + row * r + (LOAD if near else FAR_LOAD) * v + 1.5
+        row = costs.part_load if r <= costs.stream_rows else costs.many_part_load
+    column = costs.near_load if near else costs.far_load
+    return max(r * v, least) + row * r + column * v + 1.5
 
 
 def _in_products(v: int, walk: Walk) -> bool:
@@ -179,14 +166,16 @@ def _uncrowded(apart: int, target: Target) -> int:
     """Of how many rows, `apart` bytes from one another, L1 holds a line each."""
     if not apart:
         return target.registers
-    sets = WAY // math.gcd(apart, WAY)
-    return sets * (target.l1 // WAY - OTHER_WAYS)
+    costs = target.machine.products
+    sets = costs.way // math.gcd(apart, costs.way)
+    return sets * (target.l1 // costs.way - costs.other_ways)
 
 
 def default_depth(target: Target) -> int:
     """How many terms of a sum a panel of B holds at once."""
-    most = target.l2 // (DEPTH_VECTORS * target.vector_bytes)
-    return max((d for d in DEPTHS if d <= most), default=DEPTHS[0])
+    costs = target.machine.products
+    most = target.l2 // (costs.depth_vectors * target.vector_bytes)
+    return max((d for d in costs.depths if d <= most), default=costs.depths[0])
 
 
 def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:

@@ -20,8 +20,6 @@ from ferrule.ir.simplify import simplify
 from ferrule.schedule.rows.schedule import mergeable
 from ferrule.target.cpu import Target
 
-FEW_ROWS = 8  # of A, too few for a copy of B that they pass by
-
 
 def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = frozenset()) -> bool:
     """Whether the kernel starts with a contraction that has lanes to fill, is worth copying a
@@ -34,7 +32,7 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
         return False
     roles = oriented(kernel, body[0], roles, constant)
     placed = in_place(roles.right, roles.n) or set(operand_bufs(roles.right)) <= constant
-    if not placed and points(roles.m) < FEW_ROWS:
+    if not placed and points(roles.m) < target.machine.products.few_rows:
         return False
     if 0 < len(set(roles.n) & set(kernel.grid)) < len(roles.n) or set(roles.m) - set(kernel.grid):
         return False

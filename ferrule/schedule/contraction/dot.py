@@ -18,7 +18,7 @@ from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, loads, substitute
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
-from ferrule.schedule.contraction.dims import FEW_ROWS, points, roles_in
+from ferrule.schedule.contraction.dims import points, roles_in
 from ferrule.target.cpu import Target
 
 BYTES = 4  # of a word
@@ -29,12 +29,13 @@ def in_words(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Kernel
     has dot products of them. `constant` are the buffers that are packed once.
     """
     first, *others = stages(kernel.body)
-    if not target.has_dot4 or (made := _in_words(kernel, first, constant)) is None:
+    few = target.machine.products.few_rows
+    if not target.has_dot4 or (made := _in_words(kernel, first, constant, few)) is None:
         return kernel
     return replace(kernel, body=(made, *others))
 
 
-def _in_words(kernel: Kernel, st: Stage, constant: frozenset[Buf]) -> Stage | None:
+def _in_words(kernel: Kernel, st: Stage, constant: frozenset[Buf], few: int) -> Stage | None:
     fold, roles = st.compute.fold, roles_in(kernel, st)
     factors = _factors(st.compute.values[0])
     if not isinstance(fold, Reduce) or roles is None or factors is None:
@@ -43,7 +44,7 @@ def _in_words(kernel: Kernel, st: Stage, constant: frozenset[Buf]) -> Stage | No
         return None  # depthwise: of one channel each
     x, w = factors
     rows = roles.m if x in loads(roles.left) else roles.n
-    if not {ld.attr for ld in loads(w)} <= constant and points(rows) < FEW_ROWS:
+    if not {ld.attr for ld in loads(w)} <= constant and points(rows) < few:
         return None  # packing w would take longer than reading it where it lies
     fours = [a for a in fold.axes if _splits(st, x, a)]
     if not fours:

@@ -49,11 +49,11 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
-from ferrule.schedule.contraction.blocking import SHARES
 from ferrule.schedule.contraction.dims import oriented, roles_in
 from ferrule.schedule.contraction.microkernel import Rows, write_tile
 from ferrule.schedule.contraction.schedule import Packing, Scheduled, schedule_contraction
 from ferrule.target.cpu import Target
+from ferrule.target.machine import Products
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -104,13 +104,6 @@ F2 = Algorithm(
     ((1, 1, 1, 0), (0, 1, -1, -1)),
 )
 
-# Costs in multiply-adds of one lane, the work of a product being 1 each:
-TRANSFORM = 26  # an element of v or s made and read again
-FILTER = 18  # an element of the filters read from memory
-
-TILES = 14  # at least, of a block: so many rows pass by a panel of filters
-FILTERS_IN_L2 = 3  # filters of a third of L2 leave room for a block
-
 
 @dataclass(frozen=True)
 class Window:
@@ -137,8 +130,10 @@ def winograd(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Schedu
     found = window(kernel, target, constant)
     if found is None:
         return None
-    worth = [a for a in (F4, F2) if work(found, a) <= a.worth * direct_work(found)]
-    best = min(worth, key=lambda a: work(found, a), default=None)
+    costs = target.machine.products
+    direct = direct_work(found, costs)
+    worth = [a for a in (F4, F2) if work(found, a, costs) <= a.worth * direct]
+    best = min(worth, key=lambda a: work(found, a, costs), default=None)
     if best is None:
         return None
     return _Builder(kernel, target, found, best, _block(found, best, target)).build()
@@ -195,17 +190,17 @@ def _slides(guard: Expr, pairs: list[tuple[Expr, Expr]]) -> bool:
     return all(a is not None and a is k for a, k in steps)
 
 
-def work(w: Window, a: Algorithm) -> float:
+def work(w: Window, a: Algorithm, costs: Products) -> float:
     """The cost of the convolution by `a`, in multiply-adds of one lane."""
     c, n, points = w.c.extent.value, w.n.extent.value, a.alpha**2
     tiles = _images(w) * math.prod(_tiles(w, a))
-    return float(points * (tiles * (c * n + TRANSFORM * (c + n)) + FILTER * c * n))
+    return float(points * (tiles * (c * n + costs.transform * (c + n)) + costs.filter * c * n))
 
 
-def direct_work(w: Window) -> float:
+def direct_work(w: Window, costs: Products) -> float:
     """The cost of the convolution by the direct schedule."""
     area = w.rows[0].extent.value * w.columns[0].extent.value
-    return float((_images(w) * area + FILTER) * 9 * w.c.extent.value * w.n.extent.value)
+    return float((_images(w) * area + costs.filter) * 9 * w.c.extent.value * w.n.extent.value)
 
 
 def _tiles(w: Window, a: Algorithm) -> tuple[int, int]:
@@ -219,11 +214,12 @@ def _block(w: Window, a: Algorithm, target: Target) -> int:
     where the filters or a block do not fit L2 or blocks are too few for threads to share.
     """
     c, n, points = w.c.extent.value, w.n.extent.value, a.alpha**2
+    costs = target.machine.products
     down, across = _tiles(w, a)
-    block = min(down, -(-TILES // across))
+    block = min(down, -(-costs.winograd_tiles // across))
     filters, tile = (points * x * f32.size for x in (c * n, c + n))
-    large = filters > target.l2 // FILTERS_IN_L2 or block * across * tile > target.l2 // 2
-    return 0 if large or _images(w) * -(-down // block) < SHARES else block
+    large = filters > target.l2 // costs.winograd_filters or block * across * tile > target.l2 // 2
+    return 0 if large or _images(w) * -(-down // block) < costs.shares else block
 
 
 def _images(w: Window) -> int:
