@@ -17,11 +17,9 @@ class DimFacts:
 
 
 class Space(Enum):
-    """Where a buffer lives: GLOBAL for the program, LAUNCH for one launch, SCRATCH for one thread,
-    REG in registers.
+    """Where a buffer lives: GLOBAL for the program, SCRATCH for one thread, REG in registers.
     """
 
     GLOBAL = "global"
-    LAUNCH = "launch"
     SCRATCH = "scratch"
     REG = "reg"

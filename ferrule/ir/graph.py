@@ -139,7 +139,6 @@ class OpDef:
     infer: InferRule
     meaning: MeaningRule
     compute: ComputeRule
-    variadic: bool = False
     doc: str = ""
     requires: RequireRule | None = None
 

@@ -4,7 +4,6 @@
     scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
     prefetch = buf[idx..] [write]                     a hint; it means nothing
     kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
-    launch   = { kernel.. } ; { kernel.. } ; ..       kernels side by side; a barrier at ';'
 
 Meaning:
 - Every grid axis and every enclosing scope's axis is free in the items below it. Items run in
@@ -91,13 +90,13 @@ class Kernel:
             b
             for st in stages(self.body)
             for b in st.writes
-            if b.space in (Space.GLOBAL, Space.LAUNCH)
+            if b.space is Space.GLOBAL
         ]
         read = [
             b
             for st in stages(self.body)
             for b in st.reads
-            if b.space in (Space.GLOBAL, Space.LAUNCH)
+            if b.space is Space.GLOBAL
         ]
         return tuple(dict.fromkeys(written + read))
 
@@ -108,7 +107,7 @@ class Kernel:
                 b
                 for st in stages(self.body)
                 for b in st.writes
-                if b.space in (Space.GLOBAL, Space.LAUNCH)
+                if b.space is Space.GLOBAL
             )
         )
 
@@ -134,15 +133,6 @@ class Kernel:
             for a in item.compute.all_axes:
                 found |= dims(a.extent)
         return tuple(sorted(found, key=lambda d: d.name))
-
-
-@dataclass(frozen=True)
-class Launch:
-    """Phases of kernels with a barrier between; `scratch` (Space.LAUNCH) lives for the launch."""
-
-    name: str
-    phases: tuple[tuple[Kernel, ...], ...]
-    scratch: tuple[Buf, ...] = ()
 
 
 def walk_items(

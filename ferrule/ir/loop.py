@@ -72,7 +72,7 @@ Stmt = For | Alloc | Store | If | Prefetch
 
 @dataclass(frozen=True)
 class Function:
-    """One kernel as loops. `bufs` are its GLOBAL and LAUNCH buffers (the `written` first ones are
+    """One kernel as loops. `bufs` are its GLOBAL buffers (the `written` first ones are
     stored to), `dims` its symbolic sizes, in the order in which callers pass them.
     """
 

@@ -19,7 +19,7 @@ INFIX = {
 }  # fmt: skip
 KEYWORDS = frozenset({
     "true", "false", "inf", "nan", "none", "cast", "bitcast", "checked", "expr", "bytes",
-    "graph", "system", "kernel", "launch", "function", "program",
+    "graph", "system", "kernel", "function", "program",
     "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
     "monoid", "identity", "combine", "commutative", "idempotent",
     "reduce", "scan", "init", "exclusive", "reverse", "where", "when", "update",

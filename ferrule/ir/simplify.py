@@ -181,16 +181,20 @@ def _sum(a: Poly, b: Poly, sign: int = 1) -> Poly:
 
 
 def _recombine(p: Poly) -> Poly:
-    """b*(x // b) + x % b -> x, for a constant or atomic b; b*(n // b) -> n for a dim n that is a
-    multiple of b.
+    """b*(x // b) + x % b -> x, for a constant or atomic b. Of a dim n that is a multiple of b there
+    are as many as there can be and n // b for the rest: 6*(n // b) -> n + 2*(n // b) for b = 4.
     """
     for m, c in p.items():
         for at in m:
             whole = at.op == "floordiv" and at.args[0].op == "dim" and at.args[0].attr.multiple
-            if whole and at.args[1] is const(whole) and not c % whole:
-                out = {k: v for k, v in p.items() if k != m}
-                rest = tuple(t for t in m if t is not at)
-                return _sum(out, {_monomial((*rest, at.args[0])): c // whole})
+            if whole and at.args[1] is const(whole):
+                dim = _monomial((*(t for t in m if t is not at), at.args[0]))
+                parts = p.get(dim, 0) * whole + c
+                left = abs(parts) % whole * (1 if parts > 0 else -1)
+                if left != c:
+                    out = {k: v for k, v in p.items() if k not in (m, dim)}
+                    more = {dim: (parts - left) // whole, m: left}
+                    return _recombine(out | {k: v for k, v in more.items() if v})
             if at.op != "mod":
                 continue
             x, b = at.args
@@ -218,7 +222,7 @@ def _product(a: Poly, b: Poly) -> Poly:
                 out[m] = c
             else:
                 out.pop(m, None)
-    return out
+    return _recombine(out)
 
 
 def from_poly(p: Poly) -> Expr:

@@ -40,7 +40,7 @@ from ferrule.ir.compute import System
 from ferrule.ir.explain import describe
 from ferrule.ir.expr import Buf, as_index
 from ferrule.ir.graph import Graph, Value, requirements
-from ferrule.ir.kernel import Kernel, Launch, Scope
+from ferrule.ir.kernel import Kernel, Scope
 from ferrule.ir.loop import Function, map_stmts
 from ferrule.ir.program import Call, Program
 from ferrule.ir.simplify import simplify
@@ -344,8 +344,6 @@ def begin(level: Level | tuple[Kernel, ...] | tuple[Function, ...], target: Targ
         return State(level.name, "system", target, system=level)
     if isinstance(level, Program):
         return State(level.name, "program", target, program=level, functions=level.functions)
-    if isinstance(level, Launch):
-        level = tuple(k for phase in level.phases for k in phase)
     several = level if isinstance(level, tuple) else (level,)
     functions = tuple(x for x in several if isinstance(x, Function))
     kernels = tuple(x for x in several if isinstance(x, Kernel))

@@ -37,11 +37,10 @@ from ferrule.ir.interp import (
     run_function,
     run_graph,
     run_kernel,
-    run_launch,
     run_program,
     run_system,
 )
-from ferrule.ir.kernel import Kernel, Kind, Launch, Scope
+from ferrule.ir.kernel import Kernel, Kind, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Store
 from ferrule.ir.monoids import ARGMAX, LAST, MAX, SUM
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
@@ -248,7 +247,7 @@ def test_arrays_that_do_not_fit_are_refused():
         run_system(softmax_system(), [])
 
 
-# ---- Kernel and Launch ---------------------------------------------------------------------------
+# ---- Kernel --------------------------------------------------------------------------------------
 
 
 def softmax_kernel():
@@ -309,20 +308,6 @@ def test_stores_out_of_bounds_are_reported():
     arrays = {"y": np.zeros(7, np.float32)}
     run_kernel(Kernel("k", (o,), (guarded,)), arrays, {"n": 7})
     assert arrays["y"].sum() == 7
-
-
-def test_launch_runs_phases_in_order():
-    x, y = Buf("x", (const(4), const(3)), f32), Buf("y", (), f32)
-    part = Buf("part", (const(4),), f32, Space.LAUNCH)
-    i, j, k = axis("i", 4), axis("j", 3), axis("k", 4)
-    rows = stage(part, (i,), (), load(x, i, j), fold=Reduce((j,), SUM(f32)))
-    total = stage(y, (), (), load(part, k), fold=Reduce((k,), SUM(f32)))
-    launch = Launch("sum", ((Kernel("a", (i,), (rows,)),), (Kernel("b", (), (total,)),)), (part,))
-    xs = RNG.standard_normal((4, 3)).astype(np.float32)
-    arrays = {"x": xs, "y": np.zeros((), np.float32)}
-    run_launch(launch, arrays)
-    np.testing.assert_allclose(arrays["y"], xs.sum(), rtol=1e-5)
-    assert "part" not in arrays
 
 
 # ---- Loop ----------------------------------------------------------------------------------------

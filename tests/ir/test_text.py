@@ -14,7 +14,7 @@ from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import Buf, Space, axis, call, const, dim, load, lt
 from ferrule.ir.graph import Graph, Node, TensorType, Value
 from ferrule.ir.interp import run_system
-from ferrule.ir.kernel import Kernel, Kind, Launch, Scope
+from ferrule.ir.kernel import Kernel, Kind, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.monoids import ARGMAX
 from ferrule.ir.notation import show
@@ -134,7 +134,7 @@ def stage(out, idx, axes, value, **rest):
 
 def kernel(name="k", rows=N):
     x, y = Buf("x", (rows, const(8)), f32), Buf("y", (rows,), f32, layout=(0,))
-    part = Buf("part", (rows,), f32, Space.LAUNCH)
+    part = Buf("part", (rows,), f32)
     t, r = Buf("t", (const(4),), f32, Space.SCRATCH), Buf("for", (), f32, Space.REG)
     i, o, j = axis("i", rows), axis("in", 2), axis("j", 4)
     inner = (stage(r, (), (), load(x, i, o * 4)), stage(t, (j,), (j,), load(r)))
@@ -149,11 +149,6 @@ def test_kernels_round_trip():
     text = round_trip(kernel())
     assert 'for "in": 2 {' in text
     assert 'kind "in": unroll, j: lanes' in text
-
-
-def test_launches_round_trip():
-    part = Buf("part", (N,), f32, Space.LAUNCH)
-    round_trip(Launch("l", ((kernel("a"), kernel("b")), (kernel("c"),), ()), (part,)))
 
 
 def function():

@@ -201,7 +201,7 @@ def test_names_mean_one_thing():
     )
 
 
-# ---- Kernel and Launch ---------------------------------------------------------------------------
+# ---- Kernel --------------------------------------------------------------------------------------
 
 
 def kernel(body, head="grid i: n", scratch=""):
@@ -298,34 +298,6 @@ def test_scratch_ends_with_its_scope():
         verify(replace(found, body=(*found.body, moved)))
     with pytest.raises(VerifyError, match="two buffers are called m"):
         verify(replace(found, scratch=(*found.scratch, *found.scratch)))
-
-
-LAUNCH = """
-launch l {
-  dim n
-  buf x: f32[n]
-  buf y: f32[n]
-  scratch p: f32[n] @launch
-  phase { kernel a { grid i: n  p: [] p[i] = x[i] } }
-  phase { kernel b { grid i: n  y: [] y[i] = p[i] } }
-}
-"""
-
-
-def test_launches():
-    verify(parse(LAUNCH))
-    refused(
-        LAUNCH.replace("p: f32[n] @launch", "p: f32[n]"), "p is scratch of the launch and is global"
-    )
-    refused(LAUNCH.replace("scratch p", "buf p"), "uses p, which the launch does not declare")
-    refused(
-        LAUNCH.replace("} }\n  phase { kernel b", "} kernel b"),
-        "reads p before any phase|b reads p",
-    )
-    refused(LAUNCH.replace("kernel b { grid i: n  y: [] y[i] = p[i] }",
-                           "kernel b { y: [] y[0] = p[0] } kernel c { z: [] x[0] = y[0] }"),
-            "c reads y, which b writes in its phase")  # fmt: skip
-    refused(LAUNCH.replace("y: [] y[i]", "y: [] y[0]"), "stored at every point of the grid axis i")
 
 
 # ---- Function ------------------------------------------------------------------------------------

@@ -29,4 +29,4 @@ def accesses(st: Stage, everywhere: bool = False) -> list[tuple[Buf, tuple[Expr,
     for e in st.exprs():
         for ld in loads(e):
             found[ld.attr, ld.args] = None
-    return [(b, i) for b, i in found if everywhere or b.space in (Space.GLOBAL, Space.LAUNCH)]
+    return [(b, i) for b, i in found if everywhere or b.space is Space.GLOBAL]

@@ -9,12 +9,12 @@ from ferrule.ir.interp.compute import run_stage, run_system
 from ferrule.ir.interp.dims import infer_dims, shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_int
 from ferrule.ir.interp.graph import run_graph
-from ferrule.ir.interp.kernel import run_kernel, run_launch
+from ferrule.ir.interp.kernel import run_kernel
 from ferrule.ir.interp.loop import run_function
 from ferrule.ir.interp.memory import Memory, poison
 from ferrule.ir.interp.program import run_program
 
 __all__ = [
     "Env", "Memory", "eval_expr", "eval_int", "infer_dims", "poison", "run_function", "run_graph",
-    "run_kernel", "run_launch", "run_program", "run_stage", "run_system", "shape_of",
+    "run_kernel", "run_program", "run_stage", "run_system", "shape_of",
 ]  # fmt: skip

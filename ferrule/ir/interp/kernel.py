@@ -16,8 +16,8 @@ from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.interp.compute import run_stage
 from ferrule.ir.interp.dims import shape_of
 from ferrule.ir.interp.expr import Env, eval_int
-from ferrule.ir.interp.memory import Memory, poison
-from ferrule.ir.kernel import Item, Kernel, Launch, Scope
+from ferrule.ir.interp.memory import Memory
+from ferrule.ir.kernel import Item, Kernel, Scope
 
 Array = NDArray[Any]
 Rng = np.random.Generator
@@ -37,23 +37,6 @@ def run_kernel(
     """
     memory = Memory(buffers, owners={})
     _run(kernel, memory, dims or {}, shuffle or np.random.default_rng(0))
-
-
-def run_launch(
-    launch: Launch,
-    buffers: dict[str, Array],
-    dims: Mapping[str, int] | None = None,
-    shuffle: Rng | None = None,
-) -> None:
-    """Runs the phases of `launch` in order, the kernels of a phase in any order."""
-    rng = shuffle or np.random.default_rng(0)
-    arrays = dict(buffers)
-    for b in launch.scratch:
-        arrays[b.name] = poison(shape_of(b, dims or {}), b.dtype)
-    for phase in launch.phases:
-        memory = Memory(arrays, owners={})
-        for k in rng.permutation(len(phase)):
-            _run(phase[k], memory, dims or {}, rng)
 
 
 def grid_points(grid: tuple[Expr, ...], env: Env, rng: Rng) -> list[dict[Expr, int]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
-from ferrule.ir.kernel import Kernel, Launch
+from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.program import Program
 from ferrule.ir.text.compute import parse_system, print_stage, print_system
@@ -21,28 +21,26 @@ from ferrule.ir.text.expr import parse_expr
 from ferrule.ir.text.graph import graph as read_graph
 from ferrule.ir.text.graph import parse_graph, print_graph, print_node
 from ferrule.ir.text.kernel import kernel as read_kernel
-from ferrule.ir.text.kernel import launch as read_launch
-from ferrule.ir.text.kernel import parse_kernel, parse_launch, print_kernel, print_launch
+from ferrule.ir.text.kernel import parse_kernel, print_kernel
 from ferrule.ir.text.loop import function as read_function
 from ferrule.ir.text.loop import parse_function, print_function, print_stmt
 from ferrule.ir.text.parser import Parser
 from ferrule.ir.text.program import parse_program, print_program
 from ferrule.ir.text.program import program as read_program
 
-Level = Graph | System | Kernel | Launch | Function | Program
+Level = Graph | System | Kernel | Function | Program
 
 _LEVELS: dict[str, tuple[type, Callable[[Any], str], Callable[[Parser], Any]]] = {
     "graph": (Graph, print_graph, read_graph),
     "system": (System, print_system, read_system),
     "kernel": (Kernel, print_kernel, read_kernel),
-    "launch": (Launch, print_launch, read_launch),
     "function": (Function, print_function, read_function),
     "program": (Program, print_program, read_program),
 }
 
 
 def to_text(level: Level) -> str:
-    """A graph, system, kernel, launch, function or program as text."""
+    """A graph, system, kernel, function or program as text."""
     for kind, show, _ in _LEVELS.values():
         if isinstance(level, kind):
             return show(level)
@@ -75,7 +73,7 @@ def _level(p: Parser) -> Level:
 
 __all__ = [
     "Level", "to_text", "parse", "parse_all", "parse_expr", "parse_function", "parse_graph",
-    "parse_kernel", "parse_launch", "parse_program", "parse_system", "print_function",
-    "print_graph", "print_kernel", "print_launch", "print_node", "print_program", "print_stage",
+    "parse_kernel", "parse_program", "parse_system", "print_function",
+    "print_graph", "print_kernel", "print_node", "print_program", "print_stage",
     "print_stmt", "print_system",
 ]  # fmt: skip

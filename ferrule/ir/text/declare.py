@@ -2,7 +2,7 @@
 
 dims    = dim name [lo..[hi]] [% multiple]
 type    = dtype[expr, ..]
-buffer  = name: type [@launch | @scratch | @reg] [layout(k, ..)]
+buffer  = name: type [@scratch | @reg] [layout(k, ..)]
 axes    = name: extent, ..
 monoid  = name:dtype [#k]                              one of the table, or declared by
           monoid name:dtype [#k] identity (expr, ..) combine (expr, ..) [commutative]

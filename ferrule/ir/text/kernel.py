@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ferrule.ir.expr import Buf
-from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Prefetch, Scope, walk_items
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, walk_items
 from ferrule.ir.notation import show_name
 from ferrule.ir.text.compute import stage, stage_text
 from ferrule.ir.text.declare import (
@@ -54,22 +54,6 @@ def print_kernel(kernel: Kernel) -> str:
     bufs = (b for b in found.bufs if b not in _scratch(kernel))
     head = dim_lines(found.dims) + names.lines() + buf_lines("buf", bufs)
     return "\n".join(_kernel_lines(kernel, names, head)) + "\n"
-
-
-def print_launch(launch: Launch) -> str:
-    """`launch` as text, which `parse_launch` reads back."""
-    found = mentions(launch)
-    names = MonoidNames(found.monoids)
-    own = {b for phase in launch.phases for k in phase for b in _scratch(k)} | set(launch.scratch)
-    lines = dim_lines(found.dims) + names.lines()
-    lines += buf_lines("buf", (b for b in found.bufs if b not in own))
-    lines += buf_lines("scratch", launch.scratch)
-    for phase in launch.phases:
-        lines.append("phase {")
-        for k in phase:
-            lines += indent(_kernel_lines(k, names, []))
-        lines.append("}")
-    return "\n".join([f"launch {show_name(launch.name)} {{", *indent(lines), "}", ""])
 
 
 def _scratch(kernel: Kernel) -> set[Buf]:
@@ -113,14 +97,6 @@ def parse_kernel(source: str) -> Kernel:
     return out
 
 
-def parse_launch(source: str) -> Launch:
-    """The launch that `source` writes. Raises ParseError."""
-    p = Parser(source)
-    out = launch(p)
-    p.end()
-    return out
-
-
 def kernel(p: Parser) -> Kernel:
     p.expect("kernel")
     name = p.name()
@@ -135,24 +111,6 @@ def kernel(p: Parser) -> Kernel:
                 kinds.append(_kind(p))
         scratch, body = _body(p)
     return Kernel(name, grid, body, scratch, tuple(kinds))
-
-
-def launch(p: Parser) -> Launch:
-    p.expect("launch")
-    name = p.name()
-    p.expect("{")
-    phases = []
-    with p.inner():
-        _head(p)
-        scratch = buf_declarations(p, "scratch")
-        while p.accept("phase"):
-            p.expect("{")
-            kernels = []
-            while not p.accept("}"):
-                kernels.append(kernel(p))
-            phases.append(tuple(kernels))
-        p.expect("}")
-    return Launch(name, tuple(phases), scratch)
 
 
 def _head(p: Parser) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads
-from ferrule.ir.kernel import Item, Kernel, Kind, Launch, Prefetch, Scope, walk_items
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, walk_items
 from ferrule.ir.simplify import prove_nonneg
 from ferrule.ir.text import print_stage
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
@@ -34,14 +34,6 @@ def verify_kernel(kernel: Kernel) -> None:
     placed = _placed(kernel)
     shown = lambda: [print_stage(p.stage) for p in placed]  # noqa: E731
     check("kernel", kernel.name, (kernel, placed), KERNEL_RULES, shown)
-
-
-def verify_launch(launch: Launch) -> None:
-    """Raises VerifyError if `launch` or one of its kernels breaks a rule."""
-    check("launch", launch.name, launch, LAUNCH_RULES, list)
-    for phase in launch.phases:
-        for kernel in phase:
-            verify_kernel(kernel)
 
 
 Whole = tuple[Kernel, list[Placed]]
@@ -183,36 +175,4 @@ KERNEL_RULES = (
     ),
     Rule("hints read nothing, as what they name may be out of bounds", _hints_pure),
     Rule("registers are indexed by constants, UNROLL and LANES axes alone", _each(_registers)),
-)
-
-
-def _launch_scratch(launch: Launch) -> Iterator[Fault]:
-    for b in launch.scratch:
-        if b.space is not Space.LAUNCH:
-            yield Fault(f"{b.name} is scratch of the launch and is {b.space.value}")
-    written: set[Buf] = set()
-    for phase in launch.phases:
-        for kernel in phase:
-            for b in kernel.globals:
-                if b.space is Space.LAUNCH and b not in launch.scratch:
-                    yield Fault(f"{kernel.name} uses {b.name}, which the launch does not declare")
-                if b in launch.scratch and b not in written and b not in kernel.written:
-                    yield Fault(f"{kernel.name} reads {b.name} before any phase has written it")
-        written |= {b for kernel in phase for b in kernel.written}
-
-
-def _phases_independent(launch: Launch) -> Iterator[Fault]:
-    for phase in launch.phases:
-        for name in repeated(k.name for k in phase):
-            yield Fault(f"two kernels of a phase are called {name}")
-        for k in phase:
-            for other in phase:
-                shared = set(k.written) & set(other.globals) if k is not other else set()
-                for b in shared - set(other.written):
-                    yield Fault(f"{other.name} reads {b.name}, which {k.name} writes in its phase")
-
-
-LAUNCH_RULES = (
-    Rule("scratch of the launch is declared, and written before it is read", _launch_scratch),
-    Rule("kernels of one phase do not read what another one writes", _phases_independent),
 )

@@ -389,7 +389,7 @@ def write_tile(
     whole = replace(st, compute=Compute((), (known[st.targets[0][0]],)))
     last = epilogue[-1] if epilogue else whole
     for s in (whole, *epilogue):
-        outside = s.targets[0][0].space in (Space.GLOBAL, Space.LAUNCH)
+        outside = s.targets[0][0].space is Space.GLOBAL
         place = (rows.exact if outside else rows.clamped) | columns
         moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
         value = (
