@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ferrule
-from ferrule.base.errors import InputError, InputTypeError, RunIndexError
+from ferrule.base.errors import InputError, InputTypeError, RunError, RunIndexError
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(3)
@@ -362,3 +362,52 @@ def test_threads_compile_once() -> None:
         t.join()
     assert traces == [(9,)]
     np.testing.assert_array_equal(found, [x * 2 + 1] * 4)
+
+
+@pytest.mark.parametrize(
+    ("fn", "arguments"),
+    [
+        (lambda a: a**-1, (np.array([1, 2]),)),
+        (lambda a, b: a**b, (np.array([1, 2]), np.array([-1, 2]))),
+        (lambda a: np.power(2, a), (np.array([-1, 2]),)),
+        (lambda a: a ** np.int8(-2), (np.array([1, 2], np.int8),)),
+    ],
+)
+def test_a_negative_power_of_integers_is_reported(fn: Any, arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ValueError, match="negative integer powers"):
+        fn(*arguments)
+    with pytest.raises(RunError, match="negative integer powers"):
+        ferrule.jit(fn)(*arguments)
+
+
+def test_other_powers_of_integers_are_numpys() -> None:
+    a, b = np.array([1, -2, 3]), np.array([3, 0, 2])
+    assert (ferrule.jit(lambda a, b: a**b)(a, b) == a**b).all()
+    assert (ferrule.jit(lambda a: a ** np.uint8(2))(a.astype(np.uint8)) == [1, 4, 9]).all()
+
+
+@pytest.mark.parametrize(
+    ("fn", "shape", "other"),
+    [
+        (lambda a: np.split(a, 2)[1], (6,), (8,)),
+        (lambda a: np.split(a, 3, -1)[1], (2, 6), (2, 9)),
+        (lambda a: np.vsplit(a, 2)[0], (6, 2), (4, 2)),
+        (lambda a: np.diff(a, n=3), (6,), (3,)),
+        (lambda a: np.diff(a, n=3), (6,), (1,)),
+        (lambda a: np.diff(a, axis=0), (6, 2), (1, 2)),
+    ],
+)
+def test_splits_and_differences_of_any_size(
+    fn: Any, shape: tuple[int, ...], other: tuple[int, ...]
+) -> None:
+    compiled = ferrule.jit(fn, dynamic=True)
+    for s in (shape, other):
+        x = np.random.default_rng(0).standard_normal(s)
+        np.testing.assert_array_equal(compiled(x), fn(x))
+
+
+def test_parts_that_are_not_equal_are_refused() -> None:
+    compiled = ferrule.jit(lambda a: np.split(a, 2)[1], dynamic=True)
+    compiled(np.ones(6))
+    with pytest.raises(InputError):
+        compiled(np.ones(5))

@@ -34,7 +34,8 @@ def compile(
     The result reads the module's own parameters and buffers: it follows what is written into them,
     and those that are replaced, by `load_state_dict(assign=True)`, an assignment or another layer
     of the same kind; a layer of another kind raises InputError. Attributes that are plain tensors
-    or numbers stay as they were. A deep copy or a pickle has weights of its own.
+    or numbers stay as they were, and so do parameters that are set to None or
+    deleted. A deep copy or a pickle has weights of its own.
 
     `tune` measures schedules for the matrix products, convolutions and attention before compiling:
     True, a number of trials for each operator, or `{"trials": .., "seconds": ..}`, the seconds for

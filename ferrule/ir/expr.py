@@ -439,6 +439,17 @@ def both(*conditions: Expr) -> Expr:
     return out
 
 
+def either(*conditions: Expr) -> Expr:
+    """The disjunction of bools; FALSE when there are none."""
+    out = FALSE
+    for c in conditions:
+        if out is FALSE or c is TRUE:
+            out = c
+        elif c is not FALSE and out is not TRUE and c is not out:
+            out = call("or", out, c)
+    return out
+
+
 def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
     """The terms of a conjunction, from left to right."""
     out, stack = list[Expr](), [] if c is None else [c]

@@ -87,16 +87,23 @@ def LAST(dtype: DType) -> Monoid:
 
 
 def _arg_extremum(
-    name: str, dtype: DType, worst: int | float, wins: Callable[[Expr, Expr], Expr]
-) -> Monoid:
-    """Folds (value, index); `wins(new, old)` says that a new value beats the old one."""
+    name: str, dtype: DType, worst: int | float, wins: Callable[[Expr, Expr], Expr],
+    last_nan: bool = False,
+) -> Monoid:  # fmt: skip
+    """Folds (value, index); `wins(new, old)` says that a new value beats the old one. Of several
+    NaN the first stays, or the last.
+    """
     old, at_old, new, at_new = arg(0, dtype), arg(1, i64), arg(2, dtype), arg(3, i64)
     tie = call("eq", new, old)
     better = wins(new, old)
     if dtype.is_float:
         new_nan, old_nan = call("isnan", new), call("isnan", old)
         better = call("or", better, call("and", new_nan, call("not", old_nan)))
-        tie = call("or", tie, call("and", new_nan, old_nan))
+        both_nan = call("and", new_nan, old_nan)
+        if last_nan:
+            better = call("or", better, call("and", both_nan, call("lt", at_old, at_new)))
+        else:
+            tie = call("or", tie, both_nan)
     better = call("or", better, call("and", tie, call("lt", at_new, at_old)))
     combine = (select(better, new, old), select(better, at_new, at_old))
     return Monoid(name, (const(worst, dtype), const(i64.max)), combine, True, True)
@@ -109,6 +116,15 @@ def ARGMAX(dtype: DType) -> Monoid:
 
 
 @cache
+def POOLED_ARGMAX(dtype: DType) -> Monoid:
+    """(value, i64 index) of the first greatest value; the last NaN if there is one, as in PyTorch's
+    pools.
+    """
+    wins = lambda new, old: compare("lt", old, new)  # noqa: E731
+    return _arg_extremum("pooled_argmax", dtype, dtype.min, wins, last_nan=True)
+
+
+@cache
 def ARGMIN(dtype: DType) -> Monoid:
     """(value, i64 index) of the first least value; the first NaN if there is one."""
     return _arg_extremum("argmin", dtype, dtype.max, lambda new, old: compare("lt", new, old))
@@ -117,6 +133,7 @@ def ARGMIN(dtype: DType) -> Monoid:
 STANDARD: dict[str, Callable[[DType], Monoid]] = {
     "sum": SUM, "exact_sum": EXACT_SUM, "prod": PROD, "max": MAX, "peak": PEAK, "min": MIN,
     "any": ANY, "all": ALL, "xor": XOR, "last": LAST, "argmax": ARGMAX, "argmin": ARGMIN,
+    "pooled_argmax": POOLED_ARGMAX,
 }  # fmt: skip
 
 

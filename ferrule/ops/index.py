@@ -18,9 +18,8 @@ import numpy as np
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ZERO, Buf, Expr, as_index, bounded, load, lt, select
+from ferrule.ir.expr import ZERO, Buf, Expr, as_index, bounded, either, eq, le, load, lt, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
-from ferrule.ir.simplify import prove_nonneg, simplify
 from ferrule.ops import elementary as el
 from ferrule.ops.create import iota
 from ferrule.ops.op import Array, Index, at, broadcast, define, normal_axis, stage
@@ -104,15 +103,20 @@ def check_within(name: str, x: TensorType, indices: TensorType, axis: int) -> No
         )
 
 
-def along_axis(x: Buf, axes: Index, axis: int, found: Expr) -> Index:
-    """The point `axes` of the indices as an index into x: `found` along `axis`, its own place
-    along the others, checked where the sizes may not fit.
+def within(x: TensorType, indices: TensorType, axis: int) -> list[Expr]:
+    """That there are no more indices than elements along the axes of x other than `axis`, or none
+    at all.
     """
-    own = [
-        a if prove_nonneg(simplify(n - a.extent)) else bounded(a, n)
-        for a, n in zip(axes, x.shape, strict=True)
-    ]
-    return (*own[:axis], found, *own[axis + 1 :])
+    none = [eq(s, ZERO) for s in indices.shape]
+    sizes = zip(indices.shape, x.shape, strict=True)
+    return [either(le(s, n), *none) for d, (s, n) in enumerate(sizes) if d != axis]
+
+
+def along_axis(axes: Index, axis: int, found: Expr) -> Index:
+    """The point `axes` of the indices as an index into what they are `within`: `found` along
+    `axis`, its own place along the others.
+    """
+    return (*axes[:axis], found, *axes[axis + 1 :])
 
 
 def _along_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
@@ -127,7 +131,7 @@ def _along_compute(
     x, indices = ins
     axes, d = ctx.axes(outs[0].shape), attrs["axis"]
     found = place_in(load(indices, *axes), x.shape[d], attrs["wrap"])
-    return [stage(outs[0], axes, load(x, *along_axis(x, axes, d, found)))]
+    return [stage(outs[0], axes, load(x, *along_axis(axes, d, found)))]
 
 
 def _along_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -142,7 +146,10 @@ def along_points(x: Array, indices: Array, axis: int, wrap: bool) -> tuple[Array
     return tuple(own)
 
 
-define("take_along_axis", _along_infer, _along_meaning, _along_compute)
+define(
+    "take_along_axis", _along_infer, _along_meaning, _along_compute,
+    requires=lambda types, attrs: within(types[0], types[1], attrs["axis"]),
+)  # fmt: skip
 
 
 def take_along_axis(

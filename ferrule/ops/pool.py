@@ -38,7 +38,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.interp.scalar import apply
-from ferrule.ir.monoids import ARGMAX, MAX, SUM
+from ferrule.ir.monoids import MAX, POOLED_ARGMAX, SUM
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 from ferrule.ops.conv import Padding, paddings, spatial
 from ferrule.ops.op import Array, Index, check_kind, define, element, stage, upcast
@@ -155,7 +155,7 @@ def _max_compute(
     at: Expr = ZERO
     for i, size in zip(index, x.shape[2:], strict=True):
         at = at * size + i
-    fold = Reduce(window, ARGMAX(value.dtype))
+    fold = Reduce(window, POOLED_ARGMAX(value.dtype))
     return _narrowed(ctx, outs, axes, (value, simplify(at)), fold, guards)
 
 
@@ -179,6 +179,12 @@ def _narrowed(
     return stages
 
 
+def _last_nan(found: Array, nan: Array) -> Array:
+    """The indices `found` along the last axis, but the last where `nan` where that is anywhere."""
+    last = nan.shape[-1] - 1 - nan[..., ::-1].argmax(-1)
+    return np.where(nan.any(-1), last, found)
+
+
 def _max_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
     (x,) = arrays
     worst = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
@@ -188,7 +194,7 @@ def _max_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
         return values.max(-1)
     # Only what is inside can be found, also where all of it is as small as what is not.
     rank = np.where(np.isnan(values), 2, np.where(values == values.max(-1, keepdims=True), 1, 0))
-    found = np.where(inside, rank, -1).argmax(-1)
+    found = _last_nan(np.where(inside, rank, -1).argmax(-1), inside & np.isnan(values))
     index = np.take_along_axis(np.broadcast_to(place, values.shape), found[..., None], -1)
     return values.max(-1), index[..., 0]
 
@@ -375,7 +381,7 @@ def _adaptive_compute(
         at: Expr = ZERO
         for i, size in zip(index, sizes, strict=True):
             at = at * size + i
-        fold = Reduce(window, ARGMAX(value.dtype))
+        fold = Reduce(window, POOLED_ARGMAX(value.dtype))
         return _narrowed(ctx, outs, axes, (value, simplify(at)), fold, guards)
     total = ctx.buf("total", outs[0].shape, value.dtype)
     summed = stage(total, axes, value, Reduce(window, SUM(value.dtype)), _guard(guards))
@@ -401,7 +407,8 @@ def _adaptive_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
         values = values.reshape(*x.shape[:2], prod(values.shape[2:]))
         if attrs["kind"] == "max":
             out[at] = values.max(-1)
-            index[at] = flat[cut].reshape(-1)[values.argmax(-1)]
+            found = _last_nan(values.argmax(-1), np.isnan(values))
+            index[at] = flat[cut].reshape(-1)[found]
         else:
             out[at] = values.astype(np.float64).mean(-1)
     return (out, index) if attrs["kind"] == "max" else out

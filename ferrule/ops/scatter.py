@@ -53,6 +53,7 @@ from ferrule.ops.index import (
     index_operands,
     place_in,
     places,
+    within,
 )
 from ferrule.ops.op import (
     Array,
@@ -181,7 +182,7 @@ def _scatter_compute(
     d = attrs["axis"]
     axes = ctx.axes(indices.shape)
     found = place_in(load(indices, *axes), x.shape[d], False)
-    return _updated(ctx, ins, outs[0], axes, along_axis(x, axes, d, found), attrs)
+    return _updated(ctx, ins, outs[0], axes, along_axis(axes, d, found), attrs)
 
 
 def _scatter_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
@@ -190,7 +191,12 @@ def _scatter_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     return _updated_meaning(x, source[tuple(slice(n) for n in indices.shape)], place, attrs)
 
 
-define("scatter", _scatter_infer, _scatter_meaning, _scatter_compute)
+def _scatter_requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
+    x, indices, source = types
+    return [*within(x, indices, attrs["axis"]), *within(source, indices, -1)]
+
+
+define("scatter", _scatter_infer, _scatter_meaning, _scatter_compute, requires=_scatter_requires)
 
 
 def scatter(

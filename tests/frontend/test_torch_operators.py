@@ -439,6 +439,23 @@ NETWORKS: list[Case] = [
     ("prelu", lambda x, w: F.prelu(x, w), (x34, torch.tensor([0.2]))),
 ]
 
+NAN = float("nan")
+HOLES = torch.arange(2 * 3 * 9 * 9).reshape(2, 3, 9, 9) * 37 % 5 < 2
+HOLES = torch.where(HOLES, NAN, torch.arange(9.0))
+CORNERS = [
+    ("pools of several NaN", lambda x: F.max_pool2d(x, 3, 2, 1, return_indices=True), (HOLES,)),
+    (
+        "adaptive pools of several NaN",
+        lambda x: F.adaptive_max_pool2d(x, (3, 4), return_indices=True),
+        (HOLES,),
+    ),
+    (
+        "grid of one column",
+        lambda x: [F.affine_grid(x, (1, 1, 3, 1), align_corners=a) for a in (True, False)],
+        (torch.arange(6.0).view(1, 2, 3),),
+    ),
+]
+
 CASES: list[Case] = [
     *ARITHMETIC,
     *REDUCTIONS,
@@ -446,6 +463,7 @@ CASES: list[Case] = [
     *INDEXING,
     *PRODUCTS,
     *NETWORKS,
+    *CORNERS,
     *((name, getattr(torch, name), (torch.rand(3, 4) * 0.9 + 0.05,)) for name in UNARY),
     *((name, getattr(F, name), (x34 * 3,)) for name in ACTIVATIONS),
     *((f"{name} of special values", getattr(torch, name), (SPECIAL,)) for name in TOTAL),

@@ -25,7 +25,9 @@ from ferrule.frontend.numpy.array import (
     traced,
 )
 from ferrule.frontend.numpy.shape import normal
+from ferrule.ir.expr import ZERO, maximum
 from ferrule.ir.graph import Value
+from ferrule.ir.simplify import simplify
 
 Axes = int | tuple[int, ...] | None
 
@@ -343,14 +345,17 @@ FUNCTIONS["cumulative_prod"] = _cumulative("cumprod", 1)
 
 @numpy_function("diff")
 def _diff(a: Traced, n: int = 1, axis: int = -1) -> Traced:
-    out: Any = a
-    whole = (slice(None),) * normal(axis, a.ndim)
-    later, earlier = (*whole, slice(1, None)), (*whole, slice(None, -1))
+    d, out = normal(axis, a.ndim), a
     for _ in range(n):
+        size = out.value.shape[d]
+        left = simplify(maximum(size - 1, ZERO))
+        later, earlier = (
+            a.wrap(ops.slice_axis(a.b, out.value, d, *ends))
+            for ends in ((size - left, size), (ZERO, left))
+        )
         differ = np.not_equal if a.dtype.kind == "b" else np.subtract
-        out = call_ufunc(differ, (out[later], out[earlier]))
-    done: Traced = out
-    return done
+        out = call_ufunc(differ, (later, earlier))
+    return out
 
 
 _SORTED = "ferrule has no operator that sorts; take it outside of the compiled function"

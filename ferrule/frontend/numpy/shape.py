@@ -289,6 +289,11 @@ def _split(ary: Traced, indices_or_sections: Any, axis: int = 0) -> list[Traced]
     n, size = indices_or_sections, ary.shape[axis]
     if isinstance(n, int) and isinstance(size, int) and size % n:
         raise InputError(f"numpy.split of {ary} along axis {axis} into {n}: no equal parts")
+    if isinstance(n, int) and not isinstance(size, int):
+        d = normal(axis, ary.ndim)
+        parts = reshape(ary, (*ary.shape[:d], n, size // n, *ary.shape[d + 1 :]))
+        before = (slice(None),) * d
+        return [parts[before + (i,)] for i in range(n)]
     return _array_split(ary, n, axis)
 
 

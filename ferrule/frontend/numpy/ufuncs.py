@@ -35,7 +35,7 @@ _SAME_NAME = (
 )
 _RENAMED = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div",
-    "floor_divide": "floordiv", "fmod": "rem", "power": "pow",
+    "floor_divide": "floordiv", "fmod": "rem",
     "float_power": "pow", "negative": "neg", "absolute": "abs", "fabs": "abs", "rint": "round",
     "arcsin": "asin", "arccos": "acos", "arctan": "atan", "arcsinh": "asinh", "arccosh": "acosh",
     "arctanh": "atanh", "arctan2": "atan2", "invert": "bitwise_not", "left_shift": "shl",
@@ -119,6 +119,14 @@ def _signbit(b: GraphBuilder, x: Value) -> Value:
 @_ufunc("sign")
 def _sign(b: GraphBuilder, x: Value) -> Value:
     return ops.cast(b, ops.ne(b, x, 0), x.dtype) if x.dtype.kind == "u" else ops.sign(b, x)
+
+
+@_ufunc("power")
+def _power(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """x ** y; a run reports a negative power of an integer, as NumPy refuses it."""
+    if x.dtype.kind == "i":
+        x = ops.ensure(b, x, ops.ge(b, y, 0), "negative_power")
+    return ops.pow(b, x, y)
 
 
 @_ufunc("fmax")

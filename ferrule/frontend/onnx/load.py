@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -153,7 +153,10 @@ class _Reader:
         if self.known(domain, kind, version):
             return [op]
         body = _function_body(domain, kind, version)
-        return [op] if body is None else self.expand(op, body, self.opsets, index)
+        if body is None:
+            return [op]
+        defaults = {a.name: self.attribute(a) for a in _defaults(domain, kind, version)}
+        return self.expand(replace(op, attrs={**defaults, **op.attrs}), body, self.opsets, index)
 
     def expand(self, op: Op, f: Any, opsets: Mapping[str, int], index: int) -> list[Op]:
         """The nodes of the function `f` in place of `op`."""
@@ -388,6 +391,14 @@ def sparse_array(s: Any, folder: Path | None, limit: int = 1 << 28) -> Array:
         raise ParseError("a sparse tensor has an index out of range")
     out.reshape(-1)[flat] = values
     return out
+
+
+def _defaults(domain: str, op_type: str, version: int) -> list[Any]:
+    """The attributes of an operator that have a value where none is given."""
+    from onnx import defs
+
+    attributes = defs.get_schema(op_type, version, domain).attributes.values()
+    return [a.default_value for a in attributes if a.default_value.name]
 
 
 def _function_body(domain: str, op_type: str, version: int) -> Any:

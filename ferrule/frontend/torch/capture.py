@@ -88,9 +88,23 @@ def _as_eager(table: Any) -> Any:
 def _beyond_core() -> dict[Any, Any]:
     """Decompositions of operators that are core ATen themselves, or that its table leaves out."""
     aten = torch.ops.aten
-    return dict(
-        torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
-    )
+    found = torch._decomp.get_decompositions([aten.dist, aten.grid_sampler_2d, aten.narrow_copy])
+    return {**found, aten.affine_grid_generator.default: _affine_grid}
+
+
+def _affine_grid(theta: torch.Tensor, size: list[int], align_corners: bool) -> torch.Tensor:
+    """The grid [n, sizes.., k] of an affine map theta [n, k, k + 1]; PyTorch's own decomposition
+    makes a constant where an extent is 1, which tracing refuses.
+    """
+    sizes, like = size[2:], {"dtype": theta.dtype, "device": theta.device}
+    lines = []
+    for d, n in enumerate(sizes):
+        end = 1 if align_corners else (n - 1) / n
+        line = torch.linspace(-end, end, n, **like) if n > 1 else torch.zeros(1, **like)
+        lines.append(line.view([-1 if i == d else 1 for i in range(len(sizes))]).expand(sizes))
+    base = torch.stack([*lines[::-1], torch.ones(sizes, **like)], -1)
+    points = base.reshape(1, -1, len(sizes) + 1).expand(theta.shape[0], -1, -1)
+    return torch.bmm(points, theta.mT).view(theta.shape[0], *sizes, len(sizes))
 
 
 # Arguments that an operator refuses and its decomposition does not: (arguments after the tensors).

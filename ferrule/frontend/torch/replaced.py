@@ -5,8 +5,8 @@
 
 PyTorch tells hooks of each tensor and layer that is registered, and they count those of compiled
 modules. A call looks at its module's tensors only where the count has moved. What is written past
-the registration (into `_parameters` itself, or into an attribute that is a plain tensor) is not
-seen.
+the registration (into `_parameters` itself, or into an attribute that is a plain tensor), and what
+is set to None or deleted, is not seen: PyTorch tells nobody.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferrule.base.errors import RunError
 from ferrule.ir.expr import Expr, le, loads, lt
 from ferrule.ir.interp.expr import Env, eval_index
 from ferrule.ir.verify.accesses import Access
@@ -92,7 +93,10 @@ def region(
         ranges = {x: bounds.ranges[x] for x in axes}
         if np.prod([hi - lo for lo, hi in ranges.values()], dtype=float) > LIMIT:
             return None
-        mask, places = _evaluate(ranges, where, [a.idx[d] for d in dims], env)
+        try:
+            mask, places = _evaluate(ranges, where, [a.idx[d] for d in dims], env)
+        except RunError:
+            return None  # the run ends with this error, whatever else it reaches
         if not mask.any():
             return Region(shape, (), True, certain)
         sizes = tuple(shape[d] for d in dims)

@@ -80,8 +80,8 @@ def dynamic_quantize(cx: Context, x: Value) -> tuple[Value, Value, Value]:
     """(x in u8, its scale, its zero point) from its own range, 0 included; of zeros the scale is 1.
     """
     b = cx.b
-    high = ops.max(b, ops.reduce_max(b, x), 0)
-    low = ops.min(b, ops.reduce_min(b, x), 0)
+    high = ops.max(b, ops.reduce_max(b, x, empty=True), 0)
+    low = ops.min(b, ops.reduce_min(b, x, empty=True), 0)
     span = ops.sub(b, high, low)
     scale = ops.select(b, ops.eq(b, span, 0), 1.0, ops.div(b, span, 255.0))
     zero = saturated(cx, ops.div(b, ops.neg(b, low), scale), u8)

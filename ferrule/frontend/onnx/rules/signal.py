@@ -148,14 +148,15 @@ def _aligned(a: Attributes, x: Array, rois: Array, batch: Array, half: bool) -> 
         rows, columns = (_samples(s, n, m, ratio) for s, n, m in ((y1, h, high), (x1, w, wide)))
         y = _bilinear(x[int(b)], rows, columns, largest)
         y = y.reshape(x.shape[1], high, rows.size // high, wide, columns.size // wide)
-        out[i] = y.max((2, 4)) if largest else y.mean((2, 4))
+        if y.size:  # a box without area has no samples, and 0 in all its bins
+            out[i] = y.max((2, 4)) if largest else y.mean((2, 4))
     return out
 
 
 def _samples(start: Any, size: Any, bins: int, ratio: int) -> Array:
     """The places of all bins' samples along one axis."""
     step = size / bins
-    each = ratio if ratio > 0 else max(int(np.ceil(step)), 1)
+    each = ratio if ratio > 0 else max(int(np.ceil(step)), 0)
     place = np.arange(bins)[:, None] * step + (np.arange(each) + 0.5) * step / each
     return np.asarray(start + place).reshape(-1)
 
