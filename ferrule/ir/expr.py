@@ -38,6 +38,7 @@ structural equality, and any pure function of an expression can be memoised in t
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -430,24 +431,18 @@ def eq(a: Expr, b: Expr | int) -> Expr:
 
 def both(*conditions: Expr) -> Expr:
     """The conjunction of bools; TRUE when there are none."""
-    out = TRUE
-    for c in conditions:
-        if out is TRUE or c is FALSE:
-            out = c
-        elif c is not TRUE and out is not FALSE and c is not out:
-            out = call("and", out, c)
-    return out
+    return functools.reduce(lambda a, b: _joined("and", a, b, TRUE, FALSE), conditions, TRUE)
 
 
 def either(*conditions: Expr) -> Expr:
     """The disjunction of bools; FALSE when there are none."""
-    out = FALSE
-    for c in conditions:
-        if out is FALSE or c is TRUE:
-            out = c
-        elif c is not FALSE and out is not TRUE and c is not out:
-            out = call("or", out, c)
-    return out
+    return functools.reduce(lambda a, b: _joined("or", a, b, FALSE, TRUE), conditions, FALSE)
+
+
+def _joined(op: str, a: Expr, b: Expr, unit: Expr, zero: Expr) -> Expr:
+    if a is unit or b is zero:
+        return b
+    return a if b is unit or a is zero or a is b else call(op, a, b)
 
 
 def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
@@ -599,11 +594,7 @@ def dims(e: Expr) -> frozenset[Expr]:
     """The symbolic dims `e` mentions, those in axis extents and buffer shapes included."""
     found = e.memo.get("dims")
     if found is None:
-        parts: set[Expr] = set()
-        for n in walk(e):
-            if n.op == "dim":
-                parts.add(n)
-            elif n.op == "load":
-                parts.update(d for s in n.attr.shape for d in dims(s))
-        found = e.memo["dims"] = frozenset(parts)
+        nodes = list(walk(e))
+        inner = (dims(s) for n in nodes if n.op == "load" for s in n.attr.shape)
+        found = e.memo["dims"] = frozenset(n for n in nodes if n.op == "dim").union(*inner)
     return found
