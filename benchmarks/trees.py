@@ -4,7 +4,8 @@
     python -m benchmarks.trees --threads 2 --budget 5
 
 Both sessions run interleaved in this process, on the same inputs, and must agree. Microseconds a
-call, medians; `ratio` is ONNX Runtime's time over ferrule's.
+call, medians; `ratio` is ONNX Runtime's time over ferrule's. With several threads ONNX Runtime's
+keep spinning while ferrule runs, so that ferrule's wait for a CPU: there it is slower than alone.
 """
 
 from __future__ import annotations

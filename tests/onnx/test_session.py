@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import ferrule
 from ferrule import onnx_backend
 from ferrule.api.session import InferenceSession, custom_operator
-from ferrule.base.errors import InputError, InputTypeError, UnsupportedError
+from ferrule.base.errors import FerruleError, InputError, InputTypeError, UnsupportedError
 from tests.onnx.tools import check, model, node, programs, random, run
 
 F = np.float32
@@ -156,3 +157,25 @@ def test_backend_tells_what_is_compatible() -> None:
     assert onnx_backend.is_compatible(dense())
     unknown = model([node("Nonsense", "x", "y")], {"x": (F, [3])}, ["y"])
     assert not onnx_backend.is_compatible(unknown)
+
+
+def test_a_run_like_the_one_before_is_one_call_and_others_are_not() -> None:
+    node = helper.make_node("Add", ["x", "y"], ["z"])
+    values = [helper.make_tensor_value_info(n, 1, ["n"]) for n in ("x", "y")]
+    graph = helper.make_graph([node], "g", values, [helper.make_tensor_value_info("z", 1, ["n"])])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    session = InferenceSession(made.SerializeToString())
+    x, y = np.arange(4, dtype=np.float32), np.ones(4, np.float32)
+    for _ in range(3):
+        np.testing.assert_array_equal(session.run(None, {"x": x, "y": y})[0], x + y)
+    assert session._runner.direct is not None
+    wide = np.arange(8, dtype=np.float32)[::2]
+    np.testing.assert_array_equal(session.run(None, {"y": y, "x": wide})[0], wide + y)
+    np.testing.assert_array_equal(session.run(None, {"x": x[:2], "y": y[:2]})[0], (x + y)[:2])
+    np.testing.assert_array_equal(session.run(["z"], {"x": x, "y": y})[0], x + y)
+    with pytest.raises(InputError, match="has no input 'w'"):
+        session.run(None, {"x": x, "w": y})
+    with pytest.raises(InputError, match=r"dtype|float"):
+        session.run(None, {"x": x, "y": y.astype(np.float64)})
+    with pytest.raises(FerruleError):
+        session.run(None, {"x": x, "y": y[:3]})

@@ -70,6 +70,21 @@ class Program:
         for name, other in stage.same.items():
             env[name] = env[other]
 
+    def direct(self, inputs: Sequence[str], wanted: Sequence[str], env: Any) -> Direct | None:
+        """A run from a feed to what is wanted, for inputs like those of `env`; None where more than
+        this program's code makes it, or decides about it.
+        """
+        stage, more = self.stage, self.onward is None or self.onward.hosts or self.onward.place
+        if self._call is None or more or self._views or stage.pins:
+            return None
+        if not set(wanted) <= set(stage.outputs) or not set(stage.inputs) <= set(inputs):
+            return None
+        if not all(isinstance(env[n], np.ndarray) for n in inputs):
+            return None
+        like = tuple([(n, env[n].shape, env[n].dtype) for n in inputs])
+        picks = tuple([stage.outputs.index(n) for n in wanted])
+        return Direct(like, tuple(stage.inputs), self._call, picks)
+
     def accepts(self, env: Mapping[str, Any]) -> bool:
         """Whether the shapes of this run are ones that the program was compiled for."""
         if self.compiled is None:
@@ -102,6 +117,29 @@ def _compiled(stage: Stage, engine: Engine) -> Any:
 
 def _identical(x: Array, y: Array) -> bool:
     return x is y or (x.shape == y.shape and x.dtype == y.dtype and x.tobytes() == y.tobytes())
+
+
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """A run that is one call of compiled code: for feeds `like` the one that it was made for (name,
+    shape and dtype of each input), `call` on the arrays `given`, whose results `picks` chooses.
+    """
+
+    like: tuple[tuple[str, tuple[int, ...], np.dtype[Any]], ...]
+    given: tuple[str, ...]
+    call: Callable[..., tuple[Array, ...]]
+    picks: tuple[int, ...]
+
+    def __call__(self, feed: Mapping[str, Any]) -> list[Array] | None:
+        """The outputs; None for another feed."""
+        if len(feed) != len(self.like):
+            return None
+        for name, shape, dtype in self.like:
+            x = feed.get(name)
+            if type(x) is not np.ndarray or x.shape != shape or x.dtype is not dtype:
+                return None
+        found = self.call(*[feed[name] for name in self.given])
+        return [found[k] for k in self.picks]
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from ferrule.base.errors import FerruleError, UnsupportedError
 from ferrule.frontend.onnx.convert import LOOPS, Stage, convert, guarded
 from ferrule.frontend.onnx.model import Array, Body, Op
-from ferrule.frontend.onnx.place import Engine, Key, Onward, Place, Program
+from ferrule.frontend.onnx.place import Direct, Engine, Key, Onward, Place, Program
 from ferrule.frontend.onnx.ports import declared_types, varying_types
 from ferrule.frontend.onnx.table import GRAPH, HOST, Assume, Attributes, rule_for
 from ferrule.ir.graph import TensorType
@@ -45,6 +45,8 @@ class Runner:
     engine: Engine
     outer: Mapping[str, Array] = field(default_factory=dict)
     ahead: bool = False
+    direct: Direct | None = None
+    """The last run as one call, where it was no more."""
 
     def __post_init__(self) -> None:
         self.constants: Mapping[str, Array] = ChainMap(dict(self.body.constants), dict(self.outer))
@@ -122,6 +124,7 @@ class Runner:
         env: dict[str, Any] = dict(given)
         place = self._start
         while place is not None:
+            first = place is self._start
             program = self._program(place, env)
             program.run(env)
             if program.onward is None:
@@ -129,6 +132,9 @@ class Runner:
             else:
                 for op in program.onward.hosts:
                     self._run_host(op, env)
+            if first and not place.decides:
+                inputs = [p.name for p in self.body.inputs]
+                self.direct = program.direct(inputs, self._wanted, env)
             place = program.onward.place
         for name in self._wanted:
             if name not in env:
