@@ -170,6 +170,11 @@ _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     x, pairs = arrays[0], list(zip(attrs["low"], attrs["high"], strict=True))
+    if attrs["mode"] == "replicate":  # the nearest element, which cropping may have left out
+        for d, (n, (lo, hi)) in enumerate(zip(x.shape, pairs, strict=True)):
+            if lo or hi:
+                x = x.take(np.clip(np.arange(-lo, n + hi), 0, n - 1), d)
+        return x
     crop = tuple(
         builtins.slice(builtins.max(0, -lo), n - builtins.max(0, -hi))
         for n, (lo, hi) in zip(x.shape, pairs, strict=True)
@@ -192,7 +197,8 @@ def _enough_to_pad(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
         left = n - maximum(ZERO, ZERO - low) - maximum(ZERO, ZERO - high)
         for grow in (low, high):
             if not prove_nonneg(ZERO - grow):
-                facts.append(lt(grow, n) if attrs["mode"] == "reflect" else lt(ZERO, left))
+                kept = left if attrs["mode"] == "circular" else n
+                facts.append(lt(grow, n) if attrs["mode"] == "reflect" else lt(ZERO, kept))
     return facts
 
 

@@ -177,6 +177,15 @@ def test_negative_padding_crops(mode: str, check: Check) -> None:
     np.testing.assert_array_equal(out, theirs.numpy())
 
 
+@pytest.mark.parametrize(("low", "high"), [(-5, 6), (6, -5)])
+def test_the_nearest_element_may_be_one_that_is_cropped(low: int, high: int, check: Check) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.arange(20, dtype=np.float32).reshape(1, 4, 5)
+    (out,) = check(lambda b, x: ops.pad(b, x, (0, 0, low), (0, 0, high), mode="replicate"), x)
+    theirs = torch.nn.functional.pad(torch.from_numpy(x), (low, high), mode="replicate")
+    np.testing.assert_array_equal(out, theirs.numpy())
+
+
 # ---- against PyTorch -----------------------------------------------------------------------------
 
 
