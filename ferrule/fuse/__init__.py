@@ -1,1 +1,1 @@
-"""Passes over Compute: layout, substitution, products merged, sums split, stages grouped."""
+"""Passes over stages and kernels: layout, substitution, products merged, sums split, grouping."""

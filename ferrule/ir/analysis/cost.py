@@ -43,7 +43,7 @@ FLOPS: dict[str, int] = {
     "rsqrt": 8,
     "rem": 8,
     **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
-    # The sizes of the formulas of ferrule.lower.math.expand, an operation of f64 counting twice.
+    # The sizes of the formulas of ferrule.lower.math, an operation of f64 counting twice.
     "exp_nonpositive": 15,
     **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "sigmoid"), 20),
     **dict.fromkeys(("asin", "acos", "atan", "hypot", "nextafter", "normal_cdf"), 24),

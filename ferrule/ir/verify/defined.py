@@ -354,10 +354,8 @@ class _Life:
         buffer, as where a row is computed in whole vectors. These are unwritten then.
         """
         target = a.copied_to
-        mine, before = (
-            self.region(a, ()),
-            self.written([w for w in self.writes if w.position < a.position], ()),
-        )
+        mine = self.region(a, ())
+        before = self.written([w for w in self.writes if w.position < a.position], ())
         if target is None or target.space not in _PRIVATE or mine is None or before is None:
             return False
         shape = shape_of(target, self.env.dims)

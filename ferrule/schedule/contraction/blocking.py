@@ -78,7 +78,8 @@ def default_blocking(
     block = max(1, costs.block_rows // rows) * rows
     held = terms * min(block, estimate(whole)) * size
     panels = costs.block_panels if held > target.l2 * 3 // 4 else 1
-    return Blocking(rows, vectors, default_depth(target), panels=panels, straight=straight)
+    depth, most = default_depth(target), costs.block_rows
+    return Blocking(rows, vectors, depth, most, panels, straight=straight)
 
 
 def tiles_to_share(
@@ -105,7 +106,8 @@ def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Block
     width = target.lanes(size)
     vectors = 1 if dense or (n.is_const and n.attr <= width) else 2
     rows = max(1, target.registers // 2 // vectors)
-    return Blocking(rows, vectors, straight=True)
+    block_rows = target.machine.products.block_rows
+    return Blocking(rows, vectors, block_rows=block_rows, straight=True)
 
 
 def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, float]:
