@@ -32,7 +32,7 @@ from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
 from ferrule.ir.kernel import Kernel
-from ferrule.ir.simplify import equal
+from ferrule.ir.simplify import equal, simplify
 from ferrule.target.machine import CPU, Machine
 
 
@@ -184,9 +184,11 @@ def _match(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
 
 
 def _may_be(mine: Expr, theirs: Expr, mapping: dict[Expr, Expr]) -> bool:
-    """Whether an axis can stand for an index of the group: it has its length and no other role."""
-    alike = theirs.op != "axis" or equal(mine.extent, theirs.extent)
-    return alike and mapping.get(mine, theirs) is theirs
+    """Whether an axis can stand for an index of the group, a bare axis or one that counts through
+    several: it has its length and no other role.
+    """
+    length = simplify(product([a.extent for a in theirs.axes]))
+    return equal(mine.extent, length) and mapping.get(mine, theirs) is theirs
 
 
 def _match_siblings(g: _Group, st: Stage) -> tuple[dict[Expr, Expr], set[Expr]] | None:
