@@ -9,13 +9,19 @@ in `EXAMPLES`.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ferrule.codegen.llvm.compile import assembly
+from ferrule.ir.calls import Kernels
 from ferrule.ir.text import parse
-from ferrule.pipeline.passes import Pass, State, begin, run, steps, text_of
+from ferrule.pipeline.explain import explain
+from ferrule.pipeline.passes import Pass, options_for, steps
+from ferrule.pipeline.run import run, text_of
+from ferrule.schedule.choose import sites
 from ferrule.schedule.space import candidates, point_of
 from ferrule.target.cpu import Target, named
 
@@ -53,12 +59,13 @@ graph few {
 }
 """
 WIDTH = 200
+SKIPPED = ("dim ", "input ", "param ", "output ", "buf ", "write ", "read ", "takes ")
 
 
 def machine(name: str) -> Target:
     """A machine that does not depend on the one that this runs on."""
     near, cpu = {"avx2": ((32, 512), "x86-64-v3"), "avx512": ((48, 2048), "x86-64-v4")}[name]
-    sizes = {"l1": near[0] << 10, "l2": near[1] << 10, "l3": 32 << 20, "cores": 2}
+    sizes = {"l1": near[0] << 10, "l2": near[1] << 10}
     return replace(named(name), cpu=cpu, features="", **sizes)
 
 
@@ -66,23 +73,22 @@ def levels(graph: str, target: Target) -> dict[str, str]:
     """A graph after each pass, by the pass's name; `explain`, `space` and `assembly` too."""
     found = {"graph": graph}
 
-    def keep(p: Pass, s: State) -> None:
-        found[p.name] = text_of(s)
-        if s.program is not None:
-            found["explain"] = "\n".join(s.program.explain)
-        if p.name == "schedule":
-            found["space"] = space(s)
+    def keep(p: Pass, program: Any) -> None:
+        found[p.name] = text_of(program)
 
-    done, _ = run(begin(parse(graph), target), steps("graph", "llvm"), keep)
-    found["assembly"] = assembly(done.llvm, done.target)
+    options = options_for(target)
+    done = run(parse(graph), steps("graph", "llvm", options), options, keep)
+    found["explain"] = "\n".join(explain(done))
+    found["space"] = space(done.levels["kernels"], target)
+    found["assembly"] = assembly(done.program.text, target)
     return found
 
 
-def space(s: State) -> str:
+def space(level: Kernels, target: Target) -> str:
     """The candidates of each contraction: how many, and the first."""
     lines = []
-    for site in s.sites:
-        found = candidates(site.kernel, s.target, site.constant)
+    for site in sites(level, target):
+        found = candidates(site.kernel, target, site.constant)
         lines.append(f"{len(found)} candidates, the default one first:")
         for b in found[:6]:
             lines.append(", ".join(f"{name} {value}" for name, value in point_of(b).items()))
@@ -96,24 +102,33 @@ def whole(text: str) -> str:
 
 def without_declarations(text: str) -> str:
     """A level without the lines that repeat what the level above has declared."""
-    skipped = (
-        "  dim ",
-        "  input ",
-        "  param ",
-        "  output ",
-        "  buf ",
-        "  write ",
-        "  read ",
-        "  takes ",
-    )
+    skipped = tuple(f"  {word}" for word in SKIPPED)
     return "\n".join(line for line in text.splitlines() if not line.startswith(skipped))
 
 
-def part(first: str, last: str) -> Callable[[str], str]:
-    """From the line that starts with `first` to the next one that starts with `last`."""
+def code(text: str) -> str:
+    """The kernels of a level, without what stands around them."""
+    lines = without_declarations(textwrap.dedent(text)).splitlines()
+    found, inside = list[str](), ""  # the columns before the kernel that `line` is in
+    for line in lines:
+        bare = line.lstrip()
+        if not inside and bare.startswith("kernel "):
+            inside = line[: len(line) - len(bare)]
+            found += ["", bare] if found else [bare]
+        elif inside:
+            if not bare.startswith(SKIPPED):
+                found.append(line[len(inside) :])
+            inside = "" if line == inside + "}" else inside
+    return "\n".join(found)
+
+
+def part(first: str, last: str, depth: int = 0) -> Callable[[str], str]:
+    """From the line that starts with `first` to the next one that starts with `last`, `depth`
+    columns in.
+    """
 
     def cut(text: str) -> str:
-        lines = text.splitlines()
+        lines = [line[depth:] for line in text.splitlines()]
         start = next(i for i, line in enumerate(lines) if line.startswith(first))
         end = next(i for i in range(start, len(lines)) if lines[i].startswith(last))
         return "\n".join(lines[start : end + 1])
@@ -153,17 +168,17 @@ EXAMPLES = (
         "graph": ("graph", whole),
         "system": ("equations", without_declarations),
         "inlined": ("inline", without_declarations),
-        "kernel": ("group", without_declarations),
+        "kernel": ("choose", code),
         "explain": ("explain", whole),
-        "scheduled": ("schedule", without_declarations),
-        "loops": ("math", part("  for v0o", "  store s1[]")),
+        "scheduled": ("schedule", code),
+        "loops": ("math", part("  for v0o", "  store s1[]", depth=2)),
         "program": ("assemble", part("  main {", "  }")),
         "llvm": ("emit", part("loop18:", "  br i1")),
     }),
     Example("contractions.md", LINEAR, {
         "graph": ("graph", whole),
-        "kernel": ("group", without_declarations),
-        "scheduled": ("schedule", without_declarations),
+        "kernel": ("choose", code),
+        "scheduled": ("schedule", code),
         "space": ("space", whole),
         "assembly": ("assembly", inner_loop),
     }),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,21 +11,28 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f32, i64
-from ferrule.fuse.group import group
-from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
-from ferrule.ir.compute import Compute, Stage, System
+from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt, select
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
-from ferrule.ir.interp import run_function, run_graph, run_program, run_system
+from ferrule.ir.interp import (
+    run_function,
+    run_functions,
+    run_graph,
+    run_kernels,
+    run_program,
+    run_scheduled,
+    run_system,
+)
 from ferrule.ir.kernel import Kernel, Scope
-from ferrule.ir.loop import Function, If, Store, walk_stmts
-from ferrule.ir.program import Program
-from ferrule.ir.text import parse, parse_system, to_text
+from ferrule.ir.loop import If, Store, walk_stmts
+from ferrule.ir.text import Level, parse, parse_system, to_text
 from ferrule.ir.verify import verify
 from ferrule.lower.equations import equations
 from ferrule.lower.loops import lower_kernel
 from ferrule.pipeline.compile import program_of
+from ferrule.pipeline.passes import Options, steps
+from ferrule.pipeline.run import run
 from ferrule.target.cpu import named
 
 Array = np.ndarray[Any, Any]
@@ -106,6 +114,9 @@ GRAPHS = {
 }  # fmt: skip
 
 
+OPTIONS = Options(named("avx2"))
+
+
 def arrays_of(graph: Graph) -> tuple[list[Array], list[Array]]:
     """Random inputs and params, for n = 5 and m = 21."""
     rng = np.random.default_rng(0)
@@ -118,7 +129,7 @@ def arrays_of(graph: Graph) -> tuple[list[Array], list[Array]]:
     return [one(v) for v in graph.inputs], [one(v) for v in graph.params]
 
 
-def sound(level: Graph | System | Kernel | Function | Program) -> None:
+def sound(level: Level) -> None:
     """That `level` verifies and reads back from its text."""
     verify(level)
     assert parse(to_text(level)) == level
@@ -143,11 +154,19 @@ def test_systems_mean_what_their_graph_means(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-def test_kernels_are_sound(name: str) -> None:
-    system = assign_layouts(equations(GRAPHS[name]))
-    for kernel in group(inline(system).system).kernels:
+def test_kernels_and_code_with_calls_mean_what_their_graph_means(name: str) -> None:
+    graph = GRAPHS[name]
+    inputs, params = arrays_of(graph)
+    expected = run_graph(graph, [*inputs, *params])
+    levels = run(graph, steps("graph", "functions", OPTIONS), OPTIONS).levels
+    for level in ("kernels", "scheduled", "functions"):
+        sound(levels[level])
+    for kernel in levels["kernels"].kernels:
         sound(kernel)
-        sound(lower_kernel(kernel))
+        sound(lower_kernel(replace(kernel, schedule=None)))
+    close(run_kernels(levels["kernels"], inputs, params), expected)
+    close(run_scheduled(levels["scheduled"], inputs, params), expected)
+    close(run_functions(levels["functions"], inputs, params), expected)
 
 
 @pytest.mark.parametrize("target", ["generic", "avx2", "avx512"])

@@ -16,9 +16,9 @@ from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.compute import System
-from ferrule.ir.expr import Space, dim
-from ferrule.ir.interp import run_kernel, run_program, run_system
-from ferrule.pipeline.compile import compile_program, program_of_system
+from ferrule.ir.expr import dim
+from ferrule.ir.interp import run_kernels, run_program, run_system
+from ferrule.pipeline.compile import compile_program, program_of
 from ferrule.runtime.cpu import Executable, load
 from ferrule.target.cpu import current, named
 from tests import systems
@@ -46,21 +46,14 @@ def random_arrays(system: System, values: dict[str, int]) -> dict[str, Array]:
 
 def by_kernels(system: System, arrays: dict[str, Array], values: dict[str, int]) -> list[Array]:
     """The outputs, through the unscheduled kernels that fusion makes."""
-    inlined = inline(system)
-    memory = dict(arrays)
-    for kernel in group(inlined.system).kernels:
-        for b in kernel.written:
-            if b.space is Space.GLOBAL and b.name not in memory:
-                shape = tuple(evaluate(s, lambda d: values[d.name]) for s in b.shape)
-                memory[b.name] = np.full(shape, np.nan, b.dtype.numpy)
-        run_kernel(kernel, memory, values)
-    return [memory[b.name] for b in system.outputs]
+    level, _ = group(inline(system)[0])
+    return run_kernels(level, arrays, arrays, values)
 
 
 def compiled(system: System, target: str) -> Executable:
     """The program of `system` for the target of that name."""
     chosen = current() if target == "host" else named(target)
-    program = program_of_system(system, chosen)
+    program = program_of(system, chosen)
     return load(compile_program(program, f"test{abs(hash((system, target)))}", chosen))
 
 
@@ -119,7 +112,7 @@ INTERPRETED = [
 @pytest.mark.parametrize(("system", "values"), INTERPRETED)
 def test_scheduled_loops_keep_the_meaning(system: System, values: dict[str, int]) -> None:
     arrays = random_arrays(system, values)
-    program = program_of_system(system, current())
+    program = program_of(system, current())
     given = {b.name: arrays[b.name] for b in system.inputs}
     params = {b.name: arrays[b.name] for b in system.params}
     close(run_program(program, given, params, values), run_system(system, arrays, values))
@@ -155,7 +148,7 @@ def test_one_dynamic_program_serves_every_size(
 
 
 def launches(system: System) -> list[str]:
-    return [k.name for k in group(inline(system).system).kernels]
+    return [k.name for k in group(inline(system)[0])[0].kernels]
 
 
 def test_fused_patterns_are_one_kernel() -> None:

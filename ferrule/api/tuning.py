@@ -34,13 +34,13 @@ from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import (
     TUNED_VERSION,
     CompiledGraph,
-    Site,
     compile_graph,
     compile_site,
     sites_of,
 )
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import Executable, load
+from ferrule.schedule.choose import Site
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import (
     Sizes,
@@ -456,13 +456,13 @@ class Task:
         self._programs = {b: p for b, p in self._programs.items() if b in keep}
 
     def _built(self, b: Blocking) -> Program:
-        compiled, system = compile_site(self.site, self.target, b)
+        compiled, face = compile_site(self.site, self.target, b)
         executable = load(compiled)
-        inputs, params = ([self._array(x) for x in xs] for xs in (system.inputs, system.params))
-        outputs = [np.zeros(_shape(x), x.dtype.numpy) for x in system.outputs]
+        inputs, params = ([self._array(x) for x in xs] for xs in (face.inputs, face.params))
+        outputs = [np.zeros(_shape(x), x.dtype.numpy) for x in face.outputs]
         if params:
             executable.bind([(x.ctypes.data, x) for x in params])
-        return Program(_caller(executable, inputs, outputs), outputs, system.outputs)
+        return Program(_caller(executable, inputs, outputs), outputs, face.outputs)
 
     def _array(self, buf: Buf) -> Array:
         """The operand for a buffer: positive numbers, zeros for indices, a dim's likely value."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, chosen
@@ -14,17 +14,21 @@ from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.text import parse_all
 from ferrule.ir.verify import verify
-from ferrule.pipeline.passes import LEVELS, PASSES, Pass, State, begin, run, steps, text_of
+from ferrule.pipeline.explain import explain
+from ferrule.pipeline.passes import LEVELS, Options, Pass, level_of, options_for, passes, steps
+from ferrule.pipeline.run import run, text_of, whole
 from ferrule.target import cpu as target
 
 GOALS = (*LEVELS[:-1], "asm")
+_PASSES = passes(Options(target.named("generic")))[:-1]
 
 _ABOUT = """\
 Reads a program as text, runs the passes below it, and writes it at a later level.
 
-FILE (- is the standard input) holds one graph, system or program, or one or several kernels or
-functions; the keyword tells which. A kernel with `kind` or `for` lines counts as scheduled. From
-kernels or functions alone no program can be made, but LLVM text can.
+FILE (- is the standard input) holds a program at one of the levels; the keyword tells which. It may
+also hold kernels alone or functions alone: what these read is given, and all that they write is a
+result. A kernel with `kind` or `for` lines counts as scheduled; one with a `schedule` line gets
+that schedule.
 
 levels:
   graph > system > kernels > scheduled > functions > program > llvm > asm
@@ -38,8 +42,8 @@ example:
 
 
 def _pass_table() -> str:
-    rows = [(p.name, f"{p.source} -> {p.result}", p.doc) for p in PASSES[:-1]]
-    return "".join(f"  {name:10} {way:23} {doc}\n" for name, way, doc in rows)
+    rows = [(p.name, f"{p.source} -> {p.result}", p.doc) for p in _PASSES]
+    return "".join(f"  {name:16} {way:23} {doc}\n" for name, way, doc in rows)
 
 
 def _opt_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +53,7 @@ def _opt_arguments(parser: argparse.ArgumentParser) -> None:
         "--print-after",
         action="append",
         default=[],
-        choices=(*(p.name for p in PASSES[:-1]), "all"),
+        choices=(*(p.name for p in _PASSES), "all"),
         metavar="PASS",
         help="show the program after a pass, or after all, on the standard error",
     )
@@ -57,51 +61,47 @@ def _opt_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _explain_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a graph, system or program as text, or -")
+    parser.add_argument("file", metavar="FILE", help="a graph, system or kernels as text, or -")
     add_target(parser)
 
 
 def _opt(options: argparse.Namespace) -> None:
+    def after(p: Pass, program: Any) -> None:
+        if p.name in options.print_after or "all" in options.print_after:
+            print(f"---- after {p.name}", text_of(program), sep="\n", file=sys.stderr)
+
     with chosen(options):
-        _lower(_read(options.file), options.to, options.print_after)
+        given = options_for(target.current())
+        program = _read(options.file, given)
+        goal = "llvm" if options.to == "asm" else options.to
+        done = run(program, steps(level_of(program), goal, given), given, after).program
+        text = text_of(done)
+        print(assembly(text, given.target) if options.to == "asm" else text, end="")
 
 
 def _explain(options: argparse.Namespace) -> None:
     with chosen(options):
-        state = _read(options.file)
-        done, _ = run(state, steps(state.level, "program"))
-    if done.program is not None:
-        print("\n".join(done.program.explain))
+        given = options_for(target.current())
+        program = _read(options.file, given)
+        level = level_of(program)
+        if LEVELS.index(level) > LEVELS.index("kernels"):
+            raise InputError(f"{options.file} is at the level {level}: there is nothing to decide")
+        print("\n".join(explain(run(program, steps(level, "program", given), given))))
 
 
-def _read(file: str) -> State:
-    """The verified program in `file`, as the state that passes start from."""
+def _read(file: str, options: Options) -> Any:
+    """The program in `file`, verified."""
     text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     levels = parse_all(text)
     for level in levels:
         verify(level)
-    kernels = tuple(x for x in levels if isinstance(x, Kernel))
-    functions = tuple(x for x in levels if isinstance(x, Function))
-    if len(levels) == 1:
-        return begin(levels[0], target.current())
-    if len(levels) not in (len(kernels), len(functions)):
+    kinds = {type(level) for level in levels}
+    if len(levels) > 1 and kinds not in ({Kernel}, {Function}):
         found = ", ".join(type(x).__name__.lower() for x in levels)
         raise InputError(
-            f"{file} holds {found}; it must hold one graph, system or program, or kernels alone, "
-            "or functions alone"
+            f"{file} holds {found}; it must hold one program, or kernels alone, or functions alone"
         )
-    return begin(kernels or functions, target.current())
-
-
-def _lower(state: State, goal: str, shown: Sequence[str]) -> None:
-    def after(p: Pass, s: State) -> None:
-        if p.name in shown or "all" in shown:
-            print(f"---- after {p.name}", text_of(s), sep="\n", file=sys.stderr)
-
-    result = "llvm" if goal == "asm" else goal
-    whole = state.system is not None or state.graph is not None or state.program is not None
-    done, _ = run(state, steps(state.level, result, whole), after)
-    print(assembly(done.llvm, done.target) if goal == "asm" else text_of(done), end="")
+    return whole(levels, options.target.machine)
 
 
 OPT = Command(

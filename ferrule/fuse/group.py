@@ -16,7 +16,7 @@ small enough to be read again for each panel of rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import (
@@ -29,23 +29,12 @@ from ferrule.ir.analysis.contraction import (
 )
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
+from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal, simplify
 from ferrule.target.machine import CPU, Machine
-
-
-@dataclass(frozen=True)
-class Grouped:
-    """Kernels in an order that respects their dependences, and why neighbours were not joined.
-    `constant` are the buffers that can be computed once, and `once` the kernels that do it.
-    """
-
-    kernels: tuple[Kernel, ...]
-    constant: frozenset[Buf]
-    once: frozenset[str]
-    decisions: tuple[Decision, ...]
 
 
 class _Group:
@@ -65,8 +54,9 @@ class _Group:
         return {b: st for st in self.members for b in st.writes}
 
 
-def group(system: System, machine: Machine = CPU) -> Grouped:
-    """Stitch the stages of `system` into kernels; its outputs and what crosses kernels stay global.
+def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decision, ...]]:
+    """Stitch the stages of `system` into kernels, and say why neighbours were not joined. Outputs
+    and what crosses kernels stay global; what depends on parameters alone is done in `prepare`.
     """
     constant = constants(system)
     groups: list[_Group] = []
@@ -101,9 +91,12 @@ def group(system: System, machine: Machine = CPU) -> Grouped:
             home.setdefault(b, []).append(chosen)
     ordered = _topological(groups)
     readers = _readers(ordered)
-    kernels = tuple(_kernel(g, readers, system.outputs) for g in ordered)
-    names = frozenset(k.name for k, g in zip(kernels, ordered, strict=True) if g.constant)
-    return Grouped(kernels, constant, names, tuple(decisions))
+    prepare, main = (
+        tuple(_kernel(g, readers, system.outputs) for g in ordered if g.constant == once)
+        for once in (True, False)
+    )
+    face = Interface(system.name, system.inputs, system.params, system.outputs, system.requires)
+    return Kernels(face, prepare, main), tuple(decisions)
 
 
 def _is_contracting(st: Stage) -> bool:

@@ -9,7 +9,7 @@ views. What depends on parameters alone is not inlined into what does not: it is
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ferrule.base.dtype import i64
 from ferrule.ir.algebra import algebra
@@ -37,16 +37,8 @@ from ferrule.ir.expr import (
 from ferrule.target.machine import CPU, Machine
 
 
-@dataclass(frozen=True)
-class Inlined:
-    """The system with the stages that are left, and why."""
-
-    system: System
-    decisions: tuple[Decision, ...]
-
-
-def inline(system: System, machine: Machine = CPU) -> Inlined:
-    """Decide for each pointwise stage of `system` and substitute."""
+def inline(system: System, machine: Machine = CPU) -> tuple[System, tuple[Decision, ...]]:
+    """`system` with the stages that are left when each pointwise one was decided on, and why."""
     return _Inliner(system, machine).run()
 
 
@@ -67,7 +59,7 @@ class _Inliner:
                 self.literal |= set(st.writes)
         self.updated = {b for st in system.stages if st.update for b in st.writes}
 
-    def run(self) -> Inlined:
+    def run(self) -> tuple[System, tuple[Decision, ...]]:
         kept: list[Stage] = []
         decisions: list[Decision] = []
         for original in _alive(self.system):
@@ -87,7 +79,7 @@ class _Inliner:
                 if contraction(st) is not None:
                     self.contracted.add(buf)
         needed = _needed(kept, self.outputs)
-        return Inlined(replace(self.system, stages=tuple(needed)), tuple(decisions))
+        return replace(self.system, stages=tuple(needed)), tuple(decisions)
 
     def _expand(self, st: Stage) -> Stage:
         """`st` with loads of inlined buffers replaced by their values."""

@@ -13,7 +13,7 @@ elements a convolution reads many times is copied to channels-last first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ferrule.base.dtype import i8, u8
 from ferrule.ir.analysis.constants import constants
@@ -66,7 +66,7 @@ def assign_layouts(system: System, machine: Machine = CPU) -> System:
         for buf, _ in st.targets:
             if buf in chosen and buf in fixed:
                 stages.append(_copy(chosen[buf], buf))
-    return System(system.name, system.inputs, system.params, tuple(stages), system.outputs)
+    return replace(system, stages=tuple(stages))
 
 
 def _copy(source: Buf, target: Buf) -> Stage:

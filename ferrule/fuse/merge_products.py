@@ -1,4 +1,4 @@
-"""Batch: products of slices of one buffer with the same weights as one product.
+"""Merge products: products of slices of one buffer with the same weights as one product.
 
     a[i, n] = sum k  x[0, i, k] * w[n, k]
     b[i, n] = sum k  x[1, i, k] * w[n, k]      ->      v[t, i, n] = sum k  x[t, i, k] * w[n, k]
@@ -9,14 +9,14 @@ weights; together they read them once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import contraction, operand_bufs
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Reduce, Stage, map_stage
+from ferrule.ir.compute import Compute, Reduce, Stage, System, map_stage
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
 from ferrule.ir.simplify import simplify
 from ferrule.target.machine import CPU, Machine
@@ -35,19 +35,15 @@ class Member:
     index: int
 
 
-def batched(
-    stages: Sequence[Stage],
-    constant: frozenset[Buf],
-    kept: frozenset[Buf],
-    machine: Machine = CPU,
-) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
-    """`stages` with families of products made one, and what was done. `constant` are the buffers
-    that depend on parameters alone, `kept` those that others read.
-    """
-    changed = {b for st in stages if st.update for b in st.writes}
+def merge_products(
+    system: System, machine: Machine = CPU
+) -> tuple[System, tuple[Decision, ...]]:
+    """`system` with families of products made one, and what was done."""
+    constant = constants(system)
+    kept = {*system.outputs, *(b for st in system.stages if st.update for b in st.writes)}
     families: dict[Any, list[Member]] = {}
-    for st in stages:
-        for m in _members(st, constant, kept | changed, machine.merged_rows):
+    for st in system.stages:
+        for m in _members(st, constant, frozenset(kept), machine.merged_rows):
             families.setdefault(m.family, []).append(m)
     joined: dict[str, Stage] = {}
     place: dict[Buf, tuple[Buf, int]] = {}
@@ -65,10 +61,10 @@ def batched(
         decisions.append(Decision(buf.name, "merge", "in one", reason))
     out = [
         joined.get(st.name) or _moved(st, place)
-        for st in stages
+        for st in system.stages
         if st.name in joined or st.targets[0][0] not in place
     ]
-    return tuple(out), tuple(decisions)
+    return replace(system, stages=tuple(out)), tuple(decisions)
 
 
 def _members(

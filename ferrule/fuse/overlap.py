@@ -1,4 +1,4 @@
-"""Cascade: convolutions one after another, by blocks of rows.
+"""Overlapped tiling: convolutions one after another, by blocks of rows.
 
     t[h, w, c] = sum k     x[h, w, k] * a[k, c]                         a kernel each, on
     y[h, w, c] = sum i, j  t[h + i - 1, w + j - 1, c] * b[i, j, c]      whole images
@@ -19,55 +19,40 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 from ferrule.fuse.overlap_rows import Convolution, compose, parts, reads, window
 from ferrule.ir.analysis.contraction import operand_bufs
 from ferrule.ir.analysis.cost import flops, points
 from ferrule.ir.analysis.decision import Decision
+from ferrule.ir.calls import Kernels
 from ferrule.ir.compute import Reduce
 from ferrule.ir.expr import Buf, Expr, product
-from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.kernel import OVERLAPPED, Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target
 
 
-@dataclass(frozen=True)
-class Cascades:
-    """Kernels, the names of those that are joined ones, and which these were made of."""
-
-    kernels: tuple[Kernel, ...]
-    joined: frozenset[str]
-    decisions: tuple[Decision, ...]
-
-
-def cascade(
-    kernels: Sequence[Kernel],
-    constant: frozenset[Buf],
-    once: frozenset[str],
-    outputs: Sequence[Buf],
-    target: Target,
-) -> Cascades:
-    """`kernels` with those as one that pay. `constant` are the buffers that depend on parameters
-    alone, `once` names the kernels that do. Kernels that touch what is updated in place stay where
-    they are.
+def overlap(level: Kernels, target: Target) -> tuple[Kernels, tuple[Decision, ...]]:
+    """`level` with those kernels as one that pay, and which these were. Kernels that touch what is
+    updated in place stay where they are, and so do those that have a schedule.
     """
-    flow = _Flow(kernels, constant, once, outputs, target)
+    flow = _Flow(level, target)
     joined: dict[str, Kernel] = {}
     gone: set[str] = set()
     decisions: list[Decision] = []
-    for k in reversed(kernels):
-        chain = [] if k.name in gone or k.name in once else flow.chain(k)
-        best = _best(chain, target)
+    for k in reversed(level.main):
+        free = k.name not in gone and k.schedule is None
+        best = _best(flow.chain(k) if free else [], target)
         if best is not None:
             links, rows = best
-            joined[k.name] = compose(links, rows)
+            joined[k.name] = replace(compose(links, rows), schedule=OVERLAPPED)
             gone |= {c.kernel.name for c in links[:-1]}
             names = ", ".join(c.kernel.name for c in links)
             chosen = f"as one, by blocks of {rows} rows"
             decisions.append(Decision(names, "overlap", chosen, "these stay in cache"))
-    out = tuple(joined.get(k.name, k) for k in kernels if k.name not in gone)
-    return Cascades(out, frozenset(joined), tuple(decisions))
+    main = tuple(joined.get(k.name, k) for k in level.main if k.name not in gone)
+    return replace(level, main=main), tuple(decisions)
 
 
 # ---- what may be joined --------------------------------------------------------------------------
@@ -76,18 +61,17 @@ def cascade(
 class _Flow:
     """Which kernel makes a buffer and which read it."""
 
-    def __init__(
-        self,
-        kernels: Sequence[Kernel],
-        constant: frozenset[Buf],
-        once: frozenset[str],
-        outputs: Sequence[Buf],
-        target: Target,
-    ):
-        self.constant, self.outputs, self.target = constant, frozenset(outputs), target
+    def __init__(self, level: Kernels, target: Target):
+        kernels = level.kernels
+        self.constant, self.target = level.constant, target
+        self.outputs = frozenset(level.interface.outputs)
         written = Counter(b for k in kernels for b in k.written)
-        fixed = [k for k in kernels if all(written[b] <= 1 for b in k.globals)]
-        self.makers = {b: k for k in fixed if k.name not in once for b in k.written}
+        fixed = [
+            k
+            for k in level.main
+            if k.schedule is None and all(written[b] <= 1 for b in k.globals)
+        ]
+        self.makers = {b: k for k in fixed for b in k.written}
         self.readers: dict[Buf, list[Kernel]] = {}
         for k in kernels:
             for b in k.globals:

@@ -1,4 +1,4 @@
-"""Partial: a long reduction with few results as partial reductions side by side, then theirs.
+"""Split reductions: a long one with few results as partial ones side by side, then theirs.
 
     y = sum i  x[i]      ->      p[t] = sum i  x[t * step + i];      y = sum t  p[t]
 
@@ -9,27 +9,26 @@ not depend on the threads, so that results do not either.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from ferrule.ir.analysis.access import stride
+from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Reduce, Stage
+from ferrule.ir.compute import Compute, Reduce, Stage, System
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
 from ferrule.ir.simplify import prove, simplify
 from ferrule.target.machine import CPU, Machine
 
 
-def partial(
-    stages: Sequence[Stage], constant: frozenset[Buf], machine: Machine = CPU
-) -> tuple[tuple[Stage, ...], tuple[Decision, ...]]:
-    """`stages` with long reductions of few results cut in two, and which these are. `constant` are
-    the buffers that depend on parameters alone.
-    """
+def split_reductions(
+    system: System, machine: Machine = CPU
+) -> tuple[System, tuple[Decision, ...]]:
+    """`system` with long reductions of few results cut in two, and which these are."""
+    constant = constants(system)
     out: list[Stage] = []
     decisions: list[Decision] = []
-    for st in stages:
+    for st in system.stages:
         along = None if set(st.writes) & constant else _cut(st, machine)
         if along is None:
             out.append(st)
@@ -37,7 +36,7 @@ def partial(
         out += _parts(st, along, machine.parts)
         reason = "it has few results for threads to share"
         decisions.append(Decision(st.name, "split", "in parts", reason))
-    return tuple(out), tuple(decisions)
+    return replace(system, stages=tuple(out)), tuple(decisions)
 
 
 def _cut(st: Stage, machine: Machine) -> Expr | None:

@@ -5,7 +5,7 @@
             | scan[axis] by monoid [init value..] [exclusive] [reverse]
     compute = [axis..] value[n] [fold] [where guard]
     stage   = (buf[idx..])[n] = compute [combine monoid] [when expr]
-    system  = name (inputs) (params) stage.. (outputs) (dims)
+    system  = name (inputs) (params) stage.. (outputs) (dims) [require fact what].. [fused]
 
 Meaning:
 - A compute's points are the product of its axes; with a reduce each point folds `values` over the
@@ -149,9 +149,18 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Requirement:
+    """A condition on dims that holds for each call, and what needs it, in words."""
+
+    fact: Expr
+    what: str
+
+
+@dataclass(frozen=True)
 class System:
     """A whole program as equations. `params` are inputs whose values are known before the first run
-    (weights).
+    (weights). `fused` says that its stages are those that kernels are made of: the passes before
+    leave it as it is.
     """
 
     name: str
@@ -159,6 +168,8 @@ class System:
     params: tuple[Buf, ...]
     stages: tuple[Stage, ...]
     outputs: tuple[Buf, ...]
+    requires: tuple[Requirement, ...] = ()
+    fused: bool = False
 
     @property
     def dims(self) -> tuple[Expr, ...]:

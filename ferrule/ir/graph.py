@@ -18,7 +18,7 @@ from typing import Any
 
 from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
-from ferrule.ir.compute import Stage
+from ferrule.ir.compute import Requirement, Stage
 from ferrule.ir.expr import TRUE, ZERO, Buf, Expr, as_index, axis, le
 from ferrule.ir.simplify import simplify
 
@@ -156,9 +156,10 @@ def opdef(name: str) -> OpDef:
     return found
 
 
-def requirements(graph: Graph) -> dict[Expr, str]:
+def requirements(graph: Graph) -> tuple[Requirement, ...]:
     """What has to hold for the graph's dims and is not known of them: a condition of each operator
     that has one, that no extent is negative, and the operator with its place in the user's program.
+    Raises CompileError for one that never holds.
     """
     found: dict[Expr, str] = {}
     for n in graph.nodes:
@@ -171,7 +172,7 @@ def requirements(graph: Graph) -> dict[Expr, str]:
                 raise CompileError(f"{where} of {types}: its sizes do not fit, it needs {fact}")
             if known is not TRUE:
                 found.setdefault(known, where)
-    return found
+    return tuple(Requirement(fact, what) for fact, what in found.items())
 
 
 class GraphBuilder:

@@ -1,9 +1,10 @@
-"""Kernel: what runs for one launch.
+"""Kernel: what runs between two barriers.
 
     item     = stage | scope | prefetch
     scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
     prefetch = buf[idx..] [write]                     a hint; it means nothing
     kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
+    schedule = kind [size = number]..                 how it is to be brought into loops
 
 Meaning:
 - Every grid axis and every enclosing scope's axis is free in the items below it. Items run in
@@ -66,14 +67,34 @@ Item = Stage | Scope | Prefetch
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """How an unscheduled kernel is to be brought into loops: by the rules of `kind`, with these
+    sizes for what they leave open. `ferrule.schedule.choose` knows the kinds.
+    """
+
+    kind: str
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __str__(self) -> str:
+        return " ".join((self.kind, *(f"{name}={n}" for name, n in self.sizes)))
+
+
+OVERLAPPED = Schedule("overlapped")
+"""Of a kernel that is several convolutions, by blocks of rows."""
+
+
+@dataclass(frozen=True)
 class Kernel:
-    """One launchable kernel; `kinds` maps axis names to how they run."""
+    """One kernel; `kinds` maps axis names to how they run. An unscheduled one may have a `schedule`
+    already.
+    """
 
     name: str
     grid: tuple[Expr, ...]
     body: tuple[Item, ...]
     scratch: tuple[Buf, ...] = ()
     kinds: tuple[tuple[str, Kind], ...] = ()
+    schedule: Schedule | None = None
 
     def kind(self, axis: Expr) -> Kind:
         return dict(self.kinds).get(axis.name, Kind.SERIAL)

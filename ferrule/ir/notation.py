@@ -19,14 +19,16 @@ INFIX = {
 }  # fmt: skip
 KEYWORDS = frozenset({
     "true", "false", "inf", "nan", "none", "cast", "bitcast", "checked", "expr", "bytes",
-    "graph", "system", "kernel", "function", "program",
+    "graph", "system", "kernels", "kernel", "scheduled", "functions", "function", "program",
+    "module", "segment", "over", "require", "fused",
     "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
     "monoid", "identity", "combine", "commutative", "idempotent",
     "reduce", "scan", "init", "exclusive", "reverse", "where", "when", "update",
-    "grid", "kind", "scratch", "layout", "for", "in", "parallel", "serial", "unroll", "lanes",
+    "grid", "schedule", "kind", "scratch", "layout", "for", "in", "parallel", "serial",
+    "unroll", "lanes",
     "alloc", "store", "by", "if", "else", "prefetch", "phase", "prepare", "main", "run",
     "const_bytes", "arena_bytes", "scratch_bytes", "variants", "call", "cost", "note",
-    "explain", "return", "at", "repeat", "row", "first",
+    "return", "at", "repeat", "row", "first",
 })  # fmt: skip
 _ALONE = 9  # binds tighter than any operator
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)

@@ -1,10 +1,10 @@
-"""Program: buffers with lifetimes, launches, guarded variants; what one native entry runs.
+"""Program: buffers with places, phases of calls, variants, loops; what one native entry runs.
 
-    program  = name (inputs) (params) (outputs) (dims) consts buf@offset.. temps buf@offset..
-               prepare { step.. } main { step.. }
+    program  = name (inputs) (params) (outputs) (dims) [require fact what].. consts buf@offset..
+               temps buf@offset.. prepare { step.. } main { step.. }
     step     = run phase.. | variants | repeat
     phase    = call..                                   kernels side by side; a barrier follows
-    call     = function(buf..) grid                     actual buffers for the formal ones
+    call     = function(buf..) cost [note]              as in `calls`
     variants = when guard { step.. } .. else { step.. }
     repeat   = for dim < count { row.. step.. }           row = buf is whole[index] [first buf]
 
@@ -26,23 +26,12 @@ Meaning:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from ferrule.ir.calls import Call, Interface
+from ferrule.ir.compute import Requirement
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.loop import Function
-
-
-@dataclass(frozen=True)
-class Call:
-    """One kernel of a phase. `function` names an entry of Program.functions; `args` are in the
-    order of its bufs. `cost` is the estimated time of the whole grid in ns (an i64 Expr over dims):
-    it decides the number of threads.
-    """
-
-    function: str
-    args: tuple[Buf, ...]
-    cost: Expr
-    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -110,7 +99,11 @@ class Program:
     scratch_bytes: Expr
     prepare: tuple[Step, ...]
     main: tuple[Step, ...]
-    explain: tuple[str, ...] = field(default=())
+    requires: tuple[Requirement, ...] = ()
+
+    @property
+    def interface(self) -> Interface:
+        return Interface(self.name, self.inputs, self.params, self.outputs, self.requires)
 
 
 def walk_runs(steps: tuple[Step, ...]) -> Iterator[Run]:

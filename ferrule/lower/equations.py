@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferrule.ir.compute import Compute, Stage, System
 from ferrule.ir.expr import Buf, load
-from ferrule.ir.graph import ComputeContext, Graph, Value, opdef
+from ferrule.ir.graph import ComputeContext, Graph, Value, opdef, requirements
 
 
 def equations(graph: Graph) -> System:
@@ -40,6 +40,7 @@ def equations(graph: Graph) -> System:
         tuple(bufs[v] for v in graph.params),
         tuple(stages),
         tuple(outputs),
+        requirements(graph),
     )
 
 

@@ -1,61 +1,35 @@
-"""Link: the programs of a graph's segments and of its loops' bodies as one program.
+"""Link: the parts of a module, brought down to programs, as one program.
 
-What one piece makes and another reads has a place of its own in the arena for as long as it is
-needed; behind these lie the temps of the piece that runs. A body's states and rows have no place:
+What one part makes and another reads has a place of its own in the arena for as long as it is
+needed; behind these lie the temps of the part that runs. A body's states and rows have no place:
 they are parts of larger buffers (`Row`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
-from ferrule.ir.compute import System
+from ferrule.ir.calls import Interface
+from ferrule.ir.compute import Requirement
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, dim, dims
 from ferrule.ir.loop import Function
+from ferrule.ir.module import Module, Part
 from ferrule.ir.program import Placed, Program, Repeat, Row, Run, Step, Variants, walk_rows
 from ferrule.ir.simplify import simplify
 from ferrule.lower.memory import Lifetime, plan, total
 
 
-@dataclass(frozen=True)
-class Repetition:
-    """How a piece is repeated. The first inputs of its program are states, which have the values
-    `first` before the first step, then rows of the buffers `over`; the first outputs are the states
-    behind the step.
+def link(level: Program | Module[Any]) -> Program:
+    """The program that runs the parts of a module, which may be modules, in order; a program is one
+    already.
     """
-
-    count: Expr
-    reverse: bool
-    first: tuple[Buf, ...]
-    over: tuple[Buf, ...]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A program whose inputs have the names of other pieces' `outputs`, which stand for its own;
-    those of a repeated one have a row for each step.
-    """
-
-    program: Program
-    outputs: tuple[Buf, ...]
-    repeated: Repetition | None = None
-
-    @property
-    def reads(self) -> tuple[Buf, ...]:
-        """The buffers from outside."""
-        if self.repeated is None:
-            return self.program.inputs
-        r = self.repeated
-        return (*r.first, *r.over, *self.program.inputs[len(r.first) + len(r.over) :])
-
-
-def link(whole: System, pieces: tuple[Piece, ...]) -> Program:
-    """The program that runs `pieces` in order. `whole` has its inputs, params and outputs, of which
-    each is an output of a piece.
-    """
-    between, own_bytes = plan(_between(whole, pieces))
-    parts = [_Part(f"p{k}", piece, own_bytes) for k, piece in enumerate(pieces)]
+    if isinstance(level, Program):
+        return level
+    face, linked = level.interface, level.map(link)
+    between, own_bytes = plan(_between(face, linked.parts))
+    parts = [_Part(f"p{k}", part, own_bytes) for k, part in enumerate(linked.parts)]
     prepare: list[Step] = []
     main: list[Step] = []
     consts: list[Placed] = []
@@ -66,13 +40,17 @@ def link(whole: System, pieces: tuple[Piece, ...]) -> Program:
         prepare += part.steps(part.program.prepare)
         main += part.main()
     programs = [p.program for p in parts]
-    found = {*whole.dims, *(d for p in programs for d in p.dims)}
-    found |= {d for p in pieces if p.repeated is not None for d in dims(p.repeated.count)}
+    found = {d for b in face.bufs for s in b.shape for d in dims(s)}
+    found |= {d for p in programs for d in p.dims}
+    found |= {d for p in level.parts if p.repeated is not None for d in dims(p.repeated.count)}
+    requires: dict[Expr, Requirement] = {}
+    for r in (*face.requires, *(r for p in programs for r in p.requires)):
+        requires.setdefault(r.fact, r)
     return Program(
-        name=whole.name,
-        inputs=whole.inputs,
-        params=whole.params,
-        outputs=whole.outputs,
+        name=face.name,
+        inputs=face.inputs,
+        params=face.params,
+        outputs=face.outputs,
         dims=tuple(sorted(found, key=lambda d: d.name)),
         functions=tuple(f for p in parts for f in p.functions()),
         consts=tuple(consts),
@@ -82,30 +60,38 @@ def link(whole: System, pieces: tuple[Piece, ...]) -> Program:
         scratch_bytes=total([p.scratch_bytes for p in programs]),
         prepare=tuple(prepare),
         main=tuple(main),
-        explain=tuple(line for p in parts for line in p.explain()),
+        requires=tuple(requires.values()),
     )
 
 
-def _between(whole: System, pieces: tuple[Piece, ...]) -> list[Lifetime]:
-    """How long what crosses pieces is needed."""
-    elsewhere = {*whole.inputs, *whole.params, *whole.outputs}
+def _reads(part: Part[Program]) -> tuple[Buf, ...]:
+    """The buffers from outside."""
+    r = part.repeated
+    if r is None:
+        return part.body.inputs
+    return (*r.first, *r.over, *part.body.inputs[len(r.first) + len(r.over) :])
+
+
+def _between(face: Interface, parts: tuple[Part[Program], ...]) -> list[Lifetime]:
+    """How long what crosses parts is needed."""
     first: dict[Buf, int] = {}
     last: dict[Buf, int] = {}
-    for k, piece in enumerate(pieces):
-        for b in piece.outputs:
+    for k, part in enumerate(parts):
+        for b in part.outputs:
             first.setdefault(b, k)
             last[b] = k
-        last.update((b, k) for b in piece.reads if b in first)
+        last.update((b, k) for b in _reads(part) if b in first)
+    elsewhere = set(face.bufs)
     return [Lifetime(b, first[b], last[b]) for b in first if b not in elsewhere]
 
 
 class _Part:
-    """A piece with names of its own: its functions, temps and constants begin with `prefix`."""
+    """A part with names of its own: its functions, temps and constants begin with `prefix`."""
 
-    def __init__(self, prefix: str, piece: Piece, shift: Expr) -> None:
-        self.prefix, self.piece, self.shift = prefix, piece, shift
-        self.program = p = piece.program
-        outer = piece.outputs if piece.repeated is None else tuple(map(self.local, p.outputs))
+    def __init__(self, prefix: str, part: Part[Program], shift: Expr) -> None:
+        self.prefix, self.part, self.shift = prefix, part, shift
+        self.program = p = part.body
+        outer = part.outputs if part.repeated is None else tuple(map(self.local, p.outputs))
         own = [t.buf for t in (*p.consts, *p.temps)] + [r.buf for r in walk_rows(p.main)]
         self.renamed: Mapping[Buf, Buf] = {
             **{b: self.local(b) for b in own},
@@ -132,14 +118,14 @@ class _Part:
         ]
 
     def main(self) -> tuple[Step, ...]:
-        steps, r = self.steps(self.program.main), self.piece.repeated
+        steps, r = self.steps(self.program.main), self.part.repeated
         if r is None:
             return steps
         t = dim(f"{self.program.name}.step")
         here = r.count - ONE - t if r.reverse else t
         before = here + ONE if r.reverse else here - ONE
         ins, outs = self.program.inputs, [self.renamed[b] for b in self.program.outputs]
-        wholes = self.piece.outputs
+        wholes = self.part.outputs
         s = len(r.first)
         rows = [
             *(Row(b, w, simplify(before), f) for b, w, f in zip(ins[:s], wholes, r.first)),
@@ -173,10 +159,3 @@ class _Part:
 
     def place(self, b: Buf) -> Buf:
         return self.renamed.get(b, b)
-
-    def explain(self) -> list[str]:
-        r = self.piece.repeated
-        lines = list(self.program.explain)
-        if r is None or not lines:
-            return lines
-        return [f"loop of {r.count} steps {{", *(f"    {line}" for line in lines), "}"]

@@ -9,6 +9,7 @@ all, `for a: select(c, 1, 0)`, is a branch too.
 
 from __future__ import annotations
 
+from ferrule.ir.calls import Functions, Scheduled
 from ferrule.ir.compute import Reduce, Scan, Stage, Target
 from ferrule.ir.expr import (
     ONE,
@@ -27,6 +28,12 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, substitute_it
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
+
+
+def lower_loops(level: Scheduled) -> Functions:
+    """`level` with each kernel as a function of loops."""
+    functions = tuple(lower_kernel(k) for k in level.kernels)
+    return Functions(level.interface, functions, level.prepare, level.main)
 
 
 def lower_kernel(kernel: Kernel, name: str | None = None) -> Function:

@@ -9,39 +9,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferrule.ir.compute import System
+from ferrule.ir.calls import Call, Functions
 from ferrule.ir.expr import ZERO, Buf, Expr
-from ferrule.ir.loop import Function
-from ferrule.ir.program import Call, Program, Run
+from ferrule.ir.program import Program, Run
 from ferrule.ir.simplify import simplify
 from ferrule.lower.memory import Lifetime, plan
 
 
 @dataclass(frozen=True)
-class Placement:
-    """One kernel of the program: a call of a function, what it writes, and whether it runs once, in
-    `prepare`.
-    """
+class _Placement:
+    """A call, with what it reads and writes."""
 
     call: Call
     reads: tuple[Buf, ...]
     writes: tuple[Buf, ...]
-    constant: bool
 
 
-def assemble(
-    system: System,
-    placements: list[Placement],
-    functions: tuple[Function, ...],
-    scratch_bytes: Expr,
-    explain: tuple[str, ...],
-) -> Program:
-    """The program of `system` whose kernels are `placements`, in an order that respects their
-    dependences.
+def assemble(level: Functions, scratch_bytes: Expr) -> Program:
+    """The program whose calls are those of `level`, of which each may use so many bytes of scratch
+    in a thread.
     """
-    prepare = [p for p in placements if p.constant]
-    main = [p for p in placements if not p.constant]
-    given = {*system.inputs, *system.params, *system.outputs}
+    face, written = level.interface, {f.name: f.written for f in level.functions}
+    prepare, main = (
+        [_Placement(c, c.args[written[c.function] :], c.args[: written[c.function]]) for c in calls]
+        for calls in (level.prepare, level.main)
+    )
+    given = set(face.bufs)
     made_once = [b for p in prepare for b in p.writes]
     consts, const_bytes = plan(
         [Lifetime(b, i, len(made_once)) for i, b in enumerate(dict.fromkeys(made_once))]
@@ -49,12 +42,12 @@ def assemble(
     phases = _phases(main)
     temps, arena_bytes = plan(_lifetimes(phases, given | set(made_once)))
     return Program(
-        name=system.name,
-        inputs=system.inputs,
-        params=system.params,
-        outputs=system.outputs,
-        dims=system.dims,
-        functions=functions,
+        name=face.name,
+        inputs=face.inputs,
+        params=face.params,
+        outputs=face.outputs,
+        dims=level.dims,
+        functions=level.functions,
         consts=consts,
         const_bytes=const_bytes,
         temps=temps,
@@ -62,15 +55,15 @@ def assemble(
         scratch_bytes=simplify(scratch_bytes) if scratch_bytes is not ZERO else ZERO,
         prepare=_runs(_phases(prepare)),
         main=_runs(phases),
-        explain=explain,
+        requires=face.requires,
     )
 
 
-def _phases(placements: list[Placement]) -> list[list[Placement]]:
+def _phases(placements: list[_Placement]) -> list[list[_Placement]]:
     """Kernels by the earliest phase they can run in."""
     written: dict[Buf, int] = {}
     read: dict[Buf, int] = {}
-    phases: list[list[Placement]] = []
+    phases: list[list[_Placement]] = []
     for p in placements:
         after = [written[b] for b in (*p.reads, *p.writes) if b in written] + [
             read[b] for b in p.writes if b in read
@@ -86,7 +79,7 @@ def _phases(placements: list[Placement]) -> list[list[Placement]]:
     return phases
 
 
-def _lifetimes(phases: list[list[Placement]], elsewhere: set[Buf]) -> list[Lifetime]:
+def _lifetimes(phases: list[list[_Placement]], elsewhere: set[Buf]) -> list[Lifetime]:
     first: dict[Buf, int] = {}
     last: dict[Buf, int] = {}
     for i, phase in enumerate(phases):
@@ -98,7 +91,7 @@ def _lifetimes(phases: list[list[Placement]], elsewhere: set[Buf]) -> list[Lifet
     return [Lifetime(b, first[b], last[b]) for b in first]
 
 
-def _runs(phases: list[list[Placement]]) -> tuple[Run, ...]:
+def _runs(phases: list[list[_Placement]]) -> tuple[Run, ...]:
     return tuple(
         Run(
             "+".join(p.call.note or p.call.function for p in phase), (tuple(p.call for p in phase),)

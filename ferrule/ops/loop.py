@@ -146,7 +146,7 @@ def _compute(
 
 
 def _requires(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
-    return list(requirements(attrs["body"]))
+    return [r.fact for r in requirements(attrs["body"])]
 
 
 define("loop", _infer, _meaning, _compute, "A body that runs several times.", requires=_requires)

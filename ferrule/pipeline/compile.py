@@ -15,21 +15,25 @@ from typing import Any
 
 from ferrule.base import config, log
 from ferrule.base.artifact import Compiled
+from ferrule.base.digest import digest
 from ferrule.base.dtype import i64
-from ferrule.base.errors import CompileError
 from ferrule.base.version import VERSION
 from ferrule.codegen.host.entry import make_compiled
 from ferrule.ir.analysis.decision import Decision
+from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf, Expr, dims
-from ferrule.ir.graph import Graph, requirements
-from ferrule.ir.kernel import stages
+from ferrule.ir.graph import Graph
+from ferrule.ir.module import Module
 from ferrule.ir.program import Program, walk_runs
 from ferrule.pipeline.check import Checked
-from ferrule.pipeline.passes import Site, State, begin, run, steps
+from ferrule.pipeline.explain import explain
+from ferrule.pipeline.passes import Options, level_of, options_for, steps
+from ferrule.pipeline.run import lowered, run
 from ferrule.runtime import cache, counters, pool
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
+from ferrule.schedule.choose import Site, by_blocks, sites
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from
 from ferrule.target.cpu import Target, current
@@ -88,14 +92,14 @@ def compile_graph(
     with config.override(**(options or {})):
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
-        key = cache.digest(
+        key = digest(
             VERSION, _source_stamp(), target.key, config.get("numerics"), repr(graph), _facts(graph)
         )[:24]
         chosen = tuned(target) if blockings is None else blockings
         looked_at = checked or config.get("dump_dir") is not None
         compiled = None if looked_at else _cached(key, chosen)
         if compiled is None:
-            compiled = _fresh(replace(begin(graph, target), key=key, blockings=chosen))
+            compiled = _fresh(graph, options_for(target, key=key, blockings=chosen))
             counters.count("compilations")
         else:
             counters.count("cache_hits")
@@ -130,20 +134,18 @@ def _cached(key: str, blockings: Mapping[str, Blocking]) -> Compiled | None:
     return first if chosen == first.meta["blockings"] else cache.get(_variant(key, chosen))
 
 
-def _fresh(s: State) -> Compiled:
-    """The program of `s`, compiled and put into the cache; its functions' names end in the key
-    there.
-    """
-    first = cache.get(s.key)
+def _fresh(graph: Graph, options: Options) -> Compiled:
+    """`graph` compiled and put into the cache; its functions' names end in the key there."""
+    first = cache.get(options.key)
     if first is not None:
-        chosen = {k: _shown(s.blockings.get(k)) for k in first.meta["blockings"]}
+        chosen = {k: _shown(options.blockings.get(k)) for k in first.meta["blockings"]}
         if chosen != first.meta["blockings"]:
-            s = replace(s, key=_variant(s.key, chosen))
-    return cache.put(s.key, _compile(s))
+            options = replace(options, key=_variant(options.key, chosen))
+    return cache.put(options.key, _compile(graph, options))
 
 
 def _variant(key: str, chosen: Mapping[str, str]) -> str:
-    return cache.digest(key, *(f"{k} {v}" for k, v in sorted(chosen.items())))[:24]
+    return digest(key, *(f"{k} {v}" for k, v in sorted(chosen.items())))[:24]
 
 
 def _shown(blocking: Blocking | None) -> str:
@@ -175,45 +177,33 @@ def _source_stamp() -> str:
     package = Path(__file__).parent.parent
     files = sorted(f for ending in ("*.py", "*.ll") for f in package.rglob(ending))
     parts = ((f.relative_to(package).as_posix(), f.read_bytes()) for f in files)
-    return cache.digest(*(f"{n} {hashlib.sha256(text).hexdigest()}" for n, text in parts))
+    return digest(*(f"{n} {hashlib.sha256(text).hexdigest()}" for n, text in parts))
 
 
-def program_of(graph: Graph, target: Target) -> Program:
-    """`graph` as a Program: every pass above machine code."""
-    return _program(begin(graph, target))
-
-
-def program_of_system(system: System, target: Target) -> Program:
-    """`system` as a Program."""
-    return _program(begin(system, target))
+def program_of(source: Graph | System, target: Target) -> Program:
+    """A graph or a system as a Program: every pass above machine code."""
+    program: Program = lowered(source, "program", options_for(target))
+    return program
 
 
 def compile_program(program: Program, key: str, target: Target) -> Compiled:
     """`program` as machine code with its descriptor; `key` ends the names of its functions."""
-    return _compile(replace(begin(program, target), key=key))
+    return _compile(program, options_for(target, key=key))
 
 
-def _program(s: State) -> Program:
-    done, _ = run(s, steps(s.level, "program"))
-    assert done.program is not None
-    return done.program
-
-
-def _compile(s: State) -> Compiled:
-    done, seconds = run(s, steps(s.level, "object"))
-    program = done.program
-    if program is None:
-        raise CompileError(f"{s.name}: kernels alone make no program; begin at an earlier level")
-    kernels = sum(len(phase) for r in walk_runs(program.main) for phase in r.phases)
+def _compile(source: Any, options: Options) -> Compiled:
+    outcome = run(source, steps(level_of(source), "object", options), options)
+    program: Program = outcome.levels["program"]
+    keys = dict.fromkeys(d.key for d in outcome.decisions if d.kind == "schedule" and d.key)
     meta = {
-        "kernels": kernels,
-        "target": s.target.name,
-        "passes": {name: round(t, 6) for name, t in seconds.items()},
-        "decisions": [asdict(d) for d in done.decisions],
-        "blockings": {site.key: _shown(s.blockings.get(site.key)) for site in done.sites},
+        "kernels": sum(len(phase) for r in walk_runs(program.main) for phase in r.phases),
+        "target": options.target.name,
+        "passes": {name: round(t, 6) for name, t in outcome.seconds.items()},
+        "explain": explain(outcome),
+        "decisions": [asdict(d) for d in outcome.decisions],
+        "blockings": {key: _shown(options.blockings.get(key)) for key in keys},
     }
-    facts = {} if s.graph is None else requirements(s.graph)
-    return make_compiled(program, s.key, done.object_code, meta=meta, facts=facts)
+    return make_compiled(program, options.key, outcome.program.code, meta=meta)
 
 
 # ---- what the tuner calls ------------------------------------------------------------------------
@@ -221,30 +211,25 @@ def _compile(s: State) -> Compiled:
 
 def sites_of(graph: Graph, target: Target) -> tuple[Site, ...]:
     """The contractions of `graph`, each once. Raises CompileError and UnsupportedError."""
-    done, _ = run(begin(graph, target), steps("graph", "scheduled"))
-    return done.sites
+    level = lowered(graph, "kernels", options_for(target))
+    bodies = level.straight() if isinstance(level, Module) else [level]
+    found: dict[str, Site] = {}
+    for site in (site for body in bodies for site in sites(body, target)):
+        same = found.get(site.key)
+        found[site.key] = replace(site, count=site.count + (same.count if same else 0))
+    return tuple(found.values())
 
 
-def compile_site(site: Site, target: Target, blocking: Blocking) -> tuple[Compiled, System]:
-    """A contraction alone, as a program with this blocking, and what its inputs, params and outputs
-    are: the kernel's buffers, and after the inputs each dim as a number. Raises CompileError.
+def compile_site(site: Site, target: Target, blocking: Blocking) -> tuple[Compiled, Interface]:
+    """A contraction alone, as a program with this blocking, and what it is given and gives: the
+    kernel's buffers, and after the inputs each dim as a number. Raises CompileError.
     """
-    kernel = site.kernel
-    body = tuple(stages(kernel.body))
-    written = {b for st in body for b in st.writes}
+    kernel = replace(site.kernel, schedule=by_blocks(blocking))
+    written = kernel.written
     read = [b for b in kernel.globals if b not in written]
-    system = System(
-        "site",
-        (
-            *(b for b in read if b not in site.constant),
-            *(Buf(d.name, (), i64) for d in kernel.dims),
-        ),
-        tuple(b for b in read if b in site.constant),
-        body,
-        tuple(b for b in kernel.globals if b in written),
-    )
-    s = State(
-        "site", "kernels", target, cache.digest(site.key, repr(blocking))[:24], system=system,
-        constant=site.constant, kernels=(kernel,), blockings={site.key: blocking},
-    )  # fmt: skip
-    return _compile(s), system
+    varying = [b for b in read if b not in site.constant]
+    sizes = [Buf(d.name, (), i64) for d in kernel.dims]
+    constant = tuple(b for b in read if b in site.constant)
+    face = Interface("site", (*varying, *sizes), constant, written)
+    options = options_for(target, key=digest(site.key, repr(blocking))[:24])
+    return _compile(Kernels(face, (), (kernel,)), options), face

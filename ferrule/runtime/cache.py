@@ -1,6 +1,6 @@
 """Compiled programs on disk, found by a digest of what they were compiled from.
 
-    key = cache.digest(graph_text, target.key, version)
+    key = digest(graph_text, target.key, version)
     compiled = cache.get(key) or cache.put(key, compile(...))
 
 One file an entry, `DIR/xx/KEY.ferrule`, written beside its place and renamed into it, so that other
@@ -13,7 +13,6 @@ Settings: `cache`, `cache_dir`, `cache_mb`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -24,16 +23,6 @@ from ferrule.base.errors import CacheError, InputError
 
 _SUFFIX = ".ferrule"
 _HEX = frozenset("0123456789abcdef")
-
-
-def digest(*parts: str | bytes) -> str:
-    """A key for these parts: 64 hexadecimal digits that differ whenever any part differs."""
-    state = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        state.update(len(data).to_bytes(8, "little"))
-        state.update(data)
-    return state.hexdigest()
 
 
 def directory() -> Path:

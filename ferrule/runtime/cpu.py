@@ -28,6 +28,7 @@ from ferrule.base.artifact import (
     Compiled,
 )
 from ferrule.base.cpu import supports
+from ferrule.base.elf import undefined_symbols
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared
@@ -279,6 +280,7 @@ class _Code:
         for symbol in (compiled.entry, compiled.arena_bytes, compiled.prepare):
             if symbol.encode() not in code:
                 raise CompileError(f"{compiled.name}: its object code has no function {symbol}")
+        _refuse_unknown(compiled)
         self._object = llvm.ObjectFileRef.from_data(code)
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         # llvmlite's memory manager keeps an object's sections side by side. LLVM's own maps them
@@ -293,3 +295,17 @@ class _Code:
         """The exported function `symbol` of one pointer, as a foreign function."""
         address = self._engine.get_function_address(symbol)
         return ctypes.CFUNCTYPE(result, ctypes.c_void_p)(address)
+
+
+def _refuse_unknown(compiled: Compiled) -> None:
+    """CompileError where the code calls what this process has not: it would jump to nowhere."""
+    import llvmlite.binding as llvm
+
+    process = ctypes.CDLL(None)
+    try:
+        wanted = undefined_symbols(compiled.object_code)
+    except ValueError as error:
+        raise CompileError(f"{compiled.name}: {error}") from error
+    for symbol in wanted:
+        if not hasattr(process, symbol) and llvm.address_of_symbol(symbol) is None:
+            raise CompileError(f"{compiled.name}: its code calls {symbol}, which is not there")

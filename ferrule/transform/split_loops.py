@@ -1,4 +1,4 @@
-"""Split: a graph with loops as straight graphs, each followed by loops.
+"""Split loops: a graph with loops as a module of straight graphs, each followed by loops.
 
 Every other pass sees straight graphs alone: a loop's body is one of its own. A value stands in the
 segment behind as many loops as lie, one after the other, before it. What depends on parameters
@@ -9,9 +9,13 @@ known before the first run there; what nothing reads then is dropped below.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from ferrule.ir.graph import Graph, Node, Value
+from ferrule.ir.calls import Interface
+from ferrule.ir.expr import Buf, as_index
+from ferrule.ir.graph import Graph, Node, Value, requirements
+from ferrule.ir.module import Module, Part, Repetition
 
 LOOP = "loop"
 
@@ -47,13 +51,57 @@ def has_loops(graph: Graph) -> bool:
     return any(n.op == LOOP for n in graph.nodes)
 
 
-def split(graph: Graph) -> tuple[Segment, ...]:
+def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
+    """`graph` as a module of straight graphs, and of modules where bodies have loops; itself where
+    it has none, or is one already.
+    """
+    if isinstance(graph, Module) or not has_loops(graph):
+        return graph
+    parts: list[Part[Any]] = []
+    results: dict[Value, list[Buf]] = {v: [] for v in graph.outputs}
+    for seg in segments(graph):
+        made = _made(seg.graph)
+        for v, b in zip(seg.graph.outputs, made):
+            results.get(v, []).append(b)
+        parts.append(Part(seg.graph, made))
+        for loop in seg.loops:
+            made = tuple(map(_buf, loop.node.outputs))
+            for v, b in zip(loop.node.outputs, made):
+                results.get(v, []).append(b)
+            parts.append(Part(split_loops(loop.body), made, _repetition(loop)))
+    outputs = tuple(results[v].pop(0) for v in graph.outputs)
+    inputs, params = tuple(map(_buf, graph.inputs)), tuple(map(_buf, graph.params))
+    face = Interface(graph.name, inputs, params, outputs, requirements(graph))
+    return Module(face, tuple(parts))
+
+
+def segments(graph: Graph) -> tuple[Segment, ...]:
     """The segments of `graph` in the order in which they run. The graph's outputs are outputs of
     the segment or the loop that makes them; those that are inputs, params or repeated are of the
     last segment, which copies them.
     """
     parts = _Parts(graph)
     return tuple(parts.segment(k) for k in range(parts.last + 1))
+
+
+def _made(graph: Graph) -> tuple[Buf, ...]:
+    """The buffers of a segment's outputs, called as the values; those of copies are not."""
+    own, out = {v for n in graph.nodes for v in n.outputs}, list[Buf]()
+    for k, v in enumerate(graph.outputs):
+        first = v in own and v not in graph.outputs[:k]
+        out.append(_buf(v) if first else replace(_buf(v), name=f"{v.name}.copy{k}"))
+    return tuple(out)
+
+
+def _buf(v: Value) -> Buf:
+    return Buf(v.name, v.shape, v.dtype)
+
+
+def _repetition(loop: LoopPart) -> Repetition:
+    attrs, given = loop.node.attributes, [_buf(v) for v in loop.node.inputs]
+    s, rows = loop.states, loop.rows
+    first, over = tuple(given[:s]), tuple(given[s : s + rows])
+    return Repetition(as_index(attrs["count"]), bool(attrs["reverse"]), first, over)
 
 
 class _Parts:

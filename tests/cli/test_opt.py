@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import ferrule
 from ferrule.base import config
 from ferrule.cli.main import main
 from ferrule.cli.opt import GOALS
-from ferrule.ir.text import parse_all
+from ferrule.ir.text import parse, parse_all, to_text
 from ferrule.ir.verify import verify
 
 GRAPH = "graph g { input x: f32[8, 40] y: f32[8, 40] = softmax(x) {axis = 1} return y }"
@@ -28,6 +29,14 @@ system s {
 KERNELS = """\
 kernel double { buf x: f32[5] buf y: f32[5] grid i: 5 y: [] y[i] = x[i] * 2.0 }
 kernel halve { buf y: f32[5] buf z: f32[5] grid i: 5 z: [] z[i] = y[i] * 0.5 }
+"""
+PRODUCT = """\
+graph g {
+  input x: f32[48, 64]
+  param w: f32[64, 96]
+  y: f32[48, 96] = dot_general(x, w) {batch = ((), ()), contract = ((1,), (0,))}
+  return y
+}
 """
 
 
@@ -54,8 +63,8 @@ def test_opt_writes_sound_programs(
 ) -> None:
     assert main(["opt", str(file), "--to", level, "--target", "generic"]) == 0
     found = parse_all(capsys.readouterr().out)
-    kinds = {"kernels": "Kernel", "scheduled": "Kernel", "functions": "Function"}
-    assert {type(x).__name__ for x in found} == {kinds.get(level, level.capitalize())}
+    (kind,) = {type(x).__name__ for x in found}
+    assert kind == ("Graph" if level == "segments" else level.capitalize())
     for x in found:
         verify(x)
 
@@ -64,21 +73,44 @@ def test_opt_goes_on_from_every_level(file: Path, capsys: pytest.CaptureFixture[
     for level in (g for g in GOALS if g != "llvm"):
         assert main(["opt", str(file), "--to", level]) == 0
         file.write_text(capsys.readouterr().out)
-        if level == "functions":  # no program can be made of functions
-            file.write_text(GRAPH)
     assert "ferrule_entry_program" in file.read_text()
 
 
-def test_opt_makes_code_of_kernels_alone(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("level", ["kernels", "scheduled", "functions"])
+def test_code_alone_is_a_program_whose_results_are_what_it_writes(
+    level: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "kernels.txt"
     file.write_text(KERNELS)
+    assert main(["opt", str(file), "--to", level]) == 0
+    whole = parse(capsys.readouterr().out)
+    assert [b.name for b in whole.interface.inputs] == ["x"]
+    assert [b.name for b in whole.interface.outputs] == ["y", "z"]
+    code = whole.functions if level == "functions" else whole.kernels
+    file.write_text("\n".join(map(to_text, code)))
     assert main(["opt", str(file), "--to", "llvm"]) == 0
-    text = capsys.readouterr().out
-    assert "@k0(ptr" in text
-    assert "ferrule_entry" not in text
-    assert "no system" not in fails(["opt", str(file), "--to", "program"], capsys)
+    assert "ferrule_entry" in capsys.readouterr().out
+
+
+def test_a_schedule_in_a_text_is_the_one_that_a_kernel_gets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "product.txt"
+    file.write_text(PRODUCT)
+    assert main(["opt", str(file), "--to", "kernels", "--target", "avx2"]) == 0
+    chosen = capsys.readouterr().out
+    (sizes,) = re.findall(r"schedule contraction \{(rows = \d+, vectors = \d+),", chosen)
+    file.write_text(chosen.replace(sizes, "rows = 3, vectors = 1"))
+    assert main(["opt", str(file), "--to", "scheduled", "--target", "avx2"]) == 0
+    assert "acc0: f32[3, 1, 8]" in capsys.readouterr().out
+    for wrong, message in (
+        ("rows = 0, vectors = 2", "cannot have the schedule contraction rows=0"),
+        ("lines = 3, vectors = 2", "contraction with rows, vectors, depth"),
+    ):
+        file.write_text(chosen.replace(sizes, wrong))
+        assert message in fails(["opt", str(file), "--to", "scheduled"], capsys)
+    file.write_text(KERNELS.replace("grid i: 5 z", "grid i: 5 schedule winograd {tile = 4} z"))
+    assert "it is no contraction" in fails(["opt", str(file), "--to", "scheduled"], capsys)
 
 
 def test_opt_reads_the_standard_input(
@@ -86,15 +118,15 @@ def test_opt_reads_the_standard_input(
 ) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(SYSTEM))
     assert main(["opt", "-", "--to", "system"]) == 0
-    assert capsys.readouterr().out == SYSTEM
+    assert capsys.readouterr().out == SYSTEM.replace("system s", "system s fused")
 
 
 def test_print_after_shows_passes_aside(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["opt", str(file), "--to", "kernels", "--print-after", "equations"]
-    assert main([*command, "--print-after", "group"]) == 0
+    assert main([*command, "--print-after", "choose"]) == 0
     out, err = capsys.readouterr()
     assert err.startswith("---- after equations\nsystem g {")
-    assert err.endswith(f"---- after group\n{out}\n")
+    assert err.endswith(f"---- after choose\n{out}\n")
     assert "after inline" not in err
 
 
@@ -124,7 +156,7 @@ def test_settings_are_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "argv", "message"),
     [
-        ("", ["--to", "system"], "expected one of graph, system, kernel"),
+        ("", ["--to", "system"], "expected one of graph, system, kernels"),
         ("graph g { input x f32[2] return x }", ["--to", "system"], "line 1, column 19"),
         (GRAPH.replace("softmax", "soft"), ["--to", "system"], "there is no operator soft"),
         (
@@ -135,7 +167,6 @@ def test_settings_are_the_table(capsys: pytest.CaptureFixture[str]) -> None:
         (SYSTEM, ["--to", "graph"], "graph is above system: passes lead down only"),
         (GRAPH + SYSTEM, ["--to", "kernels"], "holds graph, system; it must hold one"),
         (KERNELS + SYSTEM, ["--to", "scheduled"], "holds kernel, kernel, system"),
-        (KERNELS, ["--to", "program"], "this needs a system, which names its inputs and outputs"),
     ],
 )
 def test_bad_programs_are_refused(

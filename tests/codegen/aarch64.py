@@ -24,13 +24,12 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.artifact import SLOT_FIRST, Compiled
-from ferrule.codegen.host.entry import make_compiled
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
 from ferrule.ir.program import Program
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.compile import compile_program, program_of
 from ferrule.target.cpu import named
 
 Array = np.ndarray[Any, Any]
@@ -52,10 +51,9 @@ def run_under_qemu(graph: Graph, arrays: list[Array], folder: Path) -> list[Arra
     AssertionError where the program fails or writes where it should not.
     """
     target = named("neon")
-    state, _ = run(begin(graph, target), steps("graph", "object"))
-    assert state.program is not None
-    compiled = make_compiled(state.program, state.key, state.object_code)
-    layout = Layout.of(state.program, _dims(compiled, arrays), arrays)
+    program = program_of(graph, target)
+    compiled = compile_program(program, "program", target)
+    layout = Layout.of(program, _dims(compiled, arrays), arrays)
     (folder / "start.s").write_text(_START)
     (folder / "kernels.o").write_bytes(compiled.object_code)
     (folder / "main.o").write_bytes(compile_module(_main(compiled, layout), target))

@@ -7,7 +7,8 @@ import re
 import pytest
 
 from ferrule.codegen.llvm.compile import assembly
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from tests.cpus import server
 from tests.systems import linear
 
@@ -16,8 +17,9 @@ OPERAND = re.compile(r"vfmadd\d+ps\s+(-?\d*\([^)]*\))\{1to16\}")
 
 def product(rows: int, columns: int, terms: int, target: str) -> str:
     """The assembly of a product with a parameter."""
-    made, _ = run(begin(linear(rows, columns, terms), server(target)), steps("system", "llvm"))
-    return assembly(made.llvm, made.target)
+    machine = server(target)
+    made = lowered(linear(rows, columns, terms), "llvm", options_for(machine))
+    return assembly(made.text, machine)
 
 
 @pytest.mark.parametrize("rows", [16, 34])

@@ -347,7 +347,7 @@ def test_packaging_finds_sources_and_facts_of_dims():
         ("b", 1, 1), ("k", 2, None), ("s", 0, 1)]  # fmt: skip
     assert [(d.lo, d.hi, d.multiple) for d in c.dims] == [(0, None, 1), (0, None, 1), (1, 512, 8)]
     assert [evaluate(e, {"b": 5, "s": 8, "k": 2}) for e in c.outputs[0].shape] == [40, 3, 3]
-    assert c.meta == {"explain": [], "kernels": 3}
+    assert c.meta == {"kernels": 3}
     assert c.slots == 3 + 4 + 3
 
 

@@ -19,12 +19,13 @@ from ferrule.base.cpu import supports
 from ferrule.base.dtype import DType, bf16, f16, f32, f64, to_storage
 from ferrule.base.errors import CompileError
 from ferrule.base.numerics import difference
-from ferrule.codegen.host.entry import make_compiled
 from ferrule.codegen.llvm.compile import assembly, compile_module
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.compile import compile_program, program_of
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import load
 from ferrule.target.cpu import host, named
@@ -149,8 +150,7 @@ def inner_loop(text: str) -> list[str]:
 
 
 def compiled(graph: Graph) -> str:
-    state, _ = run(begin(graph, NEON), steps("graph", "llvm"))
-    return assembly(state.llvm, NEON)
+    return assembly(lowered(graph, "llvm", options_for(NEON)).text, NEON)
 
 
 @pytest.mark.parametrize(("dtype", "lanes"), [(f32, "4s"), (f64, "2d"), (f16, "4s"), (bf16, "4s")],
@@ -186,9 +186,8 @@ def test_the_pool_compiles() -> None:
 
 @foreign
 def test_code_for_another_machine_is_refused() -> None:
-    state, _ = run(begin(graph_of(ops.relu, ((4,),), (), f32), NEON), steps("graph", "object"))
-    assert state.program is not None
+    program = program_of(graph_of(ops.relu, ((4,),), (), f32), NEON)
     assert not supports("neon")
-    made = make_compiled(state.program, state.key, state.object_code, meta={"target": "neon"})
+    made = compile_program(program, "neon", NEON)
     with pytest.raises(CompileError, match="compiled for neon, which this CPU lacks"):
         load(made)

@@ -55,7 +55,7 @@ N, M, B = dim("n"), dim("m"), dim("b")
 
 def kernels_of(system: System) -> tuple[Kernel, ...]:
     system = assign_layouts(system)
-    return group(inline(system).system).kernels
+    return group(inline(system)[0])[0].kernels
 
 
 def system_of(build: Callable[..., Any], *shapes: Any, dtype: DType = f32) -> System:

@@ -7,7 +7,8 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.target.cpu import named
 
 CHANNELS = 32
@@ -15,8 +16,7 @@ CHANNELS = 32
 
 def kernels(graph: Graph) -> list[str]:
     """The names of the kernels that each call runs."""
-    state, _ = run(begin(graph, named("avx2")), steps("graph", "kernels"))
-    return [k.name for k in state.kernels]
+    return [k.name for k in lowered(graph, "kernels", options_for(named("avx2"))).kernels]
 
 
 def convolution(last: bool, groups: int) -> Graph:
@@ -54,6 +54,6 @@ def test_what_is_read_along_rows_stays_row_major(
     )
     y = ops.relu(b, ops.conv(b, x, first, padding=1))
     graph = b.build([ops.sigmoid(b, ops.conv(b, y, second, padding=2))])
-    state, _ = run(begin(graph, named("avx512")), steps("graph", "kernels"))
-    made = {buf for k in state.kernels for buf in k.written} - set(state.system.outputs)
+    level = lowered(graph, "kernels", options_for(named("avx512")))
+    made = {buf for k in level.kernels for buf in k.written} - set(level.interface.outputs)
     assert {b.order for b in made if b.shape[1].attr == channels} == {order}

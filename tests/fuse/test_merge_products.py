@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule.fuse.inline import inline
-from ferrule.fuse.merge_products import batched
-from ferrule.ir.analysis.constants import constants
+from ferrule.fuse.merge_products import merge_products
 from ferrule.ir.compute import System
 from ferrule.ir.expr import load
 from ferrule.ir.interp import run_system
@@ -34,9 +33,7 @@ def steps(slices: tuple[int, ...], rows: int = 2, other: bool = False) -> System
 
 
 def joined(system: System) -> System:
-    system = inline(system).system
-    stages, _ = batched(system.stages, constants(system), frozenset(system.outputs))
-    return replace(system, stages=stages)
+    return merge_products(inline(system)[0])[0]
 
 
 def products(system: System) -> int:

@@ -16,11 +16,12 @@ from ferrule.base.dtype import f32
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_program
-from ferrule.ir.kernel import stages
+from ferrule.ir.kernel import OVERLAPPED, stages
 from ferrule.ir.text import parse, to_text
 from ferrule.ir.verify import verify
 from ferrule.pipeline.compile import compile_program, program_of
-from ferrule.pipeline.passes import State, begin, run, steps
+from ferrule.pipeline.passes import options_for, steps
+from ferrule.pipeline.run import Outcome, run
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import load
 from ferrule.target.cpu import Target, named
@@ -86,14 +87,14 @@ def arrays_of(graph: Graph) -> tuple[list[Any], list[Any]]:
     return [one(v) for v in graph.inputs], [one(v) for v in graph.params]
 
 
-def kernels(graph: Graph, target: Target) -> State:
-    return run(begin(graph, target), steps("graph", "kernels"))[0]
+def kernels(graph: Graph, target: Target, level: str = "kernels") -> Outcome:
+    options = options_for(target)
+    return run(graph, steps("graph", level, options), options)
 
 
 def cascades(graph: Graph, target: Target) -> list[int]:
     """How many convolutions each cascade of the program has."""
-    state = kernels(graph, target)
-    found = [k for k in state.kernels if k.name in state.cascades]
+    found = [k for k in kernels(graph, target).program.main if k.schedule == OVERLAPPED]
     return [sum(s.is_reduction for s in stages(k.body)) for k in found]
 
 
@@ -122,9 +123,7 @@ def test_a_cascade_is_sound_and_means_what_its_graph_means(name: str) -> None:
     graph, target = NETWORKS[name].graph(), small()
     inputs, params = arrays_of(graph)
     assert cascades(graph, target)
-    state, _ = run(begin(graph, target), steps("graph", "functions"))
-    scheduled = [p.kernel for u in state.units for p in u.parts]
-    for level in (*state.kernels, *scheduled, *state.functions):
+    for level in kernels(graph, target, "functions").levels.values():
         verify(level)
         assert parse(to_text(level)) == level
     expected = run_graph(graph, [*inputs, *params])
@@ -228,8 +227,8 @@ def test_blocks_of_matrices_have_many_rows() -> None:
         w = b.param(tensor((n, y.shape[-1].value), f32))
         y = ops.relu(b, ops.linear(b, y, w))
     graph, target = b.build([y]), replace(small(overlap_points=64), l2=64 << 10)
-    state = kernels(graph, target)
-    (decision,) = (d for d in state.decisions if d.kind == "overlap")
+    outcome = kernels(graph, target)
+    (decision,) = (d for d in outcome.decisions if d.kind == "overlap")
     rows = int(decision.chosen.split(" blocks of ")[1].split()[0])
     assert 64 <= rows <= target.l2 // 2 // (32 * 4)
     inputs, params = arrays_of(graph)
@@ -245,6 +244,6 @@ def test_rows_are_not_computed_again_at_any_cost() -> None:
 
 
 def test_explain_tells_what_was_joined() -> None:
-    state = kernels(NETWORKS["stride"].graph(), small())
-    (decision,) = (d for d in state.decisions if d.kind == "overlap")
+    outcome = kernels(NETWORKS["stride"].graph(), small())
+    (decision,) = (d for d in outcome.decisions if d.kind == "overlap")
     assert "by blocks of 2 rows" in decision.chosen

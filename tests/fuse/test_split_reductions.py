@@ -12,7 +12,8 @@ from ferrule.base.dtype import f32
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.pipeline.compile import compile_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import named
 from ferrule.target.machine import CPU
@@ -26,8 +27,7 @@ def graph(make: Any, *shapes: tuple[Any, ...]) -> Graph:
 
 
 def kernels(g: Graph) -> int:
-    state, _ = run(begin(g, named("avx2")), steps("graph", "kernels"))
-    return len(state.kernels)
+    return len(lowered(g, "kernels", options_for(named("avx2"))).kernels)
 
 
 def total(b: GraphBuilder, x: Value) -> Value:

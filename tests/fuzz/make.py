@@ -340,7 +340,7 @@ def _outputs(m: Maker) -> list[Value]:
 
 def _other_sizes(m: Maker, graph: Graph, first: Sizes) -> list[Sizes]:
     """Other values of the dims, for which the graph's conditions hold."""
-    facts = list(requirements(graph))
+    facts = [r.fact for r in requirements(graph)]
     out: list[Sizes] = []
     for _ in range(12):
         tried = {}

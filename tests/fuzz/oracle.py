@@ -131,6 +131,8 @@ def _noisy(
         size = np.abs(real)
         if n.op not in _POINTWISE:
             size = size + _terms(n, values)
+        still = (real == 0) & (rng.random(real.shape) < 0.5)  # a zero of either sign
+        noise = np.where(still, 0.0, noise)
         return to_storage(_narrow(real + noise * size, v.dtype), v.dtype)
 
 

@@ -18,7 +18,7 @@ from ferrule.ir.graph import Graph, GraphBuilder, tensor
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, walk_stmts
 from ferrule.ir.program import Program, Run, Step
 from ferrule.ir.verify.defined import check_defined
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.compile import program_of
 from ferrule.target import cpu as target
 
 TARGETS = ("avx2", "generic")
@@ -54,9 +54,7 @@ MODELS = ("softmax", "linear", "norm", "joined", "scans", "constants", "symbolic
 
 @cache
 def program(name: str, isa: str) -> Program:
-    done, _ = run(begin(build(name), target.named(isa)), steps("graph", "program"))
-    assert done.program is not None
-    return done.program
+    return program_of(build(name), target.named(isa))
 
 
 # ---- faults --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 
 from ferrule.base.dtype import bf16, f32, f64, i8, i64
 from ferrule.base.errors import ParseError, UnsupportedError
-from ferrule.ir.compute import Compute, Stage
+from ferrule.ir.compute import Compute, Requirement, Stage
 from ferrule.ir.expr import Buf, Space, axis, call, const, dim, load, lt
 from ferrule.ir.graph import Graph, Node, TensorType, Value
 from ferrule.ir.interp import run_system
@@ -180,7 +180,7 @@ def test_programs_round_trip():
     variants = Variants(((lt(N, 3), (run,)), (lt(N, N), (run, run))))
     program = Program(
         "p", (x,), (w,), (y, x), (N,), (function(),), (), const(0), (Placed(t, N * 64),),
-        N * 128, const(0), (), (run, variants), ("because", "of"),
+        N * 128, const(0), (), (run, variants), (Requirement(lt(N, 9), 'concat at "m.py:3"'),),
     )  # fmt: skip
     round_trip(program)
     round_trip(replace(program, prepare=(run,), consts=(Placed(w, const(0)),), params=()))

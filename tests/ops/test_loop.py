@@ -22,7 +22,7 @@ from ferrule.ir.verify import verify
 from ferrule.pipeline.compile import compile_graph, program_of
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import current
-from ferrule.transform.split_loops import split
+from ferrule.transform.split_loops import segments
 
 Array = np.ndarray[Any, Any]
 STEPS, BATCH, INPUTS, SIZE = 5, 2, 8, 16
@@ -105,7 +105,7 @@ def test_weights_of_a_body_are_packed_once() -> None:
 
 
 def test_a_loop_splits_its_graph() -> None:
-    first, last = split(recurrent(STEPS, BATCH))
+    first, last = segments(recurrent(STEPS, BATCH))
     (part,) = first.loops
     assert [n.op for n in first.graph.nodes] == ["dot_general"]
     assert "dot_general" in [n.op for n in part.body.nodes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import sys
 import threading
 from dataclasses import replace
 
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 
 from ferrule.base.artifact import Compiled
+from ferrule.base.elf import undefined_symbols
 from ferrule.base.errors import CompileError, FerruleError, InputError, RunError, RunIndexError
 from ferrule.runtime import cpu, pool
+from tests.runtime.conftest import NOTHING, Build
 
 
 def run_double(executable: cpu.Executable, x: np.ndarray) -> np.ndarray:
@@ -134,6 +137,29 @@ def test_code_that_cannot_run_here_is_refused(double: Compiled) -> None:
         cpu.load(replace(double, key="other"))
     with pytest.raises(CompileError, match="compiled for vax, which this CPU lacks"):
         cpu.load(replace(double, meta={"target": "vax"}))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an ELF object")
+def test_code_that_calls_what_is_not_there_is_refused(build: Build) -> None:
+    call = """
+        declare i32 @ferrule_is_not_there(ptr)
+        define i32 @ferrule_entry_KEY(ptr %args) {
+          %code = call i32 @ferrule_is_not_there(ptr %args)
+          ret i32 %code
+        }
+    """
+    with pytest.raises(CompileError, match="calls ferrule_is_not_there, which is not there"):
+        cpu.load(build(call + NOTHING, "calling"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="an ELF object")
+def test_a_damaged_table_of_symbols_is_an_error(double: Compiled) -> None:
+    code = double.object_code
+    assert "ferrule_parallel" in undefined_symbols(code)
+    for end in (70, len(code) // 2):
+        with pytest.raises(ValueError, match="damaged"):
+            undefined_symbols(code[:end])
+    assert undefined_symbols(b"something else") == ()
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1 << 20, 5 << 20])

@@ -24,8 +24,10 @@ from ferrule.base import config
 from ferrule.base.dtype import from_name
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import CompiledGraph, compile_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime import cpu
+from ferrule.schedule.choose import sites
 from ferrule.schedule.space import candidates
 from ferrule.target.cpu import current
 from tests.schedule.contraction_cases import Case, Made, difference, from_data, make
@@ -79,8 +81,9 @@ def blockings(graph: Graph, number: int) -> dict[str, Any]:
     """For each contraction of the program the candidate of that number, counted around."""
     if not number:
         return {}
-    done, _ = run(begin(graph, current()), steps("graph", "scheduled"))
-    found = {s.key: candidates(s.kernel, done.target, s.constant) for s in done.sites}
+    target = current()
+    level = lowered(graph, "kernels", options_for(target))
+    found = {s.key: candidates(s.kernel, target, s.constant) for s in sites(level, target)}
     return {key: several[number % len(several)] for key, several in found.items()}
 
 

@@ -10,7 +10,8 @@ from ferrule.base.dtype import f32
 from ferrule.ir.expr import Buf, Expr, const, dim, substitute
 from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.ir.simplify import simplify
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.schedule.contraction.blocking import default_blocking, register_blocks
 from ferrule.schedule.contraction.prefetch import NEAR
 from tests.cpus import server
@@ -37,8 +38,7 @@ def test_unknown_columns_take_vectors_that_divide_most_sizes():
 
 @pytest.mark.parametrize("k", [96, 1009, 1024, 1500])
 def test_hints_reach_every_line_of_the_next_part(k):
-    scheduled, _ = run(begin(linear(64, 100, k), server("avx2")), steps("system", "scheduled"))
-    kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
+    kernel = lowered(linear(64, 100, k), "scheduled", options_for(server("avx2"))).kernels[-1]
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     assert hints
     lines: set[int] = set()
@@ -57,8 +57,7 @@ def test_hints_reach_every_line_of_the_next_part(k):
 
 @pytest.mark.parametrize("k", [96, 100, 128])
 def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
-    scheduled, _ = run(begin(linear(64, 24, k), server("avx2")), steps("system", "scheduled"))
-    kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
+    kernel = lowered(linear(64, 24, k), "scheduled", options_for(server("avx2"))).kernels[-1]
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     assert hints
     rows = default_blocking((const(64),), const(24), const(k), 4, server("avx2")).rows
@@ -73,8 +72,7 @@ def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
 
 
 def test_hints_of_an_only_tile_run_ahead_in_its_panel():
-    scheduled, _ = run(begin(linear(16, 64, 768), server("avx512")), steps("system", "scheduled"))
-    kernel = next(p.kernel for u in scheduled.units for p in u.parts if p.packs is None)
+    kernel = lowered(linear(16, 64, 768), "scheduled", options_for(server("avx512"))).kernels[-1]
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     lines: set[int] = set()
     for hint, path in hints:

@@ -20,7 +20,7 @@ def kernel(rows: int, turned: bool) -> tuple[Kernel, Buf]:
     x, y = buf("x", rows, 64), buf("y", rows, 96)
     w = buf("w", 96, 64) if turned else buf("w", 64, 96)
     st = fold(y, [64], lambda i, j, k: load(x, i, k) * (load(w, j, k) if turned else load(w, k, j)))
-    done = group(inline(System("product", (x, w), (), (st,), (y,))).system)
+    done, _ = group(inline(System("product", (x, w), (), (st,), (y,)))[0])
     return done.kernels[0], w
 
 

@@ -13,13 +13,14 @@ from ferrule import ops
 from ferrule.base import config
 from ferrule.base.cpu import supports
 from ferrule.base.dtype import i8, i32, u8
+from ferrule.ir.calls import Scheduled
 from ferrule.ir.expr import walk
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
-from ferrule.ir.interp import run_kernel
-from ferrule.ir.kernel import stages
-from ferrule.ir.unit import Part
+from ferrule.ir.interp import run_scheduled
+from ferrule.ir.kernel import Kernel, stages
 from ferrule.pipeline.compile import compile_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime.arrays import Array, NumpyCallable
 from ferrule.target.cpu import Target, named
 
@@ -40,15 +41,14 @@ def product(
     return b.build([ops.matmul(b, ops.cast(b, x, i32), ops.cast(b, w, i32))])
 
 
-def scheduled(graph: Graph, target: Target = DOTS) -> list[Part]:
-    state, _ = run(begin(graph, target), steps("graph", "scheduled"))
-    return [part for unit in state.units for part in unit.parts]
+def scheduled(graph: Graph, target: Target = DOTS) -> tuple[Kernel, ...]:
+    level: Scheduled = lowered(graph, "scheduled", options_for(target))
+    return level.kernels
 
 
 def in_words(graph: Graph, target: Target = DOTS) -> bool:
     """Whether a kernel of the graph takes dot products of bytes."""
-    found = (e for part in scheduled(graph, target) for s in stages(part.kernel.body)
-             for e in s.exprs())  # fmt: skip
+    found = (e for k in scheduled(graph, target) for s in stages(k.body) for e in s.exprs())
     return any(node.op == "dot4" for e in found for node in walk(e))
 
 
@@ -88,16 +88,10 @@ def test_without_the_instruction_products_stay_as_they_are() -> None:
 def test_the_scheduled_kernels_mean_the_product() -> None:
     rng = np.random.default_rng(0)
     x, w = rng.integers(0, 256, (7, 12), np.uint8), rng.integers(-128, 128, (12, 20), np.int8)
-    pack, main = scheduled(product(7, 12, 20))
-    assert pack.packs is not None
-    out, x_buf, *_ = main.kernel.globals
-    (source,) = (b for b in pack.kernel.globals if b != pack.packs)
-    shape = tuple(s.attr for s in pack.packs.shape)
-    arrays = {source.name: w, pack.packs.name: np.zeros(shape, np.int32), x_buf.name: x,
-              out.name: np.zeros((7, 20), np.int32)}  # fmt: skip
-    run_kernel(pack.kernel, arrays)
-    run_kernel(main.kernel, arrays)
-    np.testing.assert_array_equal(arrays[out.name], x.astype(np.int32) @ w.astype(np.int32))
+    level = lowered(product(7, 12, 20), "scheduled", options_for(DOTS))
+    assert (len(level.prepare), len(level.main)) == (1, 1)
+    (found,) = run_scheduled(level, [x], [w])
+    np.testing.assert_array_equal(found, x.astype(np.int32) @ w.astype(np.int32))
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -30,7 +30,7 @@ def test_taps_of_windows_that_overlap_are_not_unrolled(
         return p * stride + t if stride > 0 else p * -stride + (taps - 1) - t
 
     st = fold(y, [4, taps], lambda p, n, c, t: load(x, c, place(p, t)) * load(w, c, t, n))
-    (kernel,) = group(inline(System("s", (x,), (w,), (st,), (y,))).system).kernels
+    (kernel,) = group(inline(System("s", (x,), (w,), (st,), (y,)))[0])[0].kernels
     made = schedule_contraction(kernel, named("avx2"), frozenset({w}))
     (tap,) = (a for a in st.compute.reduce_axes if a.extent.attr == taps)
     assert (made.kernel.kind(tap) is Kind.UNROLL) is unrolled

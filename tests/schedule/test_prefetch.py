@@ -11,7 +11,8 @@ from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
 from ferrule.ir.kernel import Prefetch, walk_items
 from ferrule.pipeline.compile import compile_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import host, named
 
@@ -32,8 +33,7 @@ def norm(rows, columns) -> Graph:
 
 
 def hints(graph: Graph, target: str = "avx2") -> list[Prefetch]:
-    state, _ = run(begin(graph, named(target)), steps("graph", "scheduled"))
-    (kernel,) = [p.kernel for u in state.units for p in u.parts]
+    (kernel,) = lowered(graph, "scheduled", options_for(named(target))).kernels
     return [i for i, _ in walk_items(kernel.body) if isinstance(i, Prefetch)]
 
 

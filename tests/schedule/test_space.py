@@ -10,8 +10,10 @@ from ferrule.base.dtype import f32
 from ferrule.ir.compute import System
 from ferrule.ir.expr import dim
 from ferrule.pipeline.compile import compile_site
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime.cpu import load
+from ferrule.schedule.choose import sites as sites_of
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from, candidates, fits, point_of, sizes_of
 from ferrule.target.cpu import host, named
@@ -28,7 +30,7 @@ SYSTEMS = {
 
 
 def sites(system: System, target):
-    return run(begin(system, target), steps("system", "scheduled"))[0].sites
+    return sites_of(lowered(system, "kernels", options_for(target)), target)
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])

@@ -12,7 +12,8 @@ from ferrule.base.dtype import f16, f32, f64, i64
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.pipeline.compile import compile_graph
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.contraction.microkernel import DEEP
 from ferrule.schedule.sums import BOUND, TERMS
@@ -65,8 +66,8 @@ def scheduled(make: Any, *shapes: tuple[Any, ...]) -> str:
     b = GraphBuilder("sums")
     made = make(b, *(b.input(tensor(s, f32)) for s in shapes))
     graph = b.build([made] if isinstance(made, Value) else list(made))
-    state, _ = run(begin(graph, named("avx2")), steps("graph", "scheduled"))
-    return "\n".join(str(p.kernel) for u in state.units for p in u.parts)
+    level = lowered(graph, "scheduled", options_for(named("avx2")))
+    return "\n".join(map(str, level.kernels))
 
 
 def test_a_sum_that_is_known_to_be_short_has_no_blocks() -> None:

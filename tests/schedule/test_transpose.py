@@ -10,7 +10,8 @@ from ferrule.base import config
 from ferrule.base.cpu import supports
 from ferrule.ir.expr import Expr
 from ferrule.ir.kernel import stages
-from ferrule.pipeline.passes import begin, run, steps
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
 from ferrule.target.cpu import named
 from tests.systems import System, buf, pointwise
 
@@ -42,8 +43,8 @@ def _scheduled_names(value) -> set[str]:
         return value(x, r, i, j)
 
     system = System("copy", (x, r), (), (pointwise(y, at),), (y,))
-    done, _ = run(begin(system, named("generic")), steps("system", "scheduled"))
-    return {st.name for u in done.units for p in u.parts for st in stages(p.kernel.body)}
+    done = lowered(system, "scheduled", options_for(named("generic")))
+    return {st.name for k in done.kernels for st in stages(k.body)}
 
 
 def test_only_copies_across_go_by_squares():

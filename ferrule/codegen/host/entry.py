@@ -434,17 +434,15 @@ def make_compiled(
     key: str,
     object_code: bytes,
     errors: tuple[str, ...] = ERRORS,
-    facts: Mapping[Expr, str] | None = None,
     meta: Mapping[str, Any] | None = None,
 ) -> Compiled:
     """`program` and its machine code as the descriptor that the runtime takes.
 
     A dim is read from the first input whose shape has it as a bare extent, or from an integer
     input of rank 0 of the same name; a dim with neither raises CompileError. The facts of a dim
-    go with it; `facts` are further conditions on dims, each with what needs it, of which those
-    about the program's dims become guards. `errors[i]` is what the status 1 + i means.
+    go with it; what the program requires of its dims becomes guards. `errors[i]` is what the status
+    1 + i means.
     """
-    meta = {"explain": list(program.explain), **(meta or {})}
     return Compiled(
         name=program.name,
         key=key,
@@ -454,13 +452,13 @@ def make_compiled(
         outputs=tuple(map(_spec, program.outputs)),
         dims=tuple(_source(d, program) for d in program.dims),
         guards=tuple(
-            Guard(shape_text(e), f"{why} needs it")
-            for e, why in (facts or {}).items()
-            if dims(e) <= set(program.dims)
+            Guard(shape_text(r.fact), f"{r.what} needs it")
+            for r in program.requires
+            if dims(r.fact) <= set(program.dims)
         ),
         const_bytes=_const_bytes(program),
         errors=errors,
-        meta=meta,
+        meta=dict(meta or {}),
     )
 
 

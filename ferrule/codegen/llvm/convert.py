@@ -109,10 +109,39 @@ def half_to_float(b: Builder, v: Val, source: DType) -> Val:
 def float_to_half(b: Builder, v: Val, to: DType) -> Val:
     """An f32 rounded to f16 or bf16, as bits (i16)."""
     if to == f16 and b.target.has_f16c:
+        if "86" in b.target.triple:
+            return _by_f16c(b, v)
         return b.convert("bitcast", b.convert("fptrunc", v, "half"), "i16")
     bits = b.convert("bitcast", v, "i32")
     out = _to_bf16(b, v, bits) if to == bf16 else _to_f16(b, bits)
     return b.convert("trunc", out, "i16")
+
+
+def _by_f16c(b: Builder, v: Val) -> Val:
+    """f32 to the bits of f16 by the instruction itself. LLVM's own conversion may become one of an
+    f64 in a library, where a sign is taken from a number that was an f64 before.
+    """
+    width, most = v.width, b.target.vector_bytes // 4
+    if width > most:
+        half = width // 2
+        low, high = (_by_f16c(b, b.shuffle(v, list(range(at, at + half)))) for at in (0, half))
+        return b.shuffle(low, list(range(width)), high)
+    if not width:
+        text = f"insertelement <4 x float> zeroinitializer, float {v.text}, i64 0"
+        return b.extract(_by_f16c(b, b.pure(text, "float", 4, v.level)), 0)
+    if width < 4:
+        padded = b.shuffle(v, [min(k, width - 1) for k in range(4)])
+        return b.shuffle(_by_f16c(b, padded), list(range(width)))
+    if width == 16:
+        callee, types = "llvm.x86.avx512.mask.vcvtps2ph.512", f"{v.full}, i32, <16 x i16>, i16"
+        given = f"{v.full} {v.text}, i32 4, <16 x i16> poison, i16 -1"
+    else:
+        callee, types = f"llvm.x86.vcvtps2ph.{32 * width}", f"{v.full}, i32"
+        given = f"{v.full} {v.text}, i32 4"  # 4: as the unit rounds, to nearest even
+    lanes = max(8, width)
+    b.declare(callee, f"<{lanes} x i16>", types)
+    out = b.pure(f"call <{lanes} x i16> @{callee}({given})", "i16", lanes, v.level)
+    return out if width == lanes else b.shuffle(out, list(range(width)))
 
 
 def _to_bf16(b: Builder, v: Val, bits: Val) -> Val:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Decision:
     """`subject` names buffers, stages or kernels; `kind` the question: "inline", "merge", "split",
-    "group", "overlap" or "schedule".
+    "group", "overlap", "schedule" or "pack". `key` is what the question is called in every program
+    that asks it: that of a contraction's schedule is its tuning key.
     """
 
     subject: str
@@ -21,6 +22,7 @@ class Decision:
     chosen: str
     reason: str = ""
     alternatives: tuple[str, ...] = ()
+    key: str = ""
 
     def __str__(self) -> str:
         other = f", not {' or '.join(self.alternatives)}" if self.alternatives else ""

@@ -5,6 +5,7 @@ loads and stores are checked, scratch is poisoned, grid points run in a shuffled
 arithmetic is that of the dtype.
 """
 
+from ferrule.ir.interp.calls import run_functions, run_kernels, run_scheduled
 from ferrule.ir.interp.compute import run_stage, run_system
 from ferrule.ir.interp.dims import infer_dims, shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_int
@@ -15,6 +16,7 @@ from ferrule.ir.interp.memory import Memory, poison
 from ferrule.ir.interp.program import run_program
 
 __all__ = [
-    "Env", "Memory", "eval_expr", "eval_int", "infer_dims", "poison", "run_function", "run_graph",
-    "run_kernel", "run_program", "run_stage", "run_system", "shape_of",
+    "Env", "Memory", "eval_expr", "eval_int", "infer_dims", "poison", "run_function",
+    "run_functions", "run_graph", "run_kernel", "run_kernels", "run_program", "run_scheduled",
+    "run_stage", "run_system", "shape_of",
 ]  # fmt: skip

@@ -10,11 +10,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ferrule.ir.calls import Functions, Kernels, Scheduled
 from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
+from ferrule.ir.module import Module
 from ferrule.ir.program import Program
+from ferrule.ir.text.calls import (
+    functions,
+    kernels,
+    print_functions,
+    print_kernels,
+    print_scheduled,
+    scheduled,
+)
 from ferrule.ir.text.compute import parse_system, print_stage, print_system
 from ferrule.ir.text.compute import system as read_system
 from ferrule.ir.text.expr import parse_expr
@@ -24,23 +34,30 @@ from ferrule.ir.text.kernel import kernel as read_kernel
 from ferrule.ir.text.kernel import parse_kernel, print_kernel
 from ferrule.ir.text.loop import function as read_function
 from ferrule.ir.text.loop import parse_function, print_function, print_stmt
+from ferrule.ir.text.module import module, module_text
 from ferrule.ir.text.parser import Parser
 from ferrule.ir.text.program import parse_program, print_program
 from ferrule.ir.text.program import program as read_program
 
-Level = Graph | System | Kernel | Function | Program
+Straight = Graph | System | Kernels | Scheduled | Functions | Program
+"""A whole program without loops around its parts, at one of the levels."""
+Level = Straight | Module[Any] | Kernel | Function
 
 _LEVELS: dict[str, tuple[type, Callable[[Any], str], Callable[[Parser], Any]]] = {
     "graph": (Graph, print_graph, read_graph),
     "system": (System, print_system, read_system),
+    "kernels": (Kernels, print_kernels, kernels),
+    "scheduled": (Scheduled, print_scheduled, scheduled),
+    "functions": (Functions, print_functions, functions),
+    "program": (Program, print_program, read_program),
+    "module": (Module, lambda m: module_text(m, to_text), lambda p: module(p, _level)),
     "kernel": (Kernel, print_kernel, read_kernel),
     "function": (Function, print_function, read_function),
-    "program": (Program, print_program, read_program),
 }
 
 
 def to_text(level: Level) -> str:
-    """A graph, system, kernel, function or program as text."""
+    """A program at one of the levels, a module, a kernel or a function as text."""
     for kind, show, _ in _LEVELS.values():
         if isinstance(level, kind):
             return show(level)
@@ -72,8 +89,8 @@ def _level(p: Parser) -> Level:
 
 
 __all__ = [
-    "Level", "to_text", "parse", "parse_all", "parse_expr", "parse_function", "parse_graph",
-    "parse_kernel", "parse_program", "parse_system", "print_function",
+    "Level", "Straight", "to_text", "parse", "parse_all", "parse_expr", "parse_function",
+    "parse_graph", "parse_kernel", "parse_program", "parse_system", "print_function",
     "print_graph", "print_kernel", "print_node", "print_program", "print_stage",
     "print_stmt", "print_system",
 ]  # fmt: skip

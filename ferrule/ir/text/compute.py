@@ -9,7 +9,8 @@
       y: [i: n, j: 64] y[i, j] = exp(x[i, j] - m[i])
     }
 
-    system = system name { dims monoid.. input.. param.. output.. buf.. stage.. }
+    system = system name [fused] { dims monoid.. input.. param.. output.. buf.. require..
+             stage.. }
     stage  = name: [axes] targets = value clause..
     value  = values | reduce monoid [axes] (expr, ..) [init (expr, ..)]
            | scan monoid [axis] (expr, ..) [init (expr, ..)] [exclusive] [reverse]
@@ -22,23 +23,25 @@ An output that is also an input, or comes twice, is written without its type.
 from __future__ import annotations
 
 from ferrule.ir.compute import Compute, Reduce, Scan, Stage, System
-from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.expr import Expr
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.declare import (
     MonoidNames,
     axes_text,
     axis_list,
-    buf_declaration,
     buf_declarations,
     buf_lines,
-    buf_text,
     dim_declarations,
     dim_lines,
     indent,
     mentions,
     monoid_declarations,
     monoid_reference,
+    output_declarations,
+    output_lines,
     parenthesised,
+    require_lines,
+    requirements,
     targets,
     targets_text,
     tuple_text,
@@ -53,15 +56,16 @@ def print_system(system: System) -> str:
     """`system` as text, which `parse_system` reads back."""
     found = mentions(system)
     names = MonoidNames(found.monoids)
-    known = [*system.inputs, *system.params]
+    given = (*system.inputs, *system.params)
     lines = buf_lines("input", system.inputs) + buf_lines("param", system.params)
-    for b in system.outputs:
-        lines.append(f"output {show_name(b.name) if b in known else buf_text(b)}")
-        known.append(b)
+    lines += output_lines(system.outputs, given)
+    known = {*given, *system.outputs}
     lines += buf_lines("buf", (b for b in found.bufs if b not in known))
+    lines += require_lines(system.requires)
     lines += [stage_text(st, names) for st in system.stages]
     head = dim_lines(found.dims) + names.lines()
-    return "\n".join([f"system {show_name(system.name)} {{", *indent(head + lines), "}", ""])
+    opening = f"system {show_name(system.name)}{' fused' * system.fused} {{"
+    return "\n".join([opening, *indent(head + lines), "}", ""])
 
 
 def print_stage(st: Stage) -> str:
@@ -106,6 +110,7 @@ def parse_system(source: str) -> System:
 def system(p: Parser) -> System:
     p.expect("system")
     name = p.name()
+    fused = p.accept("fused")
     p.expect("{")
     with p.inner():
         dim_declarations(p)
@@ -113,20 +118,11 @@ def system(p: Parser) -> System:
         inputs, params = buf_declarations(p, "input"), buf_declarations(p, "param")
         outputs = output_declarations(p)
         buf_declarations(p, "buf")
+        requires = requirements(p)
         stages = []
         while not p.accept("}"):
             stages.append(stage(p))
-    return System(name, inputs, params, tuple(stages), outputs)
-
-
-def output_declarations(p: Parser) -> tuple[Buf, ...]:
-    """`output` lines: a declaration, or the name of a buffer that was declared before."""
-    out = []
-    while p.accept("output"):
-        ahead = p.tokens[p.position + 1]
-        declared = (ahead.kind, ahead.text) == ("symbol", ":")
-        out.append(buf_declaration(p) if declared else p.buf())
-    return tuple(out)
+    return System(name, inputs, params, tuple(stages), outputs, requires, fused)
 
 
 def stage(p: Parser) -> Stage:

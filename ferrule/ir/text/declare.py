@@ -7,17 +7,19 @@ axes    = name: extent, ..
 monoid  = name:dtype [#k]                              one of the table, or declared by
           monoid name:dtype [#k] identity (expr, ..) combine (expr, ..) [commutative]
           [idempotent]
+require = require expr note "what"                     a condition on dims, and what needs it
 target  = buf[expr, ..]
 hint    = prefetch target [write]
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from ferrule.ir.compute import Monoid, Target
+from ferrule.ir.compute import Monoid, Requirement, Target
 from ferrule.ir.expr import Buf, DimFacts, Expr, Space, axis, dim, walk
 from ferrule.ir.kernel import Prefetch
 from ferrule.ir.monoids import STANDARD, dtype_of, is_standard
@@ -143,6 +145,19 @@ def buf_lines(keyword: str, bufs: Iterable[Buf]) -> Lines:
     return [f"{keyword} {buf_text(b)}" for b in bufs]
 
 
+def output_lines(outputs: Iterable[Buf], known: Iterable[Buf]) -> Lines:
+    """Declarations of outputs, the bare name of one that is `known` or comes again."""
+    lines, seen = Lines(), set(known)
+    for b in outputs:
+        lines.append(f"output {show_name(b.name) if b in seen else buf_text(b)}")
+        seen.add(b)
+    return lines
+
+
+def require_lines(requires: Iterable[Requirement]) -> Lines:
+    return [f"require {show(r.fact)} note {json.dumps(r.what)}" for r in requires]
+
+
 def axes_text(axes: Iterable[Expr]) -> str:
     return ", ".join(f"{show_name(a.name)}: {show(a.extent)}" for a in axes)
 
@@ -207,6 +222,26 @@ def buf_declarations(p: Parser, keyword: str) -> tuple[Buf, ...]:
     out = []
     while p.accept(keyword):
         out.append(buf_declaration(p))
+    return tuple(out)
+
+
+def output_declarations(p: Parser) -> tuple[Buf, ...]:
+    """`output` lines: a declaration, or the name of a buffer that was declared before."""
+    out = []
+    while p.accept("output"):
+        ahead = p.tokens[p.position + 1]
+        declared = (ahead.kind, ahead.text) == ("symbol", ":")
+        out.append(buf_declaration(p) if declared else p.buf())
+    return tuple(out)
+
+
+def requirements(p: Parser) -> tuple[Requirement, ...]:
+    """All `require` lines that follow."""
+    out = []
+    while p.accept("require"):
+        fact = expr(p)
+        p.expect("note")
+        out.append(Requirement(fact, p.string()))
     return tuple(out)
 
 

@@ -1,4 +1,4 @@
-"""Text of kernels and launches.
+"""Text of kernels.
 
 kernel softmax {
   dim n
@@ -13,19 +13,18 @@ kernel softmax {
   }
 }
 
-kernel = kernel name { dims monoid.. buf.. [grid axes] [kind name: kind, ..] body }
-body   = scratch.. item..
-item   = stage | for name: extent { body } | prefetch buf[idx..] [write]
-launch = launch name { dims monoid.. buf.. scratch.. phase.. }
-phase  = phase { kernel.. }                   which know the names of the launch
+kernel   = kernel name { dims monoid.. buf.. [grid axes] [schedule] [kind name: kind, ..] body }
+schedule = schedule name [{name = number, ..}]
+body     = scratch.. item..
+item     = stage | for name: extent { body } | prefetch buf[idx..] [write]
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ferrule.ir.expr import Buf
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, walk_items
+from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Schedule, Scope, walk_items
 from ferrule.ir.notation import show_name
 from ferrule.ir.text.compute import stage, stage_text
 from ferrule.ir.text.declare import (
@@ -49,27 +48,36 @@ from ferrule.ir.text.parser import Parser
 
 def print_kernel(kernel: Kernel) -> str:
     """`kernel` as text, which `parse_kernel` reads back."""
-    found = mentions(kernel)
+    return "\n".join(kernel_lines(kernel)) + "\n"
+
+
+def kernel_lines(
+    kernel: Kernel, dims: Iterable[Expr] = (), bufs: Iterable[Buf] = ()
+) -> Lines:
+    """The lines of a kernel, inside a text that has declared `dims` and `bufs`."""
+    found, known = mentions(kernel), {*dims, *bufs, *_scratch(kernel)}
     names = MonoidNames(found.monoids)
-    bufs = (b for b in found.bufs if b not in _scratch(kernel))
-    head = dim_lines(found.dims) + names.lines() + buf_lines("buf", bufs)
-    return "\n".join(_kernel_lines(kernel, names, head)) + "\n"
+    lines = dim_lines(d for d in found.dims if d not in known) + names.lines()
+    lines += buf_lines("buf", (b for b in found.bufs if b not in known))
+    if kernel.grid:
+        lines.append(f"grid {axes_text(kernel.grid)}")
+    if kernel.schedule is not None:
+        lines.append(_schedule_text(kernel.schedule))
+    if kernel.kinds:
+        lines.append("kind " + ", ".join(f"{show_name(n)}: {k.value}" for n, k in kernel.kinds))
+    lines += _body_lines(kernel.scratch, kernel.body, names)
+    return [f"kernel {show_name(kernel.name)} {{", *indent(lines), "}"]
+
+
+def _schedule_text(s: Schedule) -> str:
+    sizes = ", ".join(f"{name} = {n}" for name, n in s.sizes)
+    return f"schedule {s.kind} {{{sizes}}}" if sizes else f"schedule {s.kind}"
 
 
 def _scratch(kernel: Kernel) -> set[Buf]:
     """The buffers that the kernel declares itself."""
     scopes = [item for item, _ in walk_items(kernel.body) if isinstance(item, Scope)]
     return {*kernel.scratch, *(b for scope in scopes for b in scope.scratch)}
-
-
-def _kernel_lines(kernel: Kernel, names: MonoidNames, head: Lines) -> Lines:
-    lines = list(head)
-    if kernel.grid:
-        lines.append(f"grid {axes_text(kernel.grid)}")
-    if kernel.kinds:
-        lines.append("kind " + ", ".join(f"{show_name(n)}: {k.value}" for n, k in kernel.kinds))
-    lines += _body_lines(kernel.scratch, kernel.body, names)
-    return [f"kernel {show_name(kernel.name)} {{", *indent(lines), "}"]
 
 
 def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNames) -> Lines:
@@ -104,19 +112,31 @@ def kernel(p: Parser) -> Kernel:
     with p.inner():
         _head(p)
         grid = open_axes(p) if p.accept("grid") else ()
+        chosen = _schedule(p) if p.accept("schedule") else None
         kinds = []
         if p.accept("kind"):
             kinds.append(_kind(p))
             while p.accept(","):
                 kinds.append(_kind(p))
         scratch, body = _body(p)
-    return Kernel(name, grid, body, scratch, tuple(kinds))
+    return Kernel(name, grid, body, scratch, tuple(kinds), chosen)
 
 
 def _head(p: Parser) -> None:
     dim_declarations(p)
     monoid_declarations(p)
     buf_declarations(p, "buf")
+
+
+def _schedule(p: Parser) -> Schedule:
+    kind = p.name("a kind of schedule")
+    return Schedule(kind, p.separated(lambda: _size(p), "}") if p.accept("{") else ())
+
+
+def _size(p: Parser) -> tuple[str, int]:
+    name = p.next().text if p.token.kind == "keyword" else p.name("a size")
+    p.expect("=")
+    return name, p.integer()
 
 
 def _kind(p: Parser) -> tuple[str, Kind]:

@@ -23,26 +23,21 @@ program p {
   }
 }
 
-program = program name { dims input.. param.. output.. buf.. [takes dim, ..] placed..
-const_bytes expr
-          arena_bytes expr scratch_bytes expr function.. [prepare { step.. }] main { step.. }
-          explain.. }
+program = program name { dims input.. param.. output.. buf.. require.. [takes dim, ..] placed..
+          const_bytes expr arena_bytes expr scratch_bytes expr function.. [prepare { step.. }]
+          main { step.. } }
 placed  = const buffer at expr | temp buffer at expr
 step    = run name { phase { call.. } .. } | variants { when expr { step.. } .. }
           | repeat name < expr { row.. step.. }
 row     = row buffer = buf[expr] [first buf]
 call    = call function(buf, ..) cost expr [note "text"]
-explain = explain "text"
 """
 
 from __future__ import annotations
 
-import json
-
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.program import (
-    Call,
     Placed,
     Program,
     Repeat,
@@ -53,18 +48,8 @@ from ferrule.ir.program import (
     walk_rows,
     walk_runs,
 )
-from ferrule.ir.text.compute import output_declarations
-from ferrule.ir.text.declare import (
-    Lines,
-    buf_declaration,
-    buf_declarations,
-    buf_lines,
-    buf_text,
-    dim_declarations,
-    dim_lines,
-    indent,
-    mentions,
-)
+from ferrule.ir.text.calls import call, call_text, interface, interface_lines
+from ferrule.ir.text.declare import Lines, buf_declaration, buf_text, indent, mentions
 from ferrule.ir.text.expr import expr
 from ferrule.ir.text.loop import function, function_lines, taken_dims, takes_lines
 from ferrule.ir.text.parser import Parser
@@ -73,15 +58,10 @@ from ferrule.ir.text.parser import Parser
 def print_program(program: Program) -> str:
     """`program` as text, which `parse_program` reads back."""
     dims = mentions(program).dims
-    known = [*program.inputs, *program.params]
-    lines = dim_lines(dims) + buf_lines("input", program.inputs)
-    lines += buf_lines("param", program.params)
-    for b in program.outputs:
-        lines.append(f"output {show_name(b.name) if b in known else buf_text(b)}")
-        known.append(b)
-    known += [p.buf for p in (*program.consts, *program.temps)]
-    known += [r.buf for r in walk_rows(program.main)]
-    lines += buf_lines("buf", (b for b in _arguments(program) if b not in known))
+    face = program.interface
+    known = {p.buf for p in (*program.consts, *program.temps)}
+    known |= {r.buf for r in walk_rows(program.main)}
+    lines = interface_lines(face, dims, (b for b in _arguments(program) if b not in known))
     lines += takes_lines(program.dims)
     lines += _placed_lines("const", program.consts) + _placed_lines("temp", program.temps)
     for word in ("const_bytes", "arena_bytes", "scratch_bytes"):
@@ -91,7 +71,6 @@ def print_program(program: Program) -> str:
     if program.prepare:
         lines += _steps_lines("prepare", program.prepare)
     lines += _steps_lines("main", program.main)
-    lines += [f"explain {json.dumps(text)}" for text in program.explain]
     return "\n".join([f"program {show_name(program.name)} {{", *indent(lines), "}", ""])
 
 
@@ -119,14 +98,8 @@ def _step_lines(step: Step) -> Lines:
 def _run_lines(run: Run) -> Lines:
     lines: Lines = []
     for phase in run.phases:
-        lines += ["phase {", *indent(_call_text(c) for c in phase), "}"]
+        lines += ["phase {", *indent(call_text(c) for c in phase), "}"]
     return [f"run {show_name(run.name)} {{", *indent(lines), "}"]
-
-
-def _call_text(c: Call) -> str:
-    args = ", ".join(show_name(b.name) for b in c.args)
-    note = f" note {json.dumps(c.note)}" if c.note else ""
-    return f"call {show_name(c.function)}({args}) cost {show(c.cost)}{note}"
 
 
 def _variants_lines(v: Variants) -> Lines:
@@ -162,10 +135,7 @@ def program(p: Parser) -> Program:
     name = p.name()
     p.expect("{")
     with p.inner():
-        dim_declarations(p)
-        inputs, params = buf_declarations(p, "input"), buf_declarations(p, "param")
-        outputs = output_declarations(p)
-        buf_declarations(p, "buf")
+        face = interface(p, name)
         dims = taken_dims(p)
         consts, temps = _placed(p, "const"), _placed(p, "temp")
         const_bytes, arena_bytes, scratch_bytes = (
@@ -177,13 +147,10 @@ def program(p: Parser) -> Program:
         prepare = _steps(p) if p.accept("prepare") else ()
         p.expect("main")
         main = _steps(p)
-        explain = []
-        while p.accept("explain"):
-            explain.append(p.string())
         p.expect("}")
     return Program(
-        name, inputs, params, outputs, dims, tuple(functions), consts, const_bytes, temps,
-        arena_bytes, scratch_bytes, prepare, main, tuple(explain),
+        name, face.inputs, face.params, face.outputs, dims, tuple(functions), consts, const_bytes,
+        temps, arena_bytes, scratch_bytes, prepare, main, face.requires,
     )  # fmt: skip
 
 
@@ -263,16 +230,6 @@ def _run(p: Parser) -> Run:
         p.expect("{")
         calls = []
         while not p.accept("}"):
-            p.expect("call")
-            calls.append(_call(p))
+            calls.append(call(p))
         phases.append(tuple(calls))
     return Run(name, tuple(phases))
-
-
-def _call(p: Parser) -> Call:
-    name = p.name("a function")
-    p.expect("(")
-    args = p.separated(p.buf, ")")
-    p.expect("cost")
-    cost = expr(p)
-    return Call(name, args, cost, p.string() if p.accept("note") else "")

@@ -14,9 +14,12 @@ select, casts and bitcasts, and integer add sub mul shl shr and or xor.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ferrule.base.dtype import f32, f64
+from ferrule.ir.calls import Functions
 from ferrule.ir.expr import Expr, cast, rewrite
+from ferrule.ir.loop import map_stmts
 from ferrule.lower.math import exp as math_exp
 from ferrule.lower.math import log as math_log
 from ferrule.lower.math import special as math_special
@@ -35,6 +38,15 @@ RULES: dict[str, Rule] = {
     )
     for name in names.split()
 }
+
+
+def expand(level: Functions, target_has_fma: bool) -> Functions:
+    """`level` with every such operator written out."""
+    functions = (
+        replace(f, body=map_stmts(f.body, lambda e: lower_math(e, target_has_fma)))
+        for f in level.functions
+    )
+    return replace(level, functions=tuple(functions))
 
 
 def lower_math(e: Expr, target_has_fma: bool = True) -> Expr:

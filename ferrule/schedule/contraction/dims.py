@@ -41,7 +41,8 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
     if any(roles_in(kernel, st) and contraction(st) is None for st in body[1:]):
         return False  # a product without columns (attention with values of size 1)
     later = [r for st in body[1:] if (r := contraction(st)) is not None]
-    if any(set(roles.m) & (r if r.n else r.swapped()).right.axes for r in later):
+    rights = [(r if r.n else r.swapped()).right for r in later]
+    if any(set(roles.m) & e.axes or set(operand_bufs(e)) & set(kernel.scratch) for e in rights):
         return False  # a panel of rows would need a right factor for each of its rows
     if set(roles.n) <= set(kernel.grid) and not all(is_epilogue(st) for st in body[1:]):
         return False  # a tile is written by stages that have a value at each of its points

@@ -110,17 +110,16 @@ PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of t
 
 
 @dataclass(frozen=True)
-class Scheduled:
-    """A scheduled kernel, the packings that must run before it, and its blocks in words."""
+class Packed:
+    """A scheduled kernel and the packings that must run before it."""
 
     kernel: Kernel
     packings: tuple[Packing, ...] = ()
-    how: str = ""
 
 
 def schedule_contraction(
     kernel: Kernel, target: Target, constant: frozenset[Buf], blocking: Blocking | None = None
-) -> Scheduled:
+) -> Packed:
     """Tiles, packed panels and epilogues for a `schedulable` kernel.
 
     `constant` are the kernel's buffers whose values are known before the first run; `blocking` is
@@ -132,6 +131,14 @@ def schedule_contraction(
 def blocking_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Blocking:
     """The blocking that a `schedulable` kernel has by default."""
     return _builder(kernel, target, constant).default()
+
+
+def fitted(
+    blocking: Blocking | None, kernel: Kernel, target: Target, constant: frozenset[Buf]
+) -> Blocking:
+    """`blocking`, or the default one, with no more rows than a `schedulable` kernel has."""
+    builder = _builder(kernel, target, constant)
+    return builder.fitting(blocking or builder.default())
 
 
 def _builder(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> _Builder:
@@ -169,8 +176,8 @@ class _Builder:
         m = tuple(a.extent for a in roles.m)
         return default_blocking(m, n, k, self.size, self.target, rows_apart(roles))
 
-    def build(self, blocking: Blocking | None) -> Scheduled:
-        body, roles, block = self.body, self.roles, self._fitting(blocking or self.default())
+    def build(self, blocking: Blocking | None) -> Packed:
+        body, roles, block = self.body, self.roles, self.fitting(blocking or self.default())
         n = simplify(product([a.extent for a in roles.n]))
         panel = [a for a in roles.n if a not in self.kernel.grid]
         if panel:
@@ -189,10 +196,9 @@ class _Builder:
         used = {b for st in stages(items) for b in (*st.reads, *st.writes)}
         scratch = tuple(b for b in (*self.scratch, *self.totals) if b in used)
         kernel = Kernel(self.kernel.name, grid, items, scratch, tuple(sorted(self.kinds.items())))
-        how = f"register blocks of {block.rows} x {block.vectors} vectors, {block.depth} terms deep"
-        return Scheduled(kernel, tuple(self.packings), how)
+        return Packed(kernel, tuple(self.packings))
 
-    def _fitting(self, block: Blocking) -> Blocking:
+    def fitting(self, block: Blocking) -> Blocking:
         """`block` with no more rows than there are."""
         length = simplify(product([a.extent for a in self._run(block)[0]]))
         most = max(1, length.attr) if length.is_const else block.rows

@@ -1,9 +1,9 @@
-"""The schedule of a cascade: each of its convolutions on a block of rows, as if it were alone.
+"""The schedule of overlapped tiling: each convolution on a block of rows, as if it were alone.
 
     grid g: t'[r, ..] = sum .. when 0 <= 4*g - 1 + r < 56     grid g: for r: if 0 <= ..: tiles of t'
             y[4*g + r, ..] = sum ..                                   tiles of y
 
-A convolution of the cascade and its pointwise stages are a kernel with the block fixed; that is
+A convolution of the kernel and its pointwise stages are a kernel with the block fixed; that is
 scheduled, and its grid becomes loops. A row that may lie beyond the image has a loop of its own,
 with a branch inside.
 """
@@ -32,12 +32,12 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import equal
 from ferrule.schedule.contraction.dims import schedulable
 from ferrule.schedule.contraction.packing import Packing
-from ferrule.schedule.contraction.schedule import Scheduled, schedule_contraction
+from ferrule.schedule.contraction.schedule import Packed, schedule_contraction
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 
 
-def schedule_cascade(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Scheduled:
+def schedule_overlapped(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Packed:
     """Each convolution scheduled for a block, one after another."""
     items: list[Item] = []
     scratch: list[Buf] = []
@@ -50,7 +50,7 @@ def schedule_cascade(kernel: Kernel, target: Target, constant: frozenset[Buf]) -
         done = (
             schedule_contraction(alone, target, known)
             if schedulable(alone, target, known)
-            else Scheduled(schedule_rows(alone, target))
+            else Packed(schedule_rows(alone, target))
         )
         main, names = renamed(done.kernel, f"_c{number}", tuple(p.buf for p in done.packings))
         body = main.body
@@ -68,7 +68,7 @@ def schedule_cascade(kernel: Kernel, target: Target, constant: frozenset[Buf]) -
     kept = [b for b in kernel.scratch if b in shared]
     ways = tuple(sorted(kinds.items()))
     whole = Kernel(kernel.name, kernel.grid, tuple(items), (*kept, *scratch), ways)
-    return Scheduled(whole, tuple(packings))
+    return Packed(whole, tuple(packings))
 
 
 def _renamed(p: Packing, names: dict[Buf, Buf]) -> Packing:

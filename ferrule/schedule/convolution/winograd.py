@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ferrule.base.dtype import f32
+from ferrule.base.errors import CompileError
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import Roles, operand_bufs
 from ferrule.ir.analysis.size import estimate
@@ -51,7 +52,7 @@ from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.schedule.contraction.dims import oriented, roles_in
 from ferrule.schedule.contraction.microkernel import Rows, write_tile
-from ferrule.schedule.contraction.schedule import Packing, Scheduled, schedule_contraction
+from ferrule.schedule.contraction.schedule import Packed, Packing, schedule_contraction
 from ferrule.target.cpu import Target
 from ferrule.target.machine import Products
 
@@ -120,9 +121,19 @@ class Window:
     n: Expr
 
 
-def winograd(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Scheduled | None:
-    """The kernels of a convolution by its cheapest algorithm; None where the direct schedule is
-    cheaper, or where this one does not apply.
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm's `tile` (its m), and how many rows of tiles go through all steps at once; 0
+    where every step is done for all.
+    """
+
+    tile: int
+    block: int
+
+
+def cheapest(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Choice | None:
+    """The cheapest algorithm for a convolution; None where the direct schedule is cheaper, or where
+    none applies.
 
     `kernel` is `schedulable`; `constant` are its buffers whose values are known before the first
     run.
@@ -134,9 +145,23 @@ def winograd(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Schedu
     direct = direct_work(found, costs)
     worth = [a for a in (F4, F2) if work(found, a, costs) <= a.worth * direct]
     best = min(worth, key=lambda a: work(found, a, costs), default=None)
-    if best is None:
-        return None
-    return _Builder(kernel, target, found, best, _block(found, best, target)).build()
+    return None if best is None else Choice(best.m, _block(found, best, target))
+
+
+def schedule_winograd(
+    kernel: Kernel, target: Target, constant: frozenset[Buf], choice: Choice
+) -> Packed:
+    """The kernels of a convolution by the algorithm of `choice`. Raises CompileError where the
+    kernel is no such convolution.
+    """
+    found = window(kernel, target, constant)
+    algorithm = {a.m: a for a in (F4, F2)}.get(choice.tile)
+    if found is None or algorithm is None:
+        raise CompileError(
+            f"{kernel.name} cannot go by Winograd's algorithm in tiles of {choice.tile}: it takes "
+            "a 3 x 3 convolution of stride 1 with constant filters, and tiles of 2 or 4"
+        )
+    return _Builder(kernel, target, found, algorithm, choice.block).build()
 
 
 def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window | None:
@@ -254,15 +279,15 @@ class _Builder:
         self.inputs = Buf("wino_v", (points, tiles, c), f32, space)
         self.sums = Buf("wino_s", (points, tiles, n), f32, space)
 
-    def build(self) -> Scheduled:
+    def build(self) -> Packed:
         product = schedule_contraction(
             self._product(), self.target, frozenset({self.filters}), None
         )
         filters = Packing(self.filters, self._filters(), True, "filters transformed (Winograd)")
         if self.around:
             steps = (self._inputs(), product.kernel, self._results())
-            return Scheduled(self._one_after_another(steps), (filters, *product.packings))
-        return Scheduled(
+            return Packed(self._one_after_another(steps), (filters, *product.packings))
+        return Packed(
             self._results(),
             (
                 filters,
