@@ -91,7 +91,7 @@ def region(
     free = frozenset(bounds.ranges)
     for axes, dims, where in _components(a.idx, plain, known, free, grid):
         ranges = {x: bounds.ranges[x] for x in axes}
-        if np.prod([hi - lo for lo, hi in ranges.values()], dtype=float) > LIMIT:
+        if _points(ranges) > LIMIT:
             return None
         try:
             mask, places = _evaluate(ranges, where, [a.idx[d] for d in dims], env)
@@ -112,9 +112,14 @@ def region(
     return Region(shape, tuple(found), False, certain)
 
 
+def _points(ranges: Mapping[Expr, Range]) -> float:
+    """How many points axes of these ranges have."""
+    return float(np.prod([hi - lo for lo, hi in ranges.values()], dtype=float))
+
+
 def _bounds(a: Access, grid: Sequence[Expr], env: Env) -> Bounds | None:
     """The ranges of the axes that are not fixed; one whose bounds vary has the widest, and
-    conditions.
+    conditions. None where bounds depend on data, or on more points than can be tried.
     """
     nest: list[tuple[Expr, Expr | None, Expr]] = [
         (x, None, x.extent) for x in grid if x not in env.axes
@@ -131,6 +136,8 @@ def _bounds(a: Access, grid: Sequence[Expr], env: Env) -> Bounds | None:
             if loads(e):
                 return None
             over = {y: ranges[y] for y in e.axes if y in ranges}
+            if _points(over) > LIMIT:
+                return None
             _, (value,) = _evaluate(over, [], [e], env)
             ends.append(int(pick(value)) if value.size else 0)
             if over:
