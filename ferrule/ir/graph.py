@@ -161,18 +161,27 @@ def requirements(graph: Graph) -> tuple[Requirement, ...]:
     that has one, that no extent is negative, and the operator with its place in the user's program.
     Raises CompileError for one that never holds.
     """
-    found: dict[Expr, str] = {}
+    found: dict[Expr, Requirement] = {}
     for n in graph.nodes:
-        rule = opdef(n.op).requires
-        facts = [*rule(tuple(v.type for v in n.inputs), n.attributes)] if rule else []
-        for fact in (*facts, *(le(ZERO, d) for v in n.outputs for d in v.shape if not d.is_const)):
-            known, where = simplify(fact), f"{n.op} at {n.location}" if n.location else n.op
-            if known.is_const and not known.value:
-                types = ", ".join(str(v.type) for v in n.inputs)
-                raise CompileError(f"{where} of {types}: its sizes do not fit, it needs {fact}")
-            if known is not TRUE:
-                found.setdefault(known, where)
-    return tuple(Requirement(fact, what) for fact, what in found.items())
+        for r in requirements_of(n):
+            found.setdefault(r.fact, r)
+    return tuple(found.values())
+
+
+def requirements_of(n: Node) -> tuple[Requirement, ...]:
+    """The same for one node."""
+    where = f"{n.op} at {n.location}" if n.location else n.op
+    rule = opdef(n.op).requires
+    facts = [*rule(tuple(v.type for v in n.inputs), n.attributes)] if rule else []
+    found: list[Requirement] = []
+    for fact in (*facts, *(le(ZERO, d) for v in n.outputs for d in v.shape if not d.is_const)):
+        known = simplify(fact)
+        if known.is_const and not known.value:
+            types = ", ".join(str(v.type) for v in n.inputs)
+            raise CompileError(f"{where} of {types}: its sizes do not fit, it needs {fact}")
+        if known is not TRUE:
+            found.append(Requirement(known, where))
+    return tuple(found)
 
 
 class GraphBuilder:

@@ -42,6 +42,9 @@ from ferrule.lower.program import assemble
 from ferrule.schedule.choose import choose, schedule
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.target.cpu import Target
+from ferrule.transform.common_subexpressions import common_subexpressions
+from ferrule.transform.dead_code import dead_code
+from ferrule.transform.simplify_views import simplify_views
 from ferrule.transform.split_loops import split_loops
 
 LEVELS = (
@@ -129,6 +132,16 @@ def passes(options: Options) -> tuple[Pass, ...]:
     target, machine = options.target, options.target.machine
     approximate = options.numerics == "fast"
     return (
+        Pass(
+            "simplify_views", "graph", "graph", simplify_views,
+            "views of views as one", whole=True,
+        ),
+        Pass(
+            "common_subexpressions", "graph", "graph", common_subexpressions,
+            "equal operators as one", whole=True,
+        ),
+        # After both: what they have replaced is read by nobody.
+        Pass("dead_code", "graph", "graph", dead_code, "without what nobody reads", whole=True),
         _whole("split_loops", "graph", "segments", split_loops, "loops, and what is between them"),
         _plain("equations", "segments", "system", equations, "each operator's index notation"),
         _fusing(

@@ -17,8 +17,11 @@ from ferrule.ir.expr import ONE, Expr, Space, dim, load, loads, rewrite
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, walk_stmts
 from ferrule.ir.program import Program, Run, Step
+from ferrule.ir.text import parse
 from ferrule.ir.verify.defined import check_defined
 from ferrule.pipeline.compile import program_of
+from ferrule.pipeline.passes import Options
+from ferrule.pipeline.run import lowered
 from ferrule.target import cpu as target
 
 TARGETS = ("avx2", "generic")
@@ -158,3 +161,35 @@ def test_faulty_plans_are_refused(fault, isa: str) -> None:
             continue
         missed.append((k, plan.name))
     assert not missed, f"{len(missed)} of {len(plans)} pass: {missed}"
+
+
+GUARDED = """
+functions f {
+  input a: i64[20]
+  input x: f32[15]
+  output y: f32[20, 20]
+  function k0 {
+    write y: f32[20, 20]
+    read a: i64[20]
+    read x: f32[15]
+    grid i: 20
+    for j: 20 serial {
+      store y[i, j] = select(a[i] % SIZE == j, x[j], 0.0)
+    }
+  }
+  main {
+    call k0(y, a, x) cost 400
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(("size", "fits"), [(15, True), (16, False)])
+def test_a_guard_that_compares_data_with_an_index_bounds_it(size: int, fits: bool) -> None:
+    level = parse(GUARDED.replace("SIZE", str(size)))
+    options = Options(target.named("generic"))
+    if fits:
+        lowered(level, "program", options)
+    else:
+        with pytest.raises(CompileError, match="reads x out of bounds: index 15"):
+            lowered(level, "program", options)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Decision:
-    """`subject` names buffers, stages or kernels; `kind` the question: "inline", "merge", "split",
-    "group", "overlap", "schedule" or "pack". `key` is what the question is called in every program
-    that asks it: that of a contraction's schedule is its tuning key.
+    """`subject` names buffers, stages or kernels; `kind` the question: "graph", "inline", "merge",
+    "split", "group", "overlap", "schedule" or "pack". `key` is what the question is called in every
+    program that asks it: that of a contraction's schedule is its tuning key.
     """
 
     subject: str

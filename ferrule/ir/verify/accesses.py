@@ -15,6 +15,7 @@ from ferrule.ir.compute import Target
 from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
+_COMPARISONS = ("eq", "ne", "lt", "le")
 _MOST = 4096  # expressions of one statement, each on its path through selects, that are looked at
 
 
@@ -95,7 +96,7 @@ def _reads(
     exprs: tuple[Expr, ...], around: Around, at: int, target: Target | None = None
 ) -> Iterator[Access]:
     """The loads of expressions, each under the conditions of the selects on the way to it, but for
-    those that depend on data. The values go to `target`.
+    those that tell nothing of its index. The values go to `target`.
     """
     seen: set[tuple[Expr, tuple[Expr, ...]]] = set()
     stack: list[tuple[Expr, tuple[Expr, ...]]] = [(e, ()) for e in exprs if loads(e)]
@@ -110,8 +111,13 @@ def _reads(
             yield Access(e.attr, e.args, at, around.under(*path), False, copied_to=place)
         if e.op == "select":
             c, yes, no = e.args
-            then = (*path, *(t for t in conjuncts(c) if not loads(t)))
-            otherwise = path if loads(c) else (*path, call("not", c))
+            then = (*path, *(t for t in conjuncts(c) if _is_of_indices(t)))
+            otherwise = (*path, call("not", c)) if _is_of_indices(c) else path
             stack += [(c, path), (yes, then), (no, otherwise)]
         else:
             stack += [(a, path) for a in e.args]
+
+
+def _is_of_indices(c: Expr) -> bool:
+    """Whether a condition depends on no data, or compares integers that it reads with indices."""
+    return not loads(c) or (bool(c.axes) and c.op in _COMPARISONS and c.args[0].dtype.is_int)

@@ -7,7 +7,7 @@ group's axes. Where a group has more values than `LIMIT` its region is not known
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.errors import RunError
-from ferrule.ir.expr import Expr, le, loads, lt
-from ferrule.ir.interp.expr import Env, eval_index
+from ferrule.ir.expr import Expr, axis, le, loads, lt, rewrite
+from ferrule.ir.interp.expr import Env, eval_index, eval_int
+from ferrule.ir.simplify import range_of
 from ferrule.ir.verify.accesses import Access
 
 LIMIT = 1 << 21  # points of one group, elements of one buffer
+_CONNECTIVES = frozenset({"add", "sub", "neg", "mul", "eq", "ne", "lt", "le", "and", "or", "not"})
 Bools = NDArray[np.bool_]
 Range = tuple[int, int]
 
@@ -81,16 +83,17 @@ def region(
     bounds = _bounds(a, grid, env)
     if bounds is None:
         return None
-    known = [c for c in (*conditions, *bounds.conditions) if not loads(c)]
-    certain = len(known) == len(conditions) + len(bounds.conditions)
+    given = (*conditions, *bounds.conditions)
+    known, data = _of_data(given, env)
+    certain = not any(loads(c) for c in given)
+    over = {**bounds.ranges, **data}
     if any(lo >= hi for lo, hi in bounds.ranges.values()):
         return Region(shape, (), True, certain)
     plain = [d for d, i in enumerate(a.idx) if not loads(i)]
     certain = certain and len(plain) == len(a.idx)
     found: list[Group] = []
-    free = frozenset(bounds.ranges)
-    for axes, dims, where in _components(a.idx, plain, known, free, grid):
-        ranges = {x: bounds.ranges[x] for x in axes}
+    for axes, dims, where in _components(a.idx, plain, known, frozenset(over), grid):
+        ranges = {x: over[x] for x in axes}
         if _points(ranges) > LIMIT:
             return None
         try:
@@ -110,6 +113,50 @@ def region(
             return None
         found.append(_group(dims, sizes, places, mask, ranges, grid))
     return Region(shape, tuple(found), False, certain)
+
+
+def _of_data(
+    conditions: Sequence[Expr], env: Env
+) -> tuple[list[Expr], Mapping[Expr, Range]]:
+    """Conditions in which what is read from memory is an axis of the values that it may have, with
+    these axes; those without that may be any number are left out.
+    """
+    known: list[Expr] = []
+    data: dict[Expr, tuple[Expr, Range]] = {}  # what is read: its axis, and which values
+    for c in conditions:
+        atoms = {e for e in _atoms(c) if loads(e)}
+        ranges = {e: _values(e, env) for e in atoms}
+        if any(r is None for r in ranges.values()):
+            continue
+        for e, r in ranges.items():
+            assert r is not None
+            data.setdefault(e, (axis(f"\0data{len(data)}", r[1]), r))
+        known.append(_replaced(c, {e: data[e][0] for e in atoms}) if atoms else c)
+    return known, dict(data.values())
+
+
+def _atoms(c: Expr) -> Iterator[Expr]:
+    """What a condition on integers is made of below its sums, comparisons and connectives."""
+    if c.op in _CONNECTIVES and (c.dtype.is_int or c.dtype.is_bool):
+        for x in c.args:
+            yield from _atoms(x)
+    else:
+        yield c
+
+
+def _replaced(c: Expr, axes: Mapping[Expr, Expr]) -> Expr:
+    """`c` with axes in place of some of its atoms."""
+    return rewrite(c, axes.get)
+
+
+def _values(e: Expr, env: Env) -> Range | None:
+    """The integers that something read may be, if they are known to be few."""
+    if not e.dtype.is_int:
+        return None
+    if e.op == "bounded" and not loads(e.args[1]) and not e.args[1].axes:
+        return 0, eval_int(e.args[1], env)
+    low, high = range_of(e)
+    return None if low is None or high is None or low < 0 else (low, high + 1)
 
 
 def _points(ranges: Mapping[Expr, Range]) -> float:
