@@ -158,7 +158,7 @@ def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFix
         compile_graph(linear(), {"logs": logs, "cache": False})
         texts.append(capsys.readouterr().err)
     assert texts[0] == ""
-    assert "linear: split_loops " in texts[1]
+    assert "linear: simplify_views " in texts[1]
     assert "linear: 2 kernels, ready in" in texts[1]
     assert "decisions:" not in texts[1]
     assert "decisions:" in texts[2]
