@@ -259,5 +259,6 @@ def _link(level: Program | Module[Program]) -> Program:
 
 
 def _emit(program: Program, options: Options) -> LLVM:
-    host = emit_host(program, options.key, declare=False)
+    grain = options.target.machine.grain_ns
+    host = emit_host(program, options.key, declare=False, grain_ns=grain)
     return LLVM(program.name, emit_module(program.functions, options.target, host))

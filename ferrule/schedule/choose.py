@@ -5,7 +5,7 @@
 
 A schedule that a kernel has already, by a pass or by whoever wrote the text, stays. The kinds:
 
-    rows            for all that is no contraction
+    rows            block, vectors: `rows.schedule.Sizes`; for all that is no contraction
     contraction     rows, vectors, depth, block_rows, panels, unroll, straight: a `Blocking`
     winograd        tile, block: a `Choice`
     overlapped      several convolutions by blocks of rows, as `fuse.overlap` has joined them
@@ -34,12 +34,11 @@ from ferrule.schedule.contraction.packing import Packing
 from ferrule.schedule.contraction.schedule import Packed, fitted, schedule_contraction
 from ferrule.schedule.convolution.overlap import schedule_overlapped
 from ferrule.schedule.convolution.winograd import Choice, cheapest, schedule_winograd
-from ferrule.schedule.rows.schedule import schedule_rows
+from ferrule.schedule.rows.schedule import default_sizes, schedule_rows
 from ferrule.schedule.space import blocking_from, point_of
 from ferrule.target.cpu import Target
 
-ROWS = Schedule("rows")
-CONTRACTION, WINOGRAD = "contraction", "winograd"
+ROWS, CONTRACTION, WINOGRAD = "rows", "contraction", "winograd"
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def _chosen(
 ) -> tuple[Schedule, Decision]:
     kernel, constant = f.formal, f.constant
     if not schedulable(kernel, target, constant):
-        return ROWS, Decision("", "schedule", ROWS.kind)
+        return _schedule(ROWS, asdict(default_sizes(target))), Decision("", "schedule", ROWS)
     key = tuning_key(kernel, constant)
     fewer = cheapest(kernel, target, constant) if approximate else None
     if fewer is not None:
@@ -212,11 +211,13 @@ def _scheduled(
     kernel: Kernel, constant: frozenset[Buf], how: Schedule, target: Target, subject: str
 ) -> Packed:
     """The kernel with the schedule `how`."""
-    if how == ROWS:
-        return Packed(schedule_rows(kernel, target))
+    sizes = dict(how.sizes)
     if how == OVERLAPPED:
         return schedule_overlapped(kernel, target, constant)
-    sizes = dict(how.sizes)
+    fits = sizes.keys() <= {"block", "vectors"} and all(n > 0 for n in sizes.values())
+    if how.kind == ROWS and fits:
+        own = replace(default_sizes(target), **sizes)
+        return Packed(schedule_rows(kernel, target, sizes=own))
     if how.kind in (CONTRACTION, WINOGRAD) and not schedulable(kernel, target, constant):
         raise CompileError(f"{subject} cannot have the schedule {how.kind}: it is no contraction")
     blocking = blocking_from(sizes) if how.kind == CONTRACTION else None
@@ -225,6 +226,7 @@ def _scheduled(
     if how.kind == WINOGRAD and set(sizes) == {"tile", "block"}:
         return schedule_winograd(kernel, target, constant, Choice(**sizes))
     raise CompileError(
-        f"{subject} cannot have the schedule {how}: there are rows, overlapped, winograd with tile "
-        f"and block, and contraction with {', '.join(f.name for f in fields(Blocking))}"
+        f"{subject} cannot have the schedule {how}: there are overlapped, rows with block and "
+        "vectors, winograd with tile and block, and contraction with "
+        f"{', '.join(f.name for f in fields(Blocking))}"
     )

@@ -63,6 +63,21 @@ class Products:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """What is not a contraction. A tile of a pointwise kernel has `block` elements. A loop of at
+    most `light` operations has `vectors` vectors in flight: beyond, constants and accumulators
+    spill. A loop of `hinted` operations hides the cost of prefetching what the next grid point
+    reads. A transposition goes by squares of `squares` vectors along each side.
+    """
+
+    block: int = 4096
+    vectors: int = 4
+    light: int = 16
+    hinted: int = 8
+    squares: int = 8
+
+
+@dataclass(frozen=True)
 class Machine:
     """Costs and thresholds of one kind of device; the defaults are those of CPUs.
 
@@ -93,7 +108,9 @@ class Machine:
     operation of a convolution `convolution_flop_ps`, as measured on the first layers of MobileNet
     with AVX-512.
 
-    `products` are the costs of contractions.
+    A thread is worth waking for work of `grain_ns`.
+
+    `products` are the costs of contractions, `rows` the sizes of other kernels' loops.
     """
 
     flop_ps: int = 20
@@ -119,7 +136,9 @@ class Machine:
     overlap_weights: int = 2
     cached_byte_ps: int = 40
     convolution_flop_ps: int = 10
+    grain_ns: int = 8000
     products: Products = Products()
+    rows: Rows = Rows()
 
 
 CPU = Machine()

@@ -12,7 +12,7 @@ import pytest
 from ferrule.base.dtype import boolean, f32, i64
 from ferrule.base.errors import CompileError
 from ferrule.base.shapes import evaluate
-from ferrule.codegen.host.entry import GRAIN_NS, emit_host, make_compiled, support
+from ferrule.codegen.host.entry import emit_host, make_compiled, support
 from ferrule.codegen.host.scalar import Scalars
 from ferrule.codegen.shape_text import shape_text
 from ferrule.ir.expr import (
@@ -36,6 +36,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.loop import Function
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
+from ferrule.target.machine import CPU
 
 # ctx: status, scratch, bytes a thread, out, in, n. A grid point is an element.
 KERNELS = """
@@ -199,7 +200,7 @@ def test_calls_in_order_through_the_arena():
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
 def test_cost_decides_the_number_of_threads(threads):
     report = Buf("r", (const(320),), i64)
-    main = (run("report", report, cost=N * (GRAIN_NS // 2)),)
+    main = (run("report", report, cost=N * (CPU.grain_ns // 2)),)
     m = Machine(program(main, outputs=(report,), scratch_bytes=const(100)))
     for n in (1, 4, 5, 1000):
         x, out = np.zeros(n, np.float32), np.full((64, 5), -1, np.int64)
@@ -245,7 +246,7 @@ def test_kernels_of_a_phase_share_one_region(threads, costs):
         assert m(x, y, out_z, out_e, dims=(n,), threads=threads) == 0
         np.testing.assert_array_equal(y, 2 * x)
         np.testing.assert_array_equal(out_z, x + 1)
-        expected = n > 0 and threads > 1 and sum(costs) > 2 * GRAIN_NS
+        expected = n > 0 and threads > 1 and sum(costs) > 2 * CPU.grain_ns
         assert regions.value - before == expected
 
 

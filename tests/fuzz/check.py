@@ -25,7 +25,6 @@ from ferrule.base import config
 from ferrule.base.cpu import supports
 from ferrule.base.dtype import from_name
 from ferrule.base.errors import FerruleError, GuardError
-from ferrule.codegen.host import entry as code
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime import cpu
@@ -82,10 +81,10 @@ def settings(setup: Setup) -> Iterator[None]:
         target = current()
         if setup.small:
             target = replace(target, l1=2 << 10, l2=8 << 10)
-        grain = 1 if setup.split else code.GRAIN_NS
+        if setup.split:
+            target = replace(target, machine=replace(target.machine, grain_ns=1))
         with (
             mock.patch("ferrule.pipeline.compile.current", return_value=target),
-            mock.patch.object(code, "GRAIN_NS", grain),
             mock.patch.object(cpu, "Arena", _memory.arena),
         ):
             yield

@@ -65,8 +65,8 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.loop import Function
 from ferrule.ir.program import Call, Program, Repeat, Row, Step, Variants, walk_runs
+from ferrule.target.machine import CPU
 
-GRAIN_NS = 8000  # a thread is worth waking for this much work
 STATUS_OK = 0
 ERRORS = tuple(FAULTS.values())  # what the status 1 + i means
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
@@ -76,13 +76,18 @@ _ROW = 5  # slots of a kernel in the table of @ferrule.dispatch
 
 
 def emit_host(
-    program: Program, key: str, scratch: Expr | int | None = None, declare: bool = True
+    program: Program,
+    key: str,
+    scratch: Expr | int | None = None,
+    declare: bool = True,
+    grain_ns: int = CPU.grain_ns,
 ) -> str:
     """The module of `program`'s entry, arena size and preparation, as LLVM IR text.
 
     `declare` declares the kernels, which must then be linked in; False if the same module defines
     them.
-    `scratch` is the bytes of scratch that one thread needs; by default `program.scratch_bytes`.
+    `scratch` is the bytes of scratch that one thread needs; by default `program.scratch_bytes`. A
+    thread more is woken for every `grain_ns` of a kernel's time.
     Raises CompileError for a call of an unknown function, a buffer that has no place, or a size
     that is no expression over the program's dims.
     """
@@ -96,8 +101,8 @@ def emit_host(
         support(),
         kernels,
         _arena_bytes(memory, key),
-        _Steps(memory).define("main", program.main),
-        _Steps(memory).define("prepare", program.prepare),
+        _Steps(memory, grain_ns).define("main", program.main),
+        _Steps(memory, grain_ns).define("prepare", program.prepare),
         _ENTRIES.replace("KEY", key).replace("FAILED", str(status_of("memory"))),
     )
     return "\n".join(parts)
@@ -245,7 +250,8 @@ class _Steps:
     tells what each slot of each ctx holds where the next instruction stands.
     """
 
-    def __init__(self, memory: Memory):
+    def __init__(self, memory: Memory, grain_ns: int):
+        self.grain_ns = grain_ns
         self.memory = memory
         self.program = memory.program
         self.functions = {f.name: f for f in self.program.functions}
@@ -379,7 +385,7 @@ class _Steps:
 
     def _launch(self, kernel: str, ctx: str, points: Expr, cost: Expr) -> None:
         code = self.code
-        n, wanted = code.value(points), code.value(floordiv(cost, const(GRAIN_NS)))
+        n, wanted = code.value(points), code.value(floordiv(cost, const(self.grain_ns)))
         operands = f"ptr {kernel}, ptr {ctx}, i64 {n}, i64 {wanted}, i64 {code.threads()}"
         code.do(f"call void @ferrule.launch({operands})")
 

@@ -22,8 +22,6 @@ from ferrule.ir.kernel import Kernel, Prefetch
 from ferrule.ir.simplify import equal, simplify
 from ferrule.target.cpu import Target
 
-WORK = 8  # operations an element, so many that a hint beside them costs little
-
 Bundle = tuple[list[Stage], Expr | None]
 Place = tuple[Buf, tuple[Expr, ...]]
 
@@ -36,7 +34,9 @@ def row_hints(
     """
     plain = [i for i, (stages, lane) in enumerate(bundles) if _walks(stages, lane)]
     busy = max(plain, key=lambda i: _work(bundles[i][0]), default=None)
-    if busy is None or not kernel.grid or len(bundles) < 2 or _work(bundles[busy][0]) < WORK:
+    if busy is None or not kernel.grid or len(bundles) < 2:
+        return 0, ()
+    if _work(bundles[busy][0]) < target.machine.rows.hinted:
         return 0, ()
     along, after = bundles[busy][1], kernel.grid[-1]
     assert along is not None

@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ferrule.ir.analysis.access import accesses, stride
 from ferrule.ir.analysis.contraction import simplify_stage
@@ -29,24 +29,42 @@ from ferrule.schedule.rows.transpose import transpose, transposition
 from ferrule.schedule.rows.vectorize import Shape, is_long, strips
 from ferrule.target.cpu import Target
 
-BLOCK = 4096  # elements of a tile of a pointwise kernel
-SQUARES = 8  # of a vector's width, along each side of a tile of a transposition
-VECTORS = 4  # vectors in flight in a light loop
+
+@dataclass(frozen=True)
+class Sizes:
+    """What this schedule leaves open: the elements of a tile of a pointwise kernel, and the vectors
+    that a light loop has in flight.
+    """
+
+    block: int
+    vectors: int
+
+
+def default_sizes(target: Target) -> Sizes:
+    """The sizes that a kernel has by default."""
+    return Sizes(target.machine.rows.block, target.machine.rows.vectors)
 
 
 def schedule_rows(
-    kernel: Kernel, target: Target, prefix: str = "", padded: frozenset[Buf] = frozenset()
+    kernel: Kernel,
+    target: Target,
+    prefix: str = "",
+    padded: frozenset[Buf] = frozenset(),
+    sizes: Sizes | None = None,
 ) -> Kernel:
     """`kernel`, whose body is a flat list of stages, with vectors and loops chosen for `target`.
 
     `prefix` begins the names of new axes and registers. Of `padded` buffers, which are private,
-    what lies past the end of a row up to a whole vector may be read and written.
+    what lies past the end of a row up to a whole vector may be read and written. `sizes` are the
+    default ones where None.
     """
+    sizes = sizes or default_sizes(target)
     kernel = merge_grid(kernel)
     width = lane_count(list(stages(kernel.body)), target)
     if (pair := transposition(kernel, width)) is not None:
         along, across = pair
-        kernel = localise(localise(kernel, along, width * SQUARES), across, width * SQUARES)
+        side = width * target.machine.rows.squares
+        kernel = localise(localise(kernel, along, side), across, side)
         st = next(stages(kernel.body))
         a, c = st.compute.axes
         bare = replace(st, compute=replace(st.compute, axes=()))
@@ -55,8 +73,8 @@ def schedule_rows(
     kernel = replace(kernel, body=tuple(merge_local(st) for st in stages(kernel.body)))
     lane = _grid_lane(kernel, target)
     if lane is not None:
-        kernel = localise(kernel, lane, _tile(kernel, lane, target))
-    return _vectorise(kernel, target, prefix, padded)
+        kernel = localise(kernel, lane, _tile(kernel, target, sizes))
+    return _vectorise(kernel, target, prefix, padded, sizes.vectors)
 
 
 # ---- merging -------------------------------------------------------------------------------------
@@ -204,11 +222,11 @@ def _grid_lane(kernel: Kernel, target: Target) -> Expr | None:
     return best if sum(score(st, best) for st in body) > own else None
 
 
-def _tile(kernel: Kernel, lane: Expr, target: Target) -> int:
+def _tile(kernel: Kernel, target: Target, sizes: Sizes) -> int:
     body = list(stages(kernel.body))
     if not any(st.compute.all_axes for st in body):
-        return BLOCK
-    return lane_count(body, target) * VECTORS
+        return sizes.block
+    return lane_count(body, target) * sizes.vectors
 
 
 def localise(kernel: Kernel, lane: Expr, tile: int) -> Kernel:
@@ -259,7 +277,9 @@ def lane_count(body: list[Stage], target: Target) -> int:
 # ---- bundles -------------------------------------------------------------------------------------
 
 
-def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Buf]) -> Kernel:
+def _vectorise(
+    kernel: Kernel, target: Target, prefix: str, padded: frozenset[Buf], vectors: int
+) -> Kernel:
     items: list[Item] = []
     registers: list[Buf] = []
     kinds = dict(kernel.kinds)
@@ -269,7 +289,11 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Bu
         if lane is None and not is_long(bundle[0]):
             items += bundle
             continue
-        shape = Shape(1, 1, False) if lane is None else _shape(bundle, lane, target, padded)
+        shape = (
+            Shape(1, 1, False)
+            if lane is None
+            else _shape(bundle, lane, target, padded, vectors)
+        )
         carried = hints if number == busy else ()
         nest = strips(bundle, lane, shape, f"{prefix}v{number}", carried)
         items += nest.items
@@ -285,9 +309,11 @@ def _vectorise(kernel: Kernel, target: Target, prefix: str, padded: frozenset[Bu
     )
 
 
-def _shape(bundle: list[Stage], lane: Expr, target: Target, padded: frozenset[Buf]) -> Shape:
+def _shape(
+    bundle: list[Stage], lane: Expr, target: Target, padded: frozenset[Buf], vectors: int
+) -> Shape:
     work = sum(flops(v) for st in bundle for v in st.compute.values)
-    unroll = VECTORS if work <= 16 else 1  # beyond that constants and accumulators spill
+    unroll = vectors if work <= target.machine.rows.light else 1
     narrow = any(
         ld.attr.dtype.size < 4 for st in bundle for e in st.exprs() for ld in loads(e)
     ) or any(b.dtype.size < 4 for st in bundle for b in st.writes)
