@@ -5,6 +5,7 @@ Its builder function is called as `ops.name(b, *values, **attributes)` and emits
 
     define          any operator
     elementwise     one Expr of the operands' elements, broadcast as in NumPy
+    operator_of_elements    the same as a decorator, which makes the builder function as well
     element, at     how a Compute rule reads an operand ...
     stage, folded   ... and defines a result
 
@@ -15,6 +16,7 @@ widens; what they return is rounded to the result's dtype by the interpreter.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,12 +32,14 @@ from ferrule.ir.graph import (
     Attrs,
     ComputeContext,
     ComputeRule,
+    GraphBuilder,
     InferRule,
     MeaningRule,
     OpDef,
     RequireRule,
     Shape,
     TensorType,
+    Value,
 )
 from ferrule.ir.simplify import equal
 
@@ -250,6 +254,47 @@ def elementwise(
         return [stage(outs[0], axes, value(*elements, **attrs))]
 
     define(name, infer, apply, compute)
+
+
+def operator_of_elements(
+    meaning: Callable[..., Array], *, result: DType | None = None, accepts: str = "fiub"
+) -> Callable[[Callable[..., Expr]], Callable[..., Value]]:
+    """Decorates the value of an elementwise operator, and gives its builder function:
+
+        @operator_of_elements(lambda x, slope: np.where(x > 0, x, x * slope), accepts="f")
+        def leaky_relu(x: Expr, slope: float = 0.01) -> Expr: ..
+
+        ops.leaky_relu(b, x, 0.1)
+
+    The operator has the function's name and docstring. Parameters without a default are operands,
+    the others attributes, which are given by place or by name, and converted to the type of their
+    default. `meaning`, `result` and `accepts` are those of `elementwise`.
+    """
+
+    def decorate(value: Callable[..., Expr]) -> Callable[..., Value]:
+        name, signature = value.__name__, inspect.signature(value)
+        defaults = {
+            p.name: p.default for p in signature.parameters.values() if p.default is not p.empty
+        }
+        elementwise(name, value, meaning, result=result, accepts=accepts)
+
+        def build(b: GraphBuilder, *given: Any, **named: Any) -> Value:
+            bound = signature.bind(*given, **named)
+            bound.apply_defaults()
+            found = bound.arguments
+            attrs = {n: _like(found.pop(n), default) for n, default in defaults.items()}
+            out: Value = b.emit(name, *found.values(), **attrs)
+            return out
+
+        build.__name__, build.__doc__ = name, value.__doc__
+        return build
+
+    return decorate
+
+
+def _like(x: Any, default: Any) -> Any:
+    """An attribute as the type of its default; None and other defaults leave it as it is."""
+    return type(default)(x) if isinstance(default, float) and x is not None else x
 
 
 def upcast(x: Array) -> Array:

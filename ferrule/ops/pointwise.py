@@ -20,7 +20,7 @@ from ferrule.ir.interp.special import erf
 from ferrule.ops import elementary as el
 from ferrule.ops.create import full
 from ferrule.ops.elementary import Operand, operand
-from ferrule.ops.op import Array, elementwise
+from ferrule.ops.op import Array, elementwise, operator_of_elements
 
 
 def _low(x: Expr, bound: float) -> Expr:
@@ -49,17 +49,7 @@ def _wide(meaning: Callable[..., Array]) -> Callable[..., Array]:
 
 def gelu(b: GraphBuilder, x: Value, approximate: str = "none") -> Value:
     """x * Phi(x) (Hendrycks and Gimpel, 2016); approximate="tanh" is the paper's approximation."""
-    return b.emit("gelu_tanh" if approximate == "tanh" else "gelu", x)
-
-
-def _gelu_tanh(x: Expr) -> Expr:
-    """x * sigmoid(2u), which is x/2 * (1 + tanh(u)) without the cancellation."""
-    u = x * (x * x * 0.044715 + 1.0) * math.sqrt(2 / math.pi)
-    return x * call("sigmoid", u * 2.0)
-
-
-def _gelu_tanh_meaning(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return gelu_tanh(b, x) if approximate == "tanh" else b.emit("gelu", x)
 
 
 elementwise(
@@ -68,79 +58,51 @@ elementwise(
     _wide(lambda x: 0.5 * x * (1 + erf(x * math.sqrt(0.5)))),
     accepts="f",
 )
-elementwise("gelu_tanh", _gelu_tanh, _wide(_gelu_tanh_meaning), accepts="f")
 
 
-def silu(b: GraphBuilder, x: Value) -> Value:
+def _gelu_tanh_meaning(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+@operator_of_elements(_wide(_gelu_tanh_meaning), accepts="f")
+def gelu_tanh(x: Expr) -> Expr:
+    """x * sigmoid(2u), which is x/2 * (1 + tanh(u)) without the cancellation."""
+    u = x * (x * x * 0.044715 + 1.0) * math.sqrt(2 / math.pi)
+    return x * call("sigmoid", u * 2.0)
+
+
+@operator_of_elements(_wide(lambda x: x / (1 + np.exp(-x))), accepts="f")
+def silu(x: Expr) -> Expr:
     """x * sigmoid(x)."""
-    return b.emit("silu", x)
-
-
-elementwise(
-    "silu",
-    lambda x: x / (call("exp", -x) + 1.0),
-    _wide(lambda x: x / (1 + np.exp(-x))),
-    accepts="f",
-)
-
-
-def softplus(b: GraphBuilder, x: Value, beta: float = 1.0, threshold: float = 20.0) -> Value:
-    """log(1 + exp(beta*x)) / beta; x itself where beta*x > threshold."""
-    return b.emit("softplus", x, beta=float(beta), threshold=float(threshold))
-
-
-def _softplus(x: Expr, beta: float, threshold: float) -> Expr:
-    scaled = x * beta
-    return _where_above(scaled, threshold, x, call("log1p", call("exp", scaled)) / beta)
+    return x / (call("exp", -x) + 1.0)
 
 
 def _softplus_meaning(x: Array, beta: float, threshold: float) -> Array:
     return np.where(x * beta > threshold, x, np.log1p(np.exp(x * beta)) / beta)
 
 
-elementwise("softplus", _softplus, _wide(_softplus_meaning), accepts="f")
+@operator_of_elements(_wide(_softplus_meaning), accepts="f")
+def softplus(x: Expr, beta: float = 1.0, threshold: float = 20.0) -> Expr:
+    """log(1 + exp(beta*x)) / beta; x itself where beta*x > threshold."""
+    scaled = x * beta
+    return _where_above(scaled, threshold, x, call("log1p", call("exp", scaled)) / beta)
 
 
-def mish(b: GraphBuilder, x: Value) -> Value:
-    """x * tanh(softplus(x))."""
-    return b.emit("mish", x)
+@operator_of_elements(_wide(lambda x: x * np.tanh(np.logaddexp(0, x))), accepts="f")
+def mish(x: Expr) -> Expr:
+    """x * tanh(softplus(x)).
 
-
-def _mish(x: Expr) -> Expr:
-    """tanh(log(1 + e)) = n / (n + 2) with e = exp(x), n = e*(e + 2); 1 in f32 and f64 from 20."""
+    tanh(log(1 + e)) = n / (n + 2) with e = exp(x), n = e*(e + 2); 1 in f32 and f64 from 20.
+    """
     e = call("exp", _low(x, 20.0))
     n = e * (e + 2.0)
     return x * (n / (n + 2.0))
 
 
-elementwise("mish", _mish, _wide(lambda x: x * np.tanh(np.logaddexp(0, x))), accepts="f")
-
-
-def logsigmoid(b: GraphBuilder, x: Value) -> Value:
+@operator_of_elements(_wide(lambda x: -np.logaddexp(0, -x)), accepts="f")
+def logsigmoid(x: Expr) -> Expr:
     """log(sigmoid(x))."""
-    return b.emit("logsigmoid", x)
-
-
-elementwise(
-    "logsigmoid",
-    lambda x: _low(x, 0) - call("log1p", call("exp", -call("abs", x))),
-    _wide(lambda x: -np.logaddexp(0, -x)),
-    accepts="f",
-)
-
-
-def logit(b: GraphBuilder, x: Value, eps: float | None = None) -> Value:
-    """log(x / (1 - x)), `x` clamped to [eps, 1 - eps] first where eps is given. With eps above one
-    half, what lies below eps becomes eps and anything else 1 - eps, as in PyTorch.
-    """
-    return b.emit("logit", x, eps=eps)
-
-
-def _logit(x: Expr, eps: float | None = None) -> Expr:
-    if eps is not None:
-        low = const(eps, x.dtype)
-        x = select(lt(x, low), low, _low(x, 1 - eps)) if eps > 0.5 else _low(_high(x, eps), 1 - eps)
-    return call("log", x / (1.0 - x))
+    return _low(x, 0) - call("log1p", call("exp", -call("abs", x)))
 
 
 def _logit_meaning(x: Array, eps: float | None = None) -> Array:
@@ -148,7 +110,15 @@ def _logit_meaning(x: Array, eps: float | None = None) -> Array:
     return np.log(x / (1 - x))
 
 
-elementwise("logit", _logit, _logit_meaning, accepts="f")
+@operator_of_elements(_logit_meaning, accepts="f")
+def logit(x: Expr, eps: float | None = None) -> Expr:
+    """log(x / (1 - x)), `x` clamped to [eps, 1 - eps] first where eps is given. With eps above one
+    half, what lies below eps becomes eps and anything else 1 - eps, as in PyTorch.
+    """
+    if eps is not None:
+        low = const(eps, x.dtype)
+        x = select(lt(x, low), low, _low(x, 1 - eps)) if eps > 0.5 else _low(_high(x, eps), 1 - eps)
+    return call("log", x / (1.0 - x))
 
 
 # ---- piecewise activations -----------------------------------------------------------------------
@@ -169,25 +139,23 @@ def hardtanh(b: GraphBuilder, x: Value, lo: float = -1.0, hi: float = 1.0) -> Va
     return el.clamp(b, x, lo, hi)
 
 
-def leaky_relu(b: GraphBuilder, x: Value, slope: float = 0.01) -> Value:
-    """x where x > 0, else slope*x."""
-    return b.emit("leaky_relu", x, slope=float(slope))
-
-
-elementwise(
-    "leaky_relu",
-    lambda x, slope: _where_above(x, 0, x, x * slope),
-    lambda x, slope: np.where(x > 0, x, x * x.dtype.type(slope)),
-    accepts="f",
+@operator_of_elements(
+    lambda x, slope: np.where(x > 0, x, x * x.dtype.type(slope)), accepts="f"
 )
+def leaky_relu(x: Expr, slope: float = 0.01) -> Expr:
+    """x where x > 0, else slope*x."""
+    return _where_above(x, 0, x, x * slope)
 
 
-def elu(
-    b: GraphBuilder, x: Value, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0
-) -> Value:
+def _elu_meaning(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
+    return scale * np.where(x > 0, x, alpha * np.expm1(x * input_scale))
+
+
+@operator_of_elements(_wide(_elu_meaning), accepts="f")
+def elu(x: Expr, alpha: float = 1.0, scale: float = 1.0, input_scale: float = 1.0) -> Expr:
     """scale * (x where x > 0, else alpha * (exp(input_scale*x) - 1))."""
-    factors = {"alpha": float(alpha), "scale": float(scale), "input_scale": float(input_scale)}
-    return b.emit("elu", x, **factors)
+    below = call("expm1", _low(x, 0) * input_scale) * (alpha * scale)
+    return _where_above(x, 0, x * scale, below)
 
 
 def selu(b: GraphBuilder, x: Value) -> Value:
@@ -195,53 +163,26 @@ def selu(b: GraphBuilder, x: Value) -> Value:
     return elu(b, x, 1.6732632423543772, 1.0507009873554805)
 
 
-def _elu(x: Expr, alpha: float, scale: float, input_scale: float) -> Expr:
-    below = call("expm1", _low(x, 0) * input_scale) * (alpha * scale)
-    return _where_above(x, 0, x * scale, below)
-
-
-def _elu_meaning(x: Array, alpha: float, scale: float, input_scale: float) -> Array:
-    return scale * np.where(x > 0, x, alpha * np.expm1(x * input_scale))
-
-
-elementwise("elu", _elu, _wide(_elu_meaning), accepts="f")
-
-
-def hardsigmoid(b: GraphBuilder, x: Value) -> Value:
+@operator_of_elements(
+    lambda x: np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6), accepts="f"
+)
+def hardsigmoid(x: Expr) -> Expr:
     """min(max(x + 3, 0), 6) / 6."""
-    return b.emit("hardsigmoid", x)
+    return _low(_high(x + 3.0, 0), 6) * (1 / 6)
 
 
-def hardswish(b: GraphBuilder, x: Value) -> Value:
+@operator_of_elements(
+    lambda x: x * np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6), accepts="f"
+)
+def hardswish(x: Expr) -> Expr:
     """x * hardsigmoid(x)."""
-    return b.emit("hardswish", x)
+    return x * _low(_high(x + 3.0, 0), 6) * (1 / 6)
 
 
-elementwise(
-    "hardsigmoid",
-    lambda x: _low(_high(x + 3.0, 0), 6) * (1 / 6),
-    lambda x: np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6),
-    accepts="f",
-)
-elementwise(
-    "hardswish",
-    lambda x: x * _low(_high(x + 3.0, 0), 6) * (1 / 6),
-    lambda x: x * np.clip(x + x.dtype.type(3), 0, 6) / x.dtype.type(6),
-    accepts="f",
-)
-
-
-def softsign(b: GraphBuilder, x: Value) -> Value:
+@operator_of_elements(lambda x: x / (1 + np.abs(x)), accepts="f")
+def softsign(x: Expr) -> Expr:
     """x / (1 + |x|)."""
-    return b.emit("softsign", x)
-
-
-elementwise(
-    "softsign",
-    lambda x: x / (call("abs", x) + 1.0),
-    lambda x: x / (1 + np.abs(x)),
-    accepts="f",
-)
+    return x / (call("abs", x) + 1.0)
 
 
 # ---- arithmetic ----------------------------------------------------------------------------------
@@ -294,25 +235,15 @@ elementwise(
 )
 
 
-def addcmul(b: GraphBuilder, x: Value, y: Value, z: Value, value: float | int = 1) -> Value:
+@operator_of_elements(
+    lambda x, y, z, value: x + x.dtype.type(value) * y * z, accepts="fiu"
+)
+def addcmul(x: Expr, y: Expr, z: Expr, value: float | int = 1) -> Expr:
     """x + value * y * z."""
-    return b.emit("addcmul", x, y, z, value=value)
+    return x + y * value * z
 
 
-def addcdiv(b: GraphBuilder, x: Value, y: Value, z: Value, value: float | int = 1) -> Value:
+@operator_of_elements(lambda x, y, z, value: x + x.dtype.type(value) * y / z, accepts="f")
+def addcdiv(x: Expr, y: Expr, z: Expr, value: float | int = 1) -> Expr:
     """x + value * y / z."""
-    return b.emit("addcdiv", x, y, z, value=value)
-
-
-elementwise(
-    "addcmul",
-    lambda x, y, z, value: x + y * value * z,
-    lambda x, y, z, value: x + x.dtype.type(value) * y * z,
-    accepts="fiu",
-)
-elementwise(
-    "addcdiv",
-    lambda x, y, z, value: x + y * value / z,
-    lambda x, y, z, value: x + x.dtype.type(value) * y / z,
-    accepts="f",
-)
+    return x + y * value / z
