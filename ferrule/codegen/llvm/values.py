@@ -26,9 +26,16 @@ from ferrule.codegen.llvm.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
 from ferrule.ir.operators import COMPARISONS
-from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
+from ferrule.ir.simplify import (
+    INDEX_ATOMS,
+    Monomial,
+    Poly,
+    poly,
+    prove_nonneg,
+    range_of,
+    simplify,
+)
 
-_INDEX_ATOMS = frozenset({"axis", "dim", "floordiv", "mod", "min", "max", "bounded"})
 _CLAMP = 1 << 29
 _ORDER = {"lt": "icmp slt", "le": "icmp sle", "eq": "icmp eq", "ne": "icmp ne"}
 
@@ -292,7 +299,7 @@ def _quotient(cx: Context, e: Expr) -> Val:
 
 
 def _plain_index(e: Expr) -> bool:
-    return all(a.op in _INDEX_ATOMS for x in e.args for m in poly(x) for a in m)
+    return all(a.op in INDEX_ATOMS for x in e.args for m in poly(x) for a in m)
 
 
 _INDEX_OPS = {
@@ -324,7 +331,7 @@ def _clamped(cx: Context, p: Poly) -> Val:
 
 def _small_atoms(e: Expr) -> bool:
     """Whether sums over `e`'s atoms cannot overflow: all are indices, or of narrower integers."""
-    return all(a.op in _INDEX_ATOMS or _widened(a) for m in poly(e) for a in m)
+    return all(a.op in INDEX_ATOMS or _widened(a) for m in poly(e) for a in m)
 
 
 def _widened(a: Expr) -> bool:
