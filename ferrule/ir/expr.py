@@ -356,15 +356,11 @@ def _folding(op: Operator) -> Callable[[Expr, Expr], Expr]:
     return build
 
 
-_FOLDING = {name: _folding(op) for name, op in OPERATORS.items() if op.folds}
-_product = _FOLDING["mul"]
-add, sub = _FOLDING["add"], _FOLDING["sub"]
-floordiv, mod = _FOLDING["floordiv"], _FOLDING["mod"]
-minimum, maximum = _FOLDING["min"], _FOLDING["max"]
+_product = _folding(OPERATORS["mul"])
 
 
 def mul(a: Expr, b: Expr) -> Expr:
-    """A constant goes last, and x * 1.0 is x."""
+    """a * b: a constant goes last, and x * 1.0 is x."""
     if a.op == "const":
         a, b = b, a
     if b.op == "const" and b.attr == 1.0 and b.dtype.kind == "f" and a.dtype == b.dtype:
@@ -372,7 +368,10 @@ def mul(a: Expr, b: Expr) -> Expr:
     return _product(a, b)
 
 
-_FOLDING["mul"] = mul
+_FOLDING = {name: _folding(op) for name, op in OPERATORS.items() if op.folds} | {"mul": mul}
+add, sub = _FOLDING["add"], _FOLDING["sub"]
+floordiv, mod = _FOLDING["floordiv"], _FOLDING["mod"]
+minimum, maximum = _FOLDING["min"], _FOLDING["max"]
 
 
 def compare(op: str, a: Expr, b: Expr) -> Expr:
