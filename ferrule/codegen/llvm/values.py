@@ -25,7 +25,7 @@ from ferrule.codegen.llvm.integer import divide
 from ferrule.codegen.llvm.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
-from ferrule.ir.operators import COMPARISONS
+from ferrule.ir.operators import COMPARISONS, PROMISES
 from ferrule.ir.simplify import (
     INDEX_ATOMS,
     Monomial,
@@ -102,7 +102,7 @@ def impure(e: Expr) -> bool:
 
 
 def _impure(e: Expr) -> bool:
-    return e.op in ("load", "bounded", "checked") or any(map(impure, e.args))
+    return e.op == "load" or e.op in PROMISES or any(map(impure, e.args))
 
 
 def value(cx: Context, e: Expr) -> Val:

@@ -26,6 +26,7 @@ _BOOLS = [op for op in OPERATORS.values() if op.result == boolean]
 COMPARISONS = frozenset(op.name for op in _BOOLS if op.arity == 2)
 PREDICATES = frozenset(op.name for op in _BOOLS if op.arity == 1)
 LOGIC = frozenset(n for n, op in OPERATORS.items() if op.bools is not None and op.floats is None)
+PROMISES = frozenset(n for n, op in RECORDS.items() if op.fails)
 
 
 def typed(name: str, dtypes: tuple[DType, ...], to: DType | None = None) -> DType:

@@ -51,6 +51,6 @@ FORMS = (
     Operator("select", 3, rule=_chosen, exact=lambda c, a, b: a if c else b),
     Operator("cast", 1, rule=_converted),
     Operator("bitcast", 1, rule=_reread),
-    Operator("bounded", 2, rule=_index, of_indices=True),
-    Operator("checked", 2, rule=_promised),
+    Operator("bounded", 2, rule=_index, fails=True, of_indices=True),
+    Operator("checked", 2, rule=_promised, fails=True),
 )

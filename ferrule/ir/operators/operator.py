@@ -56,6 +56,7 @@ class Operator:
     bools: Meaning | None = None
     exact: Callable[..., int] | None = None
     wide: bool = False  # on f32 it is computed in f64 and rounded once
+    fails: bool = False  # evaluating it may fail the run
 
     # Text: how tightly it binds, and its symbol between two operands. Python has the same symbols.
     infix: tuple[int, str] | None = None
