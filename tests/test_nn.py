@@ -11,7 +11,7 @@ import pytest
 
 import ferrule
 from ferrule import nn
-from ferrule.ir.interp.special import erf
+from ferrule.ir.operators.special import erf
 
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(8)

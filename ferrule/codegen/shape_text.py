@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import Expr
+from ferrule.ir.operators import OPERATORS
 
 _INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "floordiv": "//", "mod": "%", "and": "and", "or": "or",
-    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "xor": "!=",
+    **{n: op.infix[1] for n, op in OPERATORS.items() if op.infix and op.exact},
+    "and": "and", "or": "or", "xor": "!=",  # of conditions
 }  # fmt: skip
 
 

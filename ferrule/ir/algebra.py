@@ -2,15 +2,18 @@
 
 A rule takes a node whose arguments are simple already and gives its replacement, or None. Each
 holds for all values of its dtype, NaN, infinities and signed zeros included, unless its comment
-says where it doesn't matter. Rules are indexed by operator.
+says where it doesn't matter. An operator has the rules that follow from the facts of its record
+(`ferrule.ir.operators`), and then those of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import copysign
 
-from ferrule.base.dtype import boolean, holds
+from ferrule.base.dtype import holds
 from ferrule.ir.expr import Expr, bottom_up, call, cast, compare, const, rebuild, select
+from ferrule.ir.operators import RECORDS, Operator
 
 Rule = Callable[[Expr], Expr | None]
 
@@ -38,9 +41,40 @@ def _is(e: Expr, value: float) -> bool:
     return e.is_const and e.attr == value
 
 
-def _mul_one(e: Expr) -> Expr | None:
-    """x * 1 -> x."""
-    return e.args[0] if _is(e.args[1], 1) and e.dtype.kind != "b" else None
+# ---- rules from facts ----------------------------------------------------------------------------
+
+
+def _derived(op: Operator) -> Iterator[Rule]:
+    if op.float_unit is not None:
+        yield _unit(op.float_unit)
+    if op.idempotent:
+        yield _same
+    if op.involution:
+        yield _twice
+
+
+def _unit(unit: float) -> Rule:
+    """x op unit -> x, for a unit of the same sign: x + -0.0, x - 0.0, x * 1."""
+
+    def rule(e: Expr) -> Expr | None:
+        x, c = e.args
+        fits = _is(c, unit) and copysign(1, c.attr) == copysign(1, unit)
+        return x if fits and e.dtype.kind != "b" else None
+
+    return rule
+
+
+def _same(e: Expr) -> Expr | None:
+    """max(x, x) -> x and min, and, or alike."""
+    return e.args[0] if e.args[0] is e.args[1] else None
+
+
+def _twice(e: Expr) -> Expr | None:
+    """-(-x) -> x and not alike."""
+    return e.args[0].args[0] if e.args[0].op == e.op else None
+
+
+# ---- rules of one operator -----------------------------------------------------------------------
 
 
 def _div_by_power_of_two(e: Expr) -> Expr | None:
@@ -62,18 +96,6 @@ def _div_by_power_of_two(e: Expr) -> Expr | None:
     )
 
 
-def _sub_zero(e: Expr) -> Expr | None:
-    """x - 0 -> x (the zero is positive, so -0 - 0 = -0 holds too)."""
-    c = e.args[1]
-    return e.args[0] if c.is_const and c.attr == 0 and not str(c.attr).startswith("-") else None
-
-
-def _add_negative_zero(e: Expr) -> Expr | None:
-    """x + -0.0 -> x."""
-    c = e.args[1]
-    return e.args[0] if c.is_const and c.attr == 0 and str(c.attr).startswith("-") else None
-
-
 def _fold_scale(e: Expr) -> Expr | None:
     """(x * a) * b -> x * (a * b) where no step is rounded in another way: one of the two is a sign,
     both are powers of two that grow, or both are halves. Others differ beside overflow (2, 1/2), or
@@ -88,11 +110,6 @@ def _fold_scale(e: Expr) -> Expr | None:
 
 
 _GROWING = frozenset(2.0**k for k in range(1, 5))
-
-
-def _neg_neg(e: Expr) -> Expr | None:
-    """-(-x) -> x."""
-    return e.args[0].args[0] if e.args[0].op == "neg" else None
 
 
 def _abs_twice(e: Expr) -> Expr | None:
@@ -112,16 +129,11 @@ def _cast_back(e: Expr) -> Expr | None:
     return source if holds(x.dtype, source.dtype) else None
 
 
-def _not_not(e: Expr) -> Expr | None:
-    """not not x -> x; not (a == b) -> a != b. Orderings keep their `not`: NaN makes a < b and b <=
-    a both false.
-    """
+def _not_equal(e: Expr) -> Expr | None:
+    """not a == b -> a != b. Orderings keep their `not`: NaN makes a < b and b <= a both false."""
     x = e.args[0]
-    if x.op == "not":
-        return x.args[0]
-    if x.op in ("eq", "ne") and e.dtype == boolean:
-        return compare("ne" if x.op == "eq" else "eq", *x.args)
-    return None
+    opposite = RECORDS[x.op].opposite if x.op in RECORDS else None
+    return compare(opposite, *x.args) if opposite is not None else None
 
 
 def _select_not(e: Expr) -> Expr | None:
@@ -138,11 +150,6 @@ def _select_nested(e: Expr) -> Expr | None:
     return select(c, inner_a, inner_b) if (inner_a, inner_b) != (a, b) else None
 
 
-def _same(e: Expr) -> Expr | None:
-    """max(x, x) -> x and min, and, or alike."""
-    return e.args[0] if e.args[0] is e.args[1] else None
-
-
 def _rsqrt(e: Expr) -> Expr | None:
     """1 / sqrt(x) -> rsqrt(x), which is defined as this."""
     one, root = e.args
@@ -155,18 +162,14 @@ def _cast_constant(e: Expr) -> Expr | None:
     return cast(x, e.dtype) if x.is_const and x.dtype.kind in "iub" else None
 
 
-RULES: dict[str, tuple[Rule, ...]] = {
-    "mul": (_mul_one, _fold_scale),
+_OWN: dict[str, tuple[Rule, ...]] = {
+    "mul": (_fold_scale,),
     "div": (_div_by_power_of_two, _rsqrt),
-    "sub": (_sub_zero,),
-    "add": (_add_negative_zero,),
-    "neg": (_neg_neg,),
     "abs": (_abs_twice,),
     "cast": (_cast_back, _cast_constant),
-    "not": (_not_not,),
+    "not": (_not_equal,),
     "select": (_select_not, _select_nested),
-    "max": (_same,),
-    "min": (_same,),
-    "and": (_same,),
-    "or": (_same,),
+}
+RULES: dict[str, tuple[Rule, ...]] = {
+    name: (*_derived(op), *_OWN.get(name, ())) for name, op in RECORDS.items()
 }

@@ -9,7 +9,7 @@
           | cast(x) | bitcast(x)       to the node's dtype
           | bounded(i, n)              i, which must lie in [0, n): else the run reports an error
           | checked<fault>(x, c)       x, where the bool c must hold: else the run reports `fault`
-          | op(x..)                    arithmetic, comparison, logic, mathematics: operators.py
+          | op(x..)                    arithmetic, comparison, logic, mathematics: operators/
 
 Meaning (every interpreter and back end obeys it):
 - Integers wrap at their width; `floordiv` and `mod` round towards minus infinity, `truncdiv` and
@@ -51,7 +51,7 @@ from ferrule.base.dtype import DType, boolean, f32, from_storage, i64, to_storag
 from ferrule.ir.facts import DimFacts as DimFacts
 from ferrule.ir.facts import Space as Space
 from ferrule.ir.notation import show as show
-from ferrule.ir.operators import COMPARISONS, OPS, result_of
+from ferrule.ir.operators import COMPARISONS, OPERATORS, Operator, typed
 
 T = TypeVar("T")
 
@@ -267,9 +267,10 @@ def select(c: Expr, a: Expr, b: Expr) -> Expr:
         return a if c.attr else b
     if a is b:
         return a
-    if a.dtype is not b.dtype and a.dtype != b.dtype:
-        raise TypeError(f"select of {a.dtype.name} and {b.dtype.name}")
-    return _intern("select", (c, a, b), None, a.dtype)
+    dtype = a.dtype
+    if dtype is not b.dtype and dtype != b.dtype:
+        typed("select", (c.dtype, dtype, b.dtype))
+    return _intern("select", (c, a, b), None, dtype)
 
 
 def cast(x: Expr, dtype: DType) -> Expr:
@@ -285,9 +286,7 @@ def bitcast(x: Expr, dtype: DType) -> Expr:
     """The bits of `x` read as `dtype` of the same width."""
     if x.dtype == dtype:
         return x
-    if x.dtype.bits != dtype.bits:
-        raise TypeError(f"bitcast of {x.dtype.name} to {dtype.name}: widths differ")
-    return _intern("bitcast", (x,), None, dtype)
+    return _intern("bitcast", (x,), None, typed("bitcast", (x.dtype,), dtype))
 
 
 def bounded(index: Expr, extent: Expr | int) -> Expr:
@@ -305,106 +304,74 @@ def checked(x: Expr, c: Expr, fault: str) -> Expr:
 
 
 def call(op: str, *args: Expr) -> Expr:
-    """`op` of OPS applied to `args`, which agree in dtype; the result's dtype follows from the
-    operator.
+    """`op` of OPERATORS applied to `args`, which agree in dtype; the result's dtype follows from
+    the operator.
     """
-    if OPS.get(op) != len(args):
+    record = OPERATORS.get(op)
+    if record is None or record.arity != len(args):
         raise ValueError(f"{op} is no operator of {len(args)} arguments")
     dtype = args[0].dtype
-    for a in args[1:]:
-        if a.dtype != dtype:
-            raise TypeError(f"{op} of {', '.join(x.dtype.name for x in args)}: dtypes must agree")
-    if dtype == i64 and len(args) == 2:
-        short = _FOLD_INDEX.get(op)
-        if short is not None:
-            return short(*args)
-    return _intern(op, args, None, result_of(op, dtype))
+    for a in args:
+        if a.dtype is not dtype and a.dtype != dtype:
+            typed(op, tuple(x.dtype for x in args))
+    if dtype is i64 and op in _FOLDING:
+        return _FOLDING[op](*args)
+    return _intern(op, args, None, record.result or dtype)
 
 
 def _raw(op: str, a: Expr, b: Expr) -> Expr:
     return _intern(op, (a, b), None, a.dtype)
 
 
-def add(a: Expr, b: Expr) -> Expr:
-    if a.dtype != b.dtype:
-        raise TypeError(f"add of {a.dtype.name} and {b.dtype.name}")
-    if a.dtype.kind in "iu":
-        if a.op == "const" and b.op == "const":
-            return const(a.attr + b.attr, a.dtype)
-        if a.op == "const" and a.attr == 0:
-            return b
-        if b.op == "const" and b.attr == 0:
-            return a
-    return _raw("add", a, b)
+def _folding(op: Operator) -> Callable[[Expr, Expr], Expr]:
+    """The constructor of a binary operator that folds by its laws, on the kinds it names."""
+    name, kinds, exact, unit, divides = op.name, op.folds, op.exact, op.unit, op.divides
+    commutative, idempotent, cancels = op.commutative, op.idempotent, op.cancels
+    at, value = op.collapse or (None, None)
+    assert exact is not None
 
-
-def sub(a: Expr, b: Expr) -> Expr:
-    if a.dtype != b.dtype:
-        raise TypeError(f"sub of {a.dtype.name} and {b.dtype.name}")
-    if a.dtype.kind in "iu":
-        if a.op == "const" and b.op == "const":
-            return const(a.attr - b.attr, a.dtype)
-        if b.op == "const" and b.attr == 0:
-            return a
-        if a is b:
-            return const(0, a.dtype)
-    return _raw("sub", a, b)
-
-
-def mul(a: Expr, b: Expr) -> Expr:
-    if a.dtype != b.dtype:
-        raise TypeError(f"mul of {a.dtype.name} and {b.dtype.name}")
-    if a.op == "const":
-        a, b = b, a
-    if b.op == "const":
-        if a.op == "const" and a.dtype.kind in "iu":
-            return const(a.attr * b.attr, a.dtype)
-        if b.attr == 1 and a.dtype.kind != "b":
-            return a
-        if b.attr == 0 and a.dtype.kind in "iu":
-            return b
-    return _raw("mul", a, b)
-
-
-def floordiv(a: Expr, b: Expr) -> Expr:
-    if b.op == "const" and b.attr != 0 and a.dtype.kind in "iu":
-        if a.op == "const":
-            return const(a.attr // b.attr, a.dtype)
-        if b.attr == 1:
-            return a
-    return _raw("floordiv", a, b)
-
-
-def mod(a: Expr, b: Expr) -> Expr:
-    if b.op == "const" and b.attr != 0 and a.dtype.kind in "iu":
-        if a.op == "const":
-            return const(a.attr % b.attr, a.dtype)
-        if b.attr == 1:
-            return const(0, a.dtype)
-    return _raw("mod", a, b)
-
-
-def _extremum(op: str, pick: Callable[[int, int], int]) -> Callable[[Expr, Expr], Expr]:
     def build(a: Expr, b: Expr) -> Expr:
-        if a is b:
-            return a
-        if a.op == "const" and b.op == "const":
-            return const(pick(a.attr, b.attr), a.dtype)
-        return _raw(op, a, b)
+        dtype = a.dtype
+        if dtype is not b.dtype and dtype != b.dtype:
+            typed(name, (dtype, b.dtype))
+        if dtype.kind in kinds:
+            if b.op == "const":
+                by = b.attr
+                if a.op == "const":
+                    if by or not divides:
+                        return const(exact(a.attr, by), dtype)
+                elif by == unit:
+                    return a
+                elif by == at:
+                    return const(value, dtype)
+            elif commutative and a.op == "const" and a.attr == unit:
+                return b
+            if a is b:
+                if idempotent:
+                    return a
+                if cancels:
+                    return const(0, dtype)
+        return _intern(name, (a, b), None, dtype)
 
     return build
 
 
-minimum, maximum = _extremum("min", min), _extremum("max", max)
-_FOLD_INDEX: dict[str, Callable[[Expr, Expr], Expr]] = {
-    "add": add,
-    "sub": sub,
-    "mul": mul,
-    "floordiv": floordiv,
-    "mod": mod,
-    "min": minimum,
-    "max": maximum,
-}
+_product = _folding(OPERATORS["mul"])
+
+
+def mul(a: Expr, b: Expr) -> Expr:
+    """a * b: a constant goes last, and x * 1.0 is x."""
+    if a.op == "const":
+        a, b = b, a
+    if b.op == "const" and b.attr == 1.0 and b.dtype.kind == "f" and a.dtype == b.dtype:
+        return a
+    return _product(a, b)
+
+
+_FOLDING = {name: _folding(op) for name, op in OPERATORS.items() if op.folds} | {"mul": mul}
+add, sub = _FOLDING["add"], _FOLDING["sub"]
+floordiv, mod = _FOLDING["floordiv"], _FOLDING["mod"]
+minimum, maximum = _FOLDING["min"], _FOLDING["max"]
 
 
 def compare(op: str, a: Expr, b: Expr) -> Expr:
@@ -412,8 +379,9 @@ def compare(op: str, a: Expr, b: Expr) -> Expr:
     if op in ("gt", "ge"):
         op, a, b = ("lt" if op == "gt" else "le"), b, a
     if a.op == "const" and b.op == "const":
-        x, y = a.attr, b.attr
-        return const({"eq": x == y, "ne": x != y, "lt": x < y, "le": x <= y}[op], boolean)
+        exact = OPERATORS[op].exact
+        assert exact is not None
+        return const(exact(a.attr, b.attr), boolean)
     return call(op, a, b)
 
 
@@ -431,18 +399,27 @@ def eq(a: Expr, b: Expr | int) -> Expr:
 
 def both(*conditions: Expr) -> Expr:
     """The conjunction of bools; TRUE when there are none."""
-    return functools.reduce(lambda a, b: _joined("and", a, b, TRUE, FALSE), conditions, TRUE)
+    return functools.reduce(lambda a, b: joined("and", a, b), conditions, TRUE)
 
 
 def either(*conditions: Expr) -> Expr:
     """The disjunction of bools; FALSE when there are none."""
-    return functools.reduce(lambda a, b: _joined("or", a, b, FALSE, TRUE), conditions, FALSE)
+    return functools.reduce(lambda a, b: joined("or", a, b), conditions, FALSE)
 
 
-def _joined(op: str, a: Expr, b: Expr, unit: Expr, zero: Expr) -> Expr:
-    if a is unit or b is zero:
+def joined(op: str, a: Expr, b: Expr) -> Expr:
+    """`and` or `or` of two bools, folded."""
+    unit, absorbing = _ENDS[op]
+    if a is unit or b is absorbing:
         return b
-    return a if b is unit or a is zero or a is b else call(op, a, b)
+    return a if b is unit or a is absorbing or a is b else call(op, a, b)
+
+
+_ENDS = {
+    name: (const(op.unit, boolean), const(op.collapse[1], boolean))
+    for name, op in OPERATORS.items()
+    if op.bools is not None and op.idempotent and op.collapse is not None
+}
 
 
 def conjuncts(c: Expr | None) -> tuple[Expr, ...]:
@@ -481,7 +458,7 @@ def rebuild(e: Expr, args: tuple[Expr, ...]) -> Expr:
     op = e.op
     if op == "load":
         return _intern("load", args, e.attr, e.dtype)
-    if op in OPS:
+    if op in OPERATORS:
         return compare(op, *args) if op in COMPARISONS else call(op, *args)
     if op == "select":
         return select(*args)

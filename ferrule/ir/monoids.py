@@ -13,17 +13,21 @@ from functools import cache
 from ferrule.base.dtype import DType, boolean, i64
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import Expr, arg, call, compare, const, select
+from ferrule.ir.operators import OPERATORS
 
 
-def _folding(name: str, op: str, identity: object, dtype: DType, idempotent: bool) -> Monoid:
+def _folding(name: str, op: str, dtype: DType, identity: float | None = None) -> Monoid:
+    """The fold by an operator, from its unit where no other identity is given."""
+    record = OPERATORS[op]
+    start = const(record.unit if identity is None else identity, dtype)
     combined = call(op, arg(0, dtype), arg(1, dtype))
-    return Monoid(name, (const(identity, dtype),), (combined,), True, idempotent)
+    return Monoid(name, (start,), (combined,), record.commutative, record.idempotent)
 
 
 @cache
 def SUM(dtype: DType) -> Monoid:
     """Addition."""
-    return _folding("sum", "add", 0, dtype, False)
+    return _folding("sum", "add", dtype)
 
 
 @cache
@@ -31,19 +35,19 @@ def EXACT_SUM(dtype: DType) -> Monoid:
     """Addition of integers that are held in floats, so few that no sum is rounded. Nothing else may
     be computed in its place (a Winograd convolution rounds).
     """
-    return _folding("exact_sum", "add", 0, dtype, False)
+    return _folding("exact_sum", "add", dtype)
 
 
 @cache
 def PROD(dtype: DType) -> Monoid:
     """Multiplication."""
-    return _folding("prod", "mul", 1, dtype, False)
+    return _folding("prod", "mul", dtype)
 
 
 @cache
 def MAX(dtype: DType) -> Monoid:
     """The greatest value; NaN if there is one."""
-    return _folding("max", "max", dtype.min, dtype, True)
+    return _folding("max", "max", dtype, dtype.min)
 
 
 @cache
@@ -59,25 +63,25 @@ def PEAK(dtype: DType) -> Monoid:
 @cache
 def MIN(dtype: DType) -> Monoid:
     """The least value; NaN if there is one."""
-    return _folding("min", "min", dtype.max, dtype, True)
+    return _folding("min", "min", dtype, dtype.max)
 
 
 @cache
 def ANY(dtype: DType = boolean) -> Monoid:
     """Whether one holds; on integers, bitwise or."""
-    return _folding("any", "or", 0, dtype, True)
+    return _folding("any", "or", dtype)
 
 
 @cache
 def ALL(dtype: DType = boolean) -> Monoid:
     """Whether all hold; on integers, bitwise and."""
-    return _folding("all", "and", True if dtype.is_bool else -1, dtype, True)
+    return _folding("all", "and", dtype)
 
 
 @cache
 def XOR(dtype: DType = boolean) -> Monoid:
     """Exclusive or, bitwise on integers."""
-    return _folding("xor", "xor", 0, dtype, False)
+    return _folding("xor", "xor", dtype)
 
 
 @cache

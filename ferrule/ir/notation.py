@@ -10,13 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from ferrule.base.dtype import DType, f32, i64
+from ferrule.ir.operators import OPERATORS
 
-INFIX = {
-    "mul": (7, "*"), "div": (7, "/"), "floordiv": (7, "//"), "mod": (7, "%"),
-    "add": (6, "+"), "sub": (6, "-"), "shl": (5, "<<"), "shr": (5, ">>"),
-    "lt": (4, "<"), "le": (4, "<="), "eq": (4, "=="), "ne": (4, "!="),
-    "and": (3, "&"), "xor": (2, "^"), "or": (1, "|"),
-}  # fmt: skip
+INFIX = {name: op.infix for name, op in OPERATORS.items() if op.infix is not None}
 KEYWORDS = frozenset({
     "true", "false", "inf", "nan", "none", "cast", "bitcast", "checked", "expr", "bytes",
     "graph", "system", "kernels", "kernel", "scheduled", "functions", "function", "program",

@@ -16,6 +16,7 @@ simplified index expressions and folded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import reduce as _fold
 from math import gcd
 
@@ -31,18 +32,18 @@ from ferrule.ir.expr import (
     call,
     compare,
     const,
+    joined,
     mul,
     rebuild,
     show,
     walk,
 )
-from ferrule.ir.operators import COMPARISONS
+from ferrule.ir.operators import COMPARISONS, RECORDS
 
 Monomial = tuple[Expr, ...]
 Poly = dict[Monomial, int]
 
-_ARITHMETIC = frozenset({"add", "sub", "mul", "neg", "floordiv", "mod"})
-_TRANSPARENT = frozenset({"axis", "dim", "floordiv", "mod", "min", "max", "bounded"})
+INDEX_ATOMS = frozenset({"axis", "dim", *(n for n, op in RECORDS.items() if op.of_indices)})
 _DEPTH = 24
 
 
@@ -69,14 +70,16 @@ def _simplify(e: Expr) -> Expr:
         return _extremum(e.op, *args)
     if e.op in COMPARISONS and args[0].dtype == i64:
         return _comparison(e.op, *args)
-    if e.dtype == boolean and e.op in ("and", "or", "not"):
-        return _logic(e.op, args)
+    if e.dtype == boolean and e.op in ("and", "or"):
+        return joined(e.op, *args)
+    if e.dtype == boolean and e.op == "not":
+        return _not(args[0])
     if e.op == "bounded" and prove_nonneg(args[0]) and prove_nonneg(args[1] - args[0] - 1):
         return args[0]
     if e.op == "select" and args[1] is args[2]:
         return args[1]
     if e.op == "select" and e.dtype == boolean and args[1].is_const and args[2].is_const:
-        return args[0] if args[1].attr else _logic("not", (args[0],))
+        return args[0] if args[1].attr else _not(args[0])
     return e if args == e.args else rebuild(e, args)
 
 
@@ -110,19 +113,10 @@ def _comparison(op: str, a: Expr, b: Expr) -> Expr:
     return compare(op, a, b)
 
 
-def _logic(op: str, args: tuple[Expr, ...]) -> Expr:
-    if op == "not":
-        a = args[0]
-        if a.is_const:
-            return FALSE if a.attr else TRUE
-        return a.args[0] if a.op == "not" else call("not", a)
-    a, b = args
-    neutral, absorbing = (TRUE, FALSE) if op == "and" else (FALSE, TRUE)
-    if a is absorbing or b is absorbing:
-        return absorbing
-    if a is neutral or a is b:
-        return b
-    return a if b is neutral else call(op, a, b)
+def _not(a: Expr) -> Expr:
+    if a.is_const:
+        return FALSE if a.attr else TRUE
+    return a.args[0] if a.op == "not" else call("not", a)
 
 
 # ---- polynomials ---------------------------------------------------------------------------------
@@ -151,22 +145,23 @@ def poly(e: Expr) -> Poly:
 def _poly(e: Expr) -> Poly:
     if e.op == "const":
         return {(): e.attr} if e.attr else {}
-    if e.op == "add":
-        return _sum(poly(e.args[0]), poly(e.args[1]))
-    if e.op == "sub":
-        return _sum(poly(e.args[0]), poly(e.args[1]), -1)
-    if e.op == "neg":
-        return _sum({}, poly(e.args[0]), -1)
-    if e.op == "mul":
-        return _product(poly(e.args[0]), poly(e.args[1]))
-    if e.op == "floordiv":
-        return _floordiv(poly(e.args[0]), simplify(e.args[1]))
-    if e.op == "mod":
-        return _mod(poly(e.args[0]), simplify(e.args[1]))
+    rule = _ARITHMETIC.get(e.op)
+    if rule is not None:
+        return rule(*e.args)
     s = simplify(e) if e.args and e.op != "axis" else e
     if s is e or (s.op not in _ARITHMETIC and s.op != "const"):
         return {(s,): 1}
     return poly(s)
+
+
+_ARITHMETIC: dict[str, Callable[..., Poly]] = {
+    "add": lambda a, b: _sum(poly(a), poly(b)),
+    "sub": lambda a, b: _sum(poly(a), poly(b), -1),
+    "mul": lambda a, b: _product(poly(a), poly(b)),
+    "neg": lambda a: _sum({}, poly(a), -1),
+    "floordiv": lambda a, b: _floordiv(poly(a), simplify(b)),
+    "mod": lambda a, b: _mod(poly(a), simplify(b)),
+}
 
 
 def _sum(a: Poly, b: Poly, sign: int = 1) -> Poly:
@@ -253,7 +248,7 @@ def _opaque(p: Poly) -> bool:
     """Whether `p` holds atoms that are data, not indices: these may wrap, so division must not look
     into them.
     """
-    return any(a.op not in _TRANSPARENT for m in p for a in m)
+    return any(a.op not in INDEX_ATOMS for m in p for a in m)
 
 
 def _split(p: Poly, b: Poly) -> tuple[Poly, Poly]:

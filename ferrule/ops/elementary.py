@@ -26,7 +26,7 @@ from ferrule.ir.expr import const as const_expr
 from ferrule.ir.expr import select as select_expr
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.interp.scalar import apply, convert, reinterpret
-from ferrule.ir.operators import COMPARISONS
+from ferrule.ir.operators import OPERATORS
 from ferrule.ops.create import Number, full
 from ferrule.ops.op import (
     Array,
@@ -54,8 +54,8 @@ def _define(name: str, op: str, accepts: str, value: Callable[..., Expr] | None 
     def meaning(*arrays: Array) -> Array:
         return apply(op, from_numpy(arrays[0].dtype), list(arrays))
 
-    truth = boolean if op in COMPARISONS or op in ("isnan", "isinf") else None
-    elementwise(name, value or (lambda *xs: call(op, *xs)), meaning, result=truth, accepts=accepts)
+    result = OPERATORS[op].result
+    elementwise(name, value or (lambda *xs: call(op, *xs)), meaning, result=result, accepts=accepts)
 
 
 # ---- one operand ---------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import numpy as np
 from ferrule.base.dtype import boolean
 from ferrule.ir.expr import Expr, call, compare, const, lt, select
 from ferrule.ir.graph import GraphBuilder, Value
-from ferrule.ir.interp.special import erf
+from ferrule.ir.operators.special import erf
 from ferrule.ops import elementary as el
 from ferrule.ops.create import full
 from ferrule.ops.elementary import Operand, operand

@@ -23,7 +23,7 @@ from ferrule.ir.expr import (
     select,
 )
 from ferrule.ir.monoids import STANDARD
-from ferrule.ir.operators import COMPARISONS, LOGIC, OF_BYTES, OPS, PREDICATES
+from ferrule.ir.operators import COMPARISONS, OPERATORS
 
 NAMES = ["x", "weight.0", "layer.1.b", "input:0", "for", "nan", "cast", 'quo"te', "lambda", "ü"]
 DIMS = (dim("n"), dim("S", 1, 512, 8), dim("where", 2), dim("seq len", 0, 7))
@@ -38,7 +38,9 @@ BUFS = tuple(
     )
 )
 _TYPED_BUFS = {d: [b for b in BUFS if b.dtype == d] for d in ALL}
-_ON_FLOATS = sorted(OPS.keys() - COMPARISONS - PREDICATES - LOGIC - OF_BYTES - {"fma"})
+_ON_FLOATS = sorted(
+    n for n, op in OPERATORS.items() if op.floats and op.result is None and n != "fma"
+)
 _ON_INTS = ["add", "sub", "mul", "floordiv", "mod", "min", "max", "and", "xor", "shl", "shr", "neg"]
 
 
@@ -76,7 +78,7 @@ def exprs(draw, dtype=None, depth=4, axes=AXES, bufs=_TYPED_BUFS):
         return (bitcast if same else cast)(again(source), dtype)
     if dtype.is_float:
         op = draw(st.sampled_from(_ON_FLOATS))
-        return call(op, *(again() for _ in range(OPS[op])))
+        return call(op, *(again() for _ in range(OPERATORS[op].arity)))
     if dtype.is_bool:
         if how < 8:
             source = draw(st.sampled_from((f32, i64)))
@@ -86,9 +88,9 @@ def exprs(draw, dtype=None, depth=4, axes=AXES, bufs=_TYPED_BUFS):
     if dtype == i64 and how == 5:
         return bounded(again(), again())
     if dtype == i32 and how == 5:
-        return call("word", *(again(u8) for _ in range(OPS["word"])))
+        return call("word", *(again(u8) for _ in range(OPERATORS["word"].arity)))
     op = draw(st.sampled_from([*_ON_INTS, "dot4"] if dtype == i32 else _ON_INTS))
-    return call(op, *(again() for _ in range(OPS[op])))
+    return call(op, *(again() for _ in range(OPERATORS[op].arity)))
 
 
 def index_exprs(axes=AXES, dims=DIMS, most=20):

@@ -94,7 +94,7 @@ def test_the_message_shows_the_equations_around():
         ("a: [i: -1] y[i] = 1.0", "extent of i is -1"),
         ("a: [i: n] y[i] = x[i] & x[i]", "and has no meaning on f32"),
         ("a: [i: n] y[i] = x[cast<i32>(i)]", "indices are i64, not i32"),
-        ("a: [i: n] y[i] = bitcast<f32>(k[i])", "bitcast between different widths"),
+        ("a: [i: n] y[i] = bitcast<f32>(k[i])", "bitcast of i64 to f32: widths differ"),
     ],
 )
 def test_systems_that_are_not(stages, message):
@@ -149,14 +149,14 @@ X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
             {"values": (load(X, N - 1 - axis("n", 2)),), "axes": (I, axis("n", 2))},
             "an axis and a dim",
         ),
-        ({"values": (rebuild_as("add", (load(X, I), I), None, f32),)}, "add of f32, i64"),
+        ({"values": (rebuild_as("add", (load(X, I), I), None, f32),)}, "add of f32 and i64"),
         ({"values": (rebuild_as("exp", (load(X, I),), None, i32),)}, "exp gives f32, not i32"),
         ({"values": (rebuild_as("exp", (I, I), None, f32),)}, "exp is no operator of 2"),
         ({"values": (rebuild_as("select", (I, load(X, I), load(X, I)), None, f32),)}, "select of"),
         ({"values": (rebuild_as("load", (I, I), X, f32),)}, "x takes 1 indices, not 2"),
         ({"values": (rebuild_as("load", (I,), X, i64),)}, "x holds f32"),
-        ({"where": rebuild_as("bounded", (I,), None, boolean)}, "bounded takes i64, i64"),
-        ({"values": (rebuild_as("checked", (load(X, I), I), "index", f32),)}, "checked of f32"),
+        ({"where": rebuild_as("bounded", (I, load(X, I)), None, boolean)}, "bounded takes i64"),
+        ({"values": (rebuild_as("checked", (load(X, I), I), "index", f32),)}, "checked takes"),
         ({"values": (rebuild_as("checked", (load(X, I), TRUE), "x", f32),)}, "x is no fault"),
     ],
 )

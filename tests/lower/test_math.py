@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from ferrule.base.dtype import bf16, f16, f32, f64
-from ferrule.ir.analysis.cost import FLOPS
 from ferrule.ir.expr import Expr, arg, call, const, walk
 from ferrule.ir.interp.expr import Env, eval_expr
+from ferrule.ir.operators import RECORDS
 from ferrule.lower.math.expand import RULES, lower_math
 
 BOUNDS = {  # ulp
@@ -195,18 +195,16 @@ def test_what_formulas_are_made_of(has_fma):
         "xor", "not", "const", "arg",
     }  # fmt: skip
     for op in RULES:
-        n = 2 if op in ("pow", "hypot", "atan2", "nextafter") else 1
-        e = lower_math(call(op, *(arg(i, f32) for i in range(n))), has_fma)
+        e = lower_math(call(op, *(arg(i, f32) for i in range(RECORDS[op].arity))), has_fma)
         assert {x.op for x in walk(e)} - simple <= ({"fma"} if has_fma else set()), op
 
 
 def test_the_cost_table_knows_the_formulas():
     for op in RULES:
-        n = 2 if op in ("pow", "hypot", "atan2", "nextafter") else 1
-        e = lower_math(call(op, *(arg(i, f32) for i in range(n))))
+        e = lower_math(call(op, *(arg(i, f32) for i in range(RECORDS[op].arity))))
         nodes = [x for x in walk(e) if x.op not in ("const", "arg", "bitcast")]
-        size = sum(FLOPS.get(x.op, 1) * (2 if x.dtype.bits == 64 else 1) for x in nodes)
-        assert size / 1.3 <= FLOPS[op] <= size * 1.3, (op, size)
+        size = sum(RECORDS[x.op].flops * (2 if x.dtype.bits == 64 else 1) for x in nodes)
+        assert size / 1.3 <= RECORDS[op].flops <= size * 1.3, (op, size)
 
 
 def references(fn, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

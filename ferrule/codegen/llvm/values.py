@@ -25,10 +25,17 @@ from ferrule.codegen.llvm.integer import divide
 from ferrule.codegen.llvm.types import constant, ssa_type
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
-from ferrule.ir.operators import COMPARISONS
-from ferrule.ir.simplify import Monomial, Poly, poly, prove_nonneg, range_of, simplify
+from ferrule.ir.operators import COMPARISONS, PROMISES
+from ferrule.ir.simplify import (
+    INDEX_ATOMS,
+    Monomial,
+    Poly,
+    poly,
+    prove_nonneg,
+    range_of,
+    simplify,
+)
 
-_INDEX_ATOMS = frozenset({"axis", "dim", "floordiv", "mod", "min", "max", "bounded"})
 _CLAMP = 1 << 29
 _ORDER = {"lt": "icmp slt", "le": "icmp sle", "eq": "icmp eq", "ne": "icmp ne"}
 
@@ -95,7 +102,7 @@ def impure(e: Expr) -> bool:
 
 
 def _impure(e: Expr) -> bool:
-    return e.op in ("load", "bounded", "checked") or any(map(impure, e.args))
+    return e.op == "load" or e.op in PROMISES or any(map(impure, e.args))
 
 
 def value(cx: Context, e: Expr) -> Val:
@@ -292,7 +299,7 @@ def _quotient(cx: Context, e: Expr) -> Val:
 
 
 def _plain_index(e: Expr) -> bool:
-    return all(a.op in _INDEX_ATOMS for x in e.args for m in poly(x) for a in m)
+    return all(a.op in INDEX_ATOMS for x in e.args for m in poly(x) for a in m)
 
 
 _INDEX_OPS = {
@@ -324,7 +331,7 @@ def _clamped(cx: Context, p: Poly) -> Val:
 
 def _small_atoms(e: Expr) -> bool:
     """Whether sums over `e`'s atoms cannot overflow: all are indices, or of narrower integers."""
-    return all(a.op in _INDEX_ATOMS or _widened(a) for m in poly(e) for a in m)
+    return all(a.op in INDEX_ATOMS or _widened(a) for m in poly(e) for a in m)
 
 
 def _widened(a: Expr) -> bool:

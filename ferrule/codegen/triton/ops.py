@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from ferrule.base.dtype import DType
 from ferrule.base.errors import UnsupportedError
 from ferrule.ir.expr import Expr
-from ferrule.ir.operators import COMPARISONS, PREDICATES
+from ferrule.ir.operators import COMPARISONS, LOGIC, OPERATORS, PREDICATES
 
 TYPES: dict[str, str] = {
     "f16": "tl.float16", "bf16": "tl.bfloat16", "f32": "tl.float32", "f64": "tl.float64",
@@ -99,10 +99,11 @@ def _tanh(x):
 ''',
 }
 
-_INFIX = {
-    "add": "+", "sub": "-", "mul": "*", "eq": "==", "ne": "!=", "lt": "<", "le": "<=",
-    "and": "&", "or": "|", "xor": "^",
-}  # fmt: skip
+_INFIX = {  # others are infix too, but mean something else in Triton
+    name: op.infix[1]
+    for name, op in OPERATORS.items()
+    if op.infix and not op.divides and name not in ("shl", "shr")
+}
 _ON_BOOLS = {
     "add": "|", "max": "|", "or": "|", "mul": "&", "min": "&", "and": "&", "sub": "^", "xor": "^",
     "eq": "==", "ne": "!=",
@@ -171,7 +172,7 @@ def apply(op: str, dtype: DType, args: Sequence[str]) -> str:
     if dtype.is_float and dtype.bits == 16:
         wide = apply(op, _F32, [f"{a}.to(tl.float32)" for a in args])
         return wide if op in COMPARISONS | PREDICATES else f"{wide}.to({TYPES[dtype.name]})"
-    if op in _INFIX and not (dtype.is_float and op in ("and", "or", "xor")):
+    if op in _INFIX and not (dtype.is_float and op in LOGIC):
         return f"({args[0]} {_INFIX[op]} {args[1]})"
     rule = (_FLOAT if dtype.is_float else _INTEGER).get(op)
     if rule is None:

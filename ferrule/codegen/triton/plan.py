@@ -52,6 +52,7 @@ from ferrule.ir.expr import (
     walk,
 )
 from ferrule.ir.kernel import Kernel, Scope, stages
+from ferrule.ir.operators import PROMISES
 from ferrule.ir.simplify import equal, prove, simplify
 
 STREAM = 4096  # elements of one block of a loop
@@ -155,7 +156,7 @@ def _checked(kernel: Kernel) -> Kernel:
             raise _refuse(kernel, st.name, "a scan runs in order along an axis")
         if isinstance(st.compute.fold, Reduce) and not st.compute.fold.axes:
             raise _refuse(kernel, st.name, "it folds over no axis")
-        if any(node.op in ("bounded", "checked") for e in st.exprs() for node in walk(e)):
+        if any(node.op in PROMISES for e in st.exprs() for node in walk(e)):
             raise _refuse(kernel, st.name, "what must be checked cannot report an error")
     return kernel
 

@@ -23,7 +23,7 @@ from ferrule.codegen.triton.plan import Along, Block, Plan
 from ferrule.ir.analysis.access import offset
 from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import ZERO, Buf, Expr, call, conjuncts, loads, walk
-from ferrule.ir.operators import OPS
+from ferrule.ir.operators import OPERATORS
 from ferrule.ir.simplify import prove_nonneg
 
 Domain = tuple[Along, ...]
@@ -168,7 +168,7 @@ class Values:
             return ops.convert(self.value(e.args[0], guards), e.args[0].dtype, e.dtype)
         if e.op == "bitcast":
             return ops.reinterpret(self.value(e.args[0], guards), e.dtype)
-        if e.op not in OPS:
+        if e.op not in OPERATORS:
             raise UnsupportedError(f"Triton code has no {e.op}")
         return self._call(e, guards)
 
@@ -257,7 +257,7 @@ def combine_text(monoid: Monoid, name: str) -> str:
             return f"tl.where({c}, {a}, {b})"
         if e.op == "cast":
             return ops.convert(text(e.args[0]), e.args[0].dtype, e.dtype)
-        if e.op not in OPS:
+        if e.op not in OPERATORS:
             raise UnsupportedError(f"Triton code has no {e.op} in a fold")
         return ops.apply(e.op, e.args[0].dtype, [text(a) for a in e.args])
 

@@ -5,56 +5,9 @@ from __future__ import annotations
 from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
+from ferrule.ir.operators import COMPARISONS, RECORDS
 from ferrule.ir.simplify import simplify
 from ferrule.target.machine import CPU, Machine
-
-FLOPS: dict[str, int] = {
-    **dict.fromkeys(
-        (
-            "add",
-            "sub",
-            "mul",
-            "neg",
-            "abs",
-            "min",
-            "max",
-            "eq",
-            "ne",
-            "lt",
-            "le",
-            "select",
-            "cast",
-            "and",
-            "or",
-            "xor",
-            "not",
-            "shl",
-            "shr",
-            "fma",
-            "floor",
-            "ceil",
-            "trunc",
-            "round",
-            "copysign",
-        ),
-        1,
-    ),
-    **dict.fromkeys(("div", "sqrt", "sign", "isnan", "isinf"), 4),
-    "rsqrt": 8,
-    "rem": 8,
-    **dict.fromkeys(("floordiv", "mod", "truncdiv"), 6),
-    # The sizes of the formulas of ferrule.lower.math, an operation of f64 counting twice.
-    "exp_nonpositive": 15,
-    **dict.fromkeys(("exp", "exp2", "expm1", "tanh", "sigmoid"), 20),
-    **dict.fromkeys(("asin", "acos", "atan", "hypot", "nextafter", "normal_cdf"), 24),
-    **dict.fromkeys(("log", "log2", "log10", "log1p", "erf", "atan2"), 32),
-    **dict.fromkeys(("sinh", "cosh"), 56),
-    **dict.fromkeys(("asinh", "acosh", "atanh", "erfc"), 80),
-    **dict.fromkeys(("sin", "cos", "tan", "erfinv"), 104),
-    "pow": 136,
-    "digamma": 300,
-    "lgamma": 200,  # a call for each lane
-}
 
 
 def flops(e: Expr) -> int:
@@ -74,8 +27,8 @@ def _flops(e: Expr, seen: set[Expr]) -> int:
         if node in seen or node.op in ("load", "axis", "dim", "const"):
             continue
         seen.add(node)
-        if not (node.op in ("eq", "ne", "lt", "le") and not loads(node)):
-            total += FLOPS.get(node.op, 1)
+        if not (node.op in COMPARISONS and not loads(node)):
+            total += RECORDS[node.op].flops if node.op in RECORDS else 1
         stack.extend(node.args)
     return total
 

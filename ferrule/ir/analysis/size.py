@@ -5,27 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ferrule.ir.expr import Expr, walk
+from ferrule.ir.operators import RECORDS
 
 LIKELY_DIM = 128
 
-_INT: dict[str, Callable[..., int]] = {
-    "add": lambda a, b: a + b,
-    "sub": lambda a, b: a - b,
-    "mul": lambda a, b: a * b,
-    "min": min,
-    "max": max,
-    "floordiv": lambda a, b: a // b if b else 0,
-    "mod": lambda a, b: a % b if b else 0,
-    "neg": lambda a: -a,
-    "select": lambda c, a, b: a if c else b,
-    "lt": lambda a, b: int(a < b),
-    "le": lambda a, b: int(a <= b),
-    "eq": lambda a, b: int(a == b),
-    "ne": lambda a, b: int(a != b),
-    "and": lambda a, b: a & b,
-    "or": lambda a, b: a | b,
-    "not": lambda a: int(not a),
-}
+_EXACT = {name: op.exact for name, op in RECORDS.items() if op.exact is not None}
 
 
 def likely(d: Expr) -> int:
@@ -52,5 +36,5 @@ def evaluate(e: Expr, value_of: Callable[[Expr], int]) -> int:
         elif node.op == "dim":
             done[node] = value_of(node)
         else:
-            done[node] = _INT[node.op](*(done[a] for a in node.args))
+            done[node] = _EXACT[node.op](*(done[a] for a in node.args))
     return done[e]

@@ -19,11 +19,11 @@ from ferrule.ir.expr import DEEP, Expr, bottom_up, walk
 from ferrule.ir.interp.index import index_function
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import apply, convert, held, reinterpret, rounded
+from ferrule.ir.operators import PROMISES
 
 Array = NDArray[Any]
 Path = frozenset[tuple[Expr, bool]]
 _HERE: Path = frozenset()
-CAN_FAIL = frozenset(("load", "bounded", "checked"))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _reads(e: Expr) -> bool:
 
 
 def _reads_or_fails(e: Expr) -> bool:
-    return e.op in CAN_FAIL or any(map(_reads, e.args))
+    return e.op == "load" or e.op in PROMISES or any(map(_reads, e.args))
 
 
 class _Evaluation:

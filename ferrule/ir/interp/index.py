@@ -11,32 +11,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
 from ferrule.base.dtype import boolean, i64
 from ferrule.ir.expr import Expr
+from ferrule.ir.operators import LOGIC, OPERATORS, Operator
 
 IndexFunction = Callable[[Mapping[Expr, Any], Mapping[str, int]], Any]
 _LONGEST = 20000  # characters of source
 
 
-def _extremum(pick: Callable[..., int], elementwise: Callable[..., Any]) -> Callable[..., Any]:
-    def extremum(x: Any, y: Any) -> Any:
-        return pick(x, y) if type(x) is int and type(y) is int else elementwise(x, y)
-
-    return extremum
+_INTEGERS = frozenset((int,))
 
 
-_OPERATORS = {
-    "add": "({} + {})", "sub": "({} - {})", "mul": "({} * {})", "floordiv": "({} // {})",
-    "mod": "({} % {})", "lt": "({} < {})", "le": "({} <= {})", "eq": "({} == {})",
-    "ne": "({} != {})", "neg": "(-{})", "min": "least({}, {})", "max": "greatest({}, {})",
-}  # fmt: skip
-_NAMES = {
-    "__builtins__": {},
-    "least": _extremum(min, np.minimum),
-    "greatest": _extremum(max, np.maximum),
+def _either(op: Operator) -> Callable[..., Any]:
+    """An operator on integers or arrays, whatever comes."""
+    exact, elementwise = op.exact, op.ints
+    assert exact is not None
+    assert elementwise is not None
+
+    def apply(*xs: Any) -> Any:
+        return exact(*xs) if _INTEGERS.issuperset(map(type, xs)) else elementwise(*xs)
+
+    return apply
+
+
+_NUMBERS = {n: op for n, op in OPERATORS.items() if op.exact is not None and n not in LOGIC}
+_SOURCES = {
+    n: f"({{}} {op.infix[1]} {{}})" if op.infix else f"{n}({', '.join(['{}'] * op.arity)})"
+    for n, op in _NUMBERS.items()
 }
+_NAMES = {"__builtins__": {}, **{n: _either(op) for n, op in _NUMBERS.items() if not op.infix}}
 
 
 def index_function(e: Expr) -> IndexFunction | None:
@@ -66,14 +69,18 @@ def _source(e: Expr, leaves: list[Expr], done: dict[Expr, str]) -> str | None:
         text = f"axes[x{len(leaves) - 1}]"
     elif e.op == "dim":
         text = f"dims[{e.name!r}]"
-    elif e.op in ("floordiv", "mod") and not (e.args[1].is_const and e.args[1].value):
+    elif e.op in _NUMBERS and _NUMBERS[e.op].divides and not _is_divisor(e.args[1]):
         return None
-    elif e.op in _OPERATORS and e.args[0].dtype == i64:
+    elif e.op in _SOURCES and e.args[0].dtype == i64:
         parts = [_source(a, leaves, done) for a in e.args]
         if any(p is None or len(p) > _LONGEST for p in parts):
             return None
-        text = _OPERATORS[e.op].format(*parts)
+        text = _SOURCES[e.op].format(*parts)
     else:
         return None
     done[e] = text
     return text
+
+
+def _is_divisor(e: Expr) -> bool:
+    return e.is_const and e.value != 0

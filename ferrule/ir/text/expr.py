@@ -25,7 +25,7 @@ from ferrule.ir.expr import (
     rebuild_as,
 )
 from ferrule.ir.notation import INFIX
-from ferrule.ir.operators import OPS, result_of
+from ferrule.ir.operators import typed
 from ferrule.ir.text.parser import Parser, Token
 
 _BINARY = {symbol: (rank, op) for op, (rank, symbol) in INFIX.items()}
@@ -71,13 +71,8 @@ def exprs(p: Parser, close: str) -> tuple[Expr, ...]:
 
 def _apply(p: Parser, op: str, args: tuple[Expr, ...], at: int) -> Expr:
     """`op` of `args`, not folded."""
-    if OPS.get(op) != len(args):
-        raise p.error(f"{op} is no operator of {len(args)} arguments", at)
-    dtype = args[0].dtype
-    if any(a.dtype != dtype for a in args):
-        shown = " and ".join(a.dtype.name for a in args)
-        raise p.error(f"{op} of {shown}: dtypes must agree", at)
-    return rebuild_as(op, args, None, result_of(op, dtype))
+    dtype = p.checked(lambda: typed(op, tuple(a.dtype for a in args)), at)
+    return rebuild_as(op, args, None, dtype)
 
 
 def _prefix(p: Parser) -> Expr:
@@ -158,19 +153,9 @@ def _named(p: Parser) -> Expr:
         return p.checked(lambda: load(buf, *idx), at)
     name = p.name()
     if not quoted and p.accept("("):
-        return _call(p, name, exprs(p, ")"), at)
+        return _apply(p, name, exprs(p, ")"), at)
     found = p.scope.axes.get(name) or p.scope.dims.get(name)
     if found is None:
         known = ", ".join([*p.scope.axes, *p.scope.dims]) or "none"
         raise p.error(f"no axis or dim is called {name!r}; there are: {known}", at)
     return found
-
-
-def _call(p: Parser, op: str, args: tuple[Expr, ...], at: int) -> Expr:
-    if op == "select" and len(args) == 3:
-        if args[0].dtype != boolean or args[1].dtype != args[2].dtype:
-            raise p.error(f"select of {', '.join(a.dtype.name for a in args)}", at)
-        return rebuild_as("select", args, None, args[1].dtype)
-    if op == "bounded" and len(args) == 2:
-        return rebuild_as("bounded", args, None, i64)
-    return _apply(p, op, args, at)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ferrule.base.dtype import DType, boolean, i64
+from ferrule.base.dtype import i64
 from ferrule.base.errors import FAULTS
 from ferrule.ir.expr import Expr, walk
 from ferrule.ir.interp.scalar import supports
-from ferrule.ir.operators import OPS, result_of
+from ferrule.ir.operators import OPERATORS, typed
 
 NodeRule = Callable[[Expr], str | None]
 
@@ -35,24 +35,18 @@ def _dtypes(args: tuple[Expr, ...]) -> str:
 
 
 def _operator(n: Expr) -> str | None:
-    if OPS.get(n.op) != len(n.args):
-        return f"{n.op} is no operator of {len(n.args)} arguments"
-    dtype = n.args[0].dtype
-    if any(a.dtype != dtype for a in n.args):
-        return f"{n.op} of {_dtypes(n.args)}: dtypes must agree"
-    if not supports(n.op, dtype):
-        return f"{n.op} has no meaning on {dtype.name}"
-    result = result_of(n.op, dtype)
+    try:
+        result = typed(n.op, tuple(a.dtype for a in n.args), n.dtype)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    if n.op in OPERATORS and not supports(n.op, n.args[0].dtype):
+        return f"{n.op} has no meaning on {n.args[0].dtype.name}"
     return None if n.dtype == result else f"{n.op} gives {result.name}, not {n.dtype.name}"
 
 
-def _takes(*dtypes: DType) -> NodeRule:
-    def rule(n: Expr) -> str | None:
-        if tuple(a.dtype for a in n.args) == dtypes:
-            return None
-        return f"{n.op} takes {', '.join(d.name for d in dtypes)}, not {_dtypes(n.args)}"
-
-    return rule
+def _axis(n: Expr) -> str | None:
+    fine = len(n.args) == 1 and n.args[0].dtype == i64
+    return None if fine else f"axis takes i64, not {_dtypes(n.args)}"
 
 
 def _load(n: Expr) -> str | None:
@@ -63,20 +57,7 @@ def _load(n: Expr) -> str | None:
     return None if n.dtype == n.attr.dtype else f"{n.attr.name} holds {n.attr.dtype.name}"
 
 
-def _select(n: Expr) -> str | None:
-    c, a, b = n.args
-    if c.dtype != boolean or not a.dtype == b.dtype == n.dtype:
-        return f"select of {_dtypes(n.args)}"
-    return None
-
-
-def _bitcast(n: Expr) -> str | None:
-    return None if n.args[0].dtype.bits == n.dtype.bits else "bitcast between different widths"
-
-
 def _checked(n: Expr) -> str | None:
-    if n.args[1].dtype != boolean or n.args[0].dtype != n.dtype:
-        return f"checked of {_dtypes(n.args)} gives {n.dtype.name}"
     return None if n.attr in FAULTS else f"{n.attr} is no fault; there are {', '.join(FAULTS)}"
 
 
@@ -85,7 +66,6 @@ def _fine(n: Expr) -> None:
 
 
 RULES: dict[str, tuple[NodeRule, ...]] = {
-    "const": (_fine,), "dim": (_fine,), "arg": (_fine,), "cast": (_fine,),
-    "axis": (_takes(i64),), "load": (_load,), "select": (_select,), "bitcast": (_bitcast,),
-    "bounded": (_takes(i64, i64),), "checked": (_checked,),
+    "const": (_fine,), "dim": (_fine,), "arg": (_fine,), "axis": (_axis,), "load": (_load,),
+    "checked": (_operator, _checked),
 }  # fmt: skip
