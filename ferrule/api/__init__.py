@@ -10,8 +10,7 @@ from typing import Any
 
 from ferrule.api.tuning import compiler
 from ferrule.base import config
-from ferrule.pipeline.compile import compile_graph
-from ferrule.runtime.counters import count_fallback
+from ferrule.pipeline.compile import NATIVE
 
 
 def compile(
@@ -48,7 +47,7 @@ def compile(
     if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
         from ferrule.api.session import InferenceSession
 
-        return InferenceSession(module, options, compile=compiler(tune))
+        return InferenceSession(module, options, compiler=compiler(tune))
     from ferrule.frontend.torch.module import compile_module
 
     with config.override(**(options or {})):
@@ -58,7 +57,6 @@ def compile(
             dict(example_kwargs or {}),
             dynamic_shapes,
             compiler(tune),
-            count_fallback,
             functools.partial(_compile_saved, dict(options or {})),
         )
 
@@ -74,4 +72,4 @@ def torch_backend(gm: Any, example_inputs: Sequence[Any], **kwargs: Any) -> Any:
     """The Dynamo backend "ferrule": what `torch.compile(model, backend="ferrule")` calls."""
     from ferrule.frontend.torch.backend import make_backend
 
-    return make_backend(compile_graph, count_fallback)(gm, example_inputs, **kwargs)
+    return make_backend(NATIVE)(gm, example_inputs, **kwargs)

@@ -13,19 +13,16 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.base import config
+from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.onnx import table as onnx_table
 from ferrule.frontend.onnx.load import load_model
 from ferrule.frontend.onnx.model import Model, Port, walk_ops
 from ferrule.frontend.onnx.operators import known
-from ferrule.frontend.onnx.place import CompileGraph, Engine
 from ferrule.frontend.onnx.ports import check_input, fixed_ports
 from ferrule.frontend.onnx.qdq import fuse
 from ferrule.frontend.onnx.run import Runner
-from ferrule.pipeline.compile import compile_graph
-from ferrule.runtime.arrays import NumpyCallable
-
-ENGINE = Engine(compile_graph, NumpyCallable)
+from ferrule.pipeline.compile import NATIVE
 
 
 class InferenceSession:
@@ -47,16 +44,15 @@ class InferenceSession:
         providers: Any = None,
         *,
         shapes: Mapping[str, Sequence[int]] | None = None,
-        compile: CompileGraph = compile_graph,
+        compiler: Compiler = NATIVE,
     ) -> None:
         started = time.perf_counter()
-        engine = ENGINE if compile is compile_graph else Engine(compile, NumpyCallable)
         self._options = dict(options or {})
         model = source if isinstance(source, Model) else read_model(source)
         inputs = fixed_ports(model.body.inputs, shapes or {})
         self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
         with config.override(**self._options):
-            self._runner = Runner(fuse(self.model.body), engine, ahead=True)
+            self._runner = Runner(fuse(self.model.body), compiler, ahead=True)
         self._inputs = {p.name: p for p in self.model.body.inputs}
         self._outputs = [p.name for p in self.model.body.outputs]
         self.compile_seconds = time.perf_counter() - started

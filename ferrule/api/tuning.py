@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base import config, log
+from ferrule.base.compiler import Compiler
 from ferrule.base.dtype import to_storage
 from ferrule.base.errors import FerruleError, InputError
 from ferrule.base.numerics import difference
@@ -32,6 +33,7 @@ from ferrule.ir.analysis.size import estimate, likely
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import (
+    NATIVE,
     TUNED_VERSION,
     CompiledGraph,
     compile_graph,
@@ -531,16 +533,16 @@ def _operand(buf: Buf, seed: int) -> Array:
 # ---- while compiling -----------------------------------------------------------------------------
 
 
-def compiler(wanted: Any) -> Callable[..., CompiledGraph]:
-    """`compile_graph`, or one that tunes each graph before, where `wanted` (the argument `tune` of
-    `ferrule.compile`) says so. Raises InputError.
+def compiler(wanted: Any) -> Compiler:
+    """The native compiler, or one that tunes each graph before, where `wanted` (the argument `tune`
+    of `ferrule.compile`) says so. Raises InputError.
     """
     budget = budget_from(wanted)
-    return compile_graph if budget is None else _TuningCompiler(budget)
+    return NATIVE if budget is None else replace(NATIVE, program_of=_Tuned(budget))
 
 
 @dataclass
-class _TuningCompiler:
+class _Tuned:
     """Tunes and compiles one graph after another; they share the budget's seconds."""
 
     budget: Budget

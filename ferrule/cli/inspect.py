@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ferrule.api.session import InferenceSession, read_model
 from ferrule.base.errors import FerruleError
@@ -16,7 +17,7 @@ from ferrule.frontend.onnx.operators import known
 from ferrule.frontend.onnx.ports import shown_shape
 from ferrule.frontend.onnx.table import GRAPH, HOST
 from ferrule.ir.graph import Graph
-from ferrule.pipeline.compile import CompiledGraph, compile_graph
+from ferrule.pipeline.compile import NATIVE, CompiledGraph, compile_graph
 
 _ABOUT = """\
 Prints a model's operator sets and producer, its inputs and outputs, its parameters, its operators
@@ -116,7 +117,7 @@ def _kernels(model: Model, options: argparse.Namespace) -> Iterator[str]:
         return programs[-1][1]
 
     feed = feed_of(model.body.inputs, options, random=True)
-    session = InferenceSession(model, compile=collect)
+    session = InferenceSession(model, compiler=replace(NATIVE, program_of=collect))
     yield ""
     yield from feed.notes
     failed = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from ferrule.api.session import InferenceSession
@@ -10,7 +11,7 @@ from ferrule.api.tuning import TRIALS, Budget, tune
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, add_threads, chosen, positive, seconds
 from ferrule.ir.graph import Graph
-from ferrule.pipeline.compile import CompiledGraph, compile_graph
+from ferrule.pipeline.compile import NATIVE, CompiledGraph, compile_graph
 from ferrule.tune.database import Database, default_path
 from ferrule.tune.progress import shown
 
@@ -88,7 +89,7 @@ def graphs_of(model: str) -> list[Graph]:
         graphs.append(graph)
         return compile_graph(graph)
 
-    InferenceSession(model, compile=collect)
+    InferenceSession(model, compiler=replace(NATIVE, program_of=collect))
     if not graphs:
         raise InputError(
             f"{model} is compiled for the sizes of each run, so there is nothing to tune before "

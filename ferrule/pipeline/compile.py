@@ -15,6 +15,7 @@ from typing import Any
 
 from ferrule.base import config, log
 from ferrule.base.artifact import Compiled
+from ferrule.base.compiler import Compiler
 from ferrule.base.digest import digest
 from ferrule.base.dtype import i64
 from ferrule.base.version import VERSION
@@ -31,6 +32,7 @@ from ferrule.pipeline.explain import explain
 from ferrule.pipeline.passes import Options, level_of, options_for, steps
 from ferrule.pipeline.run import lowered, run
 from ferrule.runtime import cache, counters, pool
+from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
 from ferrule.schedule.choose import Site, by_blocks, sites
@@ -205,6 +207,9 @@ def _compile(source: Any, options: Options) -> Compiled:
     }
     return make_compiled(program, options.key, outcome.program.code, meta=meta)
 
+
+NATIVE = Compiler(compile_graph, NumpyCallable, counters.count_fallback)
+"""What frontends are given: `compile_graph`, and calls with NumPy arrays."""
 
 # ---- what the tuner calls ------------------------------------------------------------------------
 

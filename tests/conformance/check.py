@@ -25,7 +25,7 @@ from ferrule.base import log
 from ferrule.frontend.torch.backend import make_backend
 from ferrule.frontend.torch.capture import through_aot
 from ferrule.frontend.torch.plan import Plan
-from ferrule.pipeline.compile import compile_graph
+from ferrule.pipeline.compile import NATIVE
 
 SEED = 1234
 UNDEFINED = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided",
@@ -156,7 +156,7 @@ def _plain(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def _counting(counted: list[int]) -> Callable[..., Any]:
-    backend = make_backend(compile_graph, lambda _: None)
+    backend = make_backend(NATIVE)
 
     def counting(gm: Any, inputs: Sequence[Any]) -> Any:
         counted.append(1)
@@ -171,7 +171,7 @@ def _aot(traced: _Traced, tensors: list[torch.Tensor], fallbacks: dict[str, str]
 
     def captured(graph: Any, params: Any) -> Plan:
         reached.append(1)
-        return Plan(graph, params, compile_graph, lambda _: None)
+        return Plan(graph, params, NATIVE)
 
     try:
         return through_aot(traced, tensors, captured)

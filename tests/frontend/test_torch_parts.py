@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from ferrule.base.compiler import Compiler
 from ferrule.frontend.torch.memory import order_of
 from ferrule.frontend.torch.plan import Plan
 from ferrule.frontend.torch.run import Outputs, Params
 from ferrule.frontend.torch.segments import operator_name, segments
 from ferrule.frontend.torch.sizes import SHIFT, Sizes
 from ferrule.ir.analysis.size import evaluate
+from ferrule.runtime.arrays import NumpyCallable
 from tests.frontend.tools import interpreted
 
 
@@ -72,7 +74,7 @@ def test_one_of_several_results_is_named_after_what_gives_it() -> None:
 
 def test_values_are_forgotten_when_nothing_needs_them() -> None:
     gm = captured(lambda x: x.sin().sort()[0].exp(), torch.randn(3))
-    plan = Plan(gm, {}, interpreted, lambda _: None)
+    plan = Plan(gm, {}, Compiler(interpreted, NumpyCallable))
     dropped = {n.name for step in plan.steps for n in step.forget}
     assert any("sin" in name for name in dropped)
     x = torch.randn(5)

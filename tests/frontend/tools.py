@@ -17,6 +17,7 @@ import torch
 
 from ferrule.api import torch_backend
 from ferrule.base.artifact import Compiled, DimSource, TensorSpec
+from ferrule.base.compiler import Compiler
 from ferrule.base.shapes import shape_function
 from ferrule.codegen.shape_text import extent
 from ferrule.frontend.torch.capture import through_aot
@@ -24,6 +25,7 @@ from ferrule.frontend.torch.plan import Plan
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, Value
 from ferrule.ir.interp import run_graph
+from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.counters import counters
 from ferrule.runtime.signature import Signature
 
@@ -49,7 +51,8 @@ def graphs(
         seen.append(graph)
         return interpreted(graph)
 
-    run = through_aot(_Function(fn), inputs, lambda g, p: Plan(g, p, compile_graph, left.append))
+    compiler = Compiler(compile_graph, NumpyCallable, left.append)
+    run = through_aot(_Function(fn), inputs, lambda g, p: Plan(g, p, compiler))
     return run(*inputs), seen, left
 
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.errors import CompileError, FerruleError, InputError
+from ferrule.base.compiler import Compiler
+from ferrule.base.errors import FerruleError, InputError
 from ferrule.frontend.onnx.convert import Stage, guarded, storage
 from ferrule.frontend.onnx.model import Array, Op
 from ferrule.frontend.onnx.table import HOST, Attributes, is_compiled, numpy_of, rule_for
-from ferrule.ir.graph import Graph
 
-CompileGraph = Callable[[Graph], Any]
 Key = tuple[Any, ...]
 
 _KEPT = 1024
@@ -30,28 +29,20 @@ _STEPS = 32
 _BUILT = ("Shape", "Size")  # what follows from these is decided while a graph is built
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How graphs are compiled, and how a compiled one is called with NumPy arrays."""
-
-    compile: CompileGraph
-    callable: Callable[[Any], Callable[..., tuple[Array, ...]]]
-
-
 class Program:
     """A stage, compiled. `onward` is what follows it in a run, once that is known."""
 
-    def __init__(self, stage: Stage, engine: Engine) -> None:
+    def __init__(self, stage: Stage, compiler: Compiler) -> None:
         self.stage = stage
         self.onward: Onward | None = None
         self.compiled: Any = None
         self._call: Callable[..., tuple[Array, ...]] | None = None
         if stage.outputs:
-            self.compiled = _compiled(stage, engine)
+            self.compiled = compiler.compile(stage.graph)
             if stage.params:
                 held = [storage(x) for x in stage.params]
                 self.compiled.executable.bind([(x.ctypes.data, x) for x in held])
-            self._call = engine.callable(self.compiled.executable)
+            self._call = compiler.on_arrays(self.compiled.executable)
         self._views = [
             (name, numpy_of(v.dtype))
             for name, v in zip(stage.outputs, stage.graph.outputs)
@@ -99,20 +90,6 @@ class Program:
         """Whether the numbers that the stage was built for are those of this run."""
         pins = self.stage.pins
         return not pins or all(_identical(env[n], x) for n, x in pins.items())
-
-
-def _compiled(stage: Stage, engine: Engine) -> Any:
-    try:
-        return engine.compile(stage.graph)
-    except FerruleError:
-        raise
-    except MemoryError:
-        raise CompileError(f"{stage.graph.name}: there is no memory left to compile it") from None
-    except Exception as error:
-        raise CompileError(
-            f"{stage.graph.name} could not be compiled, which is a defect of ferrule: "
-            f"{type(error).__name__}: {error}; please report it with the model"
-        ) from error
 
 
 def _identical(x: Array, y: Array) -> bool:

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.base.compiler import Compiler
 from ferrule.base.errors import FerruleError, UnsupportedError
 from ferrule.frontend.onnx.convert import LOOPS, Stage, convert, guarded
 from ferrule.frontend.onnx.model import Array, Body, Op
-from ferrule.frontend.onnx.place import Direct, Engine, Key, Onward, Place, Program
+from ferrule.frontend.onnx.place import Direct, Key, Onward, Place, Program
 from ferrule.frontend.onnx.ports import declared_types, varying_types
 from ferrule.frontend.onnx.table import GRAPH, HOST, Assume, Attributes, rule_for
 from ferrule.ir.graph import TensorType
@@ -42,7 +43,7 @@ class Runner:
     """Runs a Body on arrays. `outer` are the constants of the graphs around it."""
 
     body: Body
-    engine: Engine
+    compiler: Compiler
     outer: Mapping[str, Array] = field(default_factory=dict)
     ahead: bool = False
     direct: Direct | None = None
@@ -66,7 +67,7 @@ class Runner:
         """Compile what follows from the declared inputs for all values of their symbolic dims."""
         stage = self._declared_stage(place)
         if stage is not None:
-            place.whole = Program(stage, self.engine)
+            place.whole = Program(stage, self.compiler)
             place.whole.onward = None if stage.rest else Onward((), None)
 
     def _declared_stage(self, place: Place) -> Stage | None:
@@ -170,7 +171,7 @@ class Runner:
         """A new program for the sizes of this run."""
         fixed = varying_types(place.sources, [types])
         stage = self._convert(place.nodes, place.constants, fixed, env, decided)
-        return place.add(Program(stage, self.engine))
+        return place.add(Program(stage, self.compiler))
 
     def _varying(
         self, place: Place, types: Key, decided: Mapping[str, Array], env: Mapping[str, Any]
@@ -194,7 +195,7 @@ class Runner:
             return None
         if not all(map(self._always_hosted, _roots(stage.rest))):
             return None
-        program = place.add(Program(stage, self.engine))
+        program = place.add(Program(stage, self.compiler))
         place.shared.setdefault(key, []).append(program)
         return program if program.accepts(env) else None
 
@@ -281,7 +282,7 @@ class Runner:
         found = self._children.get(id(body))
         if found is None:
             outer = {n: self.constants[n] for n in body.captures if n in self.constants}
-            found = self._children[id(body)] = Runner(body, self.engine, outer)
+            found = self._children[id(body)] = Runner(body, self.compiler, outer)
         return found
 
     def derived(self, key: Any, make: Callable[[], Body]) -> Body:

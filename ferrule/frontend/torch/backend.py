@@ -1,8 +1,8 @@
 """The Dynamo backend: what `torch.compile(model, backend="ferrule")` calls with each graph it
 captures.
 
-A graph becomes functional ATen operators (`torch_capture`), and those a plan of compiled segments
-(`torch_plan`). The compiler comes in as the function `compile_graph`.
+A graph becomes functional ATen operators (`capture`), and those a plan of compiled segments
+(`plan`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from typing import Any
 import torch
 
 from ferrule.base import config, log
+from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError
 from ferrule.frontend.torch.capture import through_aot
-from ferrule.frontend.torch.plan import CompileGraph, Count, Direct, Plan
+from ferrule.frontend.torch.plan import Direct, Plan
 
 MODES = ("default",)
 
 
-def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable[..., Any]:
-    """The backend that compiles with `compile_graph` and tells `count_fallback` what runs in
-    PyTorch.
-    """
+def make_backend(compiler: Compiler) -> Callable[..., Any]:
+    """The backend that compiles with `compiler`, and tells it what runs in PyTorch."""
 
     def backend(
         gm: Any,
@@ -46,7 +45,7 @@ def make_backend(compile_graph: CompileGraph, count_fallback: Count) -> Callable
 
         def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan | Direct:
             with config.override(**(options or {})):
-                plan = Plan(graph, params, compile_graph, count_fallback)
+                plan = Plan(graph, params, compiler)
             return plan.direct or plan
 
         return through_aot(gm, example_inputs, captured)

@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
+from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError
 from ferrule.frontend.torch.arguments import Arguments
 from ferrule.frontend.torch.capture import export_decompositions
-from ferrule.frontend.torch.plan import CompileGraph, Count, Plan
+from ferrule.frontend.torch.plan import Plan
 from ferrule.frontend.torch.replaced import Owned, registrations
 from ferrule.frontend.torch.run import Bound, shown
 from ferrule.frontend.torch.whole import recurrent_layers_whole
@@ -173,8 +174,7 @@ def compile_module(
     example_inputs: tuple[Any, ...],
     example_kwargs: dict[str, Any],
     dynamic_shapes: Any,
-    compile_graph: CompileGraph,
-    count_fallback: Count,
+    compiler: Compiler,
     again: Callable[[bytes], CompiledModule],
 ) -> CompiledModule:
     """A torch.nn.Module, or an ExportedProgram, compiled through torch.export. `again` compiles the
@@ -193,9 +193,7 @@ def compile_module(
     graph_module = program.graph_module
     graph_module.graph.eliminate_dead_code()
     state = {**program.constants, **program.state_dict}
-    plan = Plan(
-        graph_module, _params(program, state), compile_graph, count_fallback, _ranges(program)
-    )
+    plan = Plan(graph_module, _params(program, state), compiler, _ranges(program))
     owned = Owned(module) if isinstance(module, torch.nn.Module) else None
     return CompiledModule(plan, program, state, owned, again, time.perf_counter() - started)
 

@@ -1,6 +1,6 @@
 """A captured FX graph as a plan: compiled segments and PyTorch's, run one after another.
 
-    plan = Plan(graph_module, params, compile_graph, count_fallback)
+    plan = Plan(graph_module, params, compiler)
     results = plan(args)                    # one for each placeholder in, one for each result out
 
 Most graphs are one segment: then a call is one compiled program between two lists (`Direct`). An
@@ -10,13 +10,14 @@ with a warning that names it and the cause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from ferrule.base import config, log
+from ferrule.base.compiler import Compiler
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch.bodies import Body, is_body
 from ferrule.frontend.torch.convert import Converter
@@ -25,9 +26,6 @@ from ferrule.frontend.torch.run import Bound
 from ferrule.frontend.torch.segments import Segment, operator_name, segments, wanted
 from ferrule.frontend.torch.sizes import Ranges
 from ferrule.frontend.torch.strides import correct_strides
-
-CompileGraph = Callable[..., Any]
-Count = Callable[[str], None]
 
 
 @dataclass
@@ -69,8 +67,7 @@ class Plan:
         self,
         graph_module: Any,
         params: Mapping[Any, torch.Tensor],
-        compile_graph: CompileGraph,
-        count_fallback: Count,
+        compiler: Compiler,
         ranges: Ranges | None = None,
     ):
         correct_strides(graph_module.graph)
@@ -84,11 +81,11 @@ class Plan:
         }
         for n, value in self.attributes.items():
             if is_body(n, value):
-                plan = Plan(value, {}, compile_graph, count_fallback, ranges)
+                plan = Plan(value, {}, compiler, ranges)
                 self.attributes[n] = Body(plan)
         results = next(n for n in nodes if n.op == "output").args[0]
         self.results = list(results) if isinstance(results, tuple | list) else [results]
-        self.steps = self._compile(compile_graph, count_fallback)
+        self.steps = self._compile(compiler)
         self.direct = self._direct()
 
     def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
@@ -119,7 +116,7 @@ class Plan:
 
     # ---- compiling -------------------------------------------------------------------------------
 
-    def _compile(self, compile_graph: CompileGraph, count_fallback: Count) -> list[Step]:
+    def _compile(self, compiler: Compiler) -> list[Step]:
         """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is
         cut anew.
         """
@@ -127,19 +124,19 @@ class Plan:
         while True:
             cut, reasons = segments(self.graph, refused)
             try:
-                steps = [self._step(s, compile_graph) for s in cut]
+                steps = [self._step(s, compiler) for s in cut]
                 break
             except _RefusedError as error:
                 refused |= dict.fromkeys(error.nodes, error.reason)
         if reasons and config.get("strict"):
             raise CompileError("; ".join(f"{op}: {why}" for op, why in reasons.items()))
         for operator, why in reasons.items():
-            count_fallback(operator)
+            compiler.count_fallback(operator)
             log.warn(f"{operator} runs in PyTorch: {why}")
         self._forget(steps)
         return steps
 
-    def _step(self, s: Segment, compile_graph: CompileGraph) -> Step:
+    def _step(self, s: Segment, compiler: Compiler) -> Step:
         if not s.ours:
             return Step(s)
         converter = Converter(f"segment_{s.nodes[0].name}", self._ranges)
@@ -158,7 +155,7 @@ class Plan:
             graph, orders = converter.build(s.outputs)
             names = [v.name for v in graph.inputs[len(inputs) :]]
             numbers = [self._symbol(name) for name in names]
-            program = _compiled(compile_graph, graph)
+            program = compiler.compile(graph)
         except FerruleError as error:
             raise _RefusedError(current, str(error)) from error
         shifts = {
@@ -246,18 +243,6 @@ class _RefusedError(Exception):
     def __init__(self, nodes: list[Any], reason: str):
         super().__init__(reason)
         self.nodes, self.reason = nodes, reason
-
-
-def _compiled(compile_graph: CompileGraph, graph: Any) -> Any:
-    """The program of a graph. Raises CompileError for whatever went wrong in the compiler."""
-    try:
-        return compile_graph(graph)
-    except FerruleError:
-        raise
-    except Exception as error:
-        raise CompileError(
-            f"a defect of ferrule, please report it: {type(error).__name__}: {error}"
-        ) from error
 
 
 def _value(a: Any, env: dict[Any, Any]) -> Any:
