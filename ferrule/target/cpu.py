@@ -21,7 +21,16 @@ from pathlib import Path
 from ferrule.base import config
 from ferrule.base.cpu import architecture, feature_text, has, supports, triple
 from ferrule.base.errors import InputError
-from ferrule.base.features import ARM, FEATURES, Level, abilities, baseline, kept, level
+from ferrule.base.features import (
+    ARM,
+    FEATURES,
+    LEVELS,
+    Level,
+    abilities,
+    baseline,
+    kept,
+    level,
+)
 from ferrule.target.machine import CPU, Machine
 
 
@@ -99,7 +108,7 @@ class Target:
         return replace(self, features=text, extensions=extensions)
 
 
-NAMES = ("avx512", "avx2", "neon", "generic")
+NAMES = (*(known.name for known in LEVELS), "generic")
 
 
 @cache

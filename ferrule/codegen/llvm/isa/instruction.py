@@ -13,15 +13,21 @@ A spelling is how LLVM writes it:
     Call         an intrinsic of one width, with the types of its operands and with constant ones
     Intrinsic    one of LLVM's own for all types and widths, such as `llvm.fma`
     Conversion   an instruction of LLVM's between element types, such as `fpext`
+    Masked       an access of the lanes that a mask names, which `memory.py` puts in its place
+
+The meaning of an access is over `element(dtype)`, what lies in memory for the lane: of a load its
+value, of a store what lies there afterwards.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
+from ferrule.base.dtype import DType, boolean
 from ferrule.codegen.llvm.builder import Builder, Val
-from ferrule.codegen.llvm.types import ssa_type
-from ferrule.ir.expr import Expr
+from ferrule.codegen.llvm.types import ssa_type, suffix
+from ferrule.ir.expr import Buf, Expr, arg, axis, const, load, select
 from ferrule.target.cpu import Target
 
 
@@ -76,6 +82,23 @@ class Conversion:
 
 
 @dataclass(frozen=True)
+class Masked:
+    """`llvm.masked.ACCESS` of elements side by side, of `size` bytes each."""
+
+    access: str
+
+    def text(self, b: Builder, ptr: Val, mask: Val, v: Val, size: int) -> str:
+        """The instruction; `v` is what a load gives for the other lanes, or what a store writes."""
+        callee = f"llvm.masked.{self.access}.{suffix(v.type, v.width)}.p0"
+        at = f"ptr {ptr.text}, i32 {size}, {mask.full} {mask.text}"
+        if self.access == "load":
+            b.declare(callee, v.full, f"ptr, i32 immarg, {mask.full}, {v.full}")
+            return f"call {v.full} @{callee}({at}, {v.full} {v.text})"
+        b.declare(callee, "void", f"{v.full}, ptr, i32 immarg, {mask.full}")
+        return f"call void @{callee}({v.full} {v.text}, {at})"
+
+
+@dataclass(frozen=True)
 class Instruction:
     """An entry. `needs` are LLVM's names of features, all of which it needs (`base/features.py`);
     `lanes` None is any number.
@@ -85,15 +108,37 @@ class Instruction:
     meaning: Expr
     needs: tuple[str, ...]
     lanes: int | None
-    spelling: Call | Intrinsic | Conversion
+    spelling: Call | Intrinsic | Conversion | Masked
 
     def runs_on(self, target: Target) -> bool:
         return all(name in target.extensions for name in self.needs)
 
     def emit(self, b: Builder, *vals: Val) -> Val:
         """The instruction on values that have its lanes, or are the same for all lanes."""
+        assert not isinstance(self.spelling, Masked)
         vals, width, _ = b.even(*vals)
         return self.spelling.emit(b, vals, width, ssa_type(self.meaning.dtype))
+
+
+LANE = axis("lane", 64)
+
+
+@cache
+def element(dtype: DType) -> Expr:
+    """What lies in memory for a lane, in the meaning of an access."""
+    return load(Buf("memory", (LANE.extent,), dtype), LANE)
+
+
+@cache
+def masked_load(dtype: DType) -> Expr:
+    """The lane's element where its mask holds, else zero: nothing is read there."""
+    return select(arg(0, boolean), element(dtype), const(0, dtype))
+
+
+@cache
+def masked_store(dtype: DType) -> Expr:
+    """What lies in memory after a value was written where the mask holds."""
+    return select(arg(0, boolean), arg(1, dtype), element(dtype))
 
 
 def lanes_of(full: str) -> int:

@@ -4,8 +4,16 @@ the intrinsics are those of LLVM's IntrinsicsX86.td.)
 
 from __future__ import annotations
 
-from ferrule.base.dtype import DType, f16, f32, f64, i32
-from ferrule.codegen.llvm.isa.instruction import Call, Conversion, Instruction, Intrinsic
+from ferrule.base.dtype import DType, f16, f32, f64, i32, i64, u32, u64
+from ferrule.codegen.llvm.isa.instruction import (
+    Call,
+    Conversion,
+    Instruction,
+    Intrinsic,
+    Masked,
+    masked_load,
+    masked_store,
+)
 from ferrule.ir.expr import Expr, add, arg, call, cast
 
 _DOT4 = add(arg(0, i32), call("dot4", arg(1, i32), arg(2, i32)))
@@ -46,6 +54,16 @@ def _round(op: str, intrinsic: str, dtype: DType) -> Instruction:
     return Instruction("round", meaning, ("sse4.1",), None, Intrinsic(intrinsic))
 
 
+def _masked(dtype: DType) -> tuple[Instruction, Instruction]:
+    """Of elements of 32 and 64 bits, as AVX2 has them."""
+    name = {"f32": "vmaskmovps", "f64": "vmaskmovpd"}.get(dtype.name)
+    name = name or {32: "vpmaskmovd", 64: "vpmaskmovq"}[dtype.bits]
+    return (
+        Instruction(name, masked_load(dtype), ("avx2",), None, Masked("load")),
+        Instruction(name, masked_store(dtype), ("avx2",), None, Masked("store")),
+    )
+
+
 INSTRUCTIONS = (
     _vpdpbusd(4, "avxvnni"),
     _vpdpbusd(8, "avxvnni"),
@@ -67,6 +85,7 @@ INSTRUCTIONS = (
         "vcvtph2ps", cast(arg(0, f16), f32), ("f16c",), None, Conversion("fpext", "half", "float")
     ),
     *(_fma(dtype) for dtype in (f32, f64)),
+    *(entry for dtype in (f32, f64, i32, i64, u32, u64) for entry in _masked(dtype)),
     *(
         _round(op, intrinsic, dtype)
         for op, intrinsic in (
