@@ -8,14 +8,11 @@ and of adding the rounding bias to the bits.
 
 from __future__ import annotations
 
-from ferrule.base.dtype import DType, bf16, f16, f32, i32
+from ferrule.base.dtype import DType, bf16, f16, f32, f64, i32, i64
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.isa.select import fitted, instruction
 from ferrule.codegen.llvm.types import bits_of, float_literal, ssa_type
 from ferrule.ir.expr import arg, cast
-
-_TO_I32, _TO_F16 = cast(arg(0, f32), i32), cast(arg(0, f32), f16)
-_FROM_F16 = cast(arg(0, f16), f32)
 
 
 def convert(b: Builder, v: Val, source: DType, to: DType) -> Val:
@@ -70,10 +67,10 @@ def _truncated(b: Builder, v: Val, type: str, half: Val) -> Val:
     """A float as a signed integer of `type`; the least where its size is not below `half`, as x86's
     instructions give it themselves. LLVM's own conversion is undefined there.
     """
-    if (v.type, type) == ("float", "i32"):
-        native = instruction(b.target, _TO_I32, v.width)
-        if native is not None:
-            return native.emit(b, v)
+    meaning = cast(arg(0, f32 if v.type == "float" else f64), i32 if type == "i32" else i64)
+    native = instruction(b.target, meaning, v.width)
+    if native is not None:
+        return native.emit(b, v)
     inside = b.compare("fcmp olt", b.intrinsic("fabs", v), half)
     least = Val(float_literal(-(2.0 ** (bits_of(type) - 1))), v.type)
     return b.convert("fptosi", b.select(inside, v, least), type)
@@ -81,12 +78,12 @@ def _truncated(b: Builder, v: Val, type: str, half: Val) -> Val:
 
 def half_to_float(b: Builder, v: Val, source: DType) -> Val:
     """The bits of an f16 or bf16 (i16) as an f32."""
+    native = instruction(b.target, cast(arg(0, source), f32), v.width)
+    if native is not None:
+        return native.emit(b, v)
     if source == bf16:
         wide = b.convert("zext", v, "i32")
         return b.convert("bitcast", b.binary("shl", wide, Val("16", "i32")), "float")
-    native = instruction(b.target, _FROM_F16, v.width)
-    if native is not None:
-        return native.emit(b, v)
     wide = b.convert("zext", v, "i32")
     size = b.binary("shl", b.binary("and", wide, Val("32767", "i32")), Val("13", "i32"))
     scaled = b.binary(
@@ -101,7 +98,7 @@ def half_to_float(b: Builder, v: Val, source: DType) -> Val:
 
 def float_to_half(b: Builder, v: Val, to: DType) -> Val:
     """An f32 rounded to f16 or bf16, as bits (i16)."""
-    native = fitted(b, _TO_F16, v) if to == f16 else None
+    native = fitted(b, cast(arg(0, f32), to), v)
     if native is not None:
         return native
     bits = b.convert("bitcast", v, "i32")
