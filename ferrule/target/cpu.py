@@ -114,9 +114,7 @@ NAMES = (*(known.name for known in LEVELS), "generic")
 @cache
 def host() -> Target:
     """The machine that this process runs on."""
-    if architecture() in ARM:
-        return named("neon")
-    return named(next(name for name in ("avx512", "avx2", "generic") if supports(name)))
+    return named(next(name for name in NAMES if supports(name)))
 
 
 def current() -> Target:

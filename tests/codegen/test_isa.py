@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -19,7 +20,7 @@ from ferrule.base.features import ARM, FEATURES, LEVELS, X86
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.compile import assembly, compile_module
 from ferrule.codegen.llvm.isa import arm, x86
-from ferrule.codegen.llvm.isa.instruction import LANE, Instruction, Masked
+from ferrule.codegen.llvm.isa.instruction import LANE, Call, Instruction, Masked
 from ferrule.codegen.llvm.isa.select import apply, instruction
 from ferrule.codegen.llvm.types import memory_type, ssa_type, vector_type
 from ferrule.ir.expr import Expr, walk
@@ -117,7 +118,7 @@ def samples(dtype: DType, rng: np.random.Generator, shape: tuple[int, int]) -> A
         return rng.integers(0, 2, shape).astype(np.bool_)
     if dtype.is_float and dtype.bits > 16:
         usual = rng.integers(-(1 << 11), 1 << 11, shape) / 16
-        special = [0.0, -0.0, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, 65520.0, 1e-7, 3e9, -3e9]
+        special = [0.0, -0.0, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5, 65520.0, 1e-7, 1e-40, 3e9, -3e9]
         values = np.where(rng.random(shape) < 0.2, rng.choice(special, shape), usual)
         return values.astype(np.float32).astype(dtype.numpy)
     return rng.integers(0, 256, (shape[0], shape[1] * dtype.size), np.uint8).view(dtype.numpy)
@@ -161,6 +162,17 @@ def test_what_entries_need_stands_in_the_table_of_features() -> None:
     assert all(set(v.needs) | set(v.least) <= known for v in LEVELS)
 
 
+def test_operands_of_another_type_are_the_bits_of_the_values() -> None:
+    """As those of AArch64's usdot, which takes bytes where Expr has words of four."""
+    (meaning,) = {e.meaning for e in x86.INSTRUCTIONS if e.name == "vpdpbusd"}
+    bytes_of = [f"<16 x i8> {{{k}}}" for k in (1, 2)]
+    call = Call("llvm.aarch64.neon.usdot.v4i32.v16i8", "<4 x i32>", ("<4 x i32> {0}", *bytes_of))
+    target = replace(least("neon"), features="+i8mm")
+    text = program(Instruction("usdot", meaning, (), 4, call), 4, target)
+    assert text.count("bitcast <4 x i32>") == 2
+    assert "usdot" in assembly(text, target)
+
+
 # ---- AVX-VNNI: dot products of bytes on CPUs without AVX-512 -------------------------------------
 
 
@@ -185,7 +197,7 @@ def test_products_of_bytes_take_avx_vnni() -> None:
 
 @needs_x86
 def test_each_width_takes_what_the_target_has() -> None:
-    meaning = x86.INSTRUCTIONS[0].meaning
+    (meaning,) = {e.meaning for e in x86.INSTRUCTIONS if e.name == "vpdpbusd"}
     vnni, wide = least("avx2").having("avxvnni"), least("avx512").having("avx512vnni")
     assert [n for n in (0, 2, 4, 8, 16) if instruction(vnni, meaning, n)] == [4, 8]
     assert [n for n in (0, 2, 4, 8, 16) if instruction(wide, meaning, n)] == [4, 8, 16]

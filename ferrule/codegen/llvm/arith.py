@@ -91,7 +91,7 @@ def extremum(b: Builder, op: str, x: Val, y: Val) -> Val:
     where it is NaN, are a NaN themselves.
     """
     first, second = (x, y) if _is_number(x) else (y, x)
-    wide = b.target.vector_bytes == 64 or not (x.width or y.width)
+    wide = b.target.has_mask_registers or not (x.width or y.width)
     if not _is_number(first) and (wide or b.target.architecture not in X86):
         return b.intrinsic("maximum" if op == "max" else "minimum", first, second, flags="nsz ")
     test = "fcmp ogt" if op == "max" else "fcmp olt"

@@ -34,8 +34,8 @@ from ferrule.target.cpu import Target
 @dataclass(frozen=True)
 class Call:
     """`operands` are written as in LLVM, `{k}` for operand k: "<8 x i32> {0}", "i32 4". Those of
-    other types than the values have are their bits. Lanes of the result beyond the instruction's
-    own are dropped.
+    other types than the values have are their bits, and so are results. Lanes of the result
+    beyond the instruction's own are dropped.
     """
 
     callee: str
@@ -53,8 +53,11 @@ class Call:
                 texts[k] = _bits(b, vals[k], full).text
         given = ", ".join(o.format(*texts) for o in self.operands)
         width = lanes_of(self.result)
-        out = b.pure(f"call {self.result} @{self.callee}({given})", type, width, level)
-        return out if width == lanes else b.shuffle(out, list(range(lanes)))
+        out = b.pure(
+            f"call {self.result} @{self.callee}({given})", element_of(self.result), width, level
+        )
+        out = out if width == lanes else b.shuffle(out, list(range(lanes)))
+        return b.convert("bitcast", out, type)
 
 
 @dataclass(frozen=True)
@@ -146,9 +149,14 @@ def lanes_of(full: str) -> int:
     return int(full[1:].partition(" ")[0]) if full.startswith("<") else 0
 
 
+def element_of(full: str) -> str:
+    """The type of one lane."""
+    return full.strip("<>").rpartition(" ")[2]
+
+
 def _bits(b: Builder, v: Val, full: str) -> Val:
     """`v`, or its bits as another type."""
     if v.full == full:
         return v
-    element = full.strip("<>").rpartition(" ")[2]
-    return b.pure(f"bitcast {v.full} {v.text} to {full}", element, lanes_of(full), v.level)
+    text = f"bitcast {v.full} {v.text} to {full}"
+    return b.pure(text, element_of(full), lanes_of(full), v.level)
