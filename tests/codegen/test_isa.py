@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -16,7 +16,7 @@ from ferrule import ops
 from ferrule.base.cpu import architecture, has, supports
 from ferrule.base.dtype import DType, boolean, from_storage, i8, i32, u8
 from ferrule.base.errors import InputError
-from ferrule.base.features import ARM, FEATURES, LEVELS, X86
+from ferrule.base.features import ARM, FEATURES, LEVELS, X86, baseline
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.compile import assembly, compile_module
 from ferrule.codegen.llvm.isa import arm, x86
@@ -30,6 +30,7 @@ from ferrule.ir.interp.memory import Memory
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.target.cpu import Target, least
+from tests.codegen import aarch64
 from tests.codegen.conftest import target_machine_copy
 
 Array = np.ndarray[Any, Any]
@@ -46,6 +47,7 @@ NAMES = {
     "vpmaskmov": "v(maskmovp[sd]|pmaskmov[dq])", "fmadd": "fm(add|la)",
 }  # fmt: skip
 """How the assembly spells what LLVM has several instructions for."""
+SURE = baseline(architecture()).promised
 SPECIAL = [0.0, -0.0, np.inf, -np.inf, np.nan, 0.5, 1.5, 2.5]
 ROUNDED = [65520.0, 1e-7, 1e-40, 3e9, -3e9]
 needs_x86 = pytest.mark.skipif(architecture() not in X86, reason="instructions of x86-64")
@@ -127,36 +129,55 @@ def samples(dtype: DType, rng: np.random.Generator, count: int, alone: bool) -> 
     return rng.integers(0, 256, count * dtype.size, np.uint8).view(dtype.numpy)
 
 
-def native(text: str, target: Target) -> tuple[Any, Callable[..., None]]:
-    """The function f in this process, and what has to stay alive for it."""
+def calls(text: str, target: Target, block: Array, places: list[list[int]], folder: Path) -> Array:
+    """The block of memory after calls of f with these places in it."""
+    if target.architecture != architecture():
+        after = aarch64.calls_under_qemu(text, target, block.tobytes(), places, folder)
+        return np.frombuffer(after, np.uint8)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine_copy(target))
     engine.add_object_file(llvm.ObjectFileRef.from_data(compile_module(text, target)))
     engine.finalize_object()
-    types = [ctypes.c_void_p] * 5
-    return engine, ctypes.CFUNCTYPE(None, *types)(engine.get_function_address("f"))
+    run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(engine.get_function_address("f"))
+    after = block.copy()
+    for offsets in places:
+        run(*(after.ctypes.data + at for at in offsets))
+    return after
+
+
+def lacking(entry: Instruction, target: Target) -> str:
+    """Why an entry cannot run here; empty if it can."""
+    if architecture() in (ARM if entry in arm.INSTRUCTIONS else X86):
+        runs = supports(target.name) and has(f for f in entry.needs if f not in SURE)
+        return "" if runs else f"this CPU lacks {', '.join(entry.needs)}"
+    return aarch64.missing() if entry in arm.INSTRUCTIONS else "not on this architecture"
 
 
 @pytest.mark.parametrize(("entry", "width"), ENTRIES)
-def test_the_instruction_computes_its_meaning(entry: Instruction, width: int) -> None:
-    own = ARM if entry in arm.INSTRUCTIONS else X86
+def test_the_instruction_computes_its_meaning(
+    entry: Instruction, width: int, tmp_path: Path
+) -> None:
+    """Of x86-64 where this CPU has it, of AArch64 under the emulator elsewhere."""
     target = machine(entry)
-    if architecture() not in own or not supports(target.name) or not has(entry.needs):
-        pytest.skip(f"this CPU lacks {', '.join(entry.needs)}")
-    engine, run = native(program(entry, width, target), target)
-    rng, lanes, result = np.random.default_rng(0), max(1, width), entry.meaning.dtype
-    kinds = arguments(entry.meaning)
-    for _ in range(200):
+    if reason := lacking(entry, target):
+        pytest.skip(reason)
+    rng, lanes, kinds = np.random.default_rng(0), max(1, width), arguments(entry.meaning)
+    result, rounds = entry.meaning.dtype, 200
+    block = np.zeros((rounds, 5, 64 * 8), np.uint8)  # the result, memory and three operands
+    expected = []
+    for places in block:
         given = [samples(dtype, rng, lanes, len(kinds) == 1) for dtype in kinds]
-        memory, out = samples(result, rng, 64, True), np.zeros(lanes, result.numpy)
+        memory = samples(result, rng, 64, True)
+        for place, array in zip(places[1:], [memory, *given]):
+            place[: array.nbytes] = array.view(np.uint8)
         env = Env(
-            axes={LANE: np.arange(lanes)}, memory=Memory({"memory": memory.copy()}),
+            axes={LANE: np.arange(lanes)}, memory=Memory({"memory": memory}),
             args=tuple(from_storage(x, dtype) for x, dtype in zip(given, kinds)),
         )  # fmt: skip
-        expected = eval_expr(entry.meaning, env)
-        addresses = [x.ctypes.data for x in (out, memory, *given)]
-        run(*addresses, *[0] * (5 - len(addresses)))
-        np.testing.assert_array_equal(from_storage(out, result), expected)
-    del engine
+        expected.append(np.broadcast_to(eval_expr(entry.meaning, env), lanes))
+    offsets = np.arange(block.size, step=64 * 8).reshape(rounds, 5).tolist()
+    after = calls(program(entry, width, target), target, block, offsets, tmp_path)
+    found = after.reshape(block.shape)[:, 0, : lanes * result.size].copy().view(result.numpy)
+    np.testing.assert_array_equal(from_storage(found, result), expected)
 
 
 def test_what_entries_need_stands_in_the_table_of_features() -> None:
