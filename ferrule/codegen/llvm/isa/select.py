@@ -11,8 +11,7 @@
 
 One of the second form adds to an accumulator. It stands for `op` alone with an accumulator of
 zeros; where that is added to something, the instruction is written anew with this as the
-accumulator, and the first one is dead. So a multiplication and an addition become one fused
-operation, too.
+accumulator, and the first one is dead.
 """
 
 from __future__ import annotations
@@ -89,8 +88,8 @@ def fitted(b: Builder, meaning: Expr, v: Val) -> Val | None:
         return None
     if v.width > widths[-1]:
         half = v.width // 2
-        low, high = (_fitted(b, meaning, b.shuffle(v, list(range(at, at + half))))
-                     for at in (0, half))  # fmt: skip
+        low = _fitted(b, meaning, b.shuffle(v, list(range(half))))
+        high = _fitted(b, meaning, b.shuffle(v, list(range(half, 2 * half))))
         return b.shuffle(low, list(range(v.width)), high)
     if not v.width:
         full = f"<{widths[0]} x {v.type}>"
