@@ -28,7 +28,6 @@ CPUS = {
     "haswell": Cpu(("avx512", "avxvnni", "amx"), (32 * KIB, 256 * KIB)),
     "sapphirerapids": Cpu((), (48 * KIB, 2 * MIB)),
 }
-LEVELS = {"avx512": ("x86-64-v4", "-prefer-256-bit"), "avx2": ("x86-64-v3", "-avx512f")}
 
 
 def pretend(name: str) -> None:
@@ -47,6 +46,4 @@ def server(name: str) -> Target:
     says: for tests of decisions and of code that must not depend on the machine they run on.
     """
     l1, l2 = CPUS["sapphirerapids"].caches
-    cpu, features = LEVELS.get(name, ("", ""))
-    made = replace(target.named(name), l1=l1, l2=l2)
-    return replace(made, cpu=cpu, features=features, has_dot4=False) if cpu else made
+    return replace(target.least(name), l1=l1, l2=l2)

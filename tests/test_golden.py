@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ferrule.base import features
 from ferrule.ir.text import parse, to_text
 from ferrule.pipeline.passes import Options, steps
 from ferrule.pipeline.run import lowered, run, text_of
@@ -18,11 +19,11 @@ from tests.conftest import GOLDEN
 
 AVX2 = Target(
     name="avx2", triple="x86_64-unknown-linux-gnu", cpu="x86-64-v3", features="",
-    vector_bytes=32, registers=16, has_fma=True, has_masks=True, has_f16c=True, has_roundss=True,
-    has_dot4=False, l1=32 << 10, l2=512 << 10,
+    vector_bytes=32, registers=16, extensions=features.level("avx2").promised,
+    l1=32 << 10, l2=512 << 10,
 )  # fmt: skip
 TARGETS = {
-    "bytes": replace(AVX2, has_dot4=True),
+    "bytes": AVX2.having("avxvnni"),
     "overlapped": replace(AVX2, l1=4 << 10, l2=8 << 10),
 }
 PROGRAMS = (

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferrule.base.errors import InputError
+from ferrule.base.features import LEVELS
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
         type=str,
         default="host",
         doc="the CPU to compile for; all but host force an instruction set",
-        choices=("host", "avx512", "avx2", "neon", "generic"),
+        choices=("host", *(known.name for known in LEVELS), "generic"),
     ),
 )
 

@@ -9,18 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import cache
 
-AVX512 = ("avx512f", "avx512bw", "avx512dq", "avx512vl")
-AVX2 = ("avx2", "fma")
-X86 = ("x86_64", "amd64")
-ARM = ("aarch64", "arm64")
+from ferrule.base.features import LEVELS
 
 
 def supports(name: str) -> bool:
     """Whether this machine can run code for the target called `name`."""
-    if name == "neon":
-        return architecture() in ARM
-    needed = {"avx512": AVX512, "avx2": AVX2, "generic": ()}.get(name)
-    return needed is not None and has(needed)
+    level = next((v for v in LEVELS if v.name == name), None)
+    if level is None:
+        return name == "generic"
+    return architecture() in level.architectures and has(level.needs)
 
 
 def has(names: Iterable[str]) -> bool:

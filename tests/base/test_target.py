@@ -9,6 +9,7 @@ import pytest
 
 from ferrule.base import config
 from ferrule.base.errors import InputError
+from ferrule.base.features import FEATURES, level
 from ferrule.target import cpu as target
 
 X86 = llvm.get_process_triple().startswith("x86_64")
@@ -67,6 +68,44 @@ def test_the_key_tells_targets_apart() -> None:
     wider = dataclasses.replace(host, l1=host.l1 * 2)
     assert len({host.key, wider.key, dataclasses.replace(host, features="")}) == 3
     assert dataclasses.replace(host).key == host.key
+
+
+ABILITIES = {
+    "avx512": {"fma", "masks", "mask registers", "embedded broadcast"},
+    "avx2": {"fma", "masks"},
+    "neon": {"fma"},
+    "generic": set(),
+}
+
+
+@pytest.mark.skipif(not X86, reason="generic is SSE2 there")
+@pytest.mark.parametrize("name", ABILITIES)
+def test_what_a_target_can_follows_from_the_features_of_its_level(name: str) -> None:
+    made = target.least(name)
+    every = {a for f in FEATURES for a in f.gives}
+    assert {a for a in every if made.can(a)} == ABILITIES[name]
+    assert made.has_fma == ("fma" in ABILITIES[name])
+    assert not made.has_dot4  # no level promises it
+
+
+@pytest.mark.skipif(not X86, reason="features of x86-64")
+def test_a_feature_more_gives_what_is_for_vectors_of_this_length() -> None:
+    short, long = target.least("avx2"), target.least("avx512")
+    assert short.having("avxvnni").can("dot4")
+    assert short.having("avxvnni").features == "-avx512f,+avxvnni"
+    assert long.having("avx512vnni").can("dot4")
+    assert not long.having("avxvnni").can("dot4")
+    for name in ("avx512vnni", "vax"):
+        with pytest.raises(InputError, match=f"{name} is no feature for vectors of 32 bytes"):
+            short.having(name)
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if target.supports(n)])
+def test_a_target_that_runs_here_has_all_that_its_level_needs(name: str) -> None:
+    own, least = target.named(name), target.least(name)
+    needs = () if name == "generic" else level(name).needs
+    assert set(needs) <= set(own.extensions)
+    assert (own.vector_bytes, own.registers) == (least.vector_bytes, least.registers)
 
 
 def test_unknown_names_are_refused() -> None:

@@ -2,6 +2,7 @@
 that needs no libc, and run under `qemu-aarch64`.
 
     outputs = run_under_qemu(graph, arrays)         arrays of the graph's inputs and params
+    after = calls_under_qemu(text, target, block, calls)    of one function, on places in a block
 
 The executable holds all operands in one block of memory, each between two lines of a pattern. It
 reads the block from its standard input, runs the program's `prepare` and its entry, and writes the
@@ -30,7 +31,7 @@ from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
 from ferrule.ir.program import Program
 from ferrule.pipeline.compile import compile_program, program_of
-from ferrule.target.cpu import named
+from ferrule.target.cpu import Target, named
 
 Array = np.ndarray[Any, Any]
 
@@ -54,12 +55,18 @@ def run_under_qemu(graph: Graph, arrays: list[Array], folder: Path) -> list[Arra
     program = program_of(graph, target)
     compiled = compile_program(program, "program", target)
     layout = Layout.of(program, _dims(compiled, arrays), arrays)
-    (folder / "start.s").write_text(_START)
     (folder / "kernels.o").write_bytes(compiled.object_code)
-    (folder / "main.o").write_bytes(compile_module(_main(compiled, layout), target))
+    main = compile_module(_main(compiled, layout), target)
+    return layout.results(_linked_and_run(main, layout.block(), folder))
+
+
+def _linked_and_run(main: bytes, block: bytes, folder: Path) -> bytes:
+    """What the executable of `main` and the folder's kernels.o writes, which reads the block."""
+    (folder / "start.s").write_text(_START)
+    (folder / "main.o").write_bytes(main)
     _command(ASSEMBLER, "-o", "start.o", "start.s", folder=folder)
     _command(LINKER, "-static", "-o", "program", "start.o", "main.o", "kernels.o", folder=folder)
-    return layout.results(_command(QEMU, "./program", folder=folder, given=layout.block()))
+    return _command(QEMU, "./program", folder=folder, given=block)
 
 
 def _dims(compiled: Compiled, arrays: list[Array]) -> dict[str, int]:
@@ -72,6 +79,23 @@ def _command(*words: str, folder: Path, given: bytes = b"") -> bytes:
     done = subprocess.run(words, cwd=folder, input=given, capture_output=True, timeout=120)
     assert done.returncode == 0, f"{words[0]} gave {done.returncode}: {done.stderr.decode()}"
     return done.stdout
+
+
+def calls_under_qemu(
+    text: str, target: Target, block: bytes, calls: list[list[int]], folder: Path
+) -> bytes:
+    """What calls of the function `f` of a module leave in a block of memory; each takes addresses
+    in it, given as offsets.
+    """
+    lines = []
+    for offsets in calls:
+        places = [f"ptr getelementptr (i8, ptr @memory, i64 {at})" for at in offsets]
+        lines.append(f"call void @f({', '.join(places)})")
+    main = (_CALLS + _WHOLE).replace("CALLS", "\n  ".join(lines))
+    main = main.replace("FORM", ", ".join(["ptr"] * len(calls[0])))
+    main = main.replace("BLOCK", str(len(block)))
+    (folder / "kernels.o").write_bytes(compile_module(text, target))
+    return _linked_and_run(compile_module(main, target), block, folder)
 
 
 @dataclass(frozen=True)
@@ -125,7 +149,7 @@ def _main(compiled: Compiled, layout: Layout) -> str:
     slots[params:params] = [f"i64 {n}" for n in layout.dims]
     assert len(slots) == compiled.slots
     assert len(slots) >= SLOT_FIRST
-    text = _MAIN.replace("SLOTS", str(len(slots))).replace("VALUES", ", ".join(slots))
+    text = (_MAIN + _WHOLE).replace("SLOTS", str(len(slots))).replace("VALUES", ", ".join(slots))
     text = text.replace("CONSTANTS", str(compiled.const_bytes + LINE))
     text = text.replace("HEAP", str(HEAP)).replace("BLOCK", str(layout.size))
     for name in ("entry", "prepare", "arena_bytes"):
@@ -149,6 +173,46 @@ transfer:
     mov x2, x3
     svc #0
     ret
+"""
+
+_WHOLE = """\
+; Reads or writes the whole block.
+define internal void @all(i64 %call, i64 %file) {
+entry:
+  br label %more
+more:
+  %done = phi i64 [ 0, %entry ], [ %sum, %some ]
+  %at = getelementptr i8, ptr @memory, i64 %done
+  %left = sub i64 BLOCK, %done
+  %count = call i64 @transfer(i64 %call, i64 %file, ptr %at, i64 %left)
+  %bad = icmp sle i64 %count, 0
+  br i1 %bad, label %fail, label %some
+fail:
+  call void @exit(i32 99)
+  unreachable
+some:
+  %sum = add i64 %done, %count
+  %whole = icmp eq i64 %sum, BLOCK
+  br i1 %whole, label %end, label %more
+end:
+  ret void
+}
+"""
+
+_CALLS = """\
+@memory = internal global [BLOCK x i8] zeroinitializer, align 64
+
+declare void @f(FORM)
+declare i64 @transfer(i64, i64, ptr, i64)
+declare void @exit(i32)
+
+define i32 @main() {
+  call void @all(i64 63, i64 0)
+  CALLS
+  call void @all(i64 64, i64 1)
+  ret i32 0
+}
+
 """
 
 _MAIN = """\
@@ -179,28 +243,6 @@ run:
 end:
   %code = phi i32 [ %ready, %0 ], [ %status, %run ]
   ret i32 %code
-}
-
-; Reads or writes the whole block.
-define internal void @all(i64 %call, i64 %file) {
-entry:
-  br label %more
-more:
-  %done = phi i64 [ 0, %entry ], [ %sum, %some ]
-  %at = getelementptr i8, ptr @memory, i64 %done
-  %left = sub i64 BLOCK, %done
-  %count = call i64 @transfer(i64 %call, i64 %file, ptr %at, i64 %left)
-  %bad = icmp sle i64 %count, 0
-  br i1 %bad, label %fail, label %some
-fail:
-  call void @exit(i32 99)
-  unreachable
-some:
-  %sum = add i64 %done, %count
-  %whole = icmp eq i64 %sum, BLOCK
-  br i1 %whole, label %end, label %more
-end:
-  ret void
 }
 
 define ptr @aligned_alloc(i64 %alignment, i64 %size) {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -89,7 +89,7 @@ def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
 @pytest.fixture(params=[True, False], ids=["bytes", "no bytes"])
 def dots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with and without dot products of bytes, as far as graphs are concerned."""
-    own = replace(target.current(), has_dot4=request.param)
+    own = SimpleNamespace(has_dot4=request.param)
     monkeypatch.setattr("ferrule.frontend.onnx.rules.integer.target.current", lambda: own)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,9 +20,10 @@ from ferrule.pipeline.compile import compile_graph
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.runtime.arrays import Array, NumpyCallable
-from ferrule.target.cpu import Target, named
+from ferrule.target.cpu import Target, least
 
-DOTS = replace(named("avx2"), has_dot4=True)
+PLAIN = least("avx2")
+DOTS = PLAIN.having("avxvnni")
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
 SIZES = st.integers(1, 70)
 
@@ -82,7 +81,7 @@ def test_what_does_not_fit_stays_as_it_is(graph: Graph) -> None:
 
 
 def test_without_the_instruction_products_stay_as_they_are() -> None:
-    assert not in_words(product(6, 32, 48), replace(DOTS, has_dot4=False))
+    assert not in_words(product(6, 32, 48), PLAIN)
 
 
 def test_the_scheduled_kernels_mean_the_product() -> None:

@@ -1,18 +1,20 @@
 """Arithmetic: one operator of the Expr language on values of one dtype, as LLVM instructions.
 
 `apply` is the entry. Floats contract (a multiplication followed by an addition may become one
-fused operation) and are otherwise exact; integers wrap; nothing traps. What a target lacks is
-spelt out: rounding without SSE4.1 adds and subtracts 2^23 (2^52 for f64), where the sum has no
-room for a fraction.
+fused operation) and are otherwise exact; integers wrap; nothing traps. The tables of instructions
+(`isa`) are asked first. What a target lacks is spelt out: rounding adds and subtracts 2^23 (2^52
+for f64), where the sum has no room for a fraction.
 """
 
 from __future__ import annotations
 
-from ferrule.base.dtype import DType, f32
+from ferrule.base.dtype import DType, f32, f64
 from ferrule.base.errors import UnsupportedError
+from ferrule.base.features import X86
 from ferrule.codegen.llvm import integer
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.convert import convert
+from ferrule.codegen.llvm.isa import select
 from ferrule.codegen.llvm.libm import call_libm
 from ferrule.codegen.llvm.types import bits_of, float_literal
 
@@ -22,13 +24,16 @@ _FLOAT_BINARY = {
 _FLOAT_COMPARE = {"eq": "fcmp oeq", "ne": "fcmp une", "lt": "fcmp olt", "le": "fcmp ole"}
 _LOGIC = {"and": "and", "or": "or", "xor": "xor"}
 _ON_BOOL = {"add": "or", "mul": "and", "min": "and", "max": "or", "sub": "xor", "abs": None}
-_ROUNDINGS = {"floor": "floor", "ceil": "ceil", "trunc": "trunc", "round": "roundeven"}
+_ROUNDINGS = ("floor", "ceil", "trunc", "round")
 
 
 def apply(b: Builder, op: str, dtype: DType, vals: list[Val]) -> Val:
     """The value of `op`, whose arguments have `dtype`. Raises UnsupportedError for what is not
     emitted.
     """
+    native = select.apply(b, op, dtype, vals)
+    if native is not None:
+        return native
     if dtype.is_float and dtype.bits == 16:
         wide = apply(b, op, f32, [convert(b, v, dtype, f32) for v in vals])
         return wide if wide.type == "i1" else convert(b, wide, f32, dtype)
@@ -67,11 +72,9 @@ def _float(b: Builder, op: str, vals: list[Val]) -> Val:
     if op in ("min", "max"):
         return extremum(b, op, x, y)
     if op == "fma":
-        if b.target.has_fma:
-            return b.intrinsic("fma", *vals)
         return b.binary("fadd", b.binary("fmul", x, vals[1]), vals[2])
     if op in _ROUNDINGS:
-        return rounded(b, op, x)
+        return _rounded(b, op, x)
     emit = _FLOAT_OTHER.get(op)
     return emit(b, x, y) if emit is not None else call_libm(b, op, vals)
 
@@ -88,8 +91,8 @@ def extremum(b: Builder, op: str, x: Val, y: Val) -> Val:
     where it is NaN, are a NaN themselves.
     """
     first, second = (x, y) if _is_number(x) else (y, x)
-    wide = b.target.vector_bytes == 64 or not (x.width or y.width)
-    if not _is_number(first) and (wide or "86" not in b.target.triple):
+    wide = b.target.has_mask_registers or not (x.width or y.width)
+    if not _is_number(first) and (wide or b.target.architecture not in X86):
         return b.intrinsic("maximum" if op == "max" else "minimum", first, second, flags="nsz ")
     test = "fcmp ogt" if op == "max" else "fcmp olt"
     best = b.select(b.compare(test, first, second), first, second)
@@ -109,8 +112,11 @@ def _is_number(v: Val) -> bool:
 
 def rounded(b: Builder, op: str, x: Val) -> Val:
     """floor, ceil, trunc, or round to nearest even."""
-    if b.target.has_roundss:
-        return b.intrinsic(_ROUNDINGS[op], x)
+    native = select.apply(b, op, f32 if x.type == "float" else f64, [x])
+    return _rounded(b, op, x) if native is None else native
+
+
+def _rounded(b: Builder, op: str, x: Val) -> Val:
     size = b.intrinsic("fabs", x)
     limit = literal(x, 2.0 ** (23 if x.type == "float" else 52))
     near = b.binary("fsub", b.binary("fadd", size, limit), limit)

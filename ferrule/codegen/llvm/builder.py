@@ -16,7 +16,7 @@ conditional (`load_level`). A store forgets what was loaded from its buffer (`fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -45,6 +45,9 @@ class Val(NamedTuple):
         return not self.text.startswith("%") and not self.text.startswith("@")
 
 
+Term = tuple[Callable[..., Val], tuple[Val, ...]]
+
+
 @dataclass
 class Region:
     """A piece of straight-line code with what it contains spliced in. `block` is the label its
@@ -69,7 +72,7 @@ class Builder:
         self.allocas: list[str] = []
         self.declares: dict[str, str] = {}
         self.zeros = 0
-        self.dots: dict[str, tuple[Val, Val]] = {}  # the factors of dot products, by name
+        self.terms: dict[str, Term] = {}  # by name, what instructions that add gave (isa/select)
         self._count = 0
 
     # ---- names and regions -----------------------------------------------------------------------

@@ -1,27 +1,18 @@
 """Conversions between dtypes, the half formats by integer arithmetic where the target has no
-instruction.
+instruction of it in the tables (`isa`).
 
-bf16 is the upper half of an f32, rounded to nearest even. f16 from f32 without F16C follows the
+bf16 is the upper half of an f32, rounded to nearest even. f16 from f32 follows then the
 well-known scheme of adding a power of two that leaves no room for the lost bits (for subnormals)
 and of adding the rounding bias to the bits.
 """
 
 from __future__ import annotations
 
-from ferrule.base.dtype import DType, bf16, f16, f32
+from ferrule.base.dtype import DType, bf16, f16, f32, f64, i32, i64
 from ferrule.codegen.llvm.builder import Builder, Val
+from ferrule.codegen.llvm.isa.select import fitted, instruction
 from ferrule.codegen.llvm.types import bits_of, float_literal, ssa_type
-
-_TRUNCATE_X86: dict[int, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
-    4: ("llvm.x86.sse2.cvttps2dq", (), ()),
-    8: ("llvm.x86.avx.cvtt.ps2dq.256", (), ()),
-    16: (
-        "llvm.x86.avx512.mask.cvttps2dq.512",
-        ("<16 x i32>", "i16", "i32"),
-        ("<16 x i32> poison", "i16 -1", "i32 4"),
-    ),
-}
-"""Lanes of f32 to i32: the intrinsic, and the types and values of its operands after the lanes."""
+from ferrule.ir.expr import arg, cast
 
 
 def convert(b: Builder, v: Val, source: DType, to: DType) -> Val:
@@ -76,12 +67,10 @@ def _truncated(b: Builder, v: Val, type: str, half: Val) -> Val:
     """A float as a signed integer of `type`; the least where its size is not below `half`, as x86's
     instructions give it themselves. LLVM's own conversion is undefined there.
     """
-    native = _TRUNCATE_X86.get(v.width) if (v.type, type) == ("float", "i32") else None
-    if native is not None and v.width * 4 <= b.target.vector_bytes and "86" in b.target.triple:
-        callee, types, rest = native
-        b.declare(callee, f"<{v.width} x i32>", ", ".join((v.full, *types)))
-        text = f"call <{v.width} x i32> @{callee}({', '.join((f'{v.full} {v.text}', *rest))})"
-        return b.pure(text, type, v.width, v.level)
+    meaning = cast(arg(0, f32 if v.type == "float" else f64), i32 if type == "i32" else i64)
+    native = instruction(b.target, meaning, v.width)
+    if native is not None:
+        return native.emit(b, v)
     inside = b.compare("fcmp olt", b.intrinsic("fabs", v), half)
     least = Val(float_literal(-(2.0 ** (bits_of(type) - 1))), v.type)
     return b.convert("fptosi", b.select(inside, v, least), type)
@@ -89,11 +78,12 @@ def _truncated(b: Builder, v: Val, type: str, half: Val) -> Val:
 
 def half_to_float(b: Builder, v: Val, source: DType) -> Val:
     """The bits of an f16 or bf16 (i16) as an f32."""
+    native = instruction(b.target, cast(arg(0, source), f32), v.width)
+    if native is not None:
+        return native.emit(b, v)
     if source == bf16:
         wide = b.convert("zext", v, "i32")
         return b.convert("bitcast", b.binary("shl", wide, Val("16", "i32")), "float")
-    if b.target.has_f16c:
-        return b.convert("fpext", b.convert("bitcast", v, "half"), "float")
     wide = b.convert("zext", v, "i32")
     size = b.binary("shl", b.binary("and", wide, Val("32767", "i32")), Val("13", "i32"))
     scaled = b.binary(
@@ -108,40 +98,12 @@ def half_to_float(b: Builder, v: Val, source: DType) -> Val:
 
 def float_to_half(b: Builder, v: Val, to: DType) -> Val:
     """An f32 rounded to f16 or bf16, as bits (i16)."""
-    if to == f16 and b.target.has_f16c:
-        if "86" in b.target.triple:
-            return _by_f16c(b, v)
-        return b.convert("bitcast", b.convert("fptrunc", v, "half"), "i16")
+    native = fitted(b, cast(arg(0, f32), to), v)
+    if native is not None:
+        return native
     bits = b.convert("bitcast", v, "i32")
     out = _to_bf16(b, v, bits) if to == bf16 else _to_f16(b, bits)
     return b.convert("trunc", out, "i16")
-
-
-def _by_f16c(b: Builder, v: Val) -> Val:
-    """f32 to the bits of f16 by the instruction itself. LLVM's own conversion may become one of an
-    f64 in a library, where a sign is taken from a number that was an f64 before.
-    """
-    width, most = v.width, b.target.vector_bytes // 4
-    if width > most:
-        half = width // 2
-        low, high = (_by_f16c(b, b.shuffle(v, list(range(at, at + half)))) for at in (0, half))
-        return b.shuffle(low, list(range(width)), high)
-    if not width:
-        text = f"insertelement <4 x float> zeroinitializer, float {v.text}, i64 0"
-        return b.extract(_by_f16c(b, b.pure(text, "float", 4, v.level)), 0)
-    if width < 4:
-        padded = b.shuffle(v, [min(k, width - 1) for k in range(4)])
-        return b.shuffle(_by_f16c(b, padded), list(range(width)))
-    if width == 16:
-        callee, types = "llvm.x86.avx512.mask.vcvtps2ph.512", f"{v.full}, i32, <16 x i16>, i16"
-        given = f"{v.full} {v.text}, i32 4, <16 x i16> poison, i16 -1"
-    else:
-        callee, types = f"llvm.x86.vcvtps2ph.{32 * width}", f"{v.full}, i32"
-        given = f"{v.full} {v.text}, i32 4"  # 4: as the unit rounds, to nearest even
-    lanes = max(8, width)
-    b.declare(callee, f"<{lanes} x i16>", types)
-    out = b.pure(f"call <{lanes} x i16> @{callee}({given})", "i16", lanes, v.level)
-    return out if width == lanes else b.shuffle(out, list(range(width)))
 
 
 def _to_bf16(b: Builder, v: Val, bits: Val) -> Val:

@@ -21,8 +21,6 @@ def apply(b: Builder, op: str, dtype: DType, vals: list[Val]) -> Val:
     """`op` on integers of `dtype`."""
     x, y = vals[0], vals[-1]
     sign = "s" if dtype.kind == "i" else "u"
-    if op == "add" and (sum_of := dot.plus(b, x, y)) is not None:
-        return sum_of
     if op in _BINARY:
         return b.binary(_BINARY[op], x, y)
     if op in _COMPARE:

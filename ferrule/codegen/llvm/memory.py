@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 from ferrule.base.dtype import DType
 from ferrule.codegen.llvm.builder import Val
+from ferrule.codegen.llvm.isa.instruction import Masked, masked_load, masked_store
+from ferrule.codegen.llvm.isa.select import instruction
 from ferrule.codegen.llvm.transpose import columns
 from ferrule.codegen.llvm.types import memory_type, suffix, vector_type
 from ferrule.codegen.llvm.values import (
@@ -175,18 +177,24 @@ def read(cx: Context, at: Place, guards: tuple[Val, ...]) -> Val:
         return _from_memory(cx, at.buf.dtype, _read_scalar(cx, at.buf, at.offsets[0], scalar))
     if not guards and (column := _column(at)) is not None:
         return _from_memory(cx, at.buf.dtype, _read_column(cx, at.buf, column))
-    if at.kind == "lanes" or (mask is not None and not _masks(cx, at.buf.dtype)):
+    masked = None if mask is None else _masked(cx, masked_load(at.buf.dtype), at.width)
+    if at.kind == "lanes" or (mask is not None and masked is None):
         return _from_memory(cx, at.buf.dtype, _read_lanes(cx, at, scalar, mask))
     if at.kind == "reversed" and mask is not None:
         mask = cx.b.shuffle(mask, list(reversed(range(at.width))))
-    v = _read_vector(cx, at, scalar, mask)
+    if mask is None or masked is None:
+        v = _read_vector(cx, at, scalar)
+    else:
+        v = _read_masked(cx, at, scalar, mask, masked)
     if at.kind == "reversed":
         v = cx.b.shuffle(v, list(reversed(range(at.width))))
     return _from_memory(cx, at.buf.dtype, v)
 
 
-def _masks(cx: Context, dtype: DType) -> bool:
-    return cx.b.target.has_masks and dtype.size >= 4
+def _masked(cx: Context, meaning: Expr, width: int) -> Masked | None:
+    """The spelling of a masked access that is an instruction here."""
+    found = instruction(cx.b.target, meaning, width)
+    return found.spelling if found and isinstance(found.spelling, Masked) else None
 
 
 def _conjunction(cx: Context, guards: list[Val]) -> Val | None:
@@ -228,25 +236,21 @@ def _placed(cx: Context, buf: Buf, text: str, type: str, width: int, level: int)
     return v
 
 
-def _read_vector(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -> Val:
-    b, buf, p = cx.b, at.buf, at.offsets[0]
-    if mask is None:
-        ptr = (
-            pointer(cx, buf, p)
-            if scalar is None
-            else _guarded_pointer(cx, buf, p, scalar, at.width)
-        )
-        return _load(cx, buf, ptr, at.width)
+def _read_vector(cx: Context, at: Place, scalar: Val | None) -> Val:
+    buf, p, width = at.buf, at.offsets[0], at.width
+    ptr = pointer(cx, buf, p) if scalar is None else _guarded_pointer(cx, buf, p, scalar, width)
+    return _load(cx, buf, ptr, width)
+
+
+def _read_masked(
+    cx: Context, at: Place, scalar: Val | None, mask: Val, spelling: Masked
+) -> Val:
+    b, buf = cx.b, at.buf
     if scalar is not None:
         mask = b.binary("and", b.splat(scalar, at.width), mask)
-    ptr, type = pointer(cx, buf, p), memory_type(buf.dtype)
-    full = vector_type(type, at.width)
-    callee = f"llvm.masked.load.{suffix(type, at.width)}.p0"
-    b.declare(callee, full, f"ptr, i32 immarg, {mask.full}, {full}")
-    text = (
-        f"call {full} @{callee}(ptr {ptr.text}, i32 {buf.dtype.size}, {mask.full} {mask.text}, "
-        f"{full} zeroinitializer)"
-    )
+    ptr, type = pointer(cx, buf, at.offsets[0]), memory_type(buf.dtype)
+    nothing = Val("zeroinitializer", type, at.width)
+    text = spelling.text(b, ptr, mask, nothing, buf.dtype.size)
     v = _placed(cx, buf, text, type, at.width, max(ptr.level, mask.level))
     return _alone(cx, v) if cx.b.target.has_mask_registers else v
 
@@ -327,7 +331,8 @@ def write(cx: Context, at: Place, v: Val, guards: tuple[Val, ...]) -> None:
         return
     width = at.width or v.width
     v = b.splat(v, width)
-    if at.kind in ("vector", "reversed") and (mask is None or _blends(cx, buf)) and scalar is None:
+    whole = scalar is None and (mask is None or _blends(cx, buf, width))
+    if whole and at.kind in ("vector", "reversed"):
         if at.kind == "reversed":
             order = list(reversed(range(width)))
             v, mask = b.shuffle(v, order), None if mask is None else b.shuffle(mask, order)
@@ -344,8 +349,8 @@ def write(cx: Context, at: Place, v: Val, guards: tuple[Val, ...]) -> None:
             _write_scalar(cx, buf, offset, b.extract(v, k), guard)
 
 
-def _blends(cx: Context, buf: Buf) -> bool:
-    return buf.space is Space.REG or _masks(cx, buf.dtype)
+def _blends(cx: Context, buf: Buf, width: int) -> bool:
+    return buf.space is Space.REG or _masked(cx, masked_store(buf.dtype), width) is not None
 
 
 def _write_scalar(cx: Context, buf: Buf, p: Poly, v: Val, guard: Val | None) -> None:
@@ -365,10 +370,9 @@ def _write_vector(cx: Context, at: Place, v: Val, mask: Val | None) -> None:
     if mask is None:
         b.line(f"store {v.full} {v.text}, ptr {ptr.text}, align {buf.dtype.size}")
         return
-    callee = f"llvm.masked.store.{suffix(v.type, at.width)}.p0"
-    b.declare(callee, "void", f"{v.full}, ptr, i32 immarg, {mask.full}")
-    operands = f"{v.full} {v.text}, ptr {ptr.text}, i32 {buf.dtype.size}, {mask.full} {mask.text}"
-    b.line(f"call void @{callee}({operands})")
+    masked = _masked(cx, masked_store(buf.dtype), at.width)
+    assert masked is not None
+    b.line(masked.text(b, ptr, mask, v, buf.dtype.size))
 
 
 def prefetch(cx: Context, buf: Buf, idx: tuple[Expr, ...], written: bool) -> None:
