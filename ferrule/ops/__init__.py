@@ -45,9 +45,9 @@ from ferrule.ops.norm import (
     rms_norm, softmax,
 )
 from ferrule.ops.pointwise import (
-    addcdiv, addcmul, elu, gelu, hardsigmoid, hardswish, hardtanh, isfinite, leaky_relu, lerp,
-    logit, logsigmoid, masked_fill, mish, reciprocal, relu, relu6, selu, silu, softplus, softsign,
-    square,
+    addcdiv, addcmul, elu, gelu, hardshrink, hardsigmoid, hardswish, hardtanh, isfinite,
+    leaky_relu, lerp, logit, logsigmoid, masked_fill, mish, reciprocal, relu, relu6, selu, silu,
+    softplus, softsign, square,
 )
 from ferrule.ops.pool import (
     adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool,
@@ -90,7 +90,8 @@ __all__ = [
     "bitcast", "select", "ensure", "clamp",
     # pointwise
     "gelu", "silu", "softplus", "mish", "logsigmoid", "logit", "relu", "relu6", "hardtanh",
-    "leaky_relu", "elu", "selu", "hardsigmoid", "hardswish", "softsign", "square", "reciprocal",
+    "leaky_relu", "elu", "selu", "hardshrink", "hardsigmoid",
+    "hardswish", "softsign", "square", "reciprocal",
     "isfinite", "masked_fill", "lerp", "addcmul", "addcdiv",
     # reduce
     "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all", "mean",

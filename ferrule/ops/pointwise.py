@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ferrule.base.dtype import boolean
-from ferrule.ir.expr import Expr, call, compare, const, lt, select
+from ferrule.ir.expr import Expr, both, call, compare, const, le, lt, select
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.operators.special import erf
 from ferrule.ops import elementary as el
@@ -177,6 +177,15 @@ def hardsigmoid(x: Expr) -> Expr:
 def hardswish(x: Expr) -> Expr:
     """x * hardsigmoid(x)."""
     return x * _low(_high(x + 3.0, 0), 6) * (1 / 6)
+
+
+@operator_of_elements(
+    lambda x, bound: np.where((-bound <= x) & (x <= bound), x.dtype.type(0), x), accepts="f"
+)
+def hardshrink(x: Expr, bound: float = 0.5) -> Expr:
+    """0 where -bound <= x <= bound, else x; NaN stays NaN."""
+    limit = const(bound, x.dtype)
+    return select(both(le(-limit, x), le(x, limit)), const(0, x.dtype), x)
 
 
 @operator_of_elements(lambda x: x / (1 + np.abs(x)), accepts="f")

@@ -38,6 +38,7 @@ ACTIVATIONS: dict[str, tuple[Any, Any]] = {
     "leaky_relu": (lambda b, x: ops.leaky_relu(b, x, 0.2), lambda x: F.leaky_relu(x, 0.2)),
     "elu": (lambda b, x: ops.elu(b, x, 0.7), lambda x: F.elu(x, 0.7)),
     "selu": (ops.selu, F.selu),
+    "hardshrink": (lambda b, x: ops.hardshrink(b, x, 0.7), lambda x: F.hardshrink(x, 0.7)),
     "hardsigmoid": (ops.hardsigmoid, F.hardsigmoid),
     "hardswish": (ops.hardswish, F.hardswish),
     "softsign": (ops.softsign, F.softsign),

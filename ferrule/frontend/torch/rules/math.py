@@ -286,6 +286,11 @@ _unary("special_i1", "i1")
 _unary("special_i1e", "i1e")
 
 
+@aten("hardshrink.default")
+def _hardshrink(cx: Context, x: Value, lambd: float = 0.5) -> Value:
+    return ops.hardshrink(cx.b, x, lambd)
+
+
 @aten("log_sigmoid_forward.default")
 def _log_sigmoid(cx: Context, x: Value) -> Any:
     """The value, and a buffer for the gradient, which nobody reads here."""
