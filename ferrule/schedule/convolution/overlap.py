@@ -31,8 +31,8 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import equal
 from ferrule.schedule.contraction.dims import schedulable
-from ferrule.schedule.contraction.packing import Packing
-from ferrule.schedule.contraction.schedule import Packed, schedule_contraction
+from ferrule.schedule.contraction.packing import Packed, Packing
+from ferrule.schedule.contraction.schedule import schedule_contraction
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 

@@ -51,8 +51,10 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.schedule.contraction.dims import oriented, roles_in
-from ferrule.schedule.contraction.microkernel import Rows, write_tile
-from ferrule.schedule.contraction.schedule import Packed, Packing, schedule_contraction
+from ferrule.schedule.contraction.microkernel import write_tile
+from ferrule.schedule.contraction.packing import Packed, Packing
+from ferrule.schedule.contraction.rows import Rows
+from ferrule.schedule.contraction.schedule import schedule_contraction
 from ferrule.target.cpu import Target
 from ferrule.target.machine import Products
 
