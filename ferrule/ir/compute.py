@@ -224,13 +224,16 @@ def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
 
 def rename_bufs(st: Stage, bufs: Mapping[Buf, Buf]) -> Stage:
     """`st` with buffers replaced by others of the same rank."""
+    moved = map_stage(st, lambda e: rename_loads(e, bufs))
+    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+
+
+def rename_loads(e: Expr, bufs: Mapping[Buf, Buf]) -> Expr:
+    """`e` with loads from other buffers of the same rank."""
 
     def visit(node: Expr) -> Expr | None:
         if node.op == "load" and node.attr in bufs:
             return load(bufs[node.attr], *node.args)
         return None
 
-    moved = map_stage(
-        st, lambda e: rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e
-    )
-    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+    return rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e

@@ -23,6 +23,7 @@ from ferrule.ir.expr import (
     Space,
     axis,
     both,
+    call,
     cast,
     conjuncts,
     const,
@@ -35,7 +36,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
+from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import range_of, simplify
 from ferrule.schedule.contraction.flat import flat_index
 from ferrule.schedule.contraction.rows import Rows
@@ -125,13 +126,13 @@ class Tile:
             return (first, *self._cut_loops(self.cut))
         if self.split is None or split:
             return (first, *self._loops(self.term, self.where, k, split, hints))
-        name = self.st.name
-        inside = axis(name + "_inside", select(self.split.inside, ONE, ZERO))
-        border = axis(name + "_border", select(self.split.inside, ZERO, ONE))
+        inside, name = self.split.inside, self.st.name
+        free = self._loops(self.split.term, self.split.where, k, split, hints)
+        guarded = self._loops(self.term, self.where, k, split, ())
         return (
             first,
-            Scope(inside, self._loops(self.split.term, self.split.where, k, split, hints)),
-            Scope(border, self._loops(self.term, self.where, k, split, ())),
+            _branch(name + "_inside", inside, free),
+            _branch(name + "_border", inside, guarded, holds=False),
         )
 
     def _cut_loops(self, cut: Cut) -> tuple[Item, ...]:
@@ -175,9 +176,8 @@ class Tile:
         long = self._totalled(outer, number, body)
         if known:
             return long
-        few = axis(f"{k[-1].name}_few", select(le(points, DEEP), ONE, ZERO))
-        many = axis(f"{k[-1].name}_many", select(le(points, DEEP), ZERO, ONE))
-        return (Scope(few, plain), Scope(many, long))
+        few = le(points, DEEP)
+        return (Branch(few, plain), Branch(call("not", few), long))
 
     def _add(self, term: Expr, where: Expr | None, split: dict[Expr, Expr]) -> Stage:
         """The stage that adds one term."""
@@ -211,8 +211,8 @@ class Tile:
             return Stage(f"{name}_{what}", ((buf, place),), Compute(place, (value,)))
 
         zero = store("start", self.acc, fconst(0.0, self.acc.dtype))
-        later = axis(f"{outer[-1].name}_later", select(le(number, 0), ZERO, ONE))
-        body = (Scope(later, (store("total", self.total, moved), zero)), *body)
+        later = call("not", le(number, 0))
+        body = (Branch(later, (store("total", self.total, moved), zero)), *body)
         for a in reversed(outer):
             body = (Scope(a, body),)
         return (*body, store("total", self.acc, cast(before + here, self.acc.dtype)))
@@ -264,14 +264,20 @@ def _at(st: Stage, k: Expr, place: Expr) -> Stage:
     return simplify_stage(substitute_stage(st, {k: simplify(place)}))
 
 
+def _branch(name: str, cond: Expr, body: tuple[Item, ...], holds: bool = True) -> Item:
+    """`body` where `cond` holds, or where it does not; where that is known, a loop called `name` of
+    one step or none.
+    """
+    if cond.is_const:
+        return Scope(axis(name, ONE if cond.attr == holds else ZERO), body)
+    return Branch(cond if holds else call("not", cond), body)
+
+
 def either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
-    """The items of the tile that is chosen: loops of one step or none."""
+    """The items of the tile that is chosen."""
     if len(made) == 1:
         return made[0][1]
-    return tuple(
-        Scope(axis(f"if_{t.rows.axis.name}", select(t.rows.chosen, ONE, ZERO)), items)
-        for t, items in made
-    )
+    return tuple(_branch(f"if_{t.rows.axis.name}", t.rows.chosen, items) for t, items in made)
 
 
 def sum_of(st: Stage) -> Monoid:

@@ -15,20 +15,16 @@ from dataclasses import replace
 from ferrule.ir.canonical import rename_items, renamed
 from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
-    ONE,
     TRUE,
-    ZERO,
     Buf,
     Expr,
-    axis,
     both,
     conjuncts,
     load,
     loads,
     rewrite,
-    select,
 )  # fmt: skip
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import equal
 from ferrule.schedule.contraction.dims import schedulable
 from ferrule.schedule.contraction.packing import Packed, Packing
@@ -57,7 +53,7 @@ def schedule_overlapped(kernel: Kernel, target: Target, constant: frozenset[Buf]
         for a in reversed(main.grid):
             body = (Scope(a, body),)
         if inside is not TRUE:
-            body = (Scope(axis(f"inside_{number}", select(inside, ONE, ZERO)), body),)
+            body = (Branch(inside, body),)
         for a in reversed(rows):
             body = (Scope(a, body),)
         items += body
