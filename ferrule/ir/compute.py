@@ -32,10 +32,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
-Target = tuple[Buf, tuple[Expr, ...]]
+Target = tuple[Buf, tuple[Expr, ...]]  # an Access, or a bare pair that stands for one
+
+
+class Access(NamedTuple):
+    """An element of a buffer: `buf[idx]`."""
+
+    buf: Buf
+    idx: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,11 @@ class Stage:
             yield from idx
         if self.when is not None:
             yield self.when
+
+    @property
+    def target(self) -> Access:
+        """What it writes; of several targets the first."""
+        return Access(*self.targets[0])
 
     @property
     def writes(self) -> tuple[Buf, ...]:

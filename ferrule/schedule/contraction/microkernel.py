@@ -308,11 +308,11 @@ def write_tile(
     last = epilogue[-1] if epilogue else whole
     out: list[Item] = []
     for s in (whole, *epilogue):
-        outside = s.targets[0][0].space is Space.GLOBAL
+        outside = s.target.buf.space is Space.GLOBAL
         place = (rows.exact if outside else rows.clamped) | columns
         moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
         value = simplify(rewrite(moved.compute.values[0], visit))
-        known[s.targets[0][0]] = value
+        known[s.target.buf] = value
         if s is last or outside:
             when = both(*((rows.guard, inside) if outside else (inside,)), *conjuncts(moved.when))
             compute, guard = Compute(wide, (value,)), None if when is TRUE else when

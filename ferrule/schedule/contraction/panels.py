@@ -98,14 +98,14 @@ def _epilogue(body: list[Stage], i: int) -> int:
     """How many pointwise stages right behind the product `i` consume it element by element, all of
     it and no more, and nobody else does.
     """
-    value, axes = body[i].targets[0][0], body[i].compute.axes
+    value, axes = body[i].target.buf, body[i].compute.axes
     for j in range(i + 1, len(body)):
         st = body[j]
         users = [s for s in body if value in s.reads]
         alone = users == [st] and value.space is Space.SCRATCH
         if not alone or not _elementwise(st, value, axes):
             return j - i - 1
-        value = st.targets[0][0]
+        value = st.target.buf
     return len(body) - i - 1
 
 

@@ -60,7 +60,7 @@ def schedule_overlapped(kernel: Kernel, target: Target, constant: frozenset[Buf]
         scratch += main.scratch
         kinds |= dict(main.kinds)
         packings += [_renamed(p, names) for p in done.packings]
-    shared = {st.targets[0][0] for st in (part[-1] for part in parts[:-1])}
+    shared = {st.target.buf for st in (part[-1] for part in parts[:-1])}
     kept = [b for b in kernel.scratch if b in shared]
     ways = tuple(sorted(kinds.items()))
     whole = Kernel(kernel.name, kernel.grid, tuple(items), (*kept, *scratch), ways)

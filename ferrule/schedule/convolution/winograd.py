@@ -185,7 +185,7 @@ def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window |
     if len(pairs) != 2 or len(channels) != 1 or pairs[0][0] is pairs[1][0]:
         return None
     (c,), (n,) = channels, roles.n
-    buf, idx = [*stages(kernel.body)][-1].targets[0]
+    buf, idx = [*stages(kernel.body)][-1].target
     along = (stride(left.attr, left.args, c), stride(buf, idx, n))
     whole = all(a.extent.is_const and a.extent.value % width == 0 for a in (c, n))
     if along != (ONE, ONE) or not whole:
