@@ -320,7 +320,7 @@ def _member(st: Stage, grid: Expr, private: set[Buf]) -> Stage:
 # Its loop is cut in two: vectors of eight lanes, and the rest one by one. A fold keeps its result
 # in a register; if the folded axis itself is the vector one, in eight lanes that are folded at the
 # end. See ferrule/schedule/rows/vectorize.py and ferrule/lower/loops.py; for matrix products
-# ferrule/schedule/contraction/schedule.py keeps a whole tile of results in registers.
+# ferrule/schedule/contraction/blocks.py keeps a whole tile of results in registers.
 
 LANES = 8
 

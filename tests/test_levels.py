@@ -13,19 +13,20 @@ from ferrule import ops
 from ferrule.base.dtype import f32, i64
 from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.compute import Compute, Stage
-from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt, select
+from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import (
     run_function,
     run_functions,
     run_graph,
+    run_kernel,
     run_kernels,
     run_program,
     run_scheduled,
     run_system,
 )
-from ferrule.ir.kernel import Kernel, Scope
-from ferrule.ir.loop import If, Store, walk_stmts
+from ferrule.ir.kernel import Branch, Kernel
+from ferrule.ir.loop import If
 from ferrule.ir.text import Level, parse, parse_system, to_text
 from ferrule.ir.verify import verify
 from ferrule.lower.equations import equations
@@ -200,12 +201,16 @@ def test_a_guarded_scan_lowers_to_what_it_means(clauses: str) -> None:
     np.testing.assert_array_equal(y, run_system(system, [x])[0])
 
 
-def test_a_scope_that_runs_once_or_not_at_all_is_a_branch() -> None:
-    x, n = Buf("x", (const(4),), f32), dim("n")
-    once, i = axis("once", select(lt(n, 3), const(1), const(0))), axis("i", 4)
-    fill = Stage("x", ((x, (i + once,)),), Compute((i,), (fconst(1.0),)))
-    (branch,) = lower_kernel(Kernel("k", (), (Scope(once, (fill,)),))).body
+def test_a_branch_runs_where_its_condition_holds_at_each_level() -> None:
+    x, i = Buf("x", (const(4),), f32), axis("i", 4)
+    fill = Stage("x", ((x, (i,)),), Compute((), (fconst(1.0),)))
+    kernel = Kernel("k", (i,), (Branch(lt(i, dim("n")), (fill,)),))
+    function = lower_kernel(kernel)
+    (branch,) = function.body
     assert isinstance(branch, If)
-    assert branch.cond is lt(n, 3)
-    (store,) = (s for s in walk_stmts(branch.body) if isinstance(s, Store))
-    assert store.targets == ((x, (i,)),)
+    assert branch.cond is lt(i, dim("n"))
+    for level, run_level in ((kernel, run_kernel), (function, run_function)):
+        verify(level)
+        found = {"x": np.zeros(4, np.float32)}
+        run_level(level, found, {"n": 3})
+        assert found["x"].tolist() == [1, 1, 1, 0]

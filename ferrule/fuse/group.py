@@ -286,7 +286,7 @@ def _contraction_rules(
 
 def _turns(st: Stage) -> bool:
     """Whether a stage only copies a buffer to another order with another dimension innermost."""
-    value, (target, idx) = st.compute.values[0], st.targets[0]
+    value, (target, idx) = st.compute.values[0], st.target
     copies = st.is_pointwise and value.op == "load" and value.args == idx
     return copies and value.attr.order[-1:] != target.order[-1:]
 
@@ -353,7 +353,7 @@ def _kernel(g: _Group, readers: dict[Buf, set[int]], outputs: tuple[Buf, ...]) -
     }
     body = tuple(_local(m, g.grid, shrunk) for m in g.members)
     scratch = tuple(s for s, _ in shrunk.values())
-    return Kernel(g.members[-1].targets[0][0].name, tuple(g.grid), body, scratch)
+    return Kernel(g.members[-1].target.buf.name, tuple(g.grid), body, scratch)
 
 
 def _shrink(buf: Buf, idx: tuple[Expr, ...], grid: list[Expr]) -> tuple[Buf, tuple[int, ...]]:

@@ -64,13 +64,13 @@ class _Inliner:
         decisions: list[Decision] = []
         for original in _alive(self.system):
             st = simplify_stage(map_stage(self._expand(drop_unit_axes(original)), algebra))
-            buf = st.targets[0][0]
+            buf = st.target.buf
             inlined, reason = self._verdict(st, buf)
             if reason:
                 chosen = "inlined" if inlined else "kept"
                 decisions.append(Decision(buf.name, "inline", chosen, reason))
             if inlined:
-                self.values[buf] = (st.targets[0][1], st.compute.values[0])
+                self.values[buf] = (st.target.idx, st.compute.values[0])
                 self._pass_on(original, st, buf)
                 if self._reads_contraction(st):
                     self.contracted.add(buf)
@@ -114,7 +114,7 @@ class _Inliner:
         """Whether a stage makes wider integers of bytes that a product reads."""
         if not inlinable(user) or not widens(user.compute.values[0]):
             return False
-        readers = self._users(user.targets[0][0])
+        readers = self._users(user.target.buf)
         return any(contraction(r) is not None for r in readers)
 
     def _verdict(self, st: Stage, buf: Buf) -> tuple[bool, str]:
@@ -192,7 +192,7 @@ def _indexes_by(user: Stage, buf: Buf) -> bool:
 
 def _turns(st: Stage) -> bool:
     """Whether a stage copies a buffer into a layout in which another index is innermost."""
-    (buf, idx), value = st.targets[0], st.compute.values[0]
+    (buf, idx), value = st.target, st.compute.values[0]
     if buf.layout is None or value.op != "load":
         return False
     return idx[buf.order[-1]] is not value.args[value.attr.order[-1]]
@@ -206,7 +206,7 @@ def _convolves(user: Stage, buf: Buf) -> bool:
 
 def _copies_turned(st: Stage, buf: Buf) -> bool:
     """Whether a stage only copies `buf` to a buffer with another dimension innermost."""
-    (value, *others), (target, idx) = st.compute.values, st.targets[0]
+    (value, *others), (target, idx) = st.compute.values, st.target
     copies = not others and value.op == "load" and value.attr == buf and value.args == idx
     return copies and inlinable(st) and target.order[-1] != buf.order[-1]
 

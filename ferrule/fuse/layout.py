@@ -159,10 +159,10 @@ def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
     points side by side: machines multiply them in words.
     """
     widened = {
-        st.targets[0][0]: value.args[0]
+        st.target.buf: value.args[0]
         for st in system.stages
         for value in st.compute.values[:1]
-        if st.is_pointwise and widens(value) and value.args[0].args == st.targets[0][1]
+        if st.is_pointwise and widens(value) and value.args[0].args == st.target.idx
     }
     found: dict[Buf, tuple[int, ...]] = {}
     for st in system.stages:
@@ -202,7 +202,7 @@ def _order(
     if len(idx) < 3:
         return None
     st = untangle(st)
-    idx = st.targets[0][1]
+    idx = st.target.idx
     roles = _contracting(st)
     if roles is not None:
         sides = [

@@ -49,20 +49,20 @@ def merge_products(
     place: dict[Buf, tuple[Buf, int]] = {}
     decisions: list[Decision] = []
     for several in families.values():
-        several = [m for m in several if m.st.targets[0][0] not in place]
+        several = [m for m in several if m.st.target.buf not in place]
         low = min((m.index for m in several), default=0)
         whole = {m.index - low for m in several} == set(range(len(several)))
         if len(several) < machine.merged_products or not whole:
             continue
         one = joined[several[0].st.name] = _joined(several[0], low, len(several))
-        buf = one.targets[0][0]
-        place.update((m.st.targets[0][0], (buf, m.index - low)) for m in several)
+        buf = one.target.buf
+        place.update((m.st.target.buf, (buf, m.index - low)) for m in several)
         reason = f"{len(several)} products with the same weights"
         decisions.append(Decision(buf.name, "merge", "in one", reason))
     out = [
         joined.get(st.name) or _moved(st, place)
         for st in system.stages
-        if st.name in joined or st.targets[0][0] not in place
+        if st.name in joined or st.target.buf not in place
     ]
     return replace(system, stages=tuple(out)), tuple(decisions)
 
@@ -84,7 +84,7 @@ def _members(
         return []
     if estimate(product([a.extent for a in roles.m])) > rows or not isinstance(c.fold, Reduce):
         return []
-    (buf, idx), names = st.targets[0], _canonical(st)
+    (buf, idx), names = st.target, _canonical(st)
     out = []
     for d, i in enumerate(left.args):
         if i.is_const and left.attr.shape[d] is not const(1):
@@ -102,7 +102,7 @@ def _canonical(st: Stage) -> dict[Expr, Expr]:
 
 def _joined(m: Member, low: int, count: int) -> Stage:
     """The product of all members of a family; `m` is the first."""
-    (buf, idx), c = m.st.targets[0], m.st.compute
+    (buf, idx), c = m.st.target, m.st.compute
     t = axis(f"{buf.name}_t", count)
     at = tuple(simplify(t + low) if k == m.dim else i for k, i in enumerate(m.left.args))
     value = substitute(c.values[0], {m.left: load(m.left.attr, *at)})

@@ -115,7 +115,7 @@ class _Flow:
         is None, the axis that walks the rows of its result.
         """
         body = list(stages(kernel.body))
-        first, (result, idx) = body[0], body[-1].targets[0]
+        first, (result, idx) = body[0], body[-1].target
         fold, value = first.compute.fold, first.compute.values[0]
         if not isinstance(fold, Reduce) or value.op != "mul" or kernel.written != (result,):
             return None

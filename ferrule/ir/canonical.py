@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ferrule.ir.compute import Scan, Stage, map_stage, rename_bufs
+from ferrule.ir.compute import Scan, Stage, map_stage, rename_bufs, rename_loads
 from ferrule.ir.expr import Buf, Expr, axis, substitute
-from ferrule.ir.kernel import Item, Kernel, Prefetch, Scope, stages, walk_items
+from ferrule.ir.kernel import Branch, Item, Kernel, Prefetch, Scope, stages, walk_items
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:
@@ -72,6 +72,9 @@ def rename_items(
             inner = rename_items(item.body, axes, bufs)
             scratch = tuple(bufs.get(b, b) for b in item.scratch)
             out.append(Scope(axes.get(item.axis, item.axis), inner, scratch))
+        elif isinstance(item, Branch):
+            cond = rename_loads(substitute(item.cond, axes), bufs)
+            out.append(Branch(cond, rename_items(item.body, axes, bufs)))
         elif isinstance(item, Prefetch):
             idx = tuple(substitute(i, axes) for i in item.idx)
             out.append(Prefetch(bufs.get(item.buf, item.buf), idx, item.write))

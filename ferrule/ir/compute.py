@@ -32,10 +32,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
-Target = tuple[Buf, tuple[Expr, ...]]
+Target = tuple[Buf, tuple[Expr, ...]]  # an Access, or a bare pair that stands for one
+
+
+class Access(NamedTuple):
+    """An element of a buffer: `buf[idx]`."""
+
+    buf: Buf
+    idx: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,11 @@ class Stage:
             yield from idx
         if self.when is not None:
             yield self.when
+
+    @property
+    def target(self) -> Access:
+        """What it writes; of several targets the first."""
+        return Access(*self.targets[0])
 
     @property
     def writes(self) -> tuple[Buf, ...]:
@@ -224,13 +237,16 @@ def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
 
 def rename_bufs(st: Stage, bufs: Mapping[Buf, Buf]) -> Stage:
     """`st` with buffers replaced by others of the same rank."""
+    moved = map_stage(st, lambda e: rename_loads(e, bufs))
+    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+
+
+def rename_loads(e: Expr, bufs: Mapping[Buf, Buf]) -> Expr:
+    """`e` with loads from other buffers of the same rank."""
 
     def visit(node: Expr) -> Expr | None:
         if node.op == "load" and node.attr in bufs:
             return load(bufs[node.attr], *node.args)
         return None
 
-    moved = map_stage(
-        st, lambda e: rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e
-    )
-    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+    return rewrite(e, visit) if any(ld.attr in bufs for ld in loads(e)) else e

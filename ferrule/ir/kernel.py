@@ -1,7 +1,8 @@
 """Kernel: what runs between two barriers.
 
-    item     = stage | scope | prefetch
+    item     = stage | scope | branch | prefetch
     scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
+    branch   = if expr { item.. }                     items that may be left out
     prefetch = buf[idx..] [write]                     a hint; it means nothing
     kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
     schedule = kind [size = number]..                 how it is to be brought into loops
@@ -13,6 +14,8 @@ Meaning:
   that declares it and is undefined on entry: the interpreter poisons it.
 - Two grid points never write the same element of a GLOBAL buffer; so each grid axis is in the index
   of every global store, or is pinned by the stage's `when`.
+- The items of a branch run where its condition holds. It is a bool, is evaluated where the branch
+  stands among the items, and may mention and read what a stage there may.
 - A point whose `where` is false is skipped. `relaxed` says that a guard was dropped on a private
   target because every consumer carries it and the loads are safe.
 - `kinds` annotate axes for the Loop level (UNROLL, LANES; SERIAL when absent; grid axes are
@@ -22,12 +25,12 @@ Meaning:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
 from ferrule.ir.compute import Stage, substitute_stage
-from ferrule.ir.expr import Buf, Expr, Space, dims, substitute
+from ferrule.ir.expr import Buf, Expr, Space, dims, loads, substitute
 
 
 class Kind(Enum):
@@ -49,6 +52,22 @@ class Scope:
 
 
 @dataclass(frozen=True)
+class Branch:
+    """`if cond { body }`."""
+
+    cond: Expr
+    body: tuple[Item, ...]
+
+    def exprs(self) -> tuple[Expr, ...]:
+        return (self.cond,)
+
+    @property
+    def reads(self) -> tuple[Buf, ...]:
+        """The buffers that the condition reads, each once."""
+        return tuple(dict.fromkeys(ld.attr for ld in loads(self.cond)))
+
+
+@dataclass(frozen=True)
 class Prefetch:
     """A hint that what lies at `buf[idx]` will be read soon, or written (`write`). The index may be
     out of bounds: it stands for the address that it would have.
@@ -63,7 +82,7 @@ class Prefetch:
         return Prefetch(self.buf, idx, self.write)
 
 
-Item = Stage | Scope | Prefetch
+Item = Stage | Scope | Branch | Prefetch
 
 
 @dataclass(frozen=True)
@@ -107,19 +126,9 @@ class Kernel:
     @property
     def globals(self) -> tuple[Buf, ...]:
         """The buffers of the program it touches, written ones first, in order of use."""
-        written = [
-            b
-            for st in stages(self.body)
-            for b in st.writes
-            if b.space is Space.GLOBAL
-        ]
-        read = [
-            b
-            for st in stages(self.body)
-            for b in st.reads
-            if b.space is Space.GLOBAL
-        ]
-        return tuple(dict.fromkeys(written + read))
+        read = [b for st in stages(self.body) for b in st.reads]
+        read += [b for i, _ in walk_items(self.body) if isinstance(i, Branch) for b in i.reads]
+        return tuple(dict.fromkeys((*self.written, *(b for b in read if b.space is Space.GLOBAL))))
 
     @property
     def written(self) -> tuple[Buf, ...]:
@@ -151,18 +160,20 @@ class Kernel:
                 continue
             for e in item.exprs():
                 found |= dims(e)
-            for a in item.compute.all_axes:
-                found |= dims(a.extent)
+            if isinstance(item, Stage):
+                for a in item.compute.all_axes:
+                    found |= dims(a.extent)
         return tuple(sorted(found, key=lambda d: d.name))
 
 
 def walk_items(
-    body: tuple[Item, ...], path: tuple[Scope, ...] = ()
-) -> Iterator[tuple[Item, tuple[Scope, ...]]]:
-    """Each item in order with the scopes around it; a scope comes before what is in it."""
+    body: tuple[Item, ...], path: tuple[Scope | Branch, ...] = ()
+) -> Iterator[tuple[Item, tuple[Scope | Branch, ...]]]:
+    """Each item in order with the scopes and branches around it; these come before what is in them.
+    """
     for item in body:
         yield item, path
-        if isinstance(item, Scope):
+        if isinstance(item, (Scope, Branch)):
             yield from walk_items(item.body, (*path, item))
 
 
@@ -173,16 +184,6 @@ def stages(body: tuple[Item, ...]) -> Iterator[Stage]:
             yield item
 
 
-def map_items(body: tuple[Item, ...], fn: Callable[[Item], tuple[Item, ...]]) -> tuple[Item, ...]:
-    """`body` with `fn` applied to each item bottom-up; `fn` returns what takes the item's place."""
-    out: list[Item] = []
-    for item in body:
-        if isinstance(item, Scope):
-            item = replace(item, body=map_items(item.body, fn))
-        out.extend(fn(item))
-    return tuple(out)
-
-
 def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple[Item, ...]:
     """`body` with leaves replaced; scope axes may only be renamed."""
     out: list[Item] = []
@@ -190,6 +191,9 @@ def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple
         if isinstance(item, Scope):
             new = mapping.get(item.axis, item.axis)
             out.append(replace(item, axis=new, body=substitute_items(item.body, mapping)))
+        elif isinstance(item, Branch):
+            cond = substitute(item.cond, mapping)
+            out.append(Branch(cond, substitute_items(item.body, mapping)))
         elif isinstance(item, Prefetch):
             out.append(item.at(tuple(substitute(i, mapping) for i in item.idx)))
         else:

@@ -3,8 +3,7 @@
 Mechanical: the order of a stage's loops follows from the kinds (SERIAL outside, then UNROLL, then
 LANES), a reduction gets an accumulator in registers over its UNROLL and LANES axes, and each
 conjunct of a guard stands just inside the loop of its innermost axis, so that a guard on a lane
-becomes a mask and any other a branch around as much as possible. A scope that runs once or not at
-all, `for a: select(c, 1, 0)`, is a branch too.
+becomes a mask and any other a branch around as much as possible.
 """
 
 from __future__ import annotations
@@ -18,13 +17,12 @@ from ferrule.ir.expr import (
     Expr,
     Space,
     both,
-    call,
     cast,
     conjuncts,
     load,
     substitute,
 )
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, substitute_items
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
@@ -59,10 +57,7 @@ class _Lowering:
     def block(self, scratch: tuple[Buf, ...], items: tuple[Item, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = [Alloc(b) for b in scratch]
         for item in items:
-            if isinstance(item, Scope) and (chosen := _at_most_once(item.axis)) is not None:
-                body = substitute_items(item.body, {item.axis: ZERO})
-                out.append(If(chosen, self.block(item.scratch, body)))
-            elif isinstance(item, Scope):
+            if isinstance(item, Scope):
                 out.append(
                     For(
                         item.axis,
@@ -72,6 +67,8 @@ class _Lowering:
                         self.block(item.scratch, item.body),
                     )
                 )
+            elif isinstance(item, Branch):
+                out.append(If(item.cond, self.block((), item.body)))
             elif isinstance(item, Prefetch):
                 out.append(item)
             else:
@@ -179,13 +176,3 @@ class _Lowering:
         return self.nest(
             st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body
         )
-
-
-def _at_most_once(a: Expr) -> Expr | None:
-    """The condition under which an axis has its one point; None where it may have more."""
-    if a.extent.op != "select":
-        return None
-    condition, one, other = a.extent.args
-    if (one, other) == (ZERO, ONE):
-        return call("not", condition)
-    return condition if (one, other) == (ONE, ZERO) else None

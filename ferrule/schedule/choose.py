@@ -30,8 +30,8 @@ from ferrule.ir.simplify import simplify
 from ferrule.ir.text import to_text
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.contraction.dims import schedulable
-from ferrule.schedule.contraction.packing import Packing
-from ferrule.schedule.contraction.schedule import Packed, fitted, schedule_contraction
+from ferrule.schedule.contraction.packing import Packed, Packing
+from ferrule.schedule.contraction.schedule import fitted, schedule_contraction
 from ferrule.schedule.convolution.overlap import schedule_overlapped
 from ferrule.schedule.convolution.winograd import Choice, cheapest, schedule_winograd
 from ferrule.schedule.rows.schedule import default_sizes, schedule_rows

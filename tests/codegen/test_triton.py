@@ -38,10 +38,10 @@ from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.compute import Compute, Stage, System, map_stage
-from ferrule.ir.expr import Buf, as_index, axis, call, dim
+from ferrule.ir.expr import Buf, as_index, axis, call, dim, lt
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
-from ferrule.ir.kernel import Kernel, Scope
+from ferrule.ir.kernel import Branch, Kernel, Scope
 from ferrule.ir.operators import OPERATORS
 from ferrule.lower.equations import equations
 from ferrule.lower.math.expand import lower_math
@@ -413,9 +413,9 @@ def test_scratch_that_is_not_read_whole_is_refused() -> None:
 
 def test_a_scheduled_kernel_is_refused() -> None:
     (kernel,) = kernels_of(systems.softmax(N, M))
-    scope = Scope(axis("block", 4), kernel.body)
-    with pytest.raises(UnsupportedError, match="before it is scheduled"):
-        emit_triton(replace(kernel, body=(scope,)))
+    for step in (Scope(axis("block", 4), kernel.body), Branch(lt(N, 4), kernel.body)):
+        with pytest.raises(UnsupportedError, match="before it is scheduled"):
+            emit_triton(replace(kernel, body=(step,)))
 
 
 def test_covered_kernels_have_no_refusal() -> None:

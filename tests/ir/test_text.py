@@ -14,7 +14,7 @@ from ferrule.ir.compute import Compute, Requirement, Stage
 from ferrule.ir.expr import Buf, Space, axis, call, const, dim, load, lt
 from ferrule.ir.graph import Graph, Node, TensorType, Value
 from ferrule.ir.interp import run_system
-from ferrule.ir.kernel import Kernel, Kind, Scope
+from ferrule.ir.kernel import Branch, Kernel, Kind, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.monoids import ARGMAX
 from ferrule.ir.notation import show
@@ -140,7 +140,7 @@ def kernel(name="k", rows=N):
     inner = (stage(r, (), (), load(x, i, o * 4)), stage(t, (j,), (j,), load(r)))
     hint = Prefetch(x, (i, const(64)), write=True)
     body = (hint, Scope(o, inner, (r,)), stage(y, (i,), (), load(t, const(0)), when=lt(i, 3)))
-    tail = stage(part, (i,), (), load(y, i))
+    tail = Branch(lt(load(x, i, o.extent), 3.0), (stage(part, (i,), (), load(y, i)), hint))
     kinds = (("in", Kind.UNROLL), ("j", Kind.LANES))
     return Kernel(name, (i,), (*body, tail), (t,), kinds)
 
@@ -149,6 +149,7 @@ def test_kernels_round_trip():
     text = round_trip(kernel())
     assert 'for "in": 2 {' in text
     assert 'kind "in": unroll, j: lanes' in text
+    assert "if x[i, 2] < 3.0 {" in text
 
 
 def function():

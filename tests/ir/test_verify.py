@@ -11,7 +11,7 @@ from ferrule.base.errors import CompileError, VerifyError
 from ferrule.ir.compute import Monoid, Reduce
 from ferrule.ir.expr import TRUE, ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
 from ferrule.ir.graph import OPDEFS, Graph, Node, OpDef, TensorType, Value
-from ferrule.ir.kernel import Kind
+from ferrule.ir.kernel import Branch, Kind
 from ferrule.ir.loop import For
 from ferrule.ir.monoids import SUM
 from ferrule.ir.program import Placed, Variants
@@ -279,6 +279,16 @@ def test_a_kernel_that_is_fine():
             kernel("prefetch x[k[i + 1], 0] write  a: [] z[i] = 0.0", "buf k: i64[n] grid i: n"),
             "the hint at x reads memory",
         ),
+        (kernel("if i < 3 { a: [] z[i] = 0.0 }"), None),
+        (kernel("if i { a: [] z[i] = 0.0 }"), "if i: the condition is of i64"),
+        (
+            kernel("if t[] < 1.0 { }", scratch="scratch t: f32[] @scratch"),
+            "if t.* < 1.0: the scratch t is read and nothing before has written it",
+        ),
+        (
+            kernel("if i < 3 { a: [] z[0] = x[i, 0] }"),
+            "z is stored at every point of the grid axis i",
+        ),
     ],
 )  # fmt: skip
 def test_kernels_that_are_not(source, message):
@@ -286,6 +296,14 @@ def test_kernels_that_are_not(source, message):
         verify(parse(source))
     else:
         refused(source, message)
+
+
+def test_a_branch_mentions_what_is_open():
+    found = parse(kernel("a: [] z[i] = 0.0"))
+    with pytest.raises(VerifyError, match="it mentions o; the axes there are i"):
+        verify(replace(found, body=(Branch(lt(axis("o", 2), 1), found.body),)))
+    with pytest.raises(VerifyError, match="it mentions an operand of a monoid"):
+        verify(replace(found, body=(Branch(lt(arg(0, f32), 1.0), found.body),)))
 
 
 def test_scratch_ends_with_its_scope():

@@ -8,7 +8,7 @@ import pytest
 
 from ferrule.base.dtype import f32
 from ferrule.ir.expr import Buf, Expr, const, dim, substitute
-from ferrule.ir.kernel import Prefetch, walk_items
+from ferrule.ir.kernel import Branch, Prefetch, Scope, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
@@ -43,13 +43,15 @@ def test_hints_reach_every_line_of_the_next_part(k):
     assert hints
     lines: set[int] = set()
     for hint, path in hints:
-        loops = {s.axis.name: s.axis for s in path}
+        loops = {s.axis.name: s.axis for s in path if isinstance(s, Scope)}
+        conditions = [s.cond for s in path if isinstance(s, Branch)]
         terms = path[-1].axis
         first = dict.fromkeys((*kernel.grid, *loops.values()), const(0))
         depth = simplify(substitute(terms.extent, first)).attr
         bytes_ = depth * hint.buf.shape[-1].attr * 4
-        for here in _points(first, [loops["mo"], *(a for a in loops.values() if "if_" in a.name)]):
-            lines |= _lines(hint, here, terms)
+        for here in _points(first, [loops["mo"]]):
+            if all(simplify(substitute(c, here)).attr for c in conditions):
+                lines |= _lines(hint, here, terms)
     start = min(lines)
     assert lines >= set(range(start, start + bytes_ // 64 - 1))
     assert start * 64 >= bytes_ - 64
@@ -63,7 +65,7 @@ def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
     rows = default_blocking((const(64),), const(24), const(k), 4, server("avx2")).rows
     lines: set[int] = set()
     for hint, path in hints:
-        first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
+        first = dict.fromkeys((*kernel.grid, *_axes(path)), const(0))
         assert hint.buf.shape == (const(64), const(k))
         lines |= _lines(hint, first, path[-1].axis)
     assert lines >= set(range(-(-rows * k * 4 // 64), 2 * rows * k * 4 // 64))
@@ -76,7 +78,7 @@ def test_hints_of_an_only_tile_run_ahead_in_its_panel():
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     lines: set[int] = set()
     for hint, path in hints:
-        first = dict.fromkeys((*kernel.grid, *(s.axis for s in path)), const(0))
+        first = dict.fromkeys((*kernel.grid, *_axes(path)), const(0))
         lines |= _lines(hint, first, path[-1].axis)
     assert lines == set(range(NEAR // 64, NEAR // 64 + 768))
 
@@ -97,6 +99,11 @@ def test_rows_that_share_a_set_of_cache_are_few():
         block = default_blocking((const(49),), const(512), const(1024), 4, machine, apart)
         assert block.rows < most
     assert block.rows > machine.l1 // 4096
+
+
+def _axes(path: tuple[Scope | Branch, ...]) -> list[Expr]:
+    """The axes of the loops around an item."""
+    return [s.axis for s in path if isinstance(s, Scope)]
 
 
 def _points(first: dict, axes: list) -> list[dict]:

@@ -51,7 +51,7 @@ from ferrule.ir.expr import (
     rewrite,
     walk,
 )
-from ferrule.ir.kernel import Kernel, Scope, stages
+from ferrule.ir.kernel import Branch, Kernel, Prefetch, Scope, stages
 from ferrule.ir.operators import PROMISES
 from ferrule.ir.simplify import equal, prove, simplify
 
@@ -144,11 +144,17 @@ def _refuse(kernel: Kernel, stage: str, why: str) -> UnsupportedError:
     return UnsupportedError(f"Triton code for kernel {kernel.name}, stage {stage}: {why}")
 
 
+def _name(step: Scope | Branch | Prefetch) -> str:
+    if isinstance(step, Branch):
+        return f"if {step.cond}"
+    return step.axis.name if isinstance(step, Scope) else step.buf.name
+
+
 def _checked(kernel: Kernel) -> Kernel:
     """`kernel`, if each of its stages is one that tiles can compute."""
     for st in kernel.body:
         if not isinstance(st, Stage):
-            name = st.axis.name if isinstance(st, Scope) else st.buf.name
+            name = _name(st)
             raise _refuse(kernel, name, "a schedule's step; pass the kernel before it is scheduled")
         if st.combine is not None:
             raise _refuse(kernel, st.name, "a scatter would need atomic updates in a fixed order")

@@ -15,9 +15,9 @@ from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.interp.compute import run_stage
 from ferrule.ir.interp.dims import shape_of
-from ferrule.ir.interp.expr import Env, eval_int
+from ferrule.ir.interp.expr import Env, eval_expr, eval_int
 from ferrule.ir.interp.memory import Memory
-from ferrule.ir.kernel import Item, Kernel, Scope
+from ferrule.ir.kernel import Branch, Item, Kernel, Scope
 
 Array = NDArray[Any]
 Rng = np.random.Generator
@@ -61,6 +61,9 @@ def _items(body: tuple[Item, ...], scratch: tuple[Buf, ...], env: Env) -> None:
         if isinstance(item, Scope):
             for i in range(eval_int(item.axis.extent, env)):
                 _items(item.body, item.scratch, env.bind({item.axis: i}))
+        elif isinstance(item, Branch):
+            if eval_expr(item.cond, env):
+                _items(item.body, (), env)
         elif isinstance(item, Stage):
             run_stage(item, env)
     for b in scratch:

@@ -16,7 +16,7 @@ kernel softmax {
 kernel   = kernel name { dims monoid.. buf.. [grid axes] [schedule] [kind name: kind, ..] body }
 schedule = schedule name [{name = number, ..}]
 body     = scratch.. item..
-item     = stage | for name: extent { body } | prefetch buf[idx..] [write]
+item     = stage | for name: extent { body } | if expr { item.. } | prefetch buf[idx..] [write]
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ferrule.ir.expr import Buf, Expr
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Schedule, Scope, walk_items
-from ferrule.ir.notation import show_name
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Schedule, Scope, walk_items
+from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.compute import stage, stage_text
 from ferrule.ir.text.declare import (
     Lines,
@@ -43,6 +43,7 @@ from ferrule.ir.text.declare import (
     monoid_declarations,
     open_axes,
 )
+from ferrule.ir.text.expr import expr
 from ferrule.ir.text.parser import Parser
 
 
@@ -81,12 +82,18 @@ def _scratch(kernel: Kernel) -> set[Buf]:
 
 
 def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNames) -> Lines:
-    lines = buf_lines("scratch", scratch)
+    return buf_lines("scratch", scratch) + _item_lines(body, names)
+
+
+def _item_lines(body: tuple[Item, ...], names: MonoidNames) -> Lines:
+    lines = Lines()
     for item in body:
         if isinstance(item, Scope):
             lines.append(f"for {axes_text((item.axis,))} {{")
             lines += indent(_body_lines(item.scratch, item.body, names))
             lines.append("}")
+        elif isinstance(item, Branch):
+            lines += [f"if {show(item.cond)} {{", *indent(_item_lines(item.body, names)), "}"]
         elif isinstance(item, Prefetch):
             lines.append(hint_text(item))
         else:
@@ -156,7 +163,11 @@ def kind(p: Parser) -> Kind:
 
 def _body(p: Parser) -> tuple[tuple[Buf, ...], tuple[Item, ...]]:
     """Scratch and items up to the closing brace."""
-    scratch = buf_declarations(p, "scratch")
+    return buf_declarations(p, "scratch"), _items(p)
+
+
+def _items(p: Parser) -> tuple[Item, ...]:
+    """Items up to the closing brace."""
     items: list[Item] = []
     while not p.accept("}"):
         if p.accept("for"):
@@ -165,8 +176,13 @@ def _body(p: Parser) -> tuple[tuple[Buf, ...], tuple[Item, ...]]:
                 p.expect("{")
                 own, inner = _body(p)
             items.append(Scope(a, inner, own))
+        elif p.accept("if"):
+            cond = expr(p)
+            p.expect("{")
+            with p.inner():
+                items.append(Branch(cond, _items(p)))
         elif p.accept("prefetch"):
             items.append(hint(p))
         else:
             items.append(stage(p))
-    return scratch, tuple(items)
+    return tuple(items)

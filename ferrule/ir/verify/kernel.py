@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 
+from ferrule.base.dtype import boolean
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads
-from ferrule.ir.kernel import Item, Kernel, Kind, Prefetch, Scope, walk_items
+from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope, stages, walk_items
 from ferrule.ir.simplify import prove_nonneg
 from ferrule.ir.text import print_stage
+from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
 from ferrule.ir.verify.stage import STAGE_RULES, StageRule
 
@@ -18,21 +21,29 @@ _PRIVATE = (Space.SCRATCH, Space.REG)
 
 @dataclass(frozen=True)
 class Placed:
-    """A stage in its kernel: the axes and the scratch that are alive there, and the scratch written
-    before it.
+    """A stage or a branch in its kernel: the number of the stage, the axes and the scratch that are
+    alive there, and the scratch written before it.
     """
 
-    stage: Stage
-    number: int
+    item: Stage | Branch
+    number: int | None
     open: tuple[Expr, ...]
     scratch: frozenset[Buf]
     written: frozenset[Buf]
+
+    @property
+    def name(self) -> str:
+        return self.item.name if isinstance(self.item, Stage) else f"if {self.item.cond}"
+
+    @property
+    def writes(self) -> tuple[Buf, ...]:
+        return self.item.writes if isinstance(self.item, Stage) else ()
 
 
 def verify_kernel(kernel: Kernel) -> None:
     """Raises VerifyError if `kernel` breaks a rule."""
     placed = _placed(kernel)
-    shown = lambda: [print_stage(p.stage) for p in placed]  # noqa: E731
+    shown = lambda: [print_stage(st) for st in stages(kernel.body)]  # noqa: E731
     check("kernel", kernel.name, (kernel, placed), KERNEL_RULES, shown)
 
 
@@ -41,6 +52,7 @@ Whole = tuple[Kernel, list[Placed]]
 
 def _placed(kernel: Kernel) -> list[Placed]:
     out: list[Placed] = []
+    numbers = count()
 
     def visit(
         body: tuple[Item, ...], axes: tuple[Expr, ...], alive: frozenset[Buf], done: set[Buf]
@@ -49,9 +61,12 @@ def _placed(kernel: Kernel) -> list[Placed]:
             if isinstance(item, Scope):
                 inner = alive | set(item.scratch)
                 visit(item.body, (*axes, item.axis), inner, done - set(item.scratch))
-                done |= {b for p in out for b in p.stage.writes if b in alive}
+                done |= {b for p in out for b in p.writes if b in alive}
+            elif isinstance(item, Branch):
+                out.append(Placed(item, None, axes, alive, frozenset(done)))
+                visit(item.body, axes, alive, done)
             elif isinstance(item, Stage):
-                out.append(Placed(item, len(out), axes, alive, frozenset(done)))
+                out.append(Placed(item, next(numbers), axes, alive, frozenset(done)))
                 done |= set(item.writes)
 
     visit(kernel.body, kernel.grid, frozenset(kernel.scratch), set())
@@ -61,8 +76,9 @@ def _placed(kernel: Kernel) -> list[Placed]:
 def _each_stage(rule: StageRule) -> Rule:
     def faults(whole: Whole) -> Iterator[Fault]:
         for p in whole[1]:
-            for message in rule.faults(p.stage, frozenset(p.open)):
-                yield Fault(f"{p.stage.name}: {message}", p.number)
+            if isinstance(p.item, Stage):
+                for message in rule.faults(p.item, frozenset(p.open)):
+                    yield Fault(f"{p.name}: {message}", p.number)
 
     return Rule(rule.says, faults)
 
@@ -73,7 +89,7 @@ def _each(
     def faults(whole: Whole) -> Iterator[Fault]:
         for p in whole[1]:
             for message in check_one(whole[0], p):
-                yield Fault(f"{p.stage.name}: {message}", p.number)
+                yield Fault(f"{p.name}: {message}", p.number)
 
     return faults
 
@@ -82,6 +98,7 @@ def _scopes(body: tuple[Item, ...]) -> Iterator[Scope]:
     for item in body:
         if isinstance(item, Scope):
             yield item
+        if isinstance(item, (Scope, Branch)):
             yield from _scopes(item.body)
 
 
@@ -101,26 +118,43 @@ def _hints_pure(whole: Whole) -> Iterator[Fault]:
             yield Fault(f"the hint at {item.buf.name} reads memory for its index")
 
 
+def _branch_faults(kernel: Kernel, p: Placed) -> Iterator[str]:
+    if not isinstance(p.item, Branch):
+        return
+    cond, around = p.item.cond, frozenset(p.open)
+    fault = fault_of(cond)
+    if fault is not None:
+        yield fault
+    if cond.dtype != boolean:
+        yield f"the condition is of {cond.dtype.name}"
+    if not cond.axes <= around:
+        yield f"it mentions {names(cond.axes - around)}; the axes there are {names(around)}"
+    if any(n.op == "arg" for n in walk(cond)):
+        yield "it mentions an operand of a monoid"
+
+
 def _scratch_alive(kernel: Kernel, p: Placed) -> Iterator[str]:
-    for b in (*p.stage.reads, *p.stage.writes):
+    for b in (*p.item.reads, *p.writes):
         if b.space in _PRIVATE and b not in p.scratch:
             yield f"the scratch {b.name} is not alive here"
 
 
 def _scratch_written(kernel: Kernel, p: Placed) -> Iterator[str]:
-    needs = set(p.stage.reads)
-    if p.stage.combine is not None:
-        needs |= set(p.stage.writes)
+    needs = set(p.item.reads)
+    if isinstance(p.item, Stage) and p.item.combine is not None:
+        needs |= set(p.writes)
     for b in needs:
         if b.space in _PRIVATE and b not in p.written:
             yield f"the scratch {b.name} is read and nothing before has written it"
 
 
 def _points_independent(kernel: Kernel, p: Placed) -> Iterator[str]:
-    pinned = conjuncts(p.stage.when)
-    if p.stage.compute.fold is None:
-        pinned += conjuncts(p.stage.compute.where)
-    for b, idx in p.stage.targets:
+    if isinstance(p.item, Branch):
+        return
+    pinned = conjuncts(p.item.when)
+    if p.item.compute.fold is None:
+        pinned += conjuncts(p.item.compute.where)
+    for b, idx in p.item.targets:
         if b.space in _PRIVATE or any(loads(i) for i in idx):
             continue
         for a in kernel.grid:
@@ -140,7 +174,8 @@ def _pins(c: Expr, a: Expr) -> bool:
 
 
 def _kind_faults(kernel: Kernel, p: Placed) -> Iterator[str]:
-    nest = (*p.open[len(kernel.grid) :], *p.stage.compute.all_axes)
+    own = p.item.compute.all_axes if isinstance(p.item, Stage) else ()
+    nest = (*p.open[len(kernel.grid) :], *own)
     wide = [a for a in nest if kernel.kind(a) is Kind.LANES]
     if len(wide) > 1:
         yield f"{names(wide)} are LANES axes at once"
@@ -150,8 +185,8 @@ def _kind_faults(kernel: Kernel, p: Placed) -> Iterator[str]:
 
 
 def _registers(kernel: Kernel, p: Placed) -> Iterator[str]:
-    places = list(p.stage.targets)
-    places += [(ld.attr, ld.args) for e in p.stage.exprs() for ld in loads(e)]
+    places = list(p.item.targets) if isinstance(p.item, Stage) else []
+    places += [(ld.attr, ld.args) for e in p.item.exprs() for ld in loads(e)]
     for b, idx in places:
         if b.space is not Space.REG:
             continue
@@ -165,6 +200,7 @@ def _registers(kernel: Kernel, p: Placed) -> Iterator[str]:
 
 KERNEL_RULES = (
     *(_each_stage(r) for r in STAGE_RULES),
+    Rule("the condition of a branch is a bool over what is open", _each(_branch_faults)),
     Rule("scratch is SCRATCH or REG, and names are unique", _scratch_declared),
     Rule("scratch is used while it is alive", _each(_scratch_alive)),
     Rule("scratch is written before it is read", _each(_scratch_written)),

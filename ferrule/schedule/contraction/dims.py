@@ -97,7 +97,7 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
         n = r.n[-1]
         last = list(stages(kernel.body))[-1] if not local else st
         points = 4 if set(operand_bufs(r.right)) <= constant and constant else 0
-        buf, idx = last.targets[0]
+        buf, idx = last.target
         points += 3 if stride(buf, idx, n) is ONE else 0
         return points + (2 if in_place(r.right, r.n) else 0)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ferrule.base.dtype import f64
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, map_stage, substitute_stage
+from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.ir.expr import (
     ONE,
     TRUE,
@@ -36,43 +36,15 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Item, Prefetch, Scope
-from ferrule.ir.simplify import coefficient, range_of, simplify
+from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, Scope
+from ferrule.ir.simplify import range_of, simplify
+from ferrule.schedule.contraction.flat import flat_index
+from ferrule.schedule.contraction.rows import Rows
 from ferrule.schedule.sums import in_blocks
 
 LINE = 64  # bytes of a cache line
 MOST_HINTS = 8  # in a step of a loop
 DEEP = 4096  # terms of a product that one accumulator takes; of more, blocks of an eighth
-
-
-def flat(axes: tuple[Expr, ...], index: Expr) -> dict[Expr, Expr]:
-    """Each of `axes` as an expression of the index into their product."""
-    out: dict[Expr, Expr] = {}
-    inner = ONE
-    for i, a in enumerate(reversed(axes)):
-        q = simplify(index // inner)
-        out[a] = q if i == len(axes) - 1 else simplify(q % a.extent)
-        inner = simplify(inner * a.extent)
-    return out
-
-
-@dataclass
-class Rows:
-    """The rows of a tile: their unrolled axis, where the m axes are for row r, clamped and not, the
-    guard, and the condition under which a tile has these rows.
-    """
-
-    axis: Expr
-    clamped: dict[Expr, Expr]
-    exact: dict[Expr, Expr]
-    guard: Expr
-    chosen: Expr = TRUE
-
-    def at(self, e: Expr, row: int) -> Expr:
-        """`e`, which mentions m axes, for one row of the tile; -1 is the last."""
-        here = const(row % self.axis.extent.attr)
-        place = {a: substitute(c, {self.axis: here}) for a, c in self.clamped.items()}
-        return simplify(substitute(e, place))
 
 
 @dataclass(frozen=True)
@@ -110,7 +82,7 @@ class Terms:
     panel: Expr | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Tile:
     """One tile of a contraction: its rows, its accumulators over the `wide` axes, its columns, the
     terms of its sum, and what these are where no guard is needed: if tiles are told apart
@@ -132,6 +104,13 @@ class Tile:
     terms: Expr | None = None
     total: Buf | None = None
 
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """How its axes run: lanes are the last of `wide`, all others are unrolled."""
+        *unrolled, lanes = self.wide
+        unrolled += [] if self.terms is None else [self.terms]
+        return {a.name: Kind.UNROLL for a in unrolled} | {lanes.name: Kind.LANES}
+
     def items(
         self,
         k: tuple[Expr, ...],
@@ -147,13 +126,13 @@ class Tile:
             return (first, *self._cut_loops(self.cut))
         if self.split is None or split:
             return (first, *self._loops(self.term, self.where, k, split, hints))
-        name = self.st.name
-        inside = axis(name + "_inside", select(self.split.inside, ONE, ZERO))
-        border = axis(name + "_border", select(self.split.inside, ZERO, ONE))
+        inside, name = self.split.inside, self.st.name
+        free = self._loops(self.split.term, self.split.where, k, split, hints)
+        guarded = self._loops(self.term, self.where, k, split, ())
         return (
             first,
-            Scope(inside, self._loops(self.split.term, self.split.where, k, split, hints)),
-            Scope(border, self._loops(self.term, self.where, k, split, ())),
+            _branch(name + "_inside", inside, free),
+            _branch(name + "_border", inside, guarded, holds=False),
         )
 
     def _cut_loops(self, cut: Cut) -> tuple[Item, ...]:
@@ -197,9 +176,8 @@ class Tile:
         long = self._totalled(outer, number, body)
         if known:
             return long
-        few = axis(f"{k[-1].name}_few", select(le(points, DEEP), ONE, ZERO))
-        many = axis(f"{k[-1].name}_many", select(le(points, DEEP), ZERO, ONE))
-        return (Scope(few, plain), Scope(many, long))
+        few = le(points, DEEP)
+        return (Branch(few, plain), Branch(call("not", few), long))
 
     def _add(self, term: Expr, where: Expr | None, split: dict[Expr, Expr]) -> Stage:
         """The stage that adds one term."""
@@ -233,8 +211,8 @@ class Tile:
             return Stage(f"{name}_{what}", ((buf, place),), Compute(place, (value,)))
 
         zero = store("start", self.acc, fconst(0.0, self.acc.dtype))
-        later = axis(f"{outer[-1].name}_later", select(le(number, 0), ZERO, ONE))
-        body = (Scope(later, (store("total", self.total, moved), zero)), *body)
+        later = call("not", le(number, 0))
+        body = (Branch(later, (store("total", self.total, moved), zero)), *body)
         for a in reversed(outer):
             body = (Scope(a, body),)
         return (*body, store("total", self.acc, cast(before + here, self.acc.dtype)))
@@ -259,14 +237,6 @@ class Tile:
             return (Scope(whole, step),)
         rest = axis(f"{k.name}r", left)
         return (Scope(whole, step), Scope(rest, (_at(add, k, whole.extent * several + rest),)))
-
-
-def flat_index(loops: tuple[Expr, ...]) -> tuple[Expr, Expr]:
-    """The number of the point that the loops are at, and how many points they have."""
-    number, count = ZERO, ONE
-    for a in reversed(loops):
-        number, count = number + a * count, count * a.extent
-    return simplify(number), simplify(count)
 
 
 def _lines(hints: tuple[Prefetch, ...], k: Expr, step: Expr) -> tuple[Prefetch, ...]:
@@ -294,71 +264,20 @@ def _at(st: Stage, k: Expr, place: Expr) -> Stage:
     return simplify_stage(substitute_stage(st, {k: simplify(place)}))
 
 
+def _branch(name: str, cond: Expr, body: tuple[Item, ...], holds: bool = True) -> Item:
+    """`body` where `cond` holds, or where it does not; where that is known, a loop called `name` of
+    one step or none.
+    """
+    if cond.is_const:
+        return Scope(axis(name, ONE if cond.attr == holds else ZERO), body)
+    return Branch(cond if holds else call("not", cond), body)
+
+
 def either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
-    """The items of the tile that is chosen: loops of one step or none."""
+    """The items of the tile that is chosen."""
     if len(made) == 1:
         return made[0][1]
-    return tuple(
-        Scope(axis(f"if_{t.rows.axis.name}", select(t.rows.chosen, ONE, ZERO)), items)
-        for t, items in made
-    )
-
-
-def copied(name: str, buf: Buf, place: tuple[Expr, ...], value: Expr, tile: Tile) -> Stage:
-    """The stage that copies a tile's accumulators to or from their part."""
-    return Stage(name, ((buf, place),), Compute(tile.wide, (value,)))
-
-
-def everywhere(guards: tuple[Expr, ...], k: tuple[Expr, ...]) -> tuple[Expr, ...] | None:
-    """Conditions that hold where the comparisons `guards` do for all points of `k`; None where that
-    can't be told.
-    """
-    out: list[Expr] = []
-    for g in guards:
-        if g.op not in ("lt", "le"):
-            return None
-        least = g.args[1] - g.args[0]
-        for a in k:
-            step = coefficient(least, a)
-            if step is None or not step.is_const:
-                return None
-            least = substitute(least, {a: ZERO if step.attr >= 0 else a.extent - 1})
-        out.append(simplify(le(ONE if g.op == "lt" else ZERO, least)))
-    return tuple(out)
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The folded axes in order: all, and cut in two so that the inner ones have at most `depth`
-    points; `split` tells where an axis went that was cut itself.
-    """
-
-    whole: tuple[Expr, ...]
-    outer: tuple[Expr, ...]
-    inner: tuple[Expr, ...]
-    split: dict[Expr, Expr]
-
-
-def parts(k: tuple[Expr, ...], depth: int) -> Parts:
-    """The axes `k`, outer to inner, in parts of at most `depth` points."""
-    points, at = 1, len(k)
-    while at > 0 and points * estimate(k[at - 1].extent) <= depth:
-        at -= 1
-        points *= estimate(k[at].extent)
-    if at < len(k):
-        return Parts(k, k[:at], k[at:], {})
-    last = k[-1]
-    step = next(
-        (
-            d
-            for d in range(depth, depth // 2, -1)
-            if last.extent.is_const and last.extent.attr % d == 0
-        ),
-        max(1, depth // 3),
-    )
-    outer = axis(last.name + "o", simplify((last.extent + (step - 1)) // step))
-    inner = axis(last.name + "i", simplify(call("min", const(step), last.extent - outer * step)))
-    return Parts(k, (*k[:-1], outer), (inner,), {last: simplify(outer * step + inner)})
+    return tuple(_branch(f"if_{t.rows.axis.name}", t.rows.chosen, items) for t, items in made)
 
 
 def sum_of(st: Stage) -> Monoid:
@@ -380,53 +299,23 @@ def write_tile(
 
     Results in scratch are written for the rows past the edge too, which repeat the last one.
     """
-    known: dict[Buf, Expr] = {st.targets[0][0]: load(acc, *wide)}
-    out: list[Item] = []
+    known: dict[Buf, Expr] = {}
 
     def visit(node: Expr) -> Expr | None:
         return known.get(node.attr) if node.op == "load" else None
 
-    whole = replace(st, compute=Compute((), (known[st.targets[0][0]],)))
+    whole = replace(st, compute=Compute((), (load(acc, *wide),)))
     last = epilogue[-1] if epilogue else whole
+    out: list[Item] = []
     for s in (whole, *epilogue):
-        outside = s.targets[0][0].space is Space.GLOBAL
+        outside = s.target.buf.space is Space.GLOBAL
         place = (rows.exact if outside else rows.clamped) | columns
         moved = substitute_stage(replace(s, compute=replace(s.compute, axes=())), place)
-        value = (
-            moved.compute.values[0]
-            if s is whole
-            else simplify(rewrite(moved.compute.values[0], visit))
-        )
+        value = simplify(rewrite(moved.compute.values[0], visit))
+        known[s.target.buf] = value
         if s is last or outside:
-            guards = (rows.guard, inside) if outside else (inside,)
-            when = both(*guards, *conjuncts(moved.when))
-            out.append(
-                simplify_stage(
-                    Stage(
-                        s.name,
-                        moved.targets,
-                        Compute(wide, (value,)),
-                        moved.combine,
-                        None if when is TRUE else when,
-                    )
-                )
-            )
-        known[s.targets[0][0]] = value
+            when = both(*((rows.guard, inside) if outside else (inside,)), *conjuncts(moved.when))
+            compute, guard = Compute(wide, (value,)), None if when is TRUE else when
+            store = Stage(s.name, moved.targets, compute, moved.combine, guard)
+            out.append(simplify_stage(store))
     return out
-
-
-def widened(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
-    """`st` with the kernel's scratch indexed by the row of the panel first."""
-
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in wider:
-            return load(wider[node.attr], row, *node.args)
-        return None
-
-    moved = map_stage(st, lambda e: rewrite(e, visit))
-    return replace(
-        moved,
-        targets=tuple(
-            (wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets
-        ),
-    )

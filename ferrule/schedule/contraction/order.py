@@ -1,13 +1,17 @@
-"""Folded axes: in which order a contraction's loops walk over the terms of its sums."""
+"""Folded axes: in which order a contraction's loops walk over the terms of its sums, and in which
+parts.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import Roles
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.compute import Stage
-from ferrule.ir.expr import ZERO, Expr, both, const, le, loads, product
-from ferrule.ir.simplify import coefficient, prove
+from ferrule.ir.expr import ZERO, Expr, axis, both, call, const, le, loads, product
+from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.schedule.contraction.dims import left_guards
 
 SHORT_RUN = 32  # terms of a sum, too few for a guard around them
@@ -62,3 +66,37 @@ def _overlap(apart: Expr | None, step: Expr | None, points: Expr) -> bool:
     if apart.is_const and step.is_const:
         apart, step = const(abs(apart.attr)), const(abs(step.attr))
     return not prove(le(step * points, apart))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The folded axes in order: all, and cut in two so that the inner ones have at most `depth`
+    points; `split` tells where an axis went that was cut itself.
+    """
+
+    whole: tuple[Expr, ...]
+    outer: tuple[Expr, ...]
+    inner: tuple[Expr, ...]
+    split: dict[Expr, Expr]
+
+
+def parts(k: tuple[Expr, ...], depth: int) -> Parts:
+    """The axes `k`, outer to inner, in parts of at most `depth` points."""
+    points, at = 1, len(k)
+    while at > 0 and points * estimate(k[at - 1].extent) <= depth:
+        at -= 1
+        points *= estimate(k[at].extent)
+    if at < len(k):
+        return Parts(k, k[:at], k[at:], {})
+    last = k[-1]
+    step = next(
+        (
+            d
+            for d in range(depth, depth // 2, -1)
+            if last.extent.is_const and last.extent.attr % d == 0
+        ),
+        max(1, depth // 3),
+    )
+    outer = axis(last.name + "o", simplify((last.extent + (step - 1)) // step))
+    inner = axis(last.name + "i", simplify(call("min", const(step), last.extent - outer * step)))
+    return Parts(k, (*k[:-1], outer), (inner,), {last: simplify(outer * step + inner)})

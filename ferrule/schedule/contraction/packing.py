@@ -30,7 +30,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kernel, Scope, substitute_items
 from ferrule.ir.simplify import prove, simplify
-from ferrule.schedule.contraction.microkernel import flat
+from ferrule.schedule.contraction.flat import flat
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 
@@ -48,6 +48,14 @@ class Packing:
     kernel: Kernel
     constant: bool
     what: str = "an operand packed into panels"
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A scheduled kernel and the packings that must run before it."""
+
+    kernel: Kernel
+    packings: tuple[Packing, ...] = ()
 
 
 def apart(e: Expr, axes: tuple[Expr, ...]) -> int:

@@ -15,24 +15,20 @@ from dataclasses import replace
 from ferrule.ir.canonical import rename_items, renamed
 from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
-    ONE,
     TRUE,
-    ZERO,
     Buf,
     Expr,
-    axis,
     both,
     conjuncts,
     load,
     loads,
     rewrite,
-    select,
 )  # fmt: skip
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import equal
 from ferrule.schedule.contraction.dims import schedulable
-from ferrule.schedule.contraction.packing import Packing
-from ferrule.schedule.contraction.schedule import Packed, schedule_contraction
+from ferrule.schedule.contraction.packing import Packed, Packing
+from ferrule.schedule.contraction.schedule import schedule_contraction
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 
@@ -57,14 +53,14 @@ def schedule_overlapped(kernel: Kernel, target: Target, constant: frozenset[Buf]
         for a in reversed(main.grid):
             body = (Scope(a, body),)
         if inside is not TRUE:
-            body = (Scope(axis(f"inside_{number}", select(inside, ONE, ZERO)), body),)
+            body = (Branch(inside, body),)
         for a in reversed(rows):
             body = (Scope(a, body),)
         items += body
         scratch += main.scratch
         kinds |= dict(main.kinds)
         packings += [_renamed(p, names) for p in done.packings]
-    shared = {st.targets[0][0] for st in (part[-1] for part in parts[:-1])}
+    shared = {st.target.buf for st in (part[-1] for part in parts[:-1])}
     kept = [b for b in kernel.scratch if b in shared]
     ways = tuple(sorted(kinds.items()))
     whole = Kernel(kernel.name, kernel.grid, tuple(items), (*kept, *scratch), ways)

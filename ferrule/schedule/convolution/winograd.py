@@ -51,8 +51,10 @@ from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.schedule.contraction.dims import oriented, roles_in
-from ferrule.schedule.contraction.microkernel import Rows, write_tile
-from ferrule.schedule.contraction.schedule import Packed, Packing, schedule_contraction
+from ferrule.schedule.contraction.microkernel import write_tile
+from ferrule.schedule.contraction.packing import Packed, Packing
+from ferrule.schedule.contraction.rows import Rows
+from ferrule.schedule.contraction.schedule import schedule_contraction
 from ferrule.target.cpu import Target
 from ferrule.target.machine import Products
 
@@ -183,7 +185,7 @@ def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window |
     if len(pairs) != 2 or len(channels) != 1 or pairs[0][0] is pairs[1][0]:
         return None
     (c,), (n,) = channels, roles.n
-    buf, idx = [*stages(kernel.body)][-1].targets[0]
+    buf, idx = [*stages(kernel.body)][-1].target
     along = (stride(left.attr, left.args, c), stride(buf, idx, n))
     whole = all(a.extent.is_const and a.extent.value % width == 0 for a in (c, n))
     if along != (ONE, ONE) or not whole:

@@ -102,7 +102,7 @@ def merge_grid(kernel: Kernel) -> Kernel:
 
 def _by_stride(axes: tuple[Expr, ...], body: tuple[Stage, ...]) -> list[Expr]:
     """Axes with the greatest step in the last stage's target first."""
-    buf, idx = body[-1].targets[0]
+    buf, idx = body[-1].target
 
     def step(a: Expr) -> int:
         s = stride(buf, idx, a)

@@ -29,7 +29,7 @@ def transposition(kernel: Kernel, width: int) -> tuple[Expr, Expr] | None:
     body = list(stages(kernel.body))
     if len(body) != 1 or not _copies(body[0]):
         return None
-    (buf, idx), value = body[0].targets[0], body[0].compute.values[0]
+    (buf, idx), value = body[0].target, body[0].compute.values[0]
     wide = [g for g in kernel.grid if estimate(g.extent) >= width]
     along = [g for g in wide if stride(buf, idx, g) is ONE]
     if len(along) != 1:
