@@ -88,7 +88,7 @@ def rewrite(e: Expr, rule: Callable[[Expr], Expr | None]) -> Expr:
 # ---- 2. Index notation ---------------------------------------------------------------------------
 # A program is a list of equations. `c[i, j] = sum[k] x[i, k] * w[k, j]` is a stage: a target and an
 # index, a value, and a fold over further axes. Nothing says "matrix product": whatever we want to
-# know (is it pointwise? what does it read?) follows from the equation. See ferrule/ir/compute.py.
+# know (is it pointwise? what does it read?) follows from the equation. See ferrule/ir/system.py.
 
 
 @dataclass(frozen=True)

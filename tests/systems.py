@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from itertools import count
 
 from ferrule.base.dtype import f32
-from ferrule.ir.compute import Compute, Reduce, Stage, System
 from ferrule.ir.expr import Buf, Expr, as_index, axis, both, call, fconst, le, lt
 from ferrule.ir.monoids import MAX, SUM
+from ferrule.ir.system import Compute, Reduce, Stage, System
 
 Size = Expr | int
 _numbers = count()

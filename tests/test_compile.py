@@ -21,9 +21,9 @@ from ferrule.base import config
 from ferrule.base.dtype import DType, bf16, f32, i64, to_storage
 from ferrule.base.errors import CompileError, GuardError, VerifyError
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, as_index, dim
 from ferrule.ir.graph import Graph, GraphBuilder, opdef, tensor
+from ferrule.ir.system import Stage
 from ferrule.ir.text import parse_all
 from ferrule.pipeline.compile import CompiledGraph, compile_graph
 from ferrule.pipeline.passes import LEVELS, Options, options_for, passes, steps

@@ -13,7 +13,6 @@ from ferrule.base.dtype import f32
 from ferrule.codegen.llvm.emit import emit_module
 from ferrule.ir.algebra import algebra
 from ferrule.ir.analysis.cost import flops
-from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -32,6 +31,7 @@ from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Stage
 from ferrule.lower.loops import lower_kernel
 from ferrule.lower.math.expand import lower_math
 from ferrule.ops.join import MANY

@@ -12,7 +12,6 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i64
 from ferrule.fuse.layout import assign_layouts
-from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import (
@@ -27,6 +26,7 @@ from ferrule.ir.interp import (
 )
 from ferrule.ir.kernel import Branch, Kernel
 from ferrule.ir.loop import If
+from ferrule.ir.system import Compute, Stage
 from ferrule.ir.text import Level, parse, parse_system, to_text
 from ferrule.ir.verify import verify
 from ferrule.lower.equations import equations

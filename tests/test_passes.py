@@ -23,7 +23,6 @@ import numpy as np
 import pytest
 
 from ferrule.ir.calls import Functions, Kernels, Scheduled
-from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
 from ferrule.ir.interp import (
     run_functions,
@@ -35,6 +34,7 @@ from ferrule.ir.interp import (
 )
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program
+from ferrule.ir.system import System
 from ferrule.ir.text import parse, to_text
 from ferrule.ir.verify import verify
 from ferrule.pipeline.passes import Options, passes

@@ -15,9 +15,9 @@ from ferrule.fuse.group import group
 from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.analysis.size import evaluate
-from ferrule.ir.compute import System
 from ferrule.ir.expr import dim
 from ferrule.ir.interp import run_kernels, run_program, run_system
+from ferrule.ir.system import System
 from ferrule.pipeline.compile import compile_program, program_of
 from ferrule.runtime.cpu import Executable, load
 from ferrule.target.cpu import current, named

@@ -30,10 +30,10 @@ from ferrule.ir.analysis.contraction import (
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.calls import Interface, Kernels
-from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.target.machine import CPU, Machine
 
 

@@ -18,7 +18,6 @@ from ferrule.ir.analysis.contraction import channels, contraction, simplify_stag
 from ferrule.ir.analysis.cost import flops
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.ir.expr import (
     DEEP,
     ZERO,
@@ -34,6 +33,7 @@ from ferrule.ir.expr import (
     show,
     substitute,
 )
+from ferrule.ir.system import Compute, Stage, System, map_stage, substitute_stage
 from ferrule.target.machine import CPU, Machine
 
 

@@ -26,8 +26,8 @@ from ferrule.ir.analysis.contraction import (
     widens,
 )
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Stage, System, rename_bufs
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
+from ferrule.ir.system import Compute, Stage, System, rename_bufs
 from ferrule.target.machine import CPU, Machine
 
 

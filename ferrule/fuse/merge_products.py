@@ -16,9 +16,9 @@ from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import contraction, operand_bufs
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Reduce, Stage, System, map_stage
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Reduce, Stage, System, map_stage
 from ferrule.target.machine import CPU, Machine
 
 

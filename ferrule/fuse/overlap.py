@@ -26,10 +26,10 @@ from ferrule.ir.analysis.contraction import operand_bufs
 from ferrule.ir.analysis.cost import flops, points
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Kernels
-from ferrule.ir.compute import Reduce
 from ferrule.ir.expr import Buf, Expr, product
 from ferrule.ir.kernel import OVERLAPPED, Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Reduce
 from ferrule.target.cpu import Target
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ferrule.ir.analysis.contraction import simplify_stage
-from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
     TRUE,
     ZERO,
@@ -32,6 +31,7 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import coefficient, range_of, simplify
+from ferrule.ir.system import Stage, map_stage, substitute_stage
 
 
 @dataclass(frozen=True)

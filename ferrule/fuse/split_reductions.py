@@ -15,9 +15,9 @@ from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Reduce, Stage, System
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
 from ferrule.ir.simplify import prove, simplify
+from ferrule.ir.system import Compute, Reduce, Stage, System
 from ferrule.target.machine import CPU, Machine
 
 

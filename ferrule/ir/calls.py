@@ -20,10 +20,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ferrule.ir.compute import Requirement
 from ferrule.ir.expr import ZERO, Buf, Expr, dims
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
+from ferrule.ir.system import Requirement
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ferrule.ir.compute import Scan, Stage, map_stage, rename_bufs, rename_loads
 from ferrule.ir.expr import Buf, Expr, axis, substitute
 from ferrule.ir.kernel import Branch, Item, Kernel, Prefetch, Scope, stages, walk_items
+from ferrule.ir.system import Scan, Stage, map_stage, rename_bufs, rename_loads
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:

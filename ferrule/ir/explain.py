@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ferrule.ir.analysis.cost import flops, points
-from ferrule.ir.compute import Reduce, Scan, Stage
 from ferrule.ir.expr import ONE, Buf, Expr, Space, load, rebuild, show, walk
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Reduce, Scan, Stage
 
 _WIDTH = 96
 _LONG = 2000  # nodes of an expression

@@ -18,9 +18,9 @@ from typing import Any
 
 from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
-from ferrule.ir.compute import Requirement, Stage
 from ferrule.ir.expr import TRUE, ZERO, Buf, Expr, as_index, axis, le
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Requirement, Stage
 
 Shape = tuple[Expr, ...]
 

@@ -29,8 +29,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from ferrule.ir.compute import Stage, substitute_stage
 from ferrule.ir.expr import Buf, Expr, Space, dims, loads, substitute
+from ferrule.ir.system import Stage, substitute_stage
 
 
 class Kind(Enum):

@@ -26,9 +26,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ferrule.ir.compute import Monoid, Target
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.kernel import Kind, Prefetch
+from ferrule.ir.system import Destination, Monoid
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Alloc:
 class Store:
     """Writes `values` to `targets`, or combines them with what is there."""
 
-    targets: tuple[Target, ...]
+    targets: tuple[Destination, ...]
     values: tuple[Expr, ...]
     monoid: Monoid | None = None
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from functools import cache
 
 from ferrule.base.dtype import DType, boolean, i64
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import Expr, arg, call, compare, const, select
 from ferrule.ir.operators import OPERATORS
+from ferrule.ir.system import Monoid
 
 
 def _folding(name: str, op: str, dtype: DType, identity: float | None = None) -> Monoid:

@@ -29,9 +29,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ferrule.ir.calls import Call, Interface
-from ferrule.ir.compute import Requirement
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.loop import Function
+from ferrule.ir.system import Requirement
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Compute, Stage, System
 from ferrule.ir.expr import Buf, load
 from ferrule.ir.graph import ComputeContext, Graph, Value, opdef, requirements
+from ferrule.ir.system import Compute, Stage, System
 
 
 def equations(graph: Graph) -> System:

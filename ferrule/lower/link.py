@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.ir.calls import Interface
-from ferrule.ir.compute import Requirement
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, dim, dims
 from ferrule.ir.loop import Function
 from ferrule.ir.module import Module, Part
 from ferrule.ir.program import Placed, Program, Repeat, Row, Run, Step, Variants, walk_rows
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Requirement
 from ferrule.lower.memory import Lifetime, plan, total
 
 

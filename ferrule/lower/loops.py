@@ -9,7 +9,6 @@ becomes a mask and any other a branch around as much as possible.
 from __future__ import annotations
 
 from ferrule.ir.calls import Functions, Scheduled
-from ferrule.ir.compute import Reduce, Scan, Stage, Target
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -24,6 +23,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.system import Destination, Reduce, Scan, Stage
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
 
@@ -150,7 +150,7 @@ class _Lowering:
 
     def scan(self, st: Stage, fold: Scan) -> tuple[Stmt, ...]:
         accumulators = self.accumulators(st, ())
-        places: tuple[Target, ...] = tuple((b, ()) for b in accumulators)
+        places: tuple[Destination, ...] = tuple((b, ()) for b in accumulators)
         carried = tuple(
             cast(load(a), b.dtype) for a, (b, _) in zip(accumulators, st.targets, strict=True)
         )

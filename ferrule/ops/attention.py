@@ -15,7 +15,6 @@ import numpy as np
 
 from ferrule.base.dtype import boolean
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -32,6 +31,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
 from ferrule.ir.monoids import PEAK, SUM
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.op import (
     Array,
     at,

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal
+from ferrule.ir.system import Stage
 from ferrule.ops.create import full
 from ferrule.ops.elementary import add, cast, mul
 from ferrule.ops.op import (

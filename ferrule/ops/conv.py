@@ -16,11 +16,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, as_index, both, eq, le, lt
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import EXACT_SUM, SUM
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.contract import dot_general
 from ferrule.ops.elementary import add, cast
 from ferrule.ops.op import (

@@ -17,10 +17,10 @@ import numpy as np
 
 from ferrule.base.dtype import DType, f32, f64, from_numpy, i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr, as_index, cast, const, lt, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.interp.scalar import convert
+from ferrule.ir.system import Stage
 from ferrule.ops.op import Array, define, normal_axis, stage
 
 Number = int | float | bool

@@ -18,7 +18,6 @@ import numpy as np
 
 from ferrule.base.dtype import DType, boolean, from_numpy
 from ferrule.base.errors import FAULTS, CompileError, RunError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr, call, checked, compare, load
 from ferrule.ir.expr import bitcast as bitcast_expr
 from ferrule.ir.expr import cast as cast_expr
@@ -27,6 +26,7 @@ from ferrule.ir.expr import select as select_expr
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.interp.scalar import apply, convert, reinterpret
 from ferrule.ir.operators import OPERATORS
+from ferrule.ir.system import Stage
 from ferrule.ops.create import Number, full
 from ferrule.ops.op import (
     Array,

@@ -17,9 +17,9 @@ import numpy as np
 
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError, UnsupportedError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ZERO, Buf, Expr, as_index, bounded, either, eq, le, load, lt, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
+from ferrule.ir.system import Stage
 from ferrule.ops import elementary as el
 from ferrule.ops.create import iota
 from ferrule.ops.op import Array, Index, at, broadcast, define, normal_axis, stage

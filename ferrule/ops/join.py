@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -31,6 +30,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.expr import select as choose
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.op import (
     Array,
     define,

@@ -18,7 +18,6 @@ import numpy as np
 
 from ferrule.base.dtype import from_storage, to_storage
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr, as_index
 from ferrule.ir.graph import (
     Attrs,
@@ -32,6 +31,7 @@ from ferrule.ir.graph import (
 from ferrule.ir.interp import run_graph
 from ferrule.ir.interp.dims import infer_dims, size
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.op import Array, define
 
 Values = tuple[Value, ...]

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Reduce, Stage
 from ferrule.ir.expr import Buf, Expr, call, cast, const, load
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value
 from ferrule.ir.monoids import PEAK, SUM
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Reduce, Stage
 from ferrule.ops.op import (
     Array,
     Index,

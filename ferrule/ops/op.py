@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, cast, load
 from ferrule.ir.graph import (
     OPDEFS,
@@ -42,6 +41,7 @@ from ferrule.ir.graph import (
     Value,
 )
 from ferrule.ir.simplify import equal
+from ferrule.ir.system import Compute, Monoid, Reduce, Stage, substitute_stage
 
 Array = NDArray[Any]
 Index = tuple[Expr, ...]

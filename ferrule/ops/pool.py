@@ -17,7 +17,6 @@ import numpy as np
 
 from ferrule.base.dtype import from_numpy, i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -40,6 +39,7 @@ from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Va
 from ferrule.ir.interp.scalar import apply
 from ferrule.ir.monoids import MAX, POOLED_ARGMAX, SUM
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
+from ferrule.ir.system import Compute, Reduce, Stage
 from ferrule.ops.conv import Padding, paddings, spatial
 from ferrule.ops.op import Array, Index, check_kind, define, element, stage, upcast
 from ferrule.ops.reduce import max_with_index, mean

@@ -20,10 +20,10 @@ import numpy as np
 
 from ferrule.base.dtype import DType, f64, from_numpy, i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, lt, product, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
+from ferrule.ir.system import Compute, Monoid, Reduce, Stage
 from ferrule.ops import elementary as el
 from ferrule.ops.create import full
 from ferrule.ops.op import (

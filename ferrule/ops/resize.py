@@ -17,7 +17,6 @@ import numpy as np
 
 from ferrule.base.dtype import DType, f32, i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -34,6 +33,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.op import Array, check_kind, define, element, stage, upcast
 
 Size = Expr | int

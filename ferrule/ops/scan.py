@@ -17,10 +17,10 @@ from functools import cache
 import numpy as np
 
 from ferrule.base.dtype import DType, f64, from_numpy, i64
-from ferrule.ir.compute import Compute, Monoid, Scan, Stage
 from ferrule.ir.expr import Buf, Expr, arg, call, cast, compare, const, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import PROD, SUM
+from ferrule.ir.system import Compute, Monoid, Scan, Stage
 from ferrule.ops.create import full
 from ferrule.ops.op import Array, check_kind, define, element, normal_axis
 

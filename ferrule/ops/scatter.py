@@ -22,7 +22,6 @@ import numpy as np
 
 from ferrule.base.dtype import DType, from_numpy, i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Compute, Monoid, Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -44,6 +43,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import MAX, MIN, PROD, SUM
 from ferrule.ir.simplify import equal, prove, simplify
+from ferrule.ir.system import Compute, Monoid, Stage
 from ferrule.ops.index import (
     Advanced,
     along_axis,

@@ -15,7 +15,6 @@ import numpy as np
 
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -32,6 +31,7 @@ from ferrule.ir.expr import (
     select,
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
+from ferrule.ir.system import Stage
 from ferrule.ops.op import Array, define, stage
 
 

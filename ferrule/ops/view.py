@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -27,6 +26,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, prove, simplify
+from ferrule.ir.system import Stage
 from ferrule.ops.op import (
     Array,
     at_shape,

@@ -22,11 +22,11 @@ from ferrule.base.version import VERSION
 from ferrule.codegen.host.entry import make_compiled
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Interface, Kernels
-from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf, Expr, dims
 from ferrule.ir.graph import Graph
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program, walk_runs
+from ferrule.ir.system import System
 from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
 from ferrule.pipeline.passes import Options, level_of, options_for, steps

@@ -28,10 +28,10 @@ from ferrule.fuse.overlap import overlap
 from ferrule.fuse.split_reductions import split_reductions
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Functions, Kernels, Scheduled
-from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program
+from ferrule.ir.system import System
 from ferrule.ir.verify.defined import check_defined, check_order
 from ferrule.lower.equations import equations
 from ferrule.lower.link import link

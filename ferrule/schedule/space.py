@@ -16,10 +16,10 @@ from itertools import product as combinations
 
 from ferrule.ir.analysis.contraction import Roles
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.blocking import Blocking, Walk, rows_time
 from ferrule.schedule.contraction.dims import oriented, roles_in
 from ferrule.schedule.contraction.dot import in_words

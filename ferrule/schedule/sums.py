@@ -15,10 +15,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 from ferrule.base.dtype import f64
-from ferrule.ir.compute import Compute, Reduce, Stage, substitute_stage
 from ferrule.ir.expr import Expr, axis, call, const
 from ferrule.ir.monoids import SUM, dtype_of
 from ferrule.ir.simplify import range_of, simplify
+from ferrule.ir.system import Compute, Reduce, Stage, substitute_stage
 
 TERMS = 128  # that one accumulator takes
 FOLDS = 16  # roundings when a block's accumulators become one, and of the result

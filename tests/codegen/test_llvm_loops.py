@@ -12,7 +12,6 @@ from ferrule.base.dtype import boolean, f32, i32, i64
 from ferrule.base.errors import FAULTS, VerifyError, status_of
 from ferrule.codegen.llvm.compile import assembly
 from ferrule.codegen.llvm.emit import emit_module, scratch_layout
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -36,6 +35,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
+from ferrule.ir.system import Monoid
 from ferrule.target.cpu import named
 
 SERIAL, UNROLL, LANES = Kind.SERIAL, Kind.UNROLL, Kind.LANES

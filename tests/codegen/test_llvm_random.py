@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from ferrule.base.dtype import i32, i64
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import (
     ZERO,
     Buf,
@@ -34,6 +33,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.interp.loop import run_function
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.system import Monoid
 from ferrule.target.cpu import host, named
 
 SUM = Monoid("sum", (const(0, i32),), (add(arg(0, i32), arg(1, i32)),))

@@ -37,12 +37,12 @@ from ferrule.fuse.group import group
 from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
 from ferrule.ir.analysis.size import evaluate
-from ferrule.ir.compute import Compute, Stage, System, map_stage
 from ferrule.ir.expr import Buf, as_index, axis, call, dim, lt
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
 from ferrule.ir.kernel import Branch, Kernel, Scope
 from ferrule.ir.operators import OPERATORS
+from ferrule.ir.system import Compute, Stage, System, map_stage
 from ferrule.lower.equations import equations
 from ferrule.lower.math.expand import lower_math
 from tests import systems

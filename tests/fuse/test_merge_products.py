@@ -10,9 +10,9 @@ import pytest
 
 from ferrule.fuse.inline import inline
 from ferrule.fuse.merge_products import merge_products
-from ferrule.ir.compute import System
 from ferrule.ir.expr import load
 from ferrule.ir.interp import run_system
+from ferrule.ir.system import System
 from ferrule.target.machine import CPU
 from tests.systems import buf, fold, pointwise
 

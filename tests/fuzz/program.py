@@ -87,7 +87,7 @@ def data(v: Value, sizes: Sizes) -> Array:
         values = np.round(rng.uniform(0.5, 2, shape) * 8) / 8
     else:
         values = np.round(rng.standard_normal(shape) * 8) / 8
-    return np.ascontiguousarray(to_storage(values, v.dtype))
+    return np.asarray(to_storage(np.asarray(values), v.dtype), order="C")
 
 
 # ---- other graphs from one -----------------------------------------------------------------------

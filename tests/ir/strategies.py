@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from ferrule.base.dtype import ALL, FLOATS, INTEGERS, boolean, f32, i32, i64, u8
 from ferrule.base.errors import FAULTS
-from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import (
     Buf,
     arg,
@@ -24,6 +23,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.monoids import STANDARD
 from ferrule.ir.operators import COMPARISONS, OPERATORS
+from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
 
 NAMES = ["x", "weight.0", "layer.1.b", "input:0", "for", "nan", "cast", 'quo"te', "lambda", "ü"]
 DIMS = (dim("n"), dim("S", 1, 512, 8), dim("where", 2), dim("seq len", 0, 7))

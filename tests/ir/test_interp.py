@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from ferrule.base.dtype import bf16, f32, i32, i64, to_storage
 from ferrule.base.errors import GuardError, InputError, InputTypeError, RunIndexError, VerifyError
-from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import (
     FALSE,
     TRUE,
@@ -31,7 +30,6 @@ from ferrule.ir.expr import (
     lt,
 )
 from ferrule.ir.graph import OPDEFS, GraphBuilder, OpDef, tensor
-from ferrule.ir.interp import compute as compute_module
 from ferrule.ir.interp import (
     infer_dims,
     run_function,
@@ -40,10 +38,12 @@ from ferrule.ir.interp import (
     run_program,
     run_system,
 )
+from ferrule.ir.interp import system as system_module
 from ferrule.ir.kernel import Kernel, Kind, Scope
 from ferrule.ir.loop import Alloc, For, Function, If, Store
 from ferrule.ir.monoids import ARGMAX, LAST, MAX, SUM
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
+from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
 
 N = dim("n")
 RNG = np.random.default_rng(7)
@@ -88,7 +88,7 @@ def test_softmax_system():
 def test_blocks_do_not_change_the_result(monkeypatch):
     x = RNG.standard_normal((9, 5)).astype(np.float32)
     (whole,) = run_system(softmax_system(), [x])
-    monkeypatch.setattr(compute_module, "_BLOCK", 3)
+    monkeypatch.setattr(system_module, "_BLOCK", 3)
     (pieces,) = run_system(softmax_system(), [x])
     np.testing.assert_allclose(pieces, whole, rtol=1e-6)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from ferrule.base.dtype import f32
 from ferrule.ir.canonical import renamed
-from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import Buf, Space, axis, const, dim, fconst, load, lt
 from ferrule.ir.kernel import (
     Branch,
@@ -15,6 +14,7 @@ from ferrule.ir.kernel import (
     substitute_items,
     walk_items,
 )
+from ferrule.ir.system import Compute, Stage
 
 N = dim("n")
 X, Y, T = Buf("x", (N,), f32), Buf("y", (N,), f32), Buf("t", (), f32, Space.SCRATCH)

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, given, settings
 
 from ferrule.base.dtype import bf16, f32, f64, i8, i64
 from ferrule.base.errors import ParseError, UnsupportedError
-from ferrule.ir.compute import Compute, Requirement, Stage
 from ferrule.ir.expr import Buf, Space, axis, call, const, dim, load, lt
 from ferrule.ir.graph import Graph, Node, TensorType, Value
 from ferrule.ir.interp import run_system
@@ -19,6 +18,7 @@ from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.monoids import ARGMAX
 from ferrule.ir.notation import show
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
+from ferrule.ir.system import Compute, Requirement, Stage
 from ferrule.ir.text import parse, parse_expr, parse_graph, parse_system, to_text
 from tests.ir.strategies import AXES, BUFS, DIMS, exprs, systems
 

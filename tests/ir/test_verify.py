@@ -8,13 +8,13 @@ import pytest
 
 from ferrule.base.dtype import boolean, f32, i32, i64
 from ferrule.base.errors import CompileError, VerifyError
-from ferrule.ir.compute import Monoid, Reduce
 from ferrule.ir.expr import TRUE, ZERO, Buf, arg, axis, const, dim, load, lt, rebuild_as
 from ferrule.ir.graph import OPDEFS, Graph, Node, OpDef, TensorType, Value
 from ferrule.ir.kernel import Branch, Kind
 from ferrule.ir.loop import For
 from ferrule.ir.monoids import SUM
 from ferrule.ir.program import Placed, Variants
+from ferrule.ir.system import Monoid, Reduce
 from ferrule.ir.text import parse
 from ferrule.ir.verify import verify
 

@@ -12,10 +12,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.base.errors import CompileError
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import conjuncts, dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
+from ferrule.ir.system import Stage
 from ferrule.lower.equations import equations
 
 torch = pytest.importorskip("torch")

@@ -11,10 +11,10 @@ import pytest
 
 from ferrule import ops
 from ferrule.base.dtype import f64, from_numpy
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, tensor
-from ferrule.ir.interp.compute import combine
+from ferrule.ir.interp.system import combine
+from ferrule.ir.system import Monoid
 from ferrule.ops.scan import LAST_MAX, LAST_MIN, LOG_ADD_EXP
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable

@@ -11,10 +11,10 @@ import ferrule
 from ferrule import nn
 from ferrule.base import config
 from ferrule.base.cpu import supports
-from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import Space, axis, const, le, load, lt
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Compute, Reduce, Stage
 from ferrule.schedule.contraction.bounds import grows, implied, limited, limits
 from tests.systems import buf
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ferrule.fuse.group import group
 from ferrule.fuse.inline import inline
-from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf, load
 from ferrule.ir.kernel import Kernel
+from ferrule.ir.system import System
 from ferrule.schedule.contraction.dims import schedulable
 from ferrule.target.cpu import named
 from ferrule.target.machine import CPU

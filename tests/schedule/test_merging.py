@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import axis, cast, load
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.monoids import SUM
+from ferrule.ir.system import Compute, Reduce, Stage
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.schedule.contraction.dims import flattened

@@ -6,9 +6,9 @@ import pytest
 
 from ferrule.fuse.group import group
 from ferrule.fuse.inline import inline
-from ferrule.ir.compute import System
 from ferrule.ir.expr import Expr, load
 from ferrule.ir.kernel import Kind
+from ferrule.ir.system import System
 from ferrule.schedule.contraction.schedule import schedule_contraction
 from ferrule.target.cpu import named
 from tests.systems import buf, fold

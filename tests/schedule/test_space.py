@@ -7,8 +7,8 @@ import pytest
 
 from ferrule import ops  # noqa: F401
 from ferrule.base.dtype import f32
-from ferrule.ir.compute import System
 from ferrule.ir.expr import dim
+from ferrule.ir.system import System
 from ferrule.pipeline.compile import compile_site
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered

@@ -18,11 +18,11 @@ from ferrule.codegen.llvm.builder import Region, Val
 from ferrule.codegen.llvm.memory import Place, place, prefetch, read, write
 from ferrule.codegen.llvm.types import memory_type
 from ferrule.codegen.llvm.values import Context, combine, filled, fold_lanes, in_range, value
-from ferrule.ir.compute import Monoid, Target
 from ferrule.ir.expr import Buf, Expr, axis, both, conjuncts, const, substitute
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store, walk_stmts
 from ferrule.ir.simplify import prove_nonneg, simplify
+from ferrule.ir.system import Destination, Monoid
 
 STACK_LIMIT = 32 << 10
 Inner = Callable[[], None]
@@ -258,7 +258,7 @@ def _fold(
 
 
 def _scatter(
-    cx: Context, monoid: Monoid, targets: list[Target], vals: list[Val], some: tuple[Val, ...]
+    cx: Context, monoid: Monoid, targets: list[Destination], vals: list[Val], some: tuple[Val, ...]
 ) -> None:
     """Lane after lane, since two lanes may have the same target; where `some` hold too."""
     lane, guards = cx.lane, cx.guards

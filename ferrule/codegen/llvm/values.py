@@ -23,7 +23,6 @@ from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.convert import bitcast, convert
 from ferrule.codegen.llvm.integer import divide
 from ferrule.codegen.llvm.types import constant, ssa_type
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import DEEP, ZERO, Buf, Expr, bottom_up, lt, show, substitute, walk
 from ferrule.ir.operators import COMPARISONS, PROMISES
 from ferrule.ir.simplify import (
@@ -35,6 +34,7 @@ from ferrule.ir.simplify import (
     range_of,
     simplify,
 )
+from ferrule.ir.system import Monoid
 
 _CLAMP = 1 << 29
 _ORDER = {"lt": "icmp slt", "le": "icmp sle", "eq": "icmp eq", "ne": "icmp ne"}

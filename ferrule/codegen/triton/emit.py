@@ -27,9 +27,9 @@ from ferrule.codegen.shape_text import shape_text
 from ferrule.codegen.triton import ops
 from ferrule.codegen.triton.plan import Along, Block, Factor, Plan, Role, Tiled, plan
 from ferrule.codegen.triton.tiles import Domain, Names, Values, Writer, combine_text
-from ferrule.ir.compute import Monoid, Reduce, Stage
 from ferrule.ir.expr import Expr, conjuncts, dim, substitute
 from ferrule.ir.kernel import Kernel
+from ferrule.ir.system import Monoid, Reduce, Stage
 
 TILE = 4096  # elements of a program's tile that the block of the grid is chosen for
 LARGEST = 1 << 20  # elements of a tile, at most, in Triton

@@ -29,14 +29,6 @@ from ferrule.base.dtype import f32
 from ferrule.base.errors import UnsupportedError
 from ferrule.ir.analysis.access import offset
 from ferrule.ir.analysis.contraction import contraction, simplify_stage
-from ferrule.ir.compute import (
-    Compute,
-    Reduce,
-    Scan,
-    Stage,
-    map_stage,
-    substitute_stage,
-)
 from ferrule.ir.expr import (
     ONE,
     Buf,
@@ -54,6 +46,14 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Branch, Kernel, Prefetch, Scope, stages
 from ferrule.ir.operators import PROMISES
 from ferrule.ir.simplify import equal, prove, simplify
+from ferrule.ir.system import (
+    Compute,
+    Reduce,
+    Scan,
+    Stage,
+    map_stage,
+    substitute_stage,
+)
 
 STREAM = 4096  # elements of one block of a loop
 SQUARE = 64  # elements a side where two axes of a stage are blocked beside the grid

@@ -21,10 +21,10 @@ from ferrule.base.errors import UnsupportedError
 from ferrule.codegen.triton import ops
 from ferrule.codegen.triton.plan import Along, Block, Plan
 from ferrule.ir.analysis.access import offset
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import ZERO, Buf, Expr, call, conjuncts, loads, walk
 from ferrule.ir.operators import OPERATORS
 from ferrule.ir.simplify import prove_nonneg
+from ferrule.ir.system import Monoid
 
 Domain = tuple[Along, ...]
 Guards = tuple[Expr, ...]

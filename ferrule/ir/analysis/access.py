@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, loads
 from ferrule.ir.simplify import coefficient, simplify
+from ferrule.ir.system import Stage
 
 
 def offset(buf: Buf, idx: tuple[Expr, ...]) -> Expr:

@@ -9,8 +9,8 @@ on each other alone, and may run in `prepare` together.
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Stage, System
 from ferrule.ir.expr import Buf, dims
+from ferrule.ir.system import Stage, System
 
 
 def constants(system: System) -> frozenset[Buf]:

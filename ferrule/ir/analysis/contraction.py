@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ferrule.ir.analysis.access import stride
-from ferrule.ir.compute import Compute, Reduce, Stage, substitute_stage
 from ferrule.ir.expr import ONE, Buf, Expr, axis, call, loads, walk
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Compute, Reduce, Stage, substitute_stage
 
 PRODUCTS = ("mul", "dot4")
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.operators import COMPARISONS, RECORDS
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Stage
 from ferrule.target.machine import CPU, Machine
 
 

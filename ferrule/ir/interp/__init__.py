@@ -6,7 +6,6 @@ arithmetic is that of the dtype.
 """
 
 from ferrule.ir.interp.calls import run_functions, run_kernels, run_scheduled
-from ferrule.ir.interp.compute import run_stage, run_system
 from ferrule.ir.interp.dims import infer_dims, shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_int
 from ferrule.ir.interp.graph import run_graph
@@ -14,6 +13,7 @@ from ferrule.ir.interp.kernel import run_kernel
 from ferrule.ir.interp.loop import run_function
 from ferrule.ir.interp.memory import Memory, poison
 from ferrule.ir.interp.program import run_program
+from ferrule.ir.interp.system import run_stage, run_system
 
 __all__ = [
     "Env", "Memory", "eval_expr", "eval_int", "infer_dims", "poison", "run_function",

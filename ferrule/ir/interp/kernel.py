@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import Buf, Expr
-from ferrule.ir.interp.compute import run_stage
 from ferrule.ir.interp.dims import shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_int
 from ferrule.ir.interp.memory import Memory
+from ferrule.ir.interp.system import run_stage
 from ferrule.ir.kernel import Branch, Item, Kernel, Scope
+from ferrule.ir.system import Stage
 
 Array = NDArray[Any]
 Rng = np.random.Generator

@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.errors import VerifyError
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import Expr
-from ferrule.ir.interp.compute import combine, flatten, fold_last, merge
 from ferrule.ir.interp.dims import shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_index, eval_int
 from ferrule.ir.interp.kernel import grid_points
 from ferrule.ir.interp.memory import Memory
+from ferrule.ir.interp.system import combine, flatten, fold_last, merge
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.system import Monoid
 
 Array = NDArray[Any]
 _ALL = np.asarray(True)

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from ferrule.ir.calls import Functions, Kernels, Scheduled
-from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program
+from ferrule.ir.system import System
 from ferrule.ir.text.calls import (
     functions,
     kernels,
@@ -25,8 +25,6 @@ from ferrule.ir.text.calls import (
     print_scheduled,
     scheduled,
 )
-from ferrule.ir.text.compute import parse_system, print_stage, print_system
-from ferrule.ir.text.compute import system as read_system
 from ferrule.ir.text.expr import parse_expr
 from ferrule.ir.text.graph import graph as read_graph
 from ferrule.ir.text.graph import parse_graph, print_graph, print_node
@@ -38,6 +36,8 @@ from ferrule.ir.text.module import module, module_text
 from ferrule.ir.text.parser import Parser
 from ferrule.ir.text.program import parse_program, print_program
 from ferrule.ir.text.program import program as read_program
+from ferrule.ir.text.system import parse_system, print_stage, print_system
+from ferrule.ir.text.system import system as read_system
 
 Straight = Graph | System | Kernels | Scheduled | Functions | Program
 """A whole program without loops around its parts, at one of the levels."""

@@ -26,7 +26,6 @@ from collections.abc import Iterable
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Schedule, Scope, walk_items
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.text.compute import stage, stage_text
 from ferrule.ir.text.declare import (
     Lines,
     MonoidNames,
@@ -45,6 +44,7 @@ from ferrule.ir.text.declare import (
 )
 from ferrule.ir.text.expr import expr
 from ferrule.ir.text.parser import Parser
+from ferrule.ir.text.system import stage, stage_text
 
 
 def print_kernel(kernel: Kernel) -> str:

@@ -16,9 +16,9 @@ from typing import TypeVar
 
 from ferrule.base.dtype import DType, from_name
 from ferrule.base.errors import InputTypeError, ParseError
-from ferrule.ir.compute import Monoid
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.notation import KEYWORDS
+from ferrule.ir.system import Monoid
 
 T = TypeVar("T")
 _TOKEN = re.compile(

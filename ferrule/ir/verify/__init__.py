@@ -11,20 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 from ferrule.ir.calls import Functions, Kernels, Scheduled
-from ferrule.ir.compute import System
 from ferrule.ir.graph import Graph
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.loop import Function
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program
+from ferrule.ir.system import System
 from ferrule.ir.text import Level
 from ferrule.ir.verify.calls import verify_functions, verify_kernels, verify_scheduled
-from ferrule.ir.verify.compute import verify_system
 from ferrule.ir.verify.graph import verify_graph
 from ferrule.ir.verify.kernel import verify_kernel
 from ferrule.ir.verify.loop import verify_function
 from ferrule.ir.verify.module import verify_module
 from ferrule.ir.verify.program import verify_program
+from ferrule.ir.verify.system import verify_system
 
 _VERIFIERS: dict[type, Callable[[Any], None]] = {
     Graph: verify_graph,

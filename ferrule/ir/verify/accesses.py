@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ferrule.ir.compute import Target
 from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.system import Destination
 
 _COMPARISONS = ("eq", "ne", "lt", "le")
 _MOST = 4096  # expressions of one statement, each on its path through selects, that are looked at
@@ -43,7 +43,7 @@ class Around:
 
 
 @dataclass(frozen=True)
-class Access:
+class Touch:
     """One place in a function. `position` numbers the statements in order of the text; `combines`
     says that the element is read before it is written. What a load reads goes to the same element
     of `copied_to`, and nowhere else, where that is a buffer.
@@ -63,14 +63,14 @@ class Access:
         return self.around.loops[self.around.loops_before(self.buf) :]
 
 
-def accesses(f: Function) -> tuple[Access, ...]:
+def accesses(f: Function) -> tuple[Touch, ...]:
     """The accesses of `f` in order of the text; in a statement the reads come first."""
-    out: list[Access] = []
+    out: list[Touch] = []
     _block(f.body, Around(), out, [0])
     return tuple(out)
 
 
-def _block(body: tuple[Stmt, ...], around: Around, out: list[Access], count: list[int]) -> None:
+def _block(body: tuple[Stmt, ...], around: Around, out: list[Touch], count: list[int]) -> None:
     for s in body:
         count[0] += 1
         at = count[0]
@@ -89,12 +89,12 @@ def _block(body: tuple[Stmt, ...], around: Around, out: list[Access], count: lis
             single = None if combines or len(s.targets) > 1 else s.targets[0]
             out += _reads(s.values, around, at, single)
             out += _reads(tuple(i for _, idx in s.targets for i in idx), around, at)
-            out += (Access(b, idx, at, around, True, combines) for b, idx in s.targets)
+            out += (Touch(b, idx, at, around, True, combines) for b, idx in s.targets)
 
 
 def _reads(
-    exprs: tuple[Expr, ...], around: Around, at: int, target: Target | None = None
-) -> Iterator[Access]:
+    exprs: tuple[Expr, ...], around: Around, at: int, target: Destination | None = None
+) -> Iterator[Touch]:
     """The loads of expressions, each under the conditions of the selects on the way to it, but for
     those that tell nothing of its index. The values go to `target`.
     """
@@ -108,7 +108,7 @@ def _reads(
         if e.op == "load":
             same = target is not None and e.args == target[1] and e.attr.dtype.is_float
             place = target[0] if target is not None and same else None
-            yield Access(e.attr, e.args, at, around.under(*path), False, copied_to=place)
+            yield Touch(e.attr, e.args, at, around.under(*path), False, copied_to=place)
         if e.op == "select":
             c, yes, no = e.args
             then = (*path, *(t for t in conjuncts(c) if _is_of_indices(t)))

@@ -28,7 +28,7 @@ from ferrule.ir.interp.expr import Env, eval_int
 from ferrule.ir.loop import For, Function
 from ferrule.ir.program import Call, Program, walk_runs
 from ferrule.ir.simplify import equal, poly, prove_nonneg
-from ferrule.ir.verify.accesses import Access, accesses
+from ferrule.ir.verify.accesses import Touch, accesses
 from ferrule.ir.verify.program import ALWAYS_RULES, show_call
 from ferrule.ir.verify.regions import LIMIT, Bools, Region, region
 from ferrule.ir.verify.rules import check
@@ -86,7 +86,7 @@ def _calls(program: Program) -> list[Call]:
 def summary(f: Function, facts: Iterable[Expr] = ()) -> Summary:
     """What `f` writes whole. Raises CompileError where it reads or writes a wrong element."""
     found = accesses(f)
-    by_buf: dict[Buf, list[Access]] = {}
+    by_buf: dict[Buf, list[Touch]] = {}
     for a in found:
         by_buf.setdefault(a.buf, []).append(a)
     whole = set(f.bufs[: f.written])
@@ -133,7 +133,7 @@ def _possible(f: Function, facts: Iterable[Expr], values: Mapping[str, int]) -> 
 # ---- shown by form -------------------------------------------------------------------------------
 
 
-def _shown(buf: Buf, own: list[Access], f: Function, private: bool) -> bool:
+def _shown(buf: Buf, own: list[Touch], f: Function, private: bool) -> bool:
     """Whether the form of the accesses shows all that is asked."""
     if not all(_is_dense(a, f, private) or _inside(a) for a in own):
         return False
@@ -148,7 +148,7 @@ def _shown(buf: Buf, own: list[Access], f: Function, private: bool) -> bool:
     return bool(whole) and all(_is_dense(a, f, private) for a in writes)
 
 
-def _precedes(write: Access, read: Access) -> bool:
+def _precedes(write: Touch, read: Touch) -> bool:
     """Whether a dense write of a private buffer is done, all of it, before a read: in the same
     iteration of the loops around both, and under conditions that hold for both.
     """
@@ -163,19 +163,19 @@ def _precedes(write: Access, read: Access) -> bool:
     )
 
 
-def _conditions(a: Access, private: bool) -> tuple[Expr, ...]:
+def _conditions(a: Touch, private: bool) -> tuple[Expr, ...]:
     """The conditions around an access; of a private buffer, those since it came to life."""
     return a.around.conditions[a.around.conditions_before(a.buf) if private else 0 :]
 
 
-def _inside(a: Access) -> bool:
+def _inside(a: Touch) -> bool:
     """Whether an index is in range for all values of its axes, by the simplifier."""
     return all(
         prove_nonneg(i) and prove_nonneg(n - i - 1) for i, n in zip(a.idx, a.buf.shape, strict=True)
     )
 
 
-def _is_dense(a: Access, f: Function, private: bool) -> bool:
+def _is_dense(a: Touch, f: Function, private: bool) -> bool:
     """Whether an access reaches each element of its buffer for one value of its axes and no other.
     """
     extents = {} if private else {x: x.extent for x in f.grid}
@@ -210,7 +210,7 @@ def dense(index: Expr, size: Expr, extents: Mapping[Expr, Expr]) -> bool:
 # ---- tried ---------------------------------------------------------------------------------------
 
 
-def _try_argument(f: Function, buf: Buf, own: list[Access], env: Env) -> bool:
+def _try_argument(f: Function, buf: Buf, own: list[Touch], env: Env) -> bool:
     """Tries the places of an argument; whether all of it is written."""
     shape = shape_of(buf, env.dims)
     done: list[Region] = []
@@ -263,7 +263,7 @@ def _cover_one_group(regions: list[Region]) -> bool:
     return bool(total.all())
 
 
-def _try_private(f: Function, buf: Buf, own: list[Access], env: Env, spoilt: Spoilt) -> None:
+def _try_private(f: Function, buf: Buf, own: list[Touch], env: Env, spoilt: Spoilt) -> None:
     """Tries the places of a private buffer, for some points of the grid and of the loops outside
     of its life.
     """
@@ -298,13 +298,13 @@ class _Life:
     """The accesses of a private buffer in one life of it, and the regions that were found."""
 
     def __init__(
-        self, own: list[Access], shape: tuple[int, ...], env: Env, spoilt: Spoilt, key: Key
+        self, own: list[Touch], shape: tuple[int, ...], env: Env, spoilt: Spoilt, key: Key
     ):
         self.own, self.shape, self.env, self.spoilt, self.key = own, shape, env, spoilt, key
         self.found: dict[tuple[int, tuple[int, ...]], Region | None] = {}
         self.writes = [a for a in own if a.writes and not a.combines]
 
-    def region(self, a: Access, first: tuple[For, ...]) -> Region | None:
+    def region(self, a: Touch, first: tuple[For, ...]) -> Region | None:
         """What `a` reaches where the loops `first` are in their first iteration."""
         fixed = tuple(s for s in first if any(s is t for t in a.own_loops))
         key = id(a), tuple(map(id, fixed))
@@ -315,7 +315,7 @@ class _Life:
             self.found[key] = region(a, self.shape, (), env, _conditions(a, True))
         return self.found[key]
 
-    def written(self, writes: list[Access], first: tuple[For, ...]) -> Bools | None:
+    def written(self, writes: list[Touch], first: tuple[For, ...]) -> Bools | None:
         """What the certain ones of `writes` reach together; None where that is not known."""
         out = np.zeros(self.shape, bool)
         for a in writes:
@@ -329,7 +329,7 @@ class _Life:
                     out &= ~wrong
         return out
 
-    def ordered(self, a: Access, first: tuple[For, ...]) -> bool:
+    def ordered(self, a: Touch, first: tuple[For, ...]) -> bool:
         """Whether what `a` reads is written before, in the text or in an earlier iteration of a
         loop around both.
         """
@@ -349,7 +349,7 @@ class _Life:
         loop = next((s for s in a.own_loops if s not in first and _around(s, behind)), None)
         return loop is not None and self.ordered(a, (*first, loop))
 
-    def spoils(self, a: Access) -> bool:
+    def spoils(self, a: Touch) -> bool:
         """Whether what a read finds unwritten only goes to the same elements of another private
         buffer, as where a row is computed in whole vectors. These are unwritten then.
         """
@@ -369,7 +369,7 @@ class _Life:
         return True
 
 
-def _around(loop: For, several: list[Access]) -> bool:
+def _around(loop: For, several: list[Touch]) -> bool:
     return any(loop is s for a in several for s in a.own_loops)
 
 
@@ -407,7 +407,7 @@ def _product(shape: Sequence[int]) -> int:
     return out
 
 
-def _refuse_outside(f: Function, a: Access, at: Region, env: Env) -> None:
+def _refuse_outside(f: Function, a: Touch, at: Region, env: Env) -> None:
     if at.outside:
         what = "writes" if a.writes else "reads"
         raise _defect(f"{f.name} {what} {a.buf.name} out of bounds: {at.outside}{_where(env)}")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import count
 
 from ferrule.base.dtype import boolean
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope, stages, walk_items
 from ferrule.ir.simplify import prove_nonneg
+from ferrule.ir.system import Stage
 from ferrule.ir.text import print_stage
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated

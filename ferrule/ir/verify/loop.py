@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ferrule.base.dtype import boolean, i64
-from ferrule.ir.compute import Target
 from ferrule.ir.expr import Buf, Expr, Space, loads, walk
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store
+from ferrule.ir.system import Destination
 from ferrule.ir.text import print_stmt
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
@@ -82,7 +82,7 @@ def _exprs(s: Stmt) -> Iterator[Expr]:
         yield from (i for _, idx in s.targets for i in idx)
 
 
-def _places(s: Stmt) -> Iterator[Target]:
+def _places(s: Stmt) -> Iterator[Destination]:
     """Every place that a statement itself reads or writes."""
     if isinstance(s, Store):
         yield from s.targets

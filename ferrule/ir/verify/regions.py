@@ -18,7 +18,7 @@ from ferrule.base.errors import RunError
 from ferrule.ir.expr import Expr, axis, le, loads, lt, rewrite
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
 from ferrule.ir.simplify import range_of
-from ferrule.ir.verify.accesses import Access
+from ferrule.ir.verify.accesses import Touch
 
 LIMIT = 1 << 21  # points of one group, elements of one buffer
 _CONNECTIVES = frozenset({"add", "sub", "neg", "mul", "eq", "ne", "lt", "le", "and", "or", "not"})
@@ -71,7 +71,7 @@ class Bounds:
 
 
 def region(
-    a: Access,
+    a: Touch,
     shape: tuple[int, ...],
     grid: Sequence[Expr],
     env: Env,
@@ -164,7 +164,7 @@ def _points(ranges: Mapping[Expr, Range]) -> float:
     return float(np.prod([hi - lo for lo, hi in ranges.values()], dtype=float))
 
 
-def _bounds(a: Access, grid: Sequence[Expr], env: Env) -> Bounds | None:
+def _bounds(a: Touch, grid: Sequence[Expr], env: Env) -> Bounds | None:
     """The ranges of the axes that are not fixed; one whose bounds vary has the widest, and
     conditions. None where bounds depend on data, or on more points than can be tried.
     """

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ferrule.base.dtype import boolean, i64
-from ferrule.ir.compute import Monoid, Scan, Stage
 from ferrule.ir.expr import Expr, load, loads, walk
 from ferrule.ir.simplify import equal
+from ferrule.ir.system import Monoid, Scan, Stage
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import names, repeated
 

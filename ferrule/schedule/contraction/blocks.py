@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from ferrule.base.dtype import f64
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import (
     ONE,
     Buf,
@@ -35,6 +34,7 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Scope
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Stage
 from ferrule.schedule.contraction.blocking import tiles_to_share
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import points

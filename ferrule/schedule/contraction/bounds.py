@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ferrule.ir.analysis.contraction import simplify_stage
-from ferrule.ir.compute import Reduce, Stage, substitute_stage
 from ferrule.ir.expr import (
     TRUE,
     ZERO,
@@ -29,6 +28,7 @@ from ferrule.ir.expr import (
     substitute,
 )
 from ferrule.ir.simplify import coefficient, prove, simplify
+from ferrule.ir.system import Reduce, Stage, substitute_stage
 
 Limits = Mapping[Expr, Expr]  # of a stage's own axes: where each ends, at most its extent
 NO_LIMITS: Limits = {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ferrule.ir.analysis.contraction import Roles
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import coefficient, simplify
+from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.blocking import Blocking, default_blocking, depthwise_blocking
 from ferrule.schedule.contraction.dims import flattened, oriented, roles_in
 from ferrule.schedule.contraction.dot import in_words

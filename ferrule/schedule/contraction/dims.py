@@ -13,10 +13,10 @@ from ferrule.ir.analysis.contraction import (
     simplify_stage,
 )
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Reduce, Stage, substitute_stage
 from ferrule.ir.expr import ONE, Buf, Expr, axis, conjuncts, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Reduce, Stage, substitute_stage
 from ferrule.schedule.rows.schedule import mergeable
 from ferrule.target.cpu import Target
 

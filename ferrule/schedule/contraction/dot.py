@@ -14,10 +14,10 @@ from dataclasses import replace
 from ferrule.base.dtype import i8, i32, u8
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import simplify_stage
-from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, loads, substitute
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Reduce, Stage
 from ferrule.schedule.contraction.dims import points, roles_in
 from ferrule.target.cpu import Target
 

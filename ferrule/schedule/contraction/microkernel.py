@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from ferrule.base.dtype import f64
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.ir.expr import (
     ONE,
     TRUE,
@@ -38,6 +37,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import range_of, simplify
+from ferrule.ir.system import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.schedule.contraction.flat import flat_index
 from ferrule.schedule.contraction.rows import Rows
 from ferrule.schedule.sums import in_blocks
@@ -126,13 +126,13 @@ class Tile:
             return (first, *self._cut_loops(self.cut))
         if self.split is None or split:
             return (first, *self._loops(self.term, self.where, k, split, hints))
-        inside, name = self.split.inside, self.st.name
+        inside = self.split.inside
         free = self._loops(self.split.term, self.split.where, k, split, hints)
         guarded = self._loops(self.term, self.where, k, split, ())
         return (
             first,
-            _branch(name + "_inside", inside, free),
-            _branch(name + "_border", inside, guarded, holds=False),
+            *_branch(inside, free),
+            *_branch(simplify(call("not", inside)), guarded),
         )
 
     def _cut_loops(self, cut: Cut) -> tuple[Item, ...]:
@@ -264,20 +264,18 @@ def _at(st: Stage, k: Expr, place: Expr) -> Stage:
     return simplify_stage(substitute_stage(st, {k: simplify(place)}))
 
 
-def _branch(name: str, cond: Expr, body: tuple[Item, ...], holds: bool = True) -> Item:
-    """`body` where `cond` holds, or where it does not; where that is known, a loop called `name` of
-    one step or none.
-    """
-    if cond.is_const:
-        return Scope(axis(name, ONE if cond.attr == holds else ZERO), body)
-    return Branch(cond if holds else call("not", cond), body)
-
-
 def either(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
     """The items of the tile that is chosen."""
     if len(made) == 1:
         return made[0][1]
-    return tuple(_branch(f"if_{t.rows.axis.name}", t.rows.chosen, items) for t, items in made)
+    return tuple(item for t, items in made for item in _branch(t.rows.chosen, items))
+
+
+def _branch(cond: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
+    """`body` where `cond` holds; where that is known, the body or nothing."""
+    if cond.is_const:
+        return body if cond.attr else ()
+    return (Branch(cond, body),)
 
 
 def sum_of(st: Stage) -> Monoid:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import Roles
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ZERO, Expr, axis, both, call, const, le, loads, product
 from ferrule.ir.simplify import coefficient, prove, simplify
+from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.dims import left_guards
 
 SHORT_RUN = 32  # terms of a sum, too few for a guard around them

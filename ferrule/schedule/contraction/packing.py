@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import Roles
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Stage
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -30,6 +29,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kernel, Scope, substitute_items
 from ferrule.ir.simplify import prove, simplify
+from ferrule.ir.system import Compute, Stage
 from ferrule.schedule.contraction.flat import flat
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target

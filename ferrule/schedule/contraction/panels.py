@@ -14,7 +14,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ferrule.ir.analysis.contraction import Roles, contraction, simplify_stage
-from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -29,6 +28,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Item, Kernel, Scope
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage, map_stage, substitute_stage
 from ferrule.schedule.contraction.bounds import Limits, grows, limited, limits
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import is_epilogue, roles_in

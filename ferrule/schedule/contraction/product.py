@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 
 from ferrule.base.dtype import f64
 from ferrule.ir.analysis.contraction import Roles
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -35,6 +34,7 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.kernel import Item, Kind
 from ferrule.ir.simplify import coefficient, prove, simplify
+from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.bounds import NO_LIMITS, Limits, implied
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import is_right, left_guards

@@ -13,7 +13,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ferrule.ir.canonical import rename_items, renamed
-from ferrule.ir.compute import Stage, map_stage, substitute_stage
 from ferrule.ir.expr import (
     TRUE,
     Buf,
@@ -26,6 +25,7 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import equal
+from ferrule.ir.system import Stage, map_stage, substitute_stage
 from ferrule.schedule.contraction.dims import schedulable
 from ferrule.schedule.contraction.packing import Packed, Packing
 from ferrule.schedule.contraction.schedule import schedule_contraction

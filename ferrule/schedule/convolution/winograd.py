@@ -28,7 +28,6 @@ from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import Roles, operand_bufs
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.canonical import renamed
-from ferrule.ir.compute import Compute, Reduce, Stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -50,6 +49,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
+from ferrule.ir.system import Compute, Reduce, Stage
 from ferrule.schedule.contraction.dims import oriented, roles_in
 from ferrule.schedule.contraction.microkernel import write_tile
 from ferrule.schedule.contraction.packing import Packed, Packing

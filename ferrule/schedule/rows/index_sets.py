@@ -13,10 +13,10 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ferrule.ir.analysis.contraction import simplify_stage
-from ferrule.ir.compute import Stage, substitute_stage
 from ferrule.ir.expr import ONE, ZERO, Expr, axis, walk
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import prove_nonneg, simplify
+from ferrule.ir.system import Stage, substitute_stage
 
 MOST_PIECES = 64
 

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from ferrule.ir.analysis.access import accesses, stride
 from ferrule.ir.analysis.cost import flops
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Stage
 from ferrule.ir.expr import ONE, Buf, Expr, loads, product, substitute
 from ferrule.ir.kernel import Kernel, Prefetch
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Stage
 from ferrule.target.cpu import Target
 
 Bundle = tuple[list[Stage], Expr | None]

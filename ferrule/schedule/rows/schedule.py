@@ -19,10 +19,10 @@ from ferrule.ir.analysis.access import accesses, stride
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.cost import flops
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Reduce, Scan, Stage, map_stage, substitute_stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, load, loads, rewrite
 from ferrule.ir.kernel import Item, Kernel, stages
 from ferrule.ir.simplify import equal, simplify
+from ferrule.ir.system import Compute, Reduce, Scan, Stage, map_stage, substitute_stage
 from ferrule.schedule.rows.index_sets import partition_pieces
 from ferrule.schedule.rows.prefetch import row_hints
 from ferrule.schedule.rows.transpose import transpose, transposition

@@ -16,10 +16,10 @@ from dataclasses import replace
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.compute import Compute, Stage, substitute_stage
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, load, loads, substitute
 from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Stage, substitute_stage
 
 
 def transposition(kernel: Kernel, width: int) -> tuple[Expr, Expr] | None:

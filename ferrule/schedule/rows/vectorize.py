@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 
 from ferrule.base.dtype import f64
 from ferrule.ir.analysis.contraction import simplify_stage
-from ferrule.ir.compute import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -36,6 +35,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
 from ferrule.ir.simplify import simplify
+from ferrule.ir.system import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
 LINE = 64  # bytes of a cache line

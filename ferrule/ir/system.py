@@ -1,4 +1,4 @@
-"""Compute: index notation. What each buffer holds, as equations over axes.
+"""System: index notation. What each buffer holds, as equations over axes.
 
     monoid  = name, identity[n], combine[n] over arg 0..2n-1    n values folded together
     fold    = reduce[axis..] by monoid [init value..]
@@ -36,7 +36,7 @@ from typing import NamedTuple
 
 from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
-Target = tuple[Buf, tuple[Expr, ...]]  # an Access, or a bare pair that stands for one
+Destination = tuple[Buf, tuple[Expr, ...]]  # an Access, or a bare pair that stands for one
 
 
 class Access(NamedTuple):
@@ -117,7 +117,7 @@ class Stage:
     """One equation. `update` marks a write into a buffer that an earlier stage defined."""
 
     name: str
-    targets: tuple[Target, ...]
+    targets: tuple[Destination, ...]
     compute: Compute
     combine: Monoid | None = None
     when: Expr | None = None

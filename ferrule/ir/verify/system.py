@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ferrule.ir.compute import System
 from ferrule.ir.expr import Buf
+from ferrule.ir.system import System
 from ferrule.ir.text import print_stage
 from ferrule.ir.text.declare import mentions
 from ferrule.ir.verify.rules import Fault, Rule, check, repeated

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.errors import VerifyError
-from ferrule.ir.compute import Compute, Monoid, Reduce, Scan, Stage, System
 from ferrule.ir.expr import Expr, both
 from ferrule.ir.interp.dims import Arrays, infer_dims, named_arrays, shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_index, eval_int
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.scalar import held
+from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
 
 Array = NDArray[Any]
 Tuple = tuple[Array, ...]

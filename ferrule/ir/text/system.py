@@ -22,9 +22,9 @@ An output that is also an input, or comes twice, is written without its type.
 
 from __future__ import annotations
 
-from ferrule.ir.compute import Compute, Reduce, Scan, Stage, System
 from ferrule.ir.expr import Expr
 from ferrule.ir.notation import show, show_name
+from ferrule.ir.system import Compute, Reduce, Scan, Stage, System
 from ferrule.ir.text.declare import (
     MonoidNames,
     axes_text,
