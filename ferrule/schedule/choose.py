@@ -15,6 +15,7 @@ Equal kernels of a program are scheduled once.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 
@@ -63,10 +64,14 @@ class _Form:
     constant: frozenset[Buf]
 
 
+# Both passes here ask it of the kernels of one program.
+_canonical = functools.lru_cache(maxsize=512)(canonical)
+
+
 def _forms(level: Kernels) -> Iterator[_Form]:
     known = level.constant
     for kernel in level.kernels:
-        formal, actual = canonical(kernel)
+        formal, actual = _canonical(replace(kernel, schedule=None))
         pairs = zip(formal.globals, actual, strict=True)
         yield _Form(kernel, formal, actual, frozenset(f for f, a in pairs if a in known))
 
