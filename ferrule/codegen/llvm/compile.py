@@ -22,9 +22,11 @@ def _initialized() -> None:
     llvm.initialize_all_asmprinters()
 
 
-@cache
 def target_machine(target: Target) -> Any:
-    """LLVM's description of the target; code is position independent."""
+    """LLVM's description of the target; code is position independent. A new one each time: LLVM
+    remembers in it which variables were to be kept, by addresses that it uses again, so that the
+    object of a module would depend on those before it.
+    """
     _initialized()
     found = llvm.Target.from_triple(target.triple)
     return found.create_target_machine(
@@ -38,7 +40,8 @@ def optimized(text: str, target: Target) -> Any:
     """
     machine = target_machine(target)
     try:
-        module = llvm.parse_assembly(text)
+        # In a context of its own, which is freed with the module: LLVM's global one only grows.
+        module = llvm.parse_assembly(text, context=llvm.create_context())
         module.verify()
     except RuntimeError as error:
         raise CompileError(f"generated LLVM text is not valid: {error}") from error

@@ -129,7 +129,7 @@ def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, 
         return down * (-(-columns // (c[1] * width)) if n.is_const else columns / (c[1] * width))
 
     best = min(choices, key=work)
-    across = min(best[1], -(-n.attr // width)) if n.is_const else best[1]
+    across = max(1, min(best[1], -(-n.attr // width))) if n.is_const else best[1]
     return best[0], across, work(best)
 
 
