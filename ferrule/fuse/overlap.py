@@ -111,7 +111,7 @@ class _Flow:
         return None
 
     def _convolution(self, kernel: Kernel, row: Expr | None = None) -> Convolution | None:
-        """The kernel as one of a cascade, None where it can't be. Its row axis is `row`; where that
+        """The kernel as a part of one, None where it can't be. Its row axis is `row`; where that
         is None, the axis that walks the rows of its result.
         """
         body = list(stages(kernel.body))

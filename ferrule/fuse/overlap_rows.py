@@ -3,7 +3,7 @@ last one's result.
 
 A block keeps of each image between them the rows that it needs, in scratch. Rows of it that lie
 beyond the image are not computed, and nobody reads them. Which convolutions become one so, and why,
-is decided in `cascade`.
+is decided in `overlap`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ferrule.ir.system import Stage, map_stage, substitute_stage
 
 @dataclass(frozen=True)
 class Convolution:
-    """A kernel that may be a part of a cascade: it sums products into images. Its grid axis `row`
+    """A kernel that may become a part of one: it sums products into images. Its grid axis `row`
     is that of their rows, `image` that of images, None where there is one.
     """
 

@@ -129,8 +129,10 @@ class Pass:
 
 def passes(options: Options) -> tuple[Pass, ...]:
     """Every pass, in order, as `options` want it."""
-    target, machine = options.target, options.target.machine
-    approximate = options.numerics == "fast"
+    return (*_on_graphs(), *_on_systems(options), *_below(options))
+
+
+def _on_graphs() -> tuple[Pass, ...]:
     return (
         Pass(
             "simplify_views", "graph", "graph", simplify_views,
@@ -144,6 +146,12 @@ def passes(options: Options) -> tuple[Pass, ...]:
         Pass("dead_code", "graph", "graph", dead_code, "without what nobody reads", whole=True),
         _whole("split_loops", "graph", "segments", split_loops, "loops, and what is between them"),
         _plain("equations", "segments", "system", equations, "each operator's index notation"),
+    )  # fmt: skip
+
+
+def _on_systems(options: Options) -> tuple[Pass, ...]:
+    machine = options.target.machine
+    return (
         _fusing(
             "layout",
             lambda s: (assign_layouts(s, machine), ()),
@@ -171,6 +179,12 @@ def passes(options: Options) -> tuple[Pass, ...]:
             "group", "system", "kernels",
             lambda s: group(s, machine), "stitch stages that share a grid",
         ),
+    )  # fmt: skip
+
+
+def _below(options: Options) -> tuple[Pass, ...]:
+    target, approximate = options.target, options.numerics == "fast"
+    return (
         Pass(
             "overlap", "kernels", "kernels",
             lambda k: overlap(k, target), "convolutions in a row by blocks of rows",

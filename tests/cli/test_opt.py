@@ -148,6 +148,14 @@ def test_explain_tells_kernels_and_decisions(
     assert "decisions:" in out
 
 
+def test_below_kernels_there_is_nothing_to_explain(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["opt", str(file), "--to", "scheduled"]) == 0
+    file.write_text(capsys.readouterr().out)
+    assert "is at the level scheduled" in fails(["explain", str(file)], capsys)
+
+
 def test_settings_are_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["settings"]) == 0
     assert capsys.readouterr().out == config.table() + "\n"

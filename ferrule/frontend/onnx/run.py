@@ -2,7 +2,7 @@
 
 A Runner runs one Body. It converts as many nodes as it can to a graph, runs that, then the nodes
 that only the host can run (control flow, results whose size depends on data, strings), and goes on
-with the rest, now that their operands are there (`onnx_place`). What it compiled is kept, by the
+with the rest, now that their operands are there (`place`). What it compiled is kept, by the
 shapes that it was compiled for and by the numbers that it looked at, so that a second run decides
 nothing again. What follows from the declared inputs, whatever their sizes, is compiled before the
 first run, with symbolic dims.
@@ -35,7 +35,7 @@ Types = Mapping[str, TensorType]
 Control = Callable[["Runner", Op, list[Any], Mapping[str, Any]], tuple[Any, ...]]
 
 CONTROL: dict[str, Control] = {}
-"""Operators that run bodies, by name, filled by onnx_control."""
+"""Operators that run bodies, by name, filled by `rules/control.py`."""
 
 
 @dataclass

@@ -39,9 +39,9 @@ from ferrule.ir.text.program import program as read_program
 from ferrule.ir.text.system import parse_system, print_stage, print_system
 from ferrule.ir.text.system import system as read_system
 
-Straight = Graph | System | Kernels | Scheduled | Functions | Program
-"""A whole program without loops around its parts, at one of the levels."""
-Level = Straight | Module[Any] | Kernel | Function
+Level = (
+    Graph | System | Kernels | Scheduled | Functions | Program | Module[Any] | Kernel | Function
+)
 
 _LEVELS: dict[str, tuple[type, Callable[[Any], str], Callable[[Parser], Any]]] = {
     "graph": (Graph, print_graph, read_graph),
@@ -89,7 +89,7 @@ def _level(p: Parser) -> Level:
 
 
 __all__ = [
-    "Level", "Straight", "to_text", "parse", "parse_all", "parse_expr", "parse_function",
+    "Level", "to_text", "parse", "parse_all", "parse_expr", "parse_function",
     "parse_graph", "parse_kernel", "parse_program", "parse_system", "print_function",
     "print_graph", "print_kernel", "print_node", "print_program", "print_stage",
     "print_stmt", "print_system",

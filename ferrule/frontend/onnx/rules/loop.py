@@ -1,7 +1,7 @@
 """Loop and Scan in compiled code: those whose number of steps follows from sizes and constants,
 that no data stops, and whose states keep their types, are loops of the graph (`ops.loop`).
 
-All others are onnx_control's, and so are those with a body that can't be compiled as a whole: the
+All others are `control`'s, and so are those with a body that can't be compiled as a whole: the
 builders here raise UnsupportedError or CompileError for them.
 """
 
