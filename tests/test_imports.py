@@ -5,6 +5,7 @@ imports another, and there are no cycles.
 from __future__ import annotations
 
 import ast
+import importlib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -66,3 +67,25 @@ def test_no_module_imports_itself_through_others() -> None:
         TopologicalSorter({m: set(imports(m)) for m in FILES}).prepare()
     except CycleError as error:
         pytest.fail("import cycle: " + " <- ".join(error.args[1]))
+
+
+BESIDE = ("tools", "benchmarks", "examples", "docs", "tests/conformance", "tests/fuzz")
+OURS = {"ferrule", *(folder.partition("/")[0] for folder in BESIDE)}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for folder in BESIDE for f in sorted((ROOT.parent / folder).rglob("*.py"))],
+    ids=lambda f: str(f.relative_to(ROOT.parent)),
+)
+def test_what_is_imported_beside_the_package_is_there(file: Path) -> None:
+    """The type checker looks at the package alone."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or node.module is None or node.level:
+            continue
+        if node.module.partition(".")[0] not in OURS:
+            continue
+        module = importlib.import_module(node.module)
+        for name in (a.name for a in node.names):
+            if not hasattr(module, name):
+                importlib.import_module(f"{node.module}.{name}")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ferrule
-from ferrule.runtime.cache import digest
+from ferrule.base.digest import digest
 from tools.zoo.case import Result
 
 
