@@ -21,7 +21,7 @@ from ferrule.ir.text import parse
 from ferrule.pipeline.explain import explain
 from ferrule.pipeline.passes import Pass, options_for, steps
 from ferrule.pipeline.run import run, text_of
-from ferrule.schedule.choose import sites
+from ferrule.schedule.choose import tasks_of
 from ferrule.schedule.space import candidates, point_of
 from ferrule.target.cpu import Target, named
 
@@ -87,7 +87,7 @@ def levels(graph: str, target: Target) -> dict[str, str]:
 def space(level: Kernels, target: Target) -> str:
     """The candidates of each contraction: how many, and the first."""
     lines = []
-    for site in sites(level, target):
+    for site in tasks_of(level, target):
         found = candidates(site.kernel, target, site.constant)
         lines.append(f"{len(found)} candidates, the default one first:")
         for b in found[:6]:

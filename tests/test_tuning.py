@@ -12,13 +12,13 @@ import pytest
 
 from ferrule import ops
 from ferrule.api import tuning
-from ferrule.api.tuning import BATCH, Budget, Task, _Run, budget_from, tune
+from ferrule.api.tuning import BATCH, Budget, Tuned, _Run, budget_from, tune
 from ferrule.base import config
 from ferrule.base.dtype import f32
 from ferrule.base.errors import InputError
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, tensor
-from ferrule.pipeline.compile import TUNED_VERSION, compile_graph, sites_of, tuned
+from ferrule.pipeline.compile import TUNED_VERSION, compile_graph, tuned, tuning_tasks
 from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.contraction.blocking import Blocking
@@ -61,10 +61,10 @@ def chosen(graph: Graph) -> dict[str, str]:
 def put(graph: Graph, number: int) -> list[Blocking]:
     """Records that choose the candidate of that number for every contraction."""
     found = []
-    for site in sites_of(graph, current()):
-        found.append(candidates(site.kernel, current(), site.constant)[number])
+    for task in tuning_tasks(graph, current()):
+        found.append(candidates(task.kernel, current(), task.constant)[number])
         record = Record(
-            current().key, pool.get_num_threads(), site.key, TUNED_VERSION, "op",
+            current().key, pool.get_num_threads(), task.key, TUNED_VERSION, "op",
             point_of(found[-1]), 2.0, 1.0, 1,
         )  # fmt: skip
         Database(default_path()).put([record])
@@ -161,7 +161,7 @@ def test_without_time_nothing_is_tried_and_the_report_says_so() -> None:
 
 
 def test_batches_are_as_long_as_the_time_left() -> None:
-    (task, *_) = (Task(s, current()) for s in sites_of(mlp(), current()))
+    (task, *_) = (Tuned(s, current()) for s in tuning_tasks(mlp(), current()))
     task.seconds = 1.0
     counts = [
         _Run([task], Budget(seconds=left), silent, lambda: None)._affordable(task)
@@ -174,8 +174,8 @@ def test_batches_are_as_long_as_the_time_left() -> None:
 def test_the_run_teaches_one_model() -> None:
     """Candidates of all operators are learned from, in numbers that compare across them."""
     history = History()
-    for site in sites_of(mlp(), current()):
-        task = Task(site, current(), history)
+    for task in tuning_tasks(mlp(), current()):
+        task = Tuned(task, current(), history)
         task.start(lambda: None)
         task.step(4)
     rows = [row for row, _ in history.rows.values()]
@@ -240,7 +240,7 @@ def test_only_what_is_surely_faster_is_chosen(monkeypatch, batch, last, faster) 
     monkeypatch.setattr(tuning, "side_by_side", told)
     graph = mlp()
     defaults = [
-        repr(candidates(s.kernel, current(), s.constant)[0]) for s in sites_of(graph, current())
+        repr(candidates(s.kernel, current(), s.constant)[0]) for s in tuning_tasks(graph, current())
     ]
     report = tune([graph], Budget(trials=3))
     assert (report.speedup > 1) == faster
@@ -251,7 +251,7 @@ def test_an_operator_that_cannot_run_alone_is_left_out(monkeypatch) -> None:
     def refuse(*_):
         raise InputError("no")
 
-    monkeypatch.setattr(tuning, "compile_site", refuse)
+    monkeypatch.setattr(tuning, "compile_task", refuse)
     assert tune([mlp()], Budget(trials=2)).outcomes == ()
 
 

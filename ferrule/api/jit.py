@@ -38,7 +38,7 @@ Dynamic = bool | Mapping[str, Axes]
 
 
 @dataclass(frozen=True)
-class Program:
+class Specialization:
     """A function compiled for one kind of call; without code where no result depends on arrays.
     `single`: its result is its one output as it is.
     """
@@ -94,8 +94,8 @@ class Jitted:
                     f"static_argnames and dynamic name parameters of {self._name}, and {name!r} "
                     f"is none of ({', '.join(self._parameters)})"
                 )
-        self._programs: dict[Any, list[Program]] = {}
-        self._recent: dict[Any, Program] = {}
+        self._programs: dict[Any, list[Specialization]] = {}
+        self._recent: dict[Any, Specialization] = {}
         self._lock = threading.RLock()
 
     def __reduce__(self) -> Any:
@@ -198,7 +198,7 @@ class Jitted:
 
     # -- programs --
 
-    def _program(self, call: Structure, kinds: list[Any], arrays: list[Array]) -> Program:
+    def _program(self, call: Structure, kinds: list[Any], arrays: list[Array]) -> Specialization:
         """The program for a call, compiled where none that is known fits."""
         axes = self._axes(call, arrays)
         sizes = [
@@ -304,15 +304,15 @@ def _size(n: int, name: str | None) -> Expr:
 
 def _compiled(
     fn: Callable[..., Any], arguments: Sequence[Argument], call: Structure, name: str
-) -> Program:
+) -> Specialization:
     traced = trace(fn, arguments, call, name)
     if not traced.graph.outputs:
-        return Program(traced, None, None)
+        return Specialization(traced, None, None)
     compiled = compile_graph(traced.graph)
     if traced.captured:
         compiled.executable.bind([(x.ctypes.data, x) for x in traced.captured])
     whole = isinstance(traced.structure, Leaf) and traced.results[0].dtype.kind != "V"
-    return Program(traced, compiled, NumpyCallable(compiled.executable), whole)
+    return Specialization(traced, compiled, NumpyCallable(compiled.executable), whole)
 
 
 def jit(

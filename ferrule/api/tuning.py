@@ -37,15 +37,15 @@ from ferrule.pipeline.compile import (
     TUNED_VERSION,
     CompiledGraph,
     compile_graph,
-    compile_site,
-    sites_of,
+    compile_task,
+    tuning_tasks,
 )
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import Executable, load
-from ferrule.schedule.choose import Site
+from ferrule.schedule.choose import TuningTask
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import (
-    Sizes,
+    ContractionSizes,
     blocking_from,
     candidates,
     point_of,
@@ -172,7 +172,7 @@ def tune(graphs: Iterable[Graph], budget: Budget = Budget(), progress: Progress 
     """
     target = current()
     records, history = database.known(target.key, pool.get_num_threads(), TUNED_VERSION), History()
-    tasks = [Task(s, target, history, records.get(s.key)) for s in _distinct(graphs, target)]
+    tasks = [Tuned(s, target, history, records.get(s.key)) for s in _distinct(graphs, target)]
     new = [t for t in tasks if budget.again or t.trials < min(budget.trials, t.points)]
     if budget.again:
         for t in new:
@@ -184,14 +184,14 @@ def tune(graphs: Iterable[Graph], budget: Budget = Budget(), progress: Progress 
     return Report(outcomes, len(tasks) - len(new), interrupted, missed)
 
 
-def _distinct(graphs: Iterable[Graph], target: Target) -> list[Site]:
+def _distinct(graphs: Iterable[Graph], target: Target) -> list[TuningTask]:
     """The contractions of several graphs, each once."""
-    found: dict[str, Site] = {}
+    found: dict[str, TuningTask] = {}
     for graph in graphs:
-        for site in sites_of(graph, target):
-            before = found.get(site.key)
-            count = site.count + (before.count if before else 0)
-            found[site.key] = replace(site, count=count)
+        for task in tuning_tasks(graph, target):
+            before = found.get(task.key)
+            count = task.count + (before.count if before else 0)
+            found[task.key] = replace(task, count=count)
     return list(found.values())
 
 
@@ -199,7 +199,7 @@ def _distinct(graphs: Iterable[Graph], target: Target) -> list[Site]:
 class _Run:
     """The tasks of a run, one batch after another."""
 
-    tasks: Sequence[Task]
+    tasks: Sequence[Tuned]
     budget: Budget
     progress: Progress
     stop: Callable[[], None]
@@ -224,7 +224,7 @@ class _Run:
             return True
         return False
 
-    def _next(self) -> Task | None:
+    def _next(self) -> Tuned | None:
         """The operator with the most time for its batches so far, of those with trials left; one
         that was not started takes as long for its work as the others did.
         """
@@ -234,12 +234,12 @@ class _Run:
         timed = [t for t in self.tasks if t.seconds]
         pace = sum(t.seconds for t in timed) / sum(t.work for t in timed) if timed else 1.0
 
-        def weight(t: Task) -> float:
-            return t.site.count * (t.seconds if t.started else pace * t.work) / (1 + t.batches)
+        def weight(t: Tuned) -> float:
+            return t.task.count * (t.seconds if t.started else pace * t.work) / (1 + t.batches)
 
         return max(open_ones, key=weight, default=None)
 
-    def _affordable(self, task: Task) -> int:
+    def _affordable(self, task: Tuned) -> int:
         """How many candidates there is time for, up to a batch."""
         each = BUILD_SECONDS + 2 * ROUNDS * max(task.seconds, SLOT_SECONDS)
         return max(1, int(min(BATCH, self._seconds_left() / each)))
@@ -249,12 +249,12 @@ class _Run:
         limit = self.budget.seconds
         return inf if limit is None else limit - (time.monotonic() - self.began)
 
-    def _keep(self, task: Task) -> None:
+    def _keep(self, task: Tuned) -> None:
         """Write what was found for an operator, and show how far it is."""
         database.Database(database.default_path()).put([task.record(self.threads)])
         self._tell(task)
 
-    def _tell(self, task: Task) -> None:
+    def _tell(self, task: Tuned) -> None:
         trials = sum(t.trials for t in self.tasks)
         wanted = sum(min(t.trials + t.left, self.budget.trials) for t in self.tasks)
         done = sum(not t.left or t.trials >= self.budget.trials for t in self.tasks)
@@ -283,7 +283,7 @@ class _Run:
 
 
 @dataclass
-class Program:
+class Candidate:
     """A schedule of an operator, ready to run: each call writes `outputs`."""
 
     run: Callable[[], None]
@@ -299,14 +299,14 @@ class Program:
 
 
 @dataclass
-class Task:
+class Tuned:
     """An operator while it is tuned. `history` is what the operators of the run learn from, `known`
     what the database has of this one, `trials` are those of all runs; `seconds` is a call's time by
     the default schedule, 0 before that is measured; `chosen` is the blocking to keep, with its time
     over the default's.
     """
 
-    site: Site
+    task: TuningTask
     target: Target
     history: History = field(default_factory=History)
     known: database.Record | None = None
@@ -317,20 +317,20 @@ class Task:
 
     def __post_init__(self) -> None:
         self.trials = self.known.trials if self.known else 0
-        self.space = candidates(self.site.kernel, self.target, self.site.constant)
+        self.space = candidates(self.task.kernel, self.target, self.task.constant)
         self._by_point: dict[Point, Blocking] = {astuple(b): b for b in self.space}
         self._search = Search(list(self._by_point), self.trials, self._guide())
         self._stop: Callable[[], None] = lambda: None
         self.chosen: tuple[Blocking, float] = (self.space[0], 1.0)
         self._arrays: dict[str, Array] = {}
-        self._programs: dict[Blocking, Program] = {}
+        self._programs: dict[Blocking, Candidate] = {}
 
     @property
     def operator(self) -> str:
         """What the operator is, for people."""
-        s = sizes_of(self.site.kernel, self.target, self.site.constant)
-        dtype = self.site.kernel.globals[0].dtype.name
-        more = sum(1 for _ in self.site.kernel.body) - 1
+        s = sizes_of(self.task.kernel, self.target, self.task.constant)
+        dtype = self.task.kernel.globals[0].dtype.name
+        more = sum(1 for _ in self.task.kernel.body) - 1
         rows = "x".join(map(str, s.m)) or "1"
         return f"{dtype} m={rows} n={s.n} k={s.k}" + (f", fused with {more} more" if more else "")
 
@@ -347,11 +347,11 @@ class Task:
     @property
     def work(self) -> float:
         """Its multiply-adds."""
-        s = sizes_of(self.site.kernel, self.target, self.site.constant)
+        s = sizes_of(self.task.kernel, self.target, self.task.constant)
         return float(s.rows * s.n * s.k)
 
     def _guide(self) -> Guide:
-        sizes = sizes_of(self.site.kernel, self.target, self.site.constant)
+        sizes = sizes_of(self.task.kernel, self.target, self.task.constant)
         least = predicted(self.space[0], sizes, self.target)
 
         def described(point: Point) -> tuple[float, ...]:
@@ -359,7 +359,7 @@ class Task:
             ratio = predicted(b, sizes, self.target) / max(least, 1e-9)
             return (*features(b, sizes, self.target), log2(max(ratio, 1e-9)))
 
-        return Guide(self.history, self.site.key, described)
+        return Guide(self.history, self.task.key, described)
 
     def start(self, stop: Callable[[], None]) -> None:
         """Make the default schedule ready and time it, beside what the database has; an operator
@@ -406,7 +406,7 @@ class Task:
         blocking, ratio = self.chosen
         nanoseconds = 1e9 * self.seconds
         return database.Record(
-            self.target.key, threads, self.site.key, TUNED_VERSION, self.operator,
+            self.target.key, threads, self.task.key, TUNED_VERSION, self.operator,
             point_of(blocking), nanoseconds, nanoseconds * ratio, self.trials,
         )  # fmt: skip
 
@@ -414,7 +414,7 @@ class Task:
         """What was found so far."""
         blocking, ratio = self.chosen
         best = self.seconds * ratio
-        return Outcome(self.operator, self.site.count, self.seconds, best, blocking, self.trials)
+        return Outcome(self.operator, self.task.count, self.seconds, best, blocking, self.trials)
 
     def _compare(self, several: Sequence[Blocking], rounds: int) -> None:
         """Time blockings, the default first, and choose the fastest that is faster than it."""
@@ -447,7 +447,7 @@ class Task:
                 return False
         return True
 
-    def _program(self, b: Blocking) -> Program:
+    def _program(self, b: Blocking) -> Candidate:
         if b not in self._programs:
             self._programs[b] = self._built(b)
         return self._programs[b]
@@ -457,19 +457,19 @@ class Task:
         keep = (self.space[0], self._by_point[self._search.best[0]])
         self._programs = {b: p for b, p in self._programs.items() if b in keep}
 
-    def _built(self, b: Blocking) -> Program:
-        compiled, face = compile_site(self.site, self.target, b)
+    def _built(self, b: Blocking) -> Candidate:
+        compiled, face = compile_task(self.task, self.target, b)
         executable = load(compiled)
         inputs, params = ([self._array(x) for x in xs] for xs in (face.inputs, face.params))
         outputs = [np.zeros(_shape(x), x.dtype.numpy) for x in face.outputs]
         if params:
             executable.bind([(x.ctypes.data, x) for x in params])
-        return Program(_caller(executable, inputs, outputs), outputs, face.outputs)
+        return Candidate(_caller(executable, inputs, outputs), outputs, face.outputs)
 
     def _array(self, buf: Buf) -> Array:
         """The operand for a buffer: positive numbers, zeros for indices, a dim's likely value."""
         if buf.name not in self._arrays:
-            sizes = {d.name: np.array(likely(d)) for d in self.site.kernel.dims}
+            sizes = {d.name: np.array(likely(d)) for d in self.task.kernel.dims}
             self._arrays[buf.name] = sizes.get(buf.name, _operand(buf, len(self._arrays)))
         return self._arrays[buf.name]
 
@@ -477,7 +477,7 @@ class Task:
         return sum(x.nbytes for x in self._arrays.values())
 
 
-def features(b: Blocking, sizes: Sizes, target: Target) -> tuple[float, ...]:
+def features(b: Blocking, sizes: ContractionSizes, target: Target) -> tuple[float, ...]:
     """A blocking of a contraction of these sizes as numbers that compare across operators: its own,
     the work at its edges over the work that counts, its panels and blocks over the caches, and the
     extents. Sizes are logarithms: trees split them, and doubling means the same everywhere.

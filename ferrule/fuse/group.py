@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import (
-    Roles,
+    ContractionDims,
     channels,
     contraction,
     operand_bufs,
@@ -66,13 +66,13 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
         st = original
         if _is_contracting(st):
             st = untangle(st)
-        once = constant.issuperset(st.writes)
+        of_params = constant.issuperset(st.writes)
         producers = {
             g for b in (*st.reads, *(st.writes if st.update else ())) for g in home.get(b, ())
         }
         chosen = None
         for g in sorted(_candidates(st, producers, groups), key=lambda g: -g.number):
-            why = _join(g, st, producers, once)
+            why = _join(g, st, producers, of_params)
             if why is None:
                 chosen = g
                 break
@@ -80,7 +80,7 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
                 apart = f"apart from {g.members[-1].name}"
                 decisions.append(Decision(st.name, "group", apart, why))
         if chosen is None:
-            chosen = _Group(len(groups), st, once, machine)
+            chosen = _Group(len(groups), st, of_params, machine)
             groups.append(chosen)
         for p in producers - {chosen}:
             chosen.before |= {p} | p.before
@@ -92,8 +92,8 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
     ordered = _topological(groups)
     readers = _readers(ordered)
     prepare, main = (
-        tuple(_kernel(g, readers, system.outputs) for g in ordered if g.constant == once)
-        for once in (True, False)
+        tuple(_kernel(g, readers, system.outputs) for g in ordered if g.constant == first)
+        for first in (True, False)
     )
     face = Interface(system.name, system.inputs, system.params, system.outputs, system.requires)
     return Kernels(face, prepare, main), tuple(decisions)
@@ -114,7 +114,7 @@ def _candidates(st: Stage, producers: set[_Group], groups: list[_Group]) -> list
     return [*producers, *siblings]
 
 
-def _small_right(roles: Roles, machine: Machine) -> bool:
+def _small_right(roles: ContractionDims, machine: Machine) -> bool:
     """Whether the right operand, one batch of it, is read again cheaply for each panel of rows."""
     if not roles.batch:
         return False

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from ferrule.base.dtype import i8, u8
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import (
-    Roles,
+    ContractionDims,
     channels,
     contraction,
     operand_bufs,
@@ -182,7 +182,7 @@ def _read_in_words(system: System) -> dict[Buf, tuple[int, ...]]:
     return found
 
 
-def _contracting(st: Stage) -> Roles | None:
+def _contracting(st: Stage) -> ContractionDims | None:
     """The roles of a stage that contracts, or does so for each channel."""
     return contraction(st) or channels(st)
 

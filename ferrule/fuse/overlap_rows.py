@@ -63,7 +63,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowBlock:
     """The rows of its image that a kernel computes in a block: `count` from `step` times the
     block's number + `first` on. Some may lie beyond the image, where nobody reads them.
     """
@@ -112,15 +112,15 @@ def _unused(name: str, used: set[str]) -> str:
     return name
 
 
-def parts(links: list[Convolution], rows: int) -> list[Part]:
+def parts(links: list[Convolution], rows: int) -> list[RowBlock]:
     """The rows of each convolution in a block of so many rows of the last one."""
-    out = [Part(rows, 0, rows)]
+    out = [RowBlock(rows, 0, rows)]
     for p, c in reversed(list(pairwise(links))):
         w = window(c, p)
         assert w is not None
         of = out[0]
         count = w.step * (of.count - 1) + w.after - w.before + 1
-        out.insert(0, Part(w.step * of.step, w.step * of.first + w.before, count))
+        out.insert(0, RowBlock(w.step * of.step, w.step * of.first + w.before, count))
     return out
 
 
@@ -160,7 +160,7 @@ def compose(links: list[Convolution], rows: int) -> Kernel:
     return Kernel(last.kernel.name, grid, tuple(body), tuple(scratch))
 
 
-def _part(c: Convolution, r: Part) -> Buf:
+def _part(c: Convolution, r: RowBlock) -> Buf:
     """The rows of a convolution's result that a block keeps, in the order that they have there."""
     order = c.result.order[1:]
     shape = tuple(const(r.count) if d == c.row_dim else c.result.shape[d] for d in order)

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ferrule.ir.expr import Buf, Expr, axis, substitute
-from ferrule.ir.kernel import Branch, Item, Kernel, Prefetch, Scope, stages, walk_items
+from ferrule.ir.kernel import Branch, Item, Kernel, Prefetch, SerialLoop, stages, walk_items
 from ferrule.ir.system import Scan, Stage, map_stage, rename_bufs, rename_loads
 
 
@@ -44,7 +44,7 @@ def renamed(
     own = [*kernel.scratch, *bufs]
     bound = list(kernel.grid)
     for item, _ in walk_items(kernel.body):
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             bound.append(item.axis)
             own += item.scratch
         elif isinstance(item, Stage):
@@ -68,10 +68,10 @@ def rename_items(
     """`body` with other axes and buffers."""
     out: list[Item] = []
     for item in body:
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             inner = rename_items(item.body, axes, bufs)
             scratch = tuple(bufs.get(b, b) for b in item.scratch)
-            out.append(Scope(axes.get(item.axis, item.axis), inner, scratch))
+            out.append(SerialLoop(axes.get(item.axis, item.axis), inner, scratch))
         elif isinstance(item, Branch):
             cond = rename_loads(substitute(item.cond, axes), bufs)
             out.append(Branch(cond, rename_items(item.body, axes, bufs)))

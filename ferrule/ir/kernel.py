@@ -43,7 +43,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True)
-class Scope:
+class SerialLoop:
     """`for axis { body }`, with the scratch that lives for one iteration."""
 
     axis: Expr
@@ -82,7 +82,7 @@ class Prefetch:
         return Prefetch(self.buf, idx, self.write)
 
 
-Item = Stage | Scope | Branch | Prefetch
+Item = Stage | SerialLoop | Branch | Prefetch
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Kernel:
             for s in b.shape:
                 found |= dims(s)
         for item, _ in walk_items(self.body):
-            if isinstance(item, Scope):
+            if isinstance(item, SerialLoop):
                 found |= dims(item.axis.extent)
                 continue
             if isinstance(item, Prefetch):
@@ -167,13 +167,13 @@ class Kernel:
 
 
 def walk_items(
-    body: tuple[Item, ...], path: tuple[Scope | Branch, ...] = ()
-) -> Iterator[tuple[Item, tuple[Scope | Branch, ...]]]:
+    body: tuple[Item, ...], path: tuple[SerialLoop | Branch, ...] = ()
+) -> Iterator[tuple[Item, tuple[SerialLoop | Branch, ...]]]:
     """Each item in order with the scopes and branches around it; these come before what is in them.
     """
     for item in body:
         yield item, path
-        if isinstance(item, (Scope, Branch)):
+        if isinstance(item, (SerialLoop, Branch)):
             yield from walk_items(item.body, (*path, item))
 
 
@@ -188,7 +188,7 @@ def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple
     """`body` with leaves replaced; scope axes may only be renamed."""
     out: list[Item] = []
     for item in body:
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             new = mapping.get(item.axis, item.axis)
             out.append(replace(item, axis=new, body=substitute_items(item.body, mapping)))
         elif isinstance(item, Branch):

@@ -21,7 +21,7 @@ from ferrule.ir.expr import (
     load,
     substitute,
 )
-from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
 from ferrule.ir.system import Destination, Reduce, Scan, Stage
 
@@ -57,7 +57,7 @@ class _Lowering:
     def block(self, scratch: tuple[Buf, ...], items: tuple[Item, ...]) -> tuple[Stmt, ...]:
         out: list[Stmt] = [Alloc(b) for b in scratch]
         for item in items:
-            if isinstance(item, Scope):
+            if isinstance(item, SerialLoop):
                 out.append(
                     For(
                         item.axis,

@@ -35,12 +35,12 @@ def assemble(level: Functions, scratch_bytes: Expr) -> Program:
         for calls in (level.prepare, level.main)
     )
     given = set(face.bufs)
-    made_once = [b for p in prepare for b in p.writes]
+    constants = [b for p in prepare for b in p.writes]
     consts, const_bytes = plan(
-        [Lifetime(b, i, len(made_once)) for i, b in enumerate(dict.fromkeys(made_once))]
+        [Lifetime(b, i, len(constants)) for i, b in enumerate(dict.fromkeys(constants))]
     )
     phases = _phases(main)
-    temps, arena_bytes = plan(_lifetimes(phases, given | set(made_once)))
+    temps, arena_bytes = plan(_lifetimes(phases, given | set(constants)))
     return Program(
         name=face.name,
         inputs=face.inputs,

@@ -35,7 +35,7 @@ from ferrule.runtime import cache, counters, pool
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
-from ferrule.schedule.choose import Site, by_blocks, sites
+from ferrule.schedule.choose import TuningTask, by_blocks, tasks_of
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from
 from ferrule.target.cpu import Target, current
@@ -214,27 +214,29 @@ NATIVE = Compiler(compile_graph, NumpyCallable, counters.count_fallback)
 # ---- what the tuner calls ------------------------------------------------------------------------
 
 
-def sites_of(graph: Graph, target: Target) -> tuple[Site, ...]:
+def tuning_tasks(graph: Graph, target: Target) -> tuple[TuningTask, ...]:
     """The contractions of `graph`, each once. Raises CompileError and UnsupportedError."""
     level = lowered(graph, "kernels", options_for(target))
     bodies = level.straight() if isinstance(level, Module) else [level]
-    found: dict[str, Site] = {}
-    for site in (site for body in bodies for site in sites(body, target)):
-        same = found.get(site.key)
-        found[site.key] = replace(site, count=site.count + (same.count if same else 0))
+    found: dict[str, TuningTask] = {}
+    for task in (task for body in bodies for task in tasks_of(body, target)):
+        same = found.get(task.key)
+        found[task.key] = replace(task, count=task.count + (same.count if same else 0))
     return tuple(found.values())
 
 
-def compile_site(site: Site, target: Target, blocking: Blocking) -> tuple[Compiled, Interface]:
+def compile_task(
+    task: TuningTask, target: Target, blocking: Blocking
+) -> tuple[Compiled, Interface]:
     """A contraction alone, as a program with this blocking, and what it is given and gives: the
     kernel's buffers, and after the inputs each dim as a number. Raises CompileError.
     """
-    kernel = replace(site.kernel, schedule=by_blocks(blocking))
+    kernel = replace(task.kernel, schedule=by_blocks(blocking))
     written = kernel.written
     read = [b for b in kernel.globals if b not in written]
-    varying = [b for b in read if b not in site.constant]
+    varying = [b for b in read if b not in task.constant]
     sizes = [Buf(d.name, (), i64) for d in kernel.dims]
-    constant = tuple(b for b in read if b in site.constant)
-    face = Interface("site", (*varying, *sizes), constant, written)
-    options = options_for(target, key=digest(site.key, repr(blocking))[:24])
+    constant = tuple(b for b in read if b in task.constant)
+    face = Interface("task", (*varying, *sizes), constant, written)
+    options = options_for(target, key=digest(task.key, repr(blocking))[:24])
     return _compile(Kernels(face, (), (kernel,)), options), face

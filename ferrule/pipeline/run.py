@@ -20,7 +20,7 @@ from ferrule.base import log
 from ferrule.base.errors import VerifyError
 from ferrule.ir.analysis.cost import kernel_ns
 from ferrule.ir.calls import alone, alone_functions, alone_scheduled
-from ferrule.ir.kernel import Branch, Kernel, Scope
+from ferrule.ir.kernel import Branch, Kernel, SerialLoop
 from ferrule.ir.loop import Function
 from ferrule.ir.module import Module
 from ferrule.ir.text import to_text
@@ -94,7 +94,7 @@ def whole(levels: Sequence[Any], machine: Machine) -> Any:
         return alone_functions(functions)
     if not kernels:
         return levels[0]
-    if any(k.kinds or any(isinstance(i, (Scope, Branch)) for i in k.body) for k in kernels):
+    if any(k.kinds or any(isinstance(i, (SerialLoop, Branch)) for i in k.body) for k in kernels):
         return alone_scheduled(kernels, [kernel_ns(k, machine) for k in kernels])
     return alone(kernels)
 

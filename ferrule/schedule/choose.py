@@ -5,7 +5,7 @@
 
 A schedule that a kernel has already, by a pass or by whoever wrote the text, stays. The kinds:
 
-    rows            block, vectors: `rows.schedule.Sizes`; for all that is no contraction
+    rows            block, vectors: `rows.schedule.RowSizes`; for all that is no contraction
     contraction     rows, vectors, depth, block_rows, panels, unroll, straight: a `Blocking`
     winograd        tile, block: a `Choice`
     overlapped      several convolutions by blocks of rows, as `fuse.overlap` has joined them
@@ -43,7 +43,7 @@ ROWS, CONTRACTION, WINOGRAD = "rows", "contraction", "winograd"
 
 
 @dataclass(frozen=True)
-class Site:
+class TuningTask:
     """A contraction of a program that `count` of its kernels are: canonical, with its buffers that
     are `constant`; `key` tells it from others, in every program.
     """
@@ -81,14 +81,14 @@ def tuning_key(kernel: Kernel, constant: frozenset[Buf]) -> str:
     return digest(to_text(kernel), *sorted(b.name for b in constant))[:24]
 
 
-def sites(level: Kernels, target: Target) -> tuple[Site, ...]:
+def tasks_of(level: Kernels, target: Target) -> tuple[TuningTask, ...]:
     """The contractions of a program that a blocking is chosen for, each once."""
     found: dict[tuple[Kernel, frozenset[Buf]], int] = {}
     for f in _forms(level):
         if f.kernel.schedule != OVERLAPPED:
             found[f.formal, f.constant] = found.get((f.formal, f.constant), 0) + 1
     return tuple(
-        Site(tuning_key(kernel, constant), kernel, constant, count)
+        TuningTask(tuning_key(kernel, constant), kernel, constant, count)
         for (kernel, constant), count in found.items()
         if schedulable(kernel, target, constant)
     )
@@ -116,8 +116,8 @@ def choose(
             known[f.formal, f.constant] = chosen, why
         decisions.append(replace(why, subject=f.kernel.name))
         out.append(replace(f.kernel, schedule=chosen))
-    once = len(level.prepare)
-    return Kernels(level.interface, tuple(out[:once]), tuple(out[once:])), tuple(decisions)
+    prepared = len(level.prepare)
+    return Kernels(level.interface, tuple(out[:prepared]), tuple(out[prepared:])), tuple(decisions)
 
 
 def _chosen(
@@ -171,14 +171,14 @@ def schedule(level: Kernels, target: Target) -> tuple[Scheduled, tuple[Decision,
         for i, p in enumerate(unit.packings):
             bufs[p.buf] = replace(p.buf, name=f"pack{packs + i}")
         packs += len(unit.packings) + 1
-        once = number < len(level.prepare)
+        constant = number < len(level.prepare)
         for p, kernel in zip(unit.packings, unit.kernels):
             cost = simplify(p.buf.size * target.machine.pack_ns)
             note = f"pack for {f.kernel.name}"
-            calls[0 if once or p.constant else 1].append(_call(kernel, bufs, cost, note))
+            calls[0 if constant or p.constant else 1].append(_call(kernel, bufs, cost, note))
             when = "once" if p.constant else "on each call"
             decisions.append(Decision(f.kernel.name, "pack", p.what, when))
-        calls[0 if once else 1].append(_call(unit.kernels[-1], bufs, unit.cost, f.kernel.name))
+        calls[0 if constant else 1].append(_call(unit.kernels[-1], bufs, unit.cost, f.kernel.name))
     kernels = tuple(k for unit in known.values() for k in unit.kernels)
     return Scheduled(level.interface, kernels, *map(tuple, calls)), tuple(decisions)
 

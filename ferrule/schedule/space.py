@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product as combinations
 
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Buf, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.blocking import Blocking, Walk, rows_time
-from ferrule.schedule.contraction.dims import oriented, roles_in
+from ferrule.schedule.contraction.dims import contraction_dims, oriented
 from ferrule.schedule.contraction.dot import in_words
 from ferrule.schedule.contraction.packing import rows_apart
 from ferrule.schedule.contraction.schedule import blocking_of
@@ -38,7 +38,7 @@ SLACK = 1.5
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ContractionSizes:
     """What a contraction's candidates depend on: the likely extents of its m axes, the numbers of
     columns and of terms, the bytes of an element and those between rows of A. `rowwise` says that
     its rows go through further stages, so that register blocks alone are free.
@@ -60,11 +60,11 @@ class Sizes:
         return whole
 
 
-def sizes_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Sizes:
+def sizes_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> ContractionSizes:
     """The sizes of a `schedulable` kernel."""
     first, roles = _roles(in_words(kernel, target, constant), constant)
     n, k = (simplify(product([a.extent for a in axes])) for axes in (roles.n, roles.k))
-    return Sizes(
+    return ContractionSizes(
         tuple(max(1, estimate(a.extent)) for a in roles.m),
         max(1, estimate(n)),
         max(1, estimate(k)),
@@ -75,9 +75,9 @@ def sizes_of(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Sizes:
     )
 
 
-def _roles(kernel: Kernel, constant: frozenset[Buf]) -> tuple[Stage, Roles]:
+def _roles(kernel: Kernel, constant: frozenset[Buf]) -> tuple[Stage, ContractionDims]:
     first = next(iter(stages(kernel.body)))
-    roles = roles_in(kernel, first)
+    roles = contraction_dims(kernel, first)
     assert roles is not None
     return first, oriented(kernel, first, roles, constant)
 
@@ -112,7 +112,7 @@ def blocking_from(point: Mapping[str, int]) -> Blocking | None:
     return Blocking(**sizes, straight=bool(point["straight"])) if low and small else None
 
 
-def fits(b: Blocking, sizes: Sizes, target: Target) -> bool:
+def fits(b: Blocking, sizes: ContractionSizes, target: Target) -> bool:
     """Whether a blocking's register block fits the registers, and what it keeps fits L2."""
     if b.rows * b.vectors + 2 > target.registers:
         return False
@@ -124,7 +124,7 @@ def fits(b: Blocking, sizes: Sizes, target: Target) -> bool:
     return panel <= target.l2 // 2 and block <= target.l2
 
 
-def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
+def predicted(b: Blocking, sizes: ContractionSizes, target: Target) -> float:
     """A time to order candidates by, in products of vectors: the work of the register blocks, and
     what comes from caches further away.
     """
@@ -141,7 +141,7 @@ def predicted(b: Blocking, sizes: Sizes, target: Target) -> float:
     return _work(b, sizes, target) * sizes.k + reload + partial + stream
 
 
-def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
+def _work(b: Blocking, sizes: ContractionSizes, target: Target) -> float:
     """The time of a term of the sum, by the model of `blocking`."""
     along = sizes.m[-1] if b.straight else sizes.rows
     walk = Walk(sizes.k, target, sizes.apart, even=len(sizes.m) == 1)
@@ -150,7 +150,7 @@ def _work(b: Blocking, sizes: Sizes, target: Target) -> float:
     return down * -(-sizes.n // (b.vectors * target.lanes(sizes.size)))
 
 
-def _all(start: Blocking, sizes: Sizes, target: Target) -> Iterator[Blocking]:
+def _all(start: Blocking, sizes: ContractionSizes, target: Target) -> Iterator[Blocking]:
     """Every combination, the default's own values among them."""
     rows = range(1, min(LONGEST, sizes.rows) + 1)
     vectors = range(1, min(WIDEST, -(-sizes.n // target.lanes(sizes.size))) + 1)
@@ -167,12 +167,12 @@ def _all(start: Blocking, sizes: Sizes, target: Target) -> Iterator[Blocking]:
                 yield replace(start, rows=r, vectors=v, depth=d, block_rows=b, panels=p, straight=s)
 
 
-def _whole(sizes: Sizes) -> int:
+def _whole(sizes: ContractionSizes) -> int:
     """A depth that takes the whole sum at once."""
     return -(-sizes.k // DEPTHS[0]) * DEPTHS[0]
 
 
-def _normal(b: Blocking, sizes: Sizes, target: Target) -> Blocking:
+def _normal(b: Blocking, sizes: ContractionSizes, target: Target) -> Blocking:
     """The same code with the least numbers: what a size beyond the kernel's own makes no difference
     to.
     """

@@ -40,7 +40,7 @@ from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.expr import Buf, as_index, axis, call, dim, lt
 from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
-from ferrule.ir.kernel import Branch, Kernel, Scope
+from ferrule.ir.kernel import Branch, Kernel, SerialLoop
 from ferrule.ir.operators import OPERATORS
 from ferrule.ir.system import Compute, Stage, System, map_stage
 from ferrule.lower.equations import equations
@@ -413,7 +413,7 @@ def test_scratch_that_is_not_read_whole_is_refused() -> None:
 
 def test_a_scheduled_kernel_is_refused() -> None:
     (kernel,) = kernels_of(systems.softmax(N, M))
-    for step in (Scope(axis("block", 4), kernel.body), Branch(lt(N, 4), kernel.body)):
+    for step in (SerialLoop(axis("block", 4), kernel.body), Branch(lt(N, 4), kernel.body)):
         with pytest.raises(UnsupportedError, match="before it is scheduled"):
             emit_triton(replace(kernel, body=(step,)))
 

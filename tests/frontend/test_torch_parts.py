@@ -15,7 +15,7 @@ from ferrule.frontend.torch.memory import order_of
 from ferrule.frontend.torch.plan import Plan
 from ferrule.frontend.torch.run import Outputs, Params
 from ferrule.frontend.torch.segments import operator_name, segments
-from ferrule.frontend.torch.sizes import SHIFT, Sizes
+from ferrule.frontend.torch.sizes import SHIFT, SymbolicSizes
 from ferrule.ir.analysis.size import evaluate
 from ferrule.runtime.arrays import NumpyCallable
 from tests.frontend.tools import interpreted
@@ -104,7 +104,7 @@ def test_sizes_are_those_of_pytorch(formula: Callable[[Any, Any], Any]) -> None:
         return x
 
     captured(f, torch.randn(5, 7))
-    sizes = Sizes()
+    sizes = SymbolicSizes()
     size = found[0]
     env = size.node.shape_env
     by_name = {
@@ -117,7 +117,7 @@ def test_sizes_are_those_of_pytorch(formula: Callable[[Any, Any], Any]) -> None:
 def test_an_integer_that_may_be_negative_is_shifted() -> None:
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-    sizes = Sizes()
+    sizes = SymbolicSizes()
     e = sizes.expr(ShapeEnv().create_unbacked_symint())
     (name,) = sizes.shifts
     assert evaluate(e, lambda d: SHIFT - 7) == -7

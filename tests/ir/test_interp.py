@@ -39,7 +39,7 @@ from ferrule.ir.interp import (
     run_system,
 )
 from ferrule.ir.interp import system as system_module
-from ferrule.ir.kernel import Kernel, Kind, Scope
+from ferrule.ir.kernel import Kernel, Kind, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Store
 from ferrule.ir.monoids import ARGMAX, LAST, MAX, SUM
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
@@ -271,7 +271,8 @@ def test_scope_carries_an_accumulator():
     acc = Buf("acc", (), f32, Space.SCRATCH)
     i, o, k = axis("i", N), axis("o", 2), axis("k", 4)
     step = stage(acc, (), (), load(x, i, o * 4 + k), fold=Reduce((k,), SUM(f32), (load(acc),)))
-    body = (stage(acc, (), (), const(0, f32)), Scope(o, (step,)), stage(y, (i,), (), load(acc)))
+    zero, last = stage(acc, (), (), const(0, f32)), stage(y, (i,), (), load(acc))
+    body = (zero, SerialLoop(o, (step,)), last)
     xs = RNG.standard_normal((3, 8)).astype(np.float32)
     arrays = {"x": xs, "y": np.zeros(3, np.float32)}
     run_kernel(Kernel("sum", (i,), body, (acc,)), arrays, {"n": 3})

@@ -9,7 +9,7 @@ from ferrule.ir.kernel import (
     Branch,
     Kernel,
     Prefetch,
-    Scope,
+    SerialLoop,
     stages,
     substitute_items,
     walk_items,
@@ -22,7 +22,7 @@ I, O = axis("i", N), axis("o", 2)
 STORE = Stage("y", ((Y, (I,)),), Compute((), (load(T),)))
 SET = Stage("t", ((T, ()),), Compute((), (fconst(1.0),)))
 BRANCH = Branch(lt(load(X, I), load(T)), (STORE, Prefetch(X, (I + 1,))))
-KERNEL = Kernel("k", (I,), (SET, Scope(O, (BRANCH,))), (T,))
+KERNEL = Kernel("k", (I,), (SET, SerialLoop(O, (BRANCH,))), (T,))
 
 
 def test_items_of_branches_are_walked_with_what_is_around_them() -> None:
@@ -45,7 +45,7 @@ def test_axes_and_buffers_of_conditions_are_renamed() -> None:
     assert moved.cond is lt(load(X, j), load(T))
     other, names = renamed(KERNEL, "_2", (X,))
     scope = other.body[1]
-    assert isinstance(scope, Scope)
+    assert isinstance(scope, SerialLoop)
     (moved,) = scope.body
     assert isinstance(moved, Branch)
     assert moved.cond is lt(load(names[X], axis("i_2", N)), load(names[T]))

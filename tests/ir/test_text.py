@@ -13,7 +13,7 @@ from ferrule.base.errors import ParseError, UnsupportedError
 from ferrule.ir.expr import Buf, Space, axis, call, const, dim, load, lt
 from ferrule.ir.graph import Graph, Node, TensorType, Value
 from ferrule.ir.interp import run_system
-from ferrule.ir.kernel import Branch, Kernel, Kind, Scope
+from ferrule.ir.kernel import Branch, Kernel, Kind, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.monoids import ARGMAX
 from ferrule.ir.notation import show
@@ -139,7 +139,7 @@ def kernel(name="k", rows=N):
     i, o, j = axis("i", rows), axis("in", 2), axis("j", 4)
     inner = (stage(r, (), (), load(x, i, o * 4)), stage(t, (j,), (j,), load(r)))
     hint = Prefetch(x, (i, const(64)), write=True)
-    body = (hint, Scope(o, inner, (r,)), stage(y, (i,), (), load(t, const(0)), when=lt(i, 3)))
+    body = (hint, SerialLoop(o, inner, (r,)), stage(y, (i,), (), load(t, const(0)), when=lt(i, 3)))
     tail = Branch(lt(load(x, i, o.extent), 3.0), (stage(part, (i,), (), load(y, i)), hint))
     kinds = (("in", Kind.UNROLL), ("j", Kind.LANES))
     return Kernel(name, (i,), (*body, tail), (t,), kinds)

@@ -8,7 +8,7 @@ import pytest
 
 from ferrule.base.dtype import f32
 from ferrule.ir.expr import Buf, Expr, const, dim, substitute
-from ferrule.ir.kernel import Branch, Prefetch, Scope, walk_items
+from ferrule.ir.kernel import Branch, Prefetch, SerialLoop, walk_items
 from ferrule.ir.simplify import simplify
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
@@ -43,7 +43,7 @@ def test_hints_reach_every_line_of_the_next_part(k):
     assert hints
     lines: set[int] = set()
     for hint, path in hints:
-        loops = {s.axis.name: s.axis for s in path if isinstance(s, Scope)}
+        loops = {s.axis.name: s.axis for s in path if isinstance(s, SerialLoop)}
         conditions = [s.cond for s in path if isinstance(s, Branch)]
         terms = path[-1].axis
         first = dict.fromkeys((*kernel.grid, *loops.values()), const(0))
@@ -101,9 +101,9 @@ def test_rows_that_share_a_set_of_cache_are_few():
     assert block.rows > machine.l1 // 4096
 
 
-def _axes(path: tuple[Scope | Branch, ...]) -> list[Expr]:
+def _axes(path: tuple[SerialLoop | Branch, ...]) -> list[Expr]:
     """The axes of the loops around an item."""
-    return [s.axis for s in path if isinstance(s, Scope)]
+    return [s.axis for s in path if isinstance(s, SerialLoop)]
 
 
 def _points(first: dict, axes: list) -> list[dict]:

@@ -9,11 +9,11 @@ from ferrule import ops  # noqa: F401
 from ferrule.base.dtype import f32
 from ferrule.ir.expr import dim
 from ferrule.ir.system import System
-from ferrule.pipeline.compile import compile_site
+from ferrule.pipeline.compile import compile_task
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.runtime.cpu import load
-from ferrule.schedule.choose import sites as sites_of
+from ferrule.schedule.choose import tasks_of
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from, candidates, fits, point_of, sizes_of
 from ferrule.target.cpu import host, named
@@ -29,50 +29,50 @@ SYSTEMS = {
 }
 
 
-def sites(system: System, target):
-    return sites_of(lowered(system, "kernels", options_for(target)), target)
+def tasks(system: System, target):
+    return tasks_of(lowered(system, "kernels", options_for(target)), target)
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2", "generic"])
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_candidates_begin_with_the_default_and_fit(name: str, target: str) -> None:
     machine = named(target)
-    for site in sites(SYSTEMS[name], machine):
-        found = candidates(site.kernel, machine, site.constant)
-        sizes = sizes_of(site.kernel, machine, site.constant)
+    for task in tasks(SYSTEMS[name], machine):
+        found = candidates(task.kernel, machine, task.constant)
+        sizes = sizes_of(task.kernel, machine, task.constant)
         assert len(set(found)) == len(found)
         assert all(fits(b, sizes, machine) for b in found[1:])
         assert all(b.vectors <= -(-sizes.n // machine.lanes(4)) for b in found[1:])
 
 
 def test_a_large_product_has_a_choice_of_everything() -> None:
-    (site,) = sites(product(512, 512, 512), named("avx2"))
-    found = candidates(site.kernel, named("avx2"), site.constant)
+    (task,) = tasks(product(512, 512, 512), named("avx2"))
+    found = candidates(task.kernel, named("avx2"), task.constant)
     for name in ("rows", "vectors", "depth", "block_rows", "panels"):
         assert len({getattr(b, name) for b in found}) > 2, name
     assert {b.straight for b in found} == {False}
 
 
 def test_rows_of_an_image_may_be_straight() -> None:
-    found = sites(convolutions(1, 16, 14, 32), named("avx2"))
+    found = tasks(convolutions(1, 16, 14, 32), named("avx2"))
     spaces = [candidates(s.kernel, named("avx2"), s.constant) for s in found]
     assert any({b.straight for b in space} == {True, False} for space in spaces)
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_candidates_give_the_default_result(name: str) -> None:
-    for site in sites(SYSTEMS[name], host()):
-        found = candidates(site.kernel, host(), site.constant)
-        expected = _result(site, found[0])
+    for task in tasks(SYSTEMS[name], host()):
+        found = candidates(task.kernel, host(), task.constant)
+        expected = _result(task, found[0])
         for b in found[1 :: max(1, len(found) // 4)]:
-            np.testing.assert_allclose(_result(site, b), expected, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(_result(task, b), expected, rtol=1e-4, atol=1e-4)
 
 
-def _result(site, blocking: Blocking) -> np.ndarray:
+def _result(task, blocking: Blocking) -> np.ndarray:
     """One run of the operator alone, on the same numbers each time."""
-    compiled, system = compile_site(site, host(), blocking)
+    compiled, system = compile_task(task, host(), blocking)
     rng = np.random.default_rng(3)
-    sizes = {d.name: 13 for d in site.kernel.dims}
+    sizes = {d.name: 13 for d in task.kernel.dims}
 
     def array(b) -> np.ndarray:
         if b.name in sizes:

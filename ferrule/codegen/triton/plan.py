@@ -43,7 +43,7 @@ from ferrule.ir.expr import (
     rewrite,
     walk,
 )
-from ferrule.ir.kernel import Branch, Kernel, Prefetch, Scope, stages
+from ferrule.ir.kernel import Branch, Kernel, Prefetch, SerialLoop, stages
 from ferrule.ir.operators import PROMISES
 from ferrule.ir.simplify import equal, prove, simplify
 from ferrule.ir.system import (
@@ -144,10 +144,10 @@ def _refuse(kernel: Kernel, stage: str, why: str) -> UnsupportedError:
     return UnsupportedError(f"Triton code for kernel {kernel.name}, stage {stage}: {why}")
 
 
-def _name(step: Scope | Branch | Prefetch) -> str:
+def _name(step: SerialLoop | Branch | Prefetch) -> str:
     if isinstance(step, Branch):
         return f"if {step.cond}"
-    return step.axis.name if isinstance(step, Scope) else step.buf.name
+    return step.axis.name if isinstance(step, SerialLoop) else step.buf.name
 
 
 def _checked(kernel: Kernel) -> Kernel:

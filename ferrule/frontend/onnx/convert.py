@@ -45,7 +45,7 @@ from ferrule.ir.simplify import simplify
 FOLD_LIMIT = 1 << 14
 _LITERAL = 16
 
-LOOPS: dict[str, Callable[[Converter, Op], tuple[Array | Value, ...]]] = {}
+LOOPS: dict[str, Callable[[OnnxConverter, Op], tuple[Array | Value, ...]]] = {}
 """Operators that are loops of the graph where their bodies can be, by name, filled by onnx_loop."""
 
 
@@ -54,7 +54,7 @@ class NeedsValue(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class Stage:
+class Conversion:
     """A graph and what surrounds it.
 
     `inputs` are the names that the graph takes in order, `params` its parameters' arrays;
@@ -84,22 +84,23 @@ def convert(
     wanted: Iterable[str],
     peek: Mapping[str, Any] | None = None,
     decided: Mapping[str, Array] | None = None,
-) -> Stage:
-    """A Stage of those of `nodes` that can be built from inputs of `types` and from `constants`.
+) -> Conversion:
+    """A Conversion of those of `nodes` that can be built from inputs of `types` and from
+    `constants`.
 
     `wanted` are the results that somebody reads. `peek` are the arrays of this run, where there
     is one: a rule that must know a number takes it from there, and the stage holds for it alone.
     `decided` are conditions of Ifs that hold in this run. Raises CompileError and UnsupportedError
     with the node.
     """
-    c = Converter(name, types, constants, peek or {}, decided or {})
+    c = OnnxConverter(name, types, constants, peek or {}, decided or {})
     for op in nodes:
         c.node(op)
     return c.stage(wanted)
 
 
 @dataclass
-class Converter:
+class OnnxConverter:
     """Builds one stage, node by node; with an `outer` one the body of one of its nodes."""
 
     name: str
@@ -110,7 +111,7 @@ class Converter:
     env: dict[str, Array | Value] = field(default_factory=dict)
     waiting: list[Op] = field(default_factory=list)
     why: str = ""
-    outer: Converter | None = None
+    outer: OnnxConverter | None = None
 
     def __post_init__(self) -> None:
         self.b = GraphBuilder(self.name)
@@ -191,9 +192,9 @@ class Converter:
         self._define(op, results)
         return ""
 
-    def inner(self, b: GraphBuilder, env: Mapping[str, Array | Value]) -> Converter:
+    def inner(self, b: GraphBuilder, env: Mapping[str, Array | Value]) -> OnnxConverter:
         """A converter for a body of one of this one's nodes, to a graph inside of this one's."""
-        made = Converter(b.name, {}, {}, {}, env=dict(env), outer=self)
+        made = OnnxConverter(b.name, {}, {}, {}, env=dict(env), outer=self)
         made.b = b
         return made
 
@@ -262,7 +263,7 @@ class Converter:
 
     def _interpreted(self, op: Op, rule: Rule, entries: Sequence[Any]) -> tuple[Array, ...] | None:
         """The results of a node on known operands, by the meaning of its graph."""
-        inner = Converter(op.type, {}, {}, {})
+        inner = OnnxConverter(op.type, {}, {}, {})
         results = inner._built(op, rule, entries)
         several = results if isinstance(results, tuple) else (results,)
         sizes = [product(v.shape) if isinstance(v, Value) else None for v in several]
@@ -330,7 +331,7 @@ class Converter:
 
     # ---- the result ------------------------------------------------------------------------------
 
-    def stage(self, wanted: Iterable[str]) -> Stage:
+    def stage(self, wanted: Iterable[str]) -> Conversion:
         """What was built, with those of its values that are read elsewhere as results."""
         names = dict.fromkeys((*wanted, *(n for op in self.waiting for n in op.reads)))
         outputs: dict[str, Value] = {}
@@ -349,7 +350,7 @@ class Converter:
         graph = self.b.build(outputs.values())
         graph = replace(graph, inputs=(*graph.inputs, *self._sources(graph)))
         inputs = {id(v): n for n, v in self._inputs.items()}
-        return Stage(
+        return Conversion(
             graph, tuple(self._params), tuple(inputs[id(v)] for v in graph.inputs),
             tuple(outputs), known, symbolic, same, tuple(self.waiting), self._pins, self.why,
         )  # fmt: skip

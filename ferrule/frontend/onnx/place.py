@@ -2,7 +2,7 @@
 
 A run goes from place to place. At each, a program runs what can be compiled of the nodes, the host
 runs what it alone can, and what remains is the next place. Which nodes these are depends on the
-program alone, so it is found once (`Program.onward`).
+program alone, so it is found once (`CompiledConversion.onward`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import FerruleError, InputError
-from ferrule.frontend.onnx.convert import Stage, guarded, storage
+from ferrule.frontend.onnx.convert import Conversion, guarded, storage
 from ferrule.frontend.onnx.model import Array, Op
 from ferrule.frontend.onnx.table import HOST, Attributes, is_compiled, numpy_of, rule_for
 
@@ -29,10 +29,10 @@ _STEPS = 32
 _BUILT = ("Shape", "Size")  # what follows from these is decided while a graph is built
 
 
-class Program:
+class CompiledConversion:
     """A stage, compiled. `onward` is what follows it in a run, once that is known."""
 
-    def __init__(self, stage: Stage, compiler: Compiler) -> None:
+    def __init__(self, stage: Conversion, compiler: Compiler) -> None:
         self.stage = stage
         self.onward: Onward | None = None
         self.compiled: Any = None
@@ -139,22 +139,22 @@ class Place:
         self.made = {o: op for op in nodes for o in op.outputs if o}
         read = dict.fromkeys(n for op in nodes for n in op.reads)
         self.sources = tuple(n for n in read if n not in self.made and n not in constants)
-        self.whole: Program | None = None
-        self._programs: list[Program] = []
-        self.variants: dict[Key, list[Program]] = {}
-        self.shared: dict[Key, list[Program]] = {}
+        self.whole: CompiledConversion | None = None
+        self._programs: list[CompiledConversion] = []
+        self.variants: dict[Key, list[CompiledConversion]] = {}
+        self.shared: dict[Key, list[CompiledConversion]] = {}
         self.seen: dict[Key, list[Key]] = {}
         self._choices = tuple(_choices(self.nodes, self.made, constants))
         self._numbers = tuple(dict.fromkeys(n for c in self._choices for n in c.sources))
         self._decided: dict[Key, Mapping[str, Array]] = {}
 
-    def add(self, program: Program) -> Program:
+    def add(self, program: CompiledConversion) -> CompiledConversion:
         """Keep a program, for what tells of all that was compiled."""
         self._programs.append(program)
         return program
 
     @property
-    def programs(self) -> tuple[Program, ...]:
+    def programs(self) -> tuple[CompiledConversion, ...]:
         """What was compiled for this place."""
         return (*((self.whole,) if self.whole else ()), *self._programs)
 

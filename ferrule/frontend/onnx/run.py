@@ -20,9 +20,9 @@ import numpy as np
 
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import FerruleError, UnsupportedError
-from ferrule.frontend.onnx.convert import LOOPS, Stage, convert, guarded
+from ferrule.frontend.onnx.convert import LOOPS, Conversion, convert, guarded
 from ferrule.frontend.onnx.model import Array, Body, Op
-from ferrule.frontend.onnx.place import Direct, Key, Onward, Place, Program
+from ferrule.frontend.onnx.place import CompiledConversion, Direct, Key, Onward, Place
 from ferrule.frontend.onnx.ports import declared_types, varying_types
 from ferrule.frontend.onnx.table import GRAPH, HOST, Assume, Attributes, rule_for
 from ferrule.ir.graph import TensorType
@@ -67,10 +67,10 @@ class Runner:
         """Compile what follows from the declared inputs for all values of their symbolic dims."""
         stage = self._declared_stage(place)
         if stage is not None:
-            place.whole = Program(stage, self.compiler)
+            place.whole = CompiledConversion(stage, self.compiler)
             place.whole.onward = None if stage.rest else Onward((), None)
 
-    def _declared_stage(self, place: Place) -> Stage | None:
+    def _declared_stage(self, place: Place) -> Conversion | None:
         """The stage for the declared inputs. Networks that halve an image and add the halves up
         again work for whole multiples of a size; what works for none waits for the sizes of a run.
         """
@@ -93,7 +93,7 @@ class Runner:
                 if not multiple:
                     return None
 
-    def _stage(self, nodes: Sequence[Op], types: Types, waits: bool) -> Stage | None:
+    def _stage(self, nodes: Sequence[Op], types: Types, waits: bool) -> Conversion | None:
         """What can be compiled of a body for inputs of `types`; None, with `waits` or where it is
         nothing, if the sizes and numbers of a run would make it larger.
         """
@@ -104,7 +104,7 @@ class Runner:
         return stage
 
     @property
-    def programs(self) -> tuple[Program, ...]:
+    def programs(self) -> tuple[CompiledConversion, ...]:
         """What is compiled so far, inner bodies' programs included."""
         own = [p for place in self._places for p in place.programs]
         inner = [p for child in self._children.values() for p in child.programs]
@@ -147,7 +147,7 @@ class Runner:
         env = self(given)
         return [env[name] for name in self._wanted]
 
-    def _program(self, place: Place, env: Mapping[str, Any]) -> Program:
+    def _program(self, place: Place, env: Mapping[str, Any]) -> CompiledConversion:
         """The program for what can be compiled of a place's nodes, on arrays of these shapes."""
         types, decided = place.types(env), place.decisions(env)
         key = (types, tuple([(n, bool(x)) for n, x in decided.items()]))
@@ -167,15 +167,15 @@ class Runner:
 
     def _fixed(
         self, place: Place, types: Key, decided: Mapping[str, Array], env: Mapping[str, Any]
-    ) -> Program:
+    ) -> CompiledConversion:
         """A new program for the sizes of this run."""
         fixed = varying_types(place.sources, [types])
         stage = self._convert(place.nodes, place.constants, fixed, env, decided)
-        return place.add(Program(stage, self.compiler))
+        return place.add(CompiledConversion(stage, self.compiler))
 
     def _varying(
         self, place: Place, types: Key, decided: Mapping[str, Array], env: Mapping[str, Any]
-    ) -> Program | None:
+    ) -> CompiledConversion | None:
         """A program with symbolic dims for sizes that were others at another run, where the same
         nodes can be compiled so: a loop whose state grows does not compile at each step.
         """
@@ -195,14 +195,14 @@ class Runner:
             return None
         if not all(map(self._always_hosted, _roots(stage.rest))):
             return None
-        program = place.add(Program(stage, self.compiler))
+        program = place.add(CompiledConversion(stage, self.compiler))
         place.shared.setdefault(key, []).append(program)
         return program if program.accepts(env) else None
 
     def _convert(
         self, nodes: Sequence[Op], constants: Mapping[str, Array], types: Types,
         env: Mapping[str, Any], decided: Mapping[str, Array],
-    ) -> Stage:  # fmt: skip
+    ) -> Conversion:  # fmt: skip
         return convert(self._name, nodes, types, constants, self._wanted, env, decided)
 
     def _place(self, nodes: Sequence[Op], constants: Mapping[str, Array]) -> Place | None:
@@ -213,7 +213,7 @@ class Runner:
 
     # ---- what the host runs ----------------------------------------------------------------------
 
-    def _onward(self, program: Program, place: Place, env: dict[str, Any]) -> Onward:
+    def _onward(self, program: CompiledConversion, place: Place, env: dict[str, Any]) -> Onward:
         """Run the nodes behind a program that only the host can, or else the first that it can run
         at all; these, and where the run goes on.
         """

@@ -17,7 +17,7 @@ import torch
 from ferrule.base.artifact import DimSource
 from ferrule.base.errors import GuardError, InputError, InputTypeError, UnsupportedError
 from ferrule.frontend.torch.run import shown
-from ferrule.frontend.torch.sizes import SHIFT, Ranges, Sizes
+from ferrule.frontend.torch.sizes import SHIFT, Ranges, SymbolicSizes
 from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.expr import Expr, dim, dims
 
@@ -33,7 +33,7 @@ class Arguments:
     """
 
     def __init__(self, placeholders: Sequence[Any], places: Sequence[int], ranges: Ranges) -> None:
-        sizes = Sizes(ranges)
+        sizes = SymbolicSizes(ranges)
         fakes = [(i, placeholders[i].name, placeholders[i].meta.get("val")) for i in places]
         self._tensors = [(i, n, f) for i, n, f in fakes if isinstance(f, torch.Tensor)]
         self._integers = [
@@ -127,7 +127,7 @@ def _shape_env(fakes: Iterable[tuple[int, str, Any]]) -> Any:
     return None
 
 
-def _size(sizes: Sizes, size: Any) -> Expr:
+def _size(sizes: SymbolicSizes, size: Any) -> Expr:
     """A size as an Expr; one that cannot be written as one is a dim of its own."""
     try:
         return sizes.expr(size)

@@ -16,7 +16,7 @@ from ferrule.frontend.torch.rules import nn as torch_aten_nn
 from ferrule.frontend.torch.rules import reduce as torch_aten_reduce
 from ferrule.frontend.torch.rules import rnn as torch_rnn
 from ferrule.frontend.torch.rules import view as torch_aten_view
-from ferrule.frontend.torch.sizes import Ranges, Sizes, float_value
+from ferrule.frontend.torch.sizes import Ranges, SymbolicSizes, float_value
 from ferrule.frontend.torch.table import ATEN, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, GraphBuilder, Node, TensorType, Value, tensor
@@ -83,11 +83,11 @@ def _unbacked(size: Any) -> bool:
     )
 
 
-class Converter:
+class FxConverter:
     """Converts nodes one by one; values of earlier nodes are in `env`."""
 
     def __init__(self, name: str, ranges: Ranges | None = None):
-        self.b, self.sizes = GraphBuilder(name), Sizes(ranges)
+        self.b, self.sizes = GraphBuilder(name), SymbolicSizes(ranges)
         self.env: dict[Any, Any] = {}
         self.input_orders: list[tuple[int, ...] | None] = []
         self._names: set[str] = set()

@@ -20,7 +20,7 @@ from ferrule.base import config, log
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch.bodies import Body, is_body
-from ferrule.frontend.torch.convert import Converter
+from ferrule.frontend.torch.convert import FxConverter
 from ferrule.frontend.torch.memory import beneath
 from ferrule.frontend.torch.run import Bound
 from ferrule.frontend.torch.segments import Segment, operator_name, segments, wanted
@@ -139,7 +139,7 @@ class Plan:
     def _step(self, s: Segment, compiler: Compiler) -> Step:
         if not s.ours:
             return Step(s)
-        converter = Converter(f"segment_{s.nodes[0].name}", self._ranges)
+        converter = FxConverter(f"segment_{s.nodes[0].name}", self._ranges)
         params = [n for n in s.inputs if n in self.params or n in self.attributes]
         inputs = [n for n in s.inputs if n not in params]
         current: list[Any] = list(s.nodes)

@@ -53,7 +53,7 @@ _empty: Any = getattr(torch._C._dynamo.guards, "_empty_strided_cpu", None) or (
 )
 Order = tuple[int, ...]
 Maker = tuple[Callable[..., torch.Tensor], tuple[Any, ...]]  # a function and its arguments
-Sizes = tuple[tuple[int, ...], list[Maker]]  # a call's dims, and what makes its outputs
+CallSizes = tuple[tuple[int, ...], list[Maker]]  # a call's dims, and what makes its outputs
 Call = Callable[..., tuple[torch.Tensor, ...] | None]
 
 
@@ -225,7 +225,7 @@ class Bound:
             None if i in self._shifts else torch_dtype(s.dtype)
             for i, s in enumerate(compiled.inputs)
         ]
-        self._sizes: dict[Any, Sizes] = {}
+        self._sizes: dict[Any, CallSizes] = {}
         self._calls: dict[Any, _Kept] = {}
         self._latest: Call | None = None
         self._words: dict[tuple[int, ...], list[torch.Tensor]] = {}
@@ -322,7 +322,7 @@ class Bound:
 
     def _sizes_of(
         self, key: Any, shapes: tuple[Any, ...], numbers: dict[int, int] | None = None
-    ) -> Sizes:
+    ) -> CallSizes:
         """The dims of a call with inputs of these shapes, and what makes its outputs."""
         plan = self.program.signature.plan(shapes, numbers)
         made = (plan.dims, [o.maker(s) for o, s in zip(self._outputs, plan.outputs)])

@@ -3,7 +3,7 @@ as Exprs or 0-d values.
 
 A symbol becomes a dim with the range that PyTorch knows of it. Dims are never negative: an integer
 argument that may be is the dim `name` minus SHIFT, and whoever calls the program adds SHIFT to what
-it passes (`Sizes.shifts`).
+it passes (`SymbolicSizes.shifts`).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _RELATIONS: dict[str, Callable[[Expr, Expr], Expr]] = {
 }
 
 
-class Sizes:
+class SymbolicSizes:
     """Exprs of sizes; `shifts` tells which dims stand for a possibly negative integer.
 
     `ranges` are the ranges that a user declared, by symbol. They go before those of tracing, which

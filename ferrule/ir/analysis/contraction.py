@@ -19,7 +19,7 @@ PRODUCTS = ("mul", "dot4")
 
 
 @dataclass(frozen=True)
-class Roles:
+class ContractionDims:
     """The factors of a contraction and its axes by role. `n` is the side that lanes run along. The
     `product` is "mul" or "dot4", whose first factor is the right one where it is `turned`.
     """
@@ -33,8 +33,8 @@ class Roles:
     product: str = "mul"
     turned: bool = False
 
-    def swapped(self) -> Roles:
-        return Roles(
+    def swapped(self) -> ContractionDims:
+        return ContractionDims(
             self.right, self.left, self.batch, self.n, self.m, self.k, self.product,
             not self.turned,
         )  # fmt: skip
@@ -44,7 +44,7 @@ class Roles:
         return call(self.product, *((right, left) if self.turned else (left, right)))
 
 
-def contraction(st: Stage) -> Roles | None:
+def contraction(st: Stage) -> ContractionDims | None:
     """The roles of a contracting stage, None for any other. The left factor is the one with the m
     axes.
     """
@@ -54,7 +54,7 @@ def contraction(st: Stage) -> Roles | None:
     return roles
 
 
-def depthwise(st: Stage) -> Roles | None:
+def depthwise(st: Stage) -> ContractionDims | None:
     """The roles of a stage that sums products over few terms for each point of a batch axis that
     lies innermost in the left factor and in the result (a depthwise convolution's channels,
     channels-last), None for any other. That axis is its n, though both factors have it.
@@ -70,7 +70,7 @@ def depthwise(st: Stage) -> Roles | None:
     return replace(roles, batch=tuple(a for a in roles.batch if a not in lanes), n=tuple(lanes))
 
 
-def channels(st: Stage) -> Roles | None:
+def channels(st: Stage) -> ContractionDims | None:
     """The roles of a stage that is `depthwise` once its one batch axis lies innermost; that axis is
     its n. None for any other.
     """
@@ -81,7 +81,7 @@ def channels(st: Stage) -> Roles | None:
     return replace(roles, batch=(), n=roles.batch)
 
 
-def _product(st: Stage) -> Roles | None:
+def _product(st: Stage) -> ContractionDims | None:
     """The roles of a stage that sums products, whichever there are."""
     c = st.compute
     if (
@@ -105,7 +105,7 @@ def _product(st: Stage) -> Roles | None:
     n = tuple(a for a in c.axes if a in right.axes and a not in left.axes)
     if len(batch) + len(m) + len(n) != len(c.axes):
         return None
-    return Roles(left, right, batch, m, n, k, value.op)
+    return ContractionDims(left, right, batch, m, n, k, value.op)
 
 
 def operand_bufs(e: Expr) -> tuple[Buf, ...]:

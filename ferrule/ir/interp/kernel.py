@@ -16,7 +16,7 @@ from ferrule.ir.interp.dims import shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_int
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.system import run_stage
-from ferrule.ir.kernel import Branch, Item, Kernel, Scope
+from ferrule.ir.kernel import Branch, Item, Kernel, SerialLoop
 from ferrule.ir.system import Stage
 
 Array = NDArray[Any]
@@ -58,7 +58,7 @@ def _items(body: tuple[Item, ...], scratch: tuple[Buf, ...], env: Env) -> None:
     for b in scratch:
         env.memory.allocate(b, shape_of(b, env.dims))
     for item in body:
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             for i in range(eval_int(item.axis.extent, env)):
                 _items(item.body, item.scratch, env.bind({item.axis: i}))
         elif isinstance(item, Branch):

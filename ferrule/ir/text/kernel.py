@@ -24,7 +24,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ferrule.ir.expr import Buf, Expr
-from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Schedule, Scope, walk_items
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Schedule, SerialLoop, walk_items
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.declare import (
     Lines,
@@ -77,7 +77,7 @@ def _schedule_text(s: Schedule) -> str:
 
 def _scratch(kernel: Kernel) -> set[Buf]:
     """The buffers that the kernel declares itself."""
-    scopes = [item for item, _ in walk_items(kernel.body) if isinstance(item, Scope)]
+    scopes = [item for item, _ in walk_items(kernel.body) if isinstance(item, SerialLoop)]
     return {*kernel.scratch, *(b for scope in scopes for b in scope.scratch)}
 
 
@@ -88,7 +88,7 @@ def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNam
 def _item_lines(body: tuple[Item, ...], names: MonoidNames) -> Lines:
     lines = Lines()
     for item in body:
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             lines.append(f"for {axes_text((item.axis,))} {{")
             lines += indent(_body_lines(item.scratch, item.body, names))
             lines.append("}")
@@ -175,7 +175,7 @@ def _items(p: Parser) -> tuple[Item, ...]:
                 a = axis_declaration(p)
                 p.expect("{")
                 own, inner = _body(p)
-            items.append(Scope(a, inner, own))
+            items.append(SerialLoop(a, inner, own))
         elif p.accept("if"):
             cond = expr(p)
             p.expect("{")

@@ -24,11 +24,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Steps:
-    """A level as its steps, the first `once` of which are those of `prepare`."""
+    """A level as its steps, the first `prepared` of which are those of `prepare`."""
 
     interface: Interface
     steps: tuple[Step, ...]
-    once: int
+    prepared: int
 
 
 def verify_kernels(level: Kernels) -> None:
@@ -93,16 +93,16 @@ def _fitting(
 
 
 def _check(
-    kind: str, face: Interface, steps: tuple[Step, ...], once: int, shown: Sequence[str]
+    kind: str, face: Interface, steps: tuple[Step, ...], prepared: int, shown: Sequence[str]
 ) -> None:
-    check(kind, face.name, Steps(face, steps, once), ORDER_RULES, lambda: shown)
+    check(kind, face.name, Steps(face, steps, prepared), ORDER_RULES, lambda: shown)
 
 
 def _in_order(level: Steps) -> Iterator[Fault]:
     face = level.interface
     known = set(face.params)
     for at, step in enumerate(level.steps):
-        if at == level.once:
+        if at == level.prepared:
             known |= set(face.inputs)
         for b in step.reads:
             if b not in known:
@@ -118,15 +118,15 @@ def _apart(level: Steps) -> Iterator[Fault]:
     given = {*level.interface.inputs, *level.interface.params}
     made: set[Buf] = set()
     for at, step in enumerate(level.steps):
-        once = at < level.once
+        constant = at < level.prepared
         for b in step.writes:
             if b in given:
                 yield Fault(f"{step.name} writes {b.name}, which the program is given", at)
-            if once and b in level.interface.outputs:
+            if constant and b in level.interface.outputs:
                 yield Fault(f"{step.name} writes the output {b.name} once", at)
-            if not once and b in made:
+            if not constant and b in made:
                 yield Fault(f"{step.name} writes {b.name}, which is made once", at)
-        if once:
+        if constant:
             made |= set(step.writes)
 
 

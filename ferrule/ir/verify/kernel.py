@@ -8,7 +8,7 @@ from itertools import count
 
 from ferrule.base.dtype import boolean
 from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
-from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, Scope, stages, walk_items
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, SerialLoop, stages, walk_items
 from ferrule.ir.simplify import prove_nonneg
 from ferrule.ir.system import Stage
 from ferrule.ir.text import print_stage
@@ -58,7 +58,7 @@ def _placed(kernel: Kernel) -> list[Placed]:
         body: tuple[Item, ...], axes: tuple[Expr, ...], alive: frozenset[Buf], done: set[Buf]
     ) -> None:
         for item in body:
-            if isinstance(item, Scope):
+            if isinstance(item, SerialLoop):
                 inner = alive | set(item.scratch)
                 visit(item.body, (*axes, item.axis), inner, done - set(item.scratch))
                 done |= {b for p in out for b in p.writes if b in alive}
@@ -94,11 +94,11 @@ def _each(
     return faults
 
 
-def _scopes(body: tuple[Item, ...]) -> Iterator[Scope]:
+def _scopes(body: tuple[Item, ...]) -> Iterator[SerialLoop]:
     for item in body:
-        if isinstance(item, Scope):
+        if isinstance(item, SerialLoop):
             yield item
-        if isinstance(item, (Scope, Branch)):
+        if isinstance(item, (SerialLoop, Branch)):
             yield from _scopes(item.body)
 
 

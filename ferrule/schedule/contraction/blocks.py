@@ -32,7 +32,7 @@ from ferrule.ir.expr import (
     load,
     select,
 )  # fmt: skip
-from ferrule.ir.kernel import Item, Scope
+from ferrule.ir.kernel import Item, SerialLoop
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Compute, Stage
 from ferrule.schedule.contraction.blocking import tiles_to_share
@@ -116,7 +116,7 @@ def _at_once(c: Contraction, p: Product, rows: _RowBlocks, k: tuple[Expr, ...]) 
     panel, epilogue = axis("no", p.panels), c.body[1:]
     tiles = _tiles(c, p, rows.number, panel)
     made = [(t, (*_sum(p, t, Terms(k, {}), rows), *p.written(t, epilogue))) for t in tiles]
-    items = (Scope(rows.tile, either(made)),)
+    items = (SerialLoop(rows.tile, either(made)),)
     return p.pieces(tiles, items).kernel(c.kernel.name, (*c.roles.batch, rows.block, panel))
 
 
@@ -138,11 +138,11 @@ def _in_parts(c: Contraction, p: Product, rows: _RowBlocks, steps: Parts) -> Pac
         ends.append((t, (_again(part, place, t), *p.written(t, epilogue))))
 
     def for_tiles(made: Sequence[tuple[Tile, tuple[Item, ...]]]) -> tuple[Item, ...]:
-        return (Scope(panel, (Scope(rows.tile, either(made)),)),)
+        return (SerialLoop(panel, (SerialLoop(rows.tile, either(made)),)),)
 
     loops = for_tiles(sums)
     for a in reversed(steps.outer):
-        loops = (Scope(a, loops),)
+        loops = (SerialLoop(a, loops),)
     pieces = p.pieces(tiles, (*loops, *for_tiles(ends)))
     pieces += Pieces(scratch=(part,))
     return pieces.kernel(c.kernel.name, (*c.roles.batch, rows.block, group))

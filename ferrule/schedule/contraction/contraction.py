@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.expr import ONE, ZERO, Buf, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.blocking import Blocking, default_blocking, depthwise_blocking
-from ferrule.schedule.contraction.dims import flattened, oriented, roles_in
+from ferrule.schedule.contraction.dims import contraction_dims, flattened, oriented
 from ferrule.schedule.contraction.dot import in_words
 from ferrule.schedule.contraction.packing import rows_apart
 from ferrule.schedule.contraction.rows import Tiling, tiling
@@ -27,7 +27,7 @@ class Contraction:
     kernel: Kernel
     target: Target
     constant: frozenset[Buf]
-    roles: Roles
+    roles: ContractionDims
     size: int
     width: int
     blocking: Blocking
@@ -53,7 +53,7 @@ def contraction_of(
     """A `schedulable` kernel with what is known of it; with the default blocking where None."""
     kernel = flattened(in_words(kernel, target, constant), constant)
     first = next(stages(kernel.body))
-    roles = roles_in(kernel, first)
+    roles = contraction_dims(kernel, first)
     assert roles is not None
     roles = oriented(kernel, first, roles, constant)
     size = first.compute.values[0].dtype.size
@@ -61,7 +61,7 @@ def contraction_of(
     return Contraction(kernel, target, constant, roles, size, target.lanes(size), blocking)
 
 
-def _default(roles: Roles, size: int, target: Target) -> Blocking:
+def _default(roles: ContractionDims, size: int, target: Target) -> Blocking:
     n, k = (simplify(product([a.extent for a in axes])) for axes in (roles.n, roles.k))
     if set(roles.n) & roles.left.axes and len(roles.m) > 1:
         along = roles.m[-1]

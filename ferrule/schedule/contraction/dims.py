@@ -1,4 +1,4 @@
-"""Roles: how a kernel's first stage contracts, and which of its factors the lanes run along."""
+"""Contraction dims: how a first stage contracts, and which of its factors the lanes run along."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import (
-    Roles,
+    ContractionDims,
     contraction,
     depthwise,
     operand_bufs,
@@ -27,7 +27,7 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
     whose copies are made once.
     """
     body = list(stages(kernel.body))
-    roles = roles_in(kernel, body[0])
+    roles = contraction_dims(kernel, body[0])
     if roles is None or any(st.combine or st.update for st in body):
         return False
     roles = oriented(kernel, body[0], roles, constant)
@@ -38,7 +38,7 @@ def schedulable(kernel: Kernel, target: Target, constant: frozenset[Buf] = froze
         return False
     if set(kernel.grid) - {*roles.batch, *roles.m, *roles.n}:
         return False  # an axis that guards alone mention
-    if any(roles_in(kernel, st) and contraction(st) is None for st in body[1:]):
+    if any(contraction_dims(kernel, st) and contraction(st) is None for st in body[1:]):
         return False  # a product without columns (attention with values of size 1)
     later = [r for st in body[1:] if (r := contraction(st)) is not None]
     rights = [(r if r.n else r.swapped()).right for r in later]
@@ -63,7 +63,7 @@ def points(axes: tuple[Expr, ...]) -> int:
     return estimate(product([a.extent for a in axes]))
 
 
-def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
+def contraction_dims(kernel: Kernel, st: Stage) -> ContractionDims | None:
     """The roles of a stage of `kernel`, the grid axes that it mentions counted among its axes."""
     if not isinstance(st.compute.fold, Reduce):
         return None
@@ -73,7 +73,7 @@ def roles_in(kernel: Kernel, st: Stage) -> Roles | None:
     return contraction(whole) or _stencil(kernel, whole)
 
 
-def _stencil(kernel: Kernel, st: Stage) -> Roles | None:
+def _stencil(kernel: Kernel, st: Stage) -> ContractionDims | None:
     """The roles of a kernel's one fold, where it is depthwise in what the kernel writes."""
     body = list(stages(kernel.body))
     if st.compute.axes != tuple(g for g in kernel.grid if g in st.compute.axes):
@@ -83,7 +83,9 @@ def _stencil(kernel: Kernel, st: Stage) -> Roles | None:
     return depthwise(replace(st, targets=body[-1].targets))
 
 
-def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) -> Roles:
+def oriented(
+    kernel: Kernel, st: Stage, roles: ContractionDims, constant: frozenset[Buf]
+) -> ContractionDims:
     """The roles with the better side along the lanes: packed once, of unit stride in the result,
     readable in place.
     """
@@ -91,7 +93,7 @@ def oriented(kernel: Kernel, st: Stage, roles: Roles, constant: frozenset[Buf]) 
         return roles  # depthwise: the sides differ
     local = set(st.compute.axes)
 
-    def rating(r: Roles) -> int:
+    def rating(r: ContractionDims) -> int:
         if not r.n or (set(r.m) & local):
             return -9
         n = r.n[-1]
@@ -109,7 +111,7 @@ def flattened(kernel: Kernel, constant: frozenset[Buf]) -> Kernel:
     (rows and columns of an image under a pointwise convolution): tiles then run across them.
     """
     first = next(stages(kernel.body))
-    roles = roles_in(kernel, first)
+    roles = contraction_dims(kernel, first)
     assert roles is not None
     m = list(oriented(kernel, first, roles, constant).m)
     body, grid = tuple(stages(kernel.body)), list(kernel.grid)
@@ -125,12 +127,12 @@ def flattened(kernel: Kernel, constant: frozenset[Buf]) -> Kernel:
     return replace(kernel, grid=tuple(grid), body=body)
 
 
-def left_guards(st: Stage, roles: Roles) -> tuple[Expr, ...]:
+def left_guards(st: Stage, roles: ContractionDims) -> tuple[Expr, ...]:
     """The guards that are the left factor's to keep, those that n is not in."""
     return tuple(c for c in conjuncts(st.compute.where) if not c.axes & set(roles.n))
 
 
-def is_right(guard: Expr, roles: Roles) -> bool:
+def is_right(guard: Expr, roles: ContractionDims) -> bool:
     """Whether a guard is the right factor's alone: then its packed panel can hold zeros for it, and
     where it is of folded axes alone it must, lest packing reads past the factor.
     """

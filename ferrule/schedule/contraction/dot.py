@@ -18,7 +18,7 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, loads, substitute
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Compute, Reduce, Stage
-from ferrule.schedule.contraction.dims import points, roles_in
+from ferrule.schedule.contraction.dims import contraction_dims, points
 from ferrule.target.cpu import Target
 
 BYTES = 4  # of a word
@@ -36,7 +36,7 @@ def in_words(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Kernel
 
 
 def _in_words(kernel: Kernel, st: Stage, constant: frozenset[Buf], few: int) -> Stage | None:
-    fold, roles = st.compute.fold, roles_in(kernel, st)
+    fold, roles = st.compute.fold, contraction_dims(kernel, st)
     factors = _factors(st.compute.values[0])
     if not isinstance(fold, Reduce) or roles is None or factors is None:
         return None

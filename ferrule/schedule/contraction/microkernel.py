@@ -35,7 +35,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, Scope
+from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, SerialLoop
 from ferrule.ir.simplify import range_of, simplify
 from ferrule.ir.system import Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.schedule.contraction.flat import flat_index
@@ -192,7 +192,7 @@ class Tile:
         """The loops `k` around `add`."""
         body = self._steps(add, k[-1], hints)
         for a in reversed(k[:-1]):
-            body = (Scope(a, body),)
+            body = (SerialLoop(a, body),)
         return body
 
     def _totalled(
@@ -214,7 +214,7 @@ class Tile:
         later = call("not", le(number, 0))
         body = (Branch(later, (store("total", self.total, moved), zero)), *body)
         for a in reversed(outer):
-            body = (Scope(a, body),)
+            body = (SerialLoop(a, body),)
         return (*body, store("total", self.acc, cast(before + here, self.acc.dtype)))
 
     def _steps(self, add: Stage, k: Expr, hints: tuple[Prefetch, ...]) -> tuple[Item, ...]:
@@ -223,7 +223,7 @@ class Tile:
         """
         guarded = add.compute.where is not None and k in add.compute.where.axes
         if self.terms is None or guarded or _short(k, 2 * self.terms.extent.attr):
-            return (Scope(k, (*_lines(hints, k, ONE), add)),)
+            return (SerialLoop(k, (*_lines(hints, k, ONE), add)),)
         several = self.terms.extent
         whole = axis(f"{k.name}w", simplify(k.extent // several))
         first = {k: simplify(whole * several)}
@@ -231,12 +231,13 @@ class Tile:
             replace(h, idx=tuple(simplify(substitute(i, first)) for i in h.idx))
             for h in _lines(hints, k, several)
         )
-        step: tuple[Item, ...] = (*ahead, Scope(self.terms, (_at(add, k, first[k] + self.terms),)))
+        terms = SerialLoop(self.terms, (_at(add, k, first[k] + self.terms),))
+        blocks = SerialLoop(whole, (*ahead, terms))
         left = simplify(k.extent % several)
         if left is ZERO:
-            return (Scope(whole, step),)
+            return (blocks,)
         rest = axis(f"{k.name}r", left)
-        return (Scope(whole, step), Scope(rest, (_at(add, k, whole.extent * several + rest),)))
+        return (blocks, SerialLoop(rest, (_at(add, k, whole.extent * several + rest),)))
 
 
 def _lines(hints: tuple[Prefetch, ...], k: Expr, step: Expr) -> tuple[Prefetch, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.ir.analysis.access import stride
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import ZERO, Expr, axis, both, call, const, le, loads, product
 from ferrule.ir.simplify import coefficient, prove, simplify
@@ -18,7 +18,7 @@ SHORT_RUN = 32  # terms of a sum, too few for a guard around them
 SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
 
 
-def in_order(st: Stage, roles: Roles) -> tuple[Expr, ...]:
+def in_order(st: Stage, roles: ContractionDims) -> tuple[Expr, ...]:
     """The folded axes, the one with the smallest step in the left factor last; those that the left
     factor's guards mention before the others, unless few terms share these.
     """
@@ -32,7 +32,7 @@ def in_order(st: Stage, roles: Roles) -> tuple[Expr, ...]:
     return tuple(sorted(roles.k, key=lambda a: (a in first, step(a)), reverse=True))
 
 
-def shares_few_terms(st: Stage, roles: Roles) -> bool:
+def shares_few_terms(st: Stage, roles: ContractionDims) -> bool:
     """Whether few terms share a value of the left factor's guards, so that testing them would take
     longer than the sum.
     """
@@ -40,7 +40,7 @@ def shares_few_terms(st: Stage, roles: Roles) -> bool:
     return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
 
 
-def unrolls(last: Expr, roles: Roles) -> bool:
+def unrolls(last: Expr, roles: ContractionDims) -> bool:
     """Whether the innermost of the folded axes is to be unrolled: it is short, and its steps do not
     share elements of the left factor in registers that the accumulators need. They would where the
     windows of neighbouring rows overlap; in a depthwise convolution, whose blocks leave registers

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ferrule.ir.analysis.access import stride
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import (
     Buf,
@@ -27,7 +27,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Kernel, Scope, substitute_items
+from ferrule.ir.kernel import Kernel, SerialLoop, substitute_items
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.system import Compute, Stage
 from ferrule.schedule.contraction.flat import flat
@@ -64,17 +64,18 @@ def apart(e: Expr, axes: tuple[Expr, ...]) -> int:
     return max((estimate(s) * size for s, size in steps if s is not None), default=0)
 
 
-def rows_apart(roles: Roles) -> int:
+def rows_apart(roles: ContractionDims) -> int:
     """The bytes between neighbouring rows of the left factor; 0 where that is not known."""
     return apart(roles.left, roles.m[-1:])
 
 
 def pack_panels(
-    name: str, roles: Roles, guard: Expr, outer: tuple[Expr, ...], panels: Expr, width: int,
-    target: Target, once: bool,
+    name: str, roles: ContractionDims, guard: Expr, outer: tuple[Expr, ...], panels: Expr,
+    width: int, target: Target, constant: bool,
 ) -> Packing:  # fmt: skip
     """The right factor of `roles` in `panels` panels of `width` columns, by the axes `outer` (batch
-    and k); zero where its `guard` is false and past the last column. `once`: it is a parameter.
+    and k); zero where its `guard` is false and past the last column. `constant`: it depends on
+    parameters alone.
     """
     batch = [a for a in outer if a in roles.batch]
     names = {a: axis(f"p{i}", a.extent) for i, a in enumerate(outer)}
@@ -94,7 +95,7 @@ def pack_panels(
     far = [a for a in kernel.grid if apart(source, (a,)) >= PACKED_STRIDE]
     if len(kernel.grid) > 1 and far == [kernel.grid[-1]]:
         kernel = _by_blocks(kernel, far[0])
-    return Packing(packed, kernel, once and all(a.extent.is_const for a in axes))
+    return Packing(packed, kernel, constant and all(a.extent.is_const for a in axes))
 
 
 def _by_blocks(kernel: Kernel, a: Expr) -> Kernel:
@@ -103,4 +104,4 @@ def _by_blocks(kernel: Kernel, a: Expr) -> Kernel:
     inner = axis(a.name + "i", simplify(call("min", const(BLOCK), a.extent - outer * BLOCK)))
     body = substitute_items(kernel.body, {a: simplify(outer * BLOCK + inner)})
     grid = (outer, *(g for g in kernel.grid if g is not a))
-    return replace(kernel, grid=grid, body=(Scope(inner, body),))
+    return replace(kernel, grid=grid, body=(SerialLoop(inner, body),))

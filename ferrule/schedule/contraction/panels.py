@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ferrule.ir.analysis.contraction import Roles, contraction, simplify_stage
+from ferrule.ir.analysis.contraction import ContractionDims, contraction, simplify_stage
 from ferrule.ir.expr import (
     Buf,
     Expr,
@@ -26,12 +26,12 @@ from ferrule.ir.expr import (
     rewrite,
     substitute,
 )
-from ferrule.ir.kernel import Item, Kernel, Scope
+from ferrule.ir.kernel import Item, Kernel, SerialLoop
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.system import Stage, map_stage, substitute_stage
 from ferrule.schedule.contraction.bounds import Limits, grows, limited, limits
 from ferrule.schedule.contraction.contraction import Contraction
-from ferrule.schedule.contraction.dims import is_epilogue, roles_in
+from ferrule.schedule.contraction.dims import contraction_dims, is_epilogue
 from ferrule.schedule.contraction.microkernel import Tile
 from ferrule.schedule.contraction.packing import Packed
 from ferrule.schedule.contraction.pieces import Pieces
@@ -74,7 +74,7 @@ def _ends(c: Contraction) -> list[Limits]:
 
 def _by_rows(c: Contraction, st: Stage) -> bool:
     """Whether a stage is no product."""
-    return roles_in(c.kernel, st) is None
+    return contraction_dims(c.kernel, st) is None
 
 
 def _groups(c: Contraction) -> list[range]:
@@ -173,17 +173,17 @@ def _product(c: Contraction, steps: list[_Step], rows: Rows, before: Pieces) -> 
     if n.is_const or roles.n[0] in c.kernel.grid:
         columns = axis(f"no{tag}", count)
         made, items = tile(columns, tag)
-        return p.pieces([made], (Scope(columns, items),))
+        return p.pieces([made], (SerialLoop(columns, items),))
     whole = simplify(n // (p.vectors * p.width))
     if count is not p.panels:
         whole = simplify(call("min", whole, count))
     inner, edge = axis(f"no{tag}f", whole), axis(f"no{tag}e", simplify(count - whole))
     full, body = tile(inner, tag, True)
     last, rest = tile(simplify(whole + edge), tag + 1)
-    return p.pieces([full, last], (Scope(inner, body), Scope(edge, rest)))
+    return p.pieces([full, last], (SerialLoop(inner, body), SerialLoop(edge, rest)))
 
 
-def _roles_on(c: Contraction, st: Stage, rows: Rows) -> Roles:
+def _roles_on(c: Contraction, st: Stage, rows: Rows) -> ContractionDims:
     """The roles of a product of a panel of rows; its batch are the grid axes that are not rows."""
     roles = contraction(st)
     assert roles is not None
@@ -219,4 +219,4 @@ def _row_stages(c: Contraction, steps: list[_Step], rows: Rows, before: Pieces) 
     kernel = Kernel("rows", (), moved, private)
     kernel = schedule_rows(kernel, c.target, serial.name, frozenset(before.scratch))
     scratch = tuple(b for b in kernel.scratch if b not in private)
-    return Pieces((Scope(serial, kernel.body),), scratch, kinds=dict(kernel.kinds))
+    return Pieces((SerialLoop(serial, kernel.body),), scratch, kinds=dict(kernel.kinds))

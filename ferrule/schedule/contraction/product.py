@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ferrule.base.dtype import f64
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.expr import (
     ONE,
     ZERO,
@@ -55,7 +55,7 @@ class Product:
     """
 
     stage: Stage
-    roles: Roles
+    roles: ContractionDims
     k: tuple[Expr, ...]
     right: Right
     panels: Expr
@@ -85,7 +85,7 @@ class Product:
 
 
 def product_of(
-    c: Contraction, st: Stage, roles: Roles, pack: str, ends: Limits = NO_LIMITS
+    c: Contraction, st: Stage, roles: ContractionDims, pack: str, ends: Limits = NO_LIMITS
 ) -> Product:
     """A contraction of `c`; its right factor is packed into panels called `pack`, if it is."""
     n, per = simplify(product([a.extent for a in roles.n])), c.blocking.vectors * c.width

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ferrule.ir.analysis.contraction import Roles, operand_bufs
+from ferrule.ir.analysis.contraction import ContractionDims, operand_bufs
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Expr, fconst, load, product, select, substitute
 from ferrule.ir.simplify import prove, simplify
@@ -28,7 +28,7 @@ class Right:
     have the dimensions batch, panel, the folded axes `k`, column.
     """
 
-    roles: Roles
+    roles: ContractionDims
     k: tuple[Expr, ...]
     packing: Packing | None
 
@@ -43,28 +43,29 @@ class Right:
 
 
 def right_factor(
-    c: Contraction, roles: Roles, guard: Expr, k: tuple[Expr, ...], panels: Expr, name: str
-) -> Right:
+    c: Contraction, roles: ContractionDims, guard: Expr, k: tuple[Expr, ...], panels: Expr,
+    name: str,
+) -> Right:  # fmt: skip
     """The right factor of a product of `c`, in so many `panels`. Panels that must be packed are
     called `name`, and hold zero where `guard` is false.
     """
     bufs = operand_bufs(roles.right)
-    once = bool(bufs) and set(bufs) <= c.constant
+    constant = bool(bufs) and set(bufs) <= c.constant
     plain = roles.product == "mul" and in_place(roles.right, roles.n)
-    if not once and plain and not _worth_packing(c, roles):
+    if not constant and plain and not _worth_packing(c, roles):
         return Right(roles, k, None)
     width, outer = c.blocking.vectors * c.width, (*_batch(roles), *k)
     return Right(
-        roles, k, pack_panels(name, roles, guard, outer, panels, width, c.target, once)
+        roles, k, pack_panels(name, roles, guard, outer, panels, width, c.target, constant)
     )
 
 
-def _batch(roles: Roles) -> tuple[Expr, ...]:
+def _batch(roles: ContractionDims) -> tuple[Expr, ...]:
     """The batch axes of a packed right factor."""
     return tuple(b for b in roles.batch if b in roles.right.axes)
 
 
-def _worth_packing(c: Contraction, roles: Roles) -> bool:
+def _worth_packing(c: Contraction, roles: ContractionDims) -> bool:
     """Whether a right factor that could be read where it lies is better copied first: its rows are
     so far apart that they evict each other, and enough rows of A pass by it.
     """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ferrule.ir.analysis.contraction import Roles
+from ferrule.ir.analysis.contraction import ContractionDims
 from ferrule.ir.expr import TRUE, Expr, axis, both, call, const, le, lt, product, substitute
 from ferrule.ir.simplify import prove, simplify
 from ferrule.schedule.contraction.blocking import Blocking
@@ -114,7 +114,7 @@ class Tiling:
         return size.op == "dim" and size.attr.lo <= 1
 
 
-def tiling(roles: Roles, block: Blocking) -> Tiling:
+def tiling(roles: ContractionDims, block: Blocking) -> Tiling:
     """The tiles of rows that `block` asks for."""
     along, around = (roles.m[-1:], roles.m[:-1]) if block.straight else (roles.m, ())
     return Tiling(along, around, block.rows)

@@ -23,7 +23,7 @@ from ferrule.ir.expr import (
     loads,
     rewrite,
 )  # fmt: skip
-from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Branch, Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.simplify import equal
 from ferrule.ir.system import Stage, map_stage, substitute_stage
 from ferrule.schedule.contraction.dims import schedulable
@@ -51,11 +51,11 @@ def schedule_overlapped(kernel: Kernel, target: Target, constant: frozenset[Buf]
         main, names = renamed(done.kernel, f"_c{number}", tuple(p.buf for p in done.packings))
         body = main.body
         for a in reversed(main.grid):
-            body = (Scope(a, body),)
+            body = (SerialLoop(a, body),)
         if inside is not TRUE:
             body = (Branch(inside, body),)
         for a in reversed(rows):
-            body = (Scope(a, body),)
+            body = (SerialLoop(a, body),)
         items += body
         scratch += main.scratch
         kinds |= dict(main.kinds)

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from ferrule.base.dtype import f32
 from ferrule.base.errors import CompileError
 from ferrule.ir.analysis.access import stride
-from ferrule.ir.analysis.contraction import Roles, operand_bufs
+from ferrule.ir.analysis.contraction import ContractionDims, operand_bufs
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.canonical import renamed
 from ferrule.ir.expr import (
@@ -46,11 +46,11 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
 from ferrule.ir.system import Compute, Reduce, Stage
-from ferrule.schedule.contraction.dims import oriented, roles_in
+from ferrule.schedule.contraction.dims import contraction_dims, oriented
 from ferrule.schedule.contraction.microkernel import write_tile
 from ferrule.schedule.contraction.packing import Packed, Packing
 from ferrule.schedule.contraction.rows import Rows
@@ -115,7 +115,7 @@ class Window:
     """
 
     st: Stage
-    roles: Roles
+    roles: ContractionDims
     images: tuple[Expr, ...]
     rows: tuple[Expr, Expr]
     columns: tuple[Expr, Expr]
@@ -169,7 +169,7 @@ def schedule_winograd(
 def window(kernel: Kernel, target: Target, constant: frozenset[Buf]) -> Window | None:
     """The convolution that a kernel starts with, where its other stages are an epilogue."""
     st, *rest = stages(kernel.body)
-    roles = roles_in(kernel, st)
+    roles = contraction_dims(kernel, st)
     if roles is None or any(s.compute.axes or s.compute.fold for s in rest) or st.when is not None:
         return None
     if isinstance(st.compute.fold, Reduce) and st.compute.fold.monoid != SUM(f32):
@@ -308,7 +308,7 @@ class _Builder:
             own, _ = renamed(step, f"_w{number}")
             items = own.body
             for a in reversed(own.grid):
-                items = (Scope(a, items),)
+                items = (SerialLoop(a, items),)
             body += items
             scratch += own.scratch
             kinds |= dict(own.kinds)
@@ -428,7 +428,7 @@ def _two_sided(
         to = (half, (const(p), i, lanes))
         first.append(Stage("half", (to,), combined(row, factors)))
         second.append(Stage(buf.name, ((buf, place(const(p), q)),), combined(column, factors)))
-    body = (Scope(i, tuple(first), (row,)), Scope(q, tuple(second), (column,)))
+    body = (SerialLoop(i, tuple(first), (row,)), SerialLoop(q, tuple(second), (column,)))
     kinds = ((each.name, Kind.UNROLL), (lanes.name, Kind.LANES))
     return Kernel(buf.name, grid, body, (half, *scratch), kinds)
 

@@ -21,7 +21,7 @@ from ferrule.ir.system import Stage, substitute_stage
 MOST_PIECES = 64
 
 
-def partition_pieces(kernel: Kernel) -> Kernel:
+def split_index_sets(kernel: Kernel) -> Kernel:
     """`kernel` with its pointwise stages cut where a select on one axis changes sides.
 
     A grid axis is cut only where the kernel is one stage; it then becomes local to the pieces.

@@ -23,7 +23,7 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, load, loads
 from ferrule.ir.kernel import Item, Kernel, stages
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.system import Compute, Reduce, Scan, Stage, map_stage, substitute_stage
-from ferrule.schedule.rows.index_sets import partition_pieces
+from ferrule.schedule.rows.index_sets import split_index_sets
 from ferrule.schedule.rows.prefetch import row_hints
 from ferrule.schedule.rows.transpose import transpose, transposition
 from ferrule.schedule.rows.vectorize import Shape, is_long, strips
@@ -31,7 +31,7 @@ from ferrule.target.cpu import Target
 
 
 @dataclass(frozen=True)
-class Sizes:
+class RowSizes:
     """What this schedule leaves open: the elements of a tile of a pointwise kernel, and the vectors
     that a light loop has in flight.
     """
@@ -40,9 +40,9 @@ class Sizes:
     vectors: int
 
 
-def default_sizes(target: Target) -> Sizes:
+def default_sizes(target: Target) -> RowSizes:
     """The sizes that a kernel has by default."""
-    return Sizes(target.machine.rows.block, target.machine.rows.vectors)
+    return RowSizes(target.machine.rows.block, target.machine.rows.vectors)
 
 
 def schedule_rows(
@@ -50,7 +50,7 @@ def schedule_rows(
     target: Target,
     prefix: str = "",
     padded: frozenset[Buf] = frozenset(),
-    sizes: Sizes | None = None,
+    sizes: RowSizes | None = None,
 ) -> Kernel:
     """`kernel`, whose body is a flat list of stages, with vectors and loops chosen for `target`.
 
@@ -69,7 +69,7 @@ def schedule_rows(
         a, c = st.compute.axes
         bare = replace(st, compute=replace(st.compute, axes=()))
         return transpose(replace(kernel, body=(bare,)), a, c, width, prefix)
-    kernel = partition_pieces(kernel)
+    kernel = split_index_sets(kernel)
     kernel = replace(kernel, body=tuple(merge_local(st) for st in stages(kernel.body)))
     lane = _grid_lane(kernel, target)
     if lane is not None:
@@ -222,7 +222,7 @@ def _grid_lane(kernel: Kernel, target: Target) -> Expr | None:
     return best if sum(score(st, best) for st in body) > own else None
 
 
-def _tile(kernel: Kernel, target: Target, sizes: Sizes) -> int:
+def _tile(kernel: Kernel, target: Target, sizes: RowSizes) -> int:
     body = list(stages(kernel.body))
     if not any(st.compute.all_axes for st in body):
         return sizes.block

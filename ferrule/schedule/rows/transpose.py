@@ -17,7 +17,7 @@ from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, load, loads, substitute
-from ferrule.ir.kernel import Item, Kernel, Kind, Scope, stages
+from ferrule.ir.kernel import Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Compute, Stage, substitute_stage
 
@@ -73,7 +73,8 @@ def transpose(kernel: Kernel, a: Expr, c: Expr, width: int, prefix: str) -> Kern
         targets=tuple((b, tuple(substitute(i, target) for i in idx)) for b, idx in st.targets),
         compute=Compute((down, lanes), (load(tile, lanes, down),)),
     )
-    squares = Scope(c_o, (Scope(a_o, (simplify_stage(read), simplify_stage(write)), (tile,)),))
+    row = SerialLoop(a_o, (simplify_stage(read), simplify_stage(write)), (tile,))
+    squares = SerialLoop(c_o, (row,))
     items: list[Item] = [squares]
     done_a, done_c = simplify(a_o.extent * width), simplify(c_o.extent * width)
     items += _edge(st, c, ZERO, c.extent, a, done_a, prefix + "e")
@@ -99,4 +100,4 @@ def _edge(
         return []
     i, j = axis(prefix + "c", c_count), axis(prefix + "a", count)
     one = simplify_stage(substitute_stage(st, {c: c_start + i, a: a_start + j}))
-    return [Scope(i, (Scope(j, (one,)),))]
+    return [SerialLoop(i, (SerialLoop(j, (one,)),))]

@@ -33,7 +33,7 @@ from ferrule.ir.expr import (
     select,
     substitute,
 )
-from ferrule.ir.kernel import Item, Kind, Prefetch, Scope
+from ferrule.ir.kernel import Item, Kind, Prefetch, SerialLoop
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
@@ -208,7 +208,7 @@ class _Nest:
                 if way is not None:
                     body += self._scope(way[0], self._level(depth + 1, way[1]))
         else:
-            body = (Scope(self.loops[depth], self._level(depth + 1, block)),)
+            body = (SerialLoop(self.loops[depth], self._level(depth + 1, block)),)
         after = [s for i in parts for s in self._add_part(i, block)]
         after += [s for i in folding for s in self._finish(i, block)]
         return (*before, *body, *after)
@@ -232,7 +232,7 @@ class _Nest:
         )
 
     def _scope(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
-        return (Scope(a, body),) if a.op == "axis" else body
+        return (SerialLoop(a, body),) if a.op == "axis" else body
 
     def _depth(self, st: Stage) -> int:
         """How many of the loops are outside the accumulator of `st`."""

@@ -16,7 +16,7 @@ import numpy as np
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.onnx.convert import LOOPS, Converter
+from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.table import Attributes
 from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt, product
@@ -54,7 +54,7 @@ class Steps:
 # ---- the operators -------------------------------------------------------------------------------
 
 
-def _loop(c: Converter, op: Op) -> tuple[Entry, ...]:
+def _loop(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     body, k = op.body("body"), max(len(op.inputs) - 2, 0)
     limit, go = (c.entry(n) if n else None for n in (*op.inputs, "", "")[:2])
     if not isinstance(limit, np.ndarray):
@@ -72,7 +72,7 @@ def _loop(c: Converter, op: Op) -> tuple[Entry, ...]:
     return (*ends, *made)
 
 
-def _scan(c: Converter, op: Op) -> tuple[Entry, ...]:
+def _scan(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     if op.version < 9:
         raise UnsupportedError("it has a batch and lengths of its own")
     a, body, given = Attributes(op), op.body("body"), _operands(c, op.inputs)
@@ -105,7 +105,7 @@ LOOPS.update({"Loop": _loop, "Scan": _scan})
 # ---- the steps -----------------------------------------------------------------------------------
 
 
-def _run(c: Converter, s: Steps) -> tuple[list[Entry], list[Value]]:
+def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
     """The states behind the last step, and each further result with one row a step. States that no
     step changes are known to the body.
     """
@@ -170,7 +170,7 @@ def _ports(body: Body, inputs: int, results: int) -> tuple[Names, Names]:
     return tuple(p.name for p in body.inputs), tuple(p.name for p in body.outputs)
 
 
-def _operands(c: Converter, names: Sequence[str]) -> tuple[Entry, ...]:
+def _operands(c: OnnxConverter, names: Sequence[str]) -> tuple[Entry, ...]:
     if not all(names):
         raise UnsupportedError("an operand is left out")
     return tuple(c.entry(n) for n in names)
