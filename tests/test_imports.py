@@ -69,7 +69,7 @@ def test_no_module_imports_itself_through_others() -> None:
         pytest.fail("import cycle: " + " <- ".join(error.args[1]))
 
 
-BESIDE = ("tools", "benchmarks", "examples", "docs", "tests/conformance", "tests/fuzz")
+BESIDE = ("tools", "benchmarks", "examples", "docs", "tests")
 OURS = {"ferrule", *(folder.partition("/")[0] for folder in BESIDE)}
 
 

@@ -30,10 +30,10 @@ from ferrule.ir.analysis.contraction import (
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.calls import Interface, Kernels
-from ferrule.ir.expr import Buf, Expr, Space, load, loads, product, rewrite
+from ferrule.ir.expr import Buf, Expr, Space, loads, product
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Compute, Stage, System, map_stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Stage, System, map_accesses, substitute_stage
 from ferrule.target.machine import CPU, Machine
 
 
@@ -369,19 +369,12 @@ def _shrink(buf: Buf, idx: tuple[Expr, ...], grid: list[Expr]) -> tuple[Buf, tup
 
 
 def _local(st: Stage, grid: list[Expr], shrunk: dict[Buf, tuple[Buf, tuple[int, ...]]]) -> Stage:
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in shrunk:
-            buf, left = shrunk[node.attr]
-            return load(buf, *(node.args[d] for d in left))
-        return None
+    def place(at: Access) -> Access | None:
+        if at.buf not in shrunk:
+            return None
+        buf, left = shrunk[at.buf]
+        return Access(buf, tuple(at.idx[d] for d in left))
 
-    st = map_stage(
-        st, lambda e: rewrite(e, visit) if any(ld.attr in shrunk for ld in loads(e)) else e
-    )
-    targets = tuple(
-        (shrunk[b][0], tuple(idx[d] for d in shrunk[b][1])) if b in shrunk else (b, idx)
-        for b, idx in st.targets
-    )
-    c = st.compute
-    axes = tuple(a for a in c.axes if a not in grid)
-    return replace(st, targets=targets, compute=replace(c, axes=axes))
+    moved = map_accesses(st, place)
+    axes = tuple(a for a in moved.compute.axes if a not in grid)
+    return replace(moved, compute=replace(moved.compute, axes=axes))

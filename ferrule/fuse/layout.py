@@ -27,7 +27,7 @@ from ferrule.ir.analysis.contraction import (
 )
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Buf, Expr, axis, load, loads, product
-from ferrule.ir.system import Compute, Stage, System, rename_bufs
+from ferrule.ir.system import Access, Compute, Stage, System, rename_bufs
 from ferrule.target.machine import CPU, Machine
 
 
@@ -71,7 +71,8 @@ def assign_layouts(system: System, machine: Machine = CPU) -> System:
 
 def _copy(source: Buf, target: Buf) -> Stage:
     axes = tuple(axis(f"{target.name}_{i}", s) for i, s in enumerate(source.shape))
-    return Stage(f"{target.name}_copy", ((target, axes),), Compute(axes, (load(source, *axes),)))
+    value = Compute(axes, (load(source, *axes),))
+    return Stage(f"{target.name}_copy", (Access(target, axes),), value)
 
 
 def _wanted(system: System, machine: Machine) -> dict[Buf, tuple[int, ...]]:

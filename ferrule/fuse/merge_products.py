@@ -18,7 +18,7 @@ from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Compute, Reduce, Stage, System, map_stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage, System, map_stage
 from ferrule.target.machine import CPU, Machine
 
 
@@ -110,7 +110,7 @@ def _joined(m: Member, low: int, count: int) -> Stage:
     whole = Buf(f"{buf.name}_all", (t.extent, *buf.shape), buf.dtype, buf.space, order)
     return replace(
         m.st,
-        targets=((whole, (t, *idx)),),
+        targets=(Access(whole, (t, *idx)),),
         compute=Compute((t, *c.axes), (value,), c.fold, c.where),
     )
 

@@ -24,14 +24,12 @@ from ferrule.ir.expr import (
     conjuncts,
     const,
     le,
-    load,
     loads,
     lt,
-    rewrite,
 )  # fmt: skip
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import coefficient, range_of, simplify
-from ferrule.ir.system import Stage, map_stage, substitute_stage
+from ferrule.ir.system import Access, Stage, map_accesses, substitute_stage
 
 
 @dataclass(frozen=True)
@@ -178,20 +176,14 @@ class _Index:
     inner: tuple[Expr, ...]
 
     def moved(self, st: Stage) -> Stage:
-        moved = map_stage(st, lambda e: rewrite(e, self._load))
-        return replace(moved, targets=tuple(self._place(b, idx) for b, idx in moved.targets))
+        return map_accesses(st, self._place)
 
-    def _load(self, node: Expr) -> Expr | None:
-        if node.op != "load" or not (node.attr in self.kept or node.attr in self.wide):
-            return None
-        buf, idx = self._place(node.attr, node.args)
-        return load(buf, *idx)
-
-    def _place(self, buf: Buf, idx: tuple[Expr, ...]) -> tuple[Buf, tuple[Expr, ...]]:
+    def _place(self, at: Access) -> Access | None:
+        buf, idx = at
         if buf in self.wide:
-            return self.wide[buf], (*self.inner, *idx)
+            return Access(self.wide[buf], (*self.inner, *idx))
         if buf in self.kept:
             part, low = self.kept[buf]
             row, *rest = buf.order[1:]
-            return part, (simplify(idx[row] - low), *(idx[d] for d in rest))
-        return buf, idx
+            return Access(part, (simplify(idx[row] - low), *(idx[d] for d in rest)))
+        return None

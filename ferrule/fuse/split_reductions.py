@@ -17,7 +17,7 @@ from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
 from ferrule.ir.simplify import prove, simplify
-from ferrule.ir.system import Compute, Reduce, Stage, System
+from ferrule.ir.system import Access, Compute, Reduce, Stage, System
 from ferrule.target.machine import CPU, Machine
 
 
@@ -84,7 +84,7 @@ def _parts(st: Stage, along: Expr, about: int) -> tuple[Stage, Stage]:
     )
     shape = tuple(a.extent for a in several.axes)
     bufs = [Buf(f"{b.name}_part", shape, v.dtype) for (b, _), v in zip(st.targets, c.values)]
-    first = Stage(f"{st.name}_part", tuple((b, several.axes) for b in bufs), several)
+    first = Stage(f"{st.name}_part", tuple(Access(b, several.axes) for b in bufs), several)
     again = axis(f"{along.name}_parts", count)
     values = tuple(load(b, again, *c.axes) for b in bufs)
     last = replace(st, compute=Compute(c.axes, values, Reduce((again,), fold.monoid, fold.init)))

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.kernel import Kind, Prefetch
-from ferrule.ir.system import Destination, Monoid
+from ferrule.ir.system import Access, Monoid
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Alloc:
 class Store:
     """Writes `values` to `targets`, or combines them with what is there."""
 
-    targets: tuple[Destination, ...]
+    targets: tuple[Access, ...]
     values: tuple[Expr, ...]
     monoid: Monoid | None = None
 
@@ -104,7 +104,7 @@ def map_stmts(body: tuple[Stmt, ...], fn: Callable[[Expr], Expr]) -> tuple[Stmt,
         elif isinstance(s, If):
             out.append(If(fn(s.cond), map_stmts(s.body, fn), map_stmts(s.orelse, fn)))
         elif isinstance(s, Store):
-            targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
+            targets = tuple(Access(b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
             out.append(Store(targets, tuple(fn(v) for v in s.values), s.monoid))
         elif isinstance(s, Prefetch):
             out.append(s.at(tuple(fn(i) for i in s.idx)))

@@ -36,14 +36,17 @@ from typing import NamedTuple
 
 from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
-Destination = tuple[Buf, tuple[Expr, ...]]  # an Access, or a bare pair that stands for one
-
 
 class Access(NamedTuple):
     """An element of a buffer: `buf[idx]`."""
 
     buf: Buf
     idx: tuple[Expr, ...]
+
+    @classmethod
+    def of(cls, load: Expr) -> Access:
+        """What a load reads."""
+        return cls(load.attr, load.args)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ class Stage:
     """One equation. `update` marks a write into a buffer that an earlier stage defined."""
 
     name: str
-    targets: tuple[Destination, ...]
+    targets: tuple[Access, ...]
     compute: Compute
     combine: Monoid | None = None
     when: Expr | None = None
@@ -134,7 +137,7 @@ class Stage:
     @property
     def target(self) -> Access:
         """What it writes; of several targets the first."""
-        return Access(*self.targets[0])
+        return self.targets[0]
 
     @property
     def writes(self) -> tuple[Buf, ...]:
@@ -217,7 +220,7 @@ def map_stage(
         fold,
         None if c.where is None else fn(c.where),
     )
-    targets = tuple((b, tuple(fn(i) for i in idx)) for b, idx in st.targets)
+    targets = tuple(Access(b, tuple(fn(i) for i in idx)) for b, idx in st.targets)
     return replace(
         st, targets=targets, compute=compute, when=None if st.when is None else fn(st.when)
     )
@@ -235,10 +238,23 @@ def substitute_stage(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
     return map_stage(st, lambda e: substitute(e, mapping), rename)
 
 
+def map_accesses(st: Stage, fn: Callable[[Access], Access | None]) -> Stage:
+    """`st` that reads and writes elsewhere: where `fn` tells, at its own places where None."""
+
+    def visit(node: Expr) -> Expr | None:
+        to = fn(Access.of(node)) if node.op == "load" else None
+        return None if to is None else load(to.buf, *to.idx)
+
+    def moved(e: Expr) -> Expr:
+        return rewrite(e, visit) if any(fn(Access.of(ld)) for ld in loads(e)) else e
+
+    st = map_stage(st, moved)
+    return replace(st, targets=tuple(fn(to) or to for to in st.targets))
+
+
 def rename_bufs(st: Stage, bufs: Mapping[Buf, Buf]) -> Stage:
     """`st` with buffers replaced by others of the same rank."""
-    moved = map_stage(st, lambda e: rename_loads(e, bufs))
-    return replace(moved, targets=tuple((bufs.get(b, b), idx) for b, idx in moved.targets))
+    return map_accesses(st, lambda at: Access(bufs[at.buf], at.idx) if at.buf in bufs else None)
 
 
 def rename_loads(e: Expr, bufs: Mapping[Buf, Buf]) -> Expr:

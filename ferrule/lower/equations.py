@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferrule.ir.expr import Buf, load
 from ferrule.ir.graph import ComputeContext, Graph, Value, opdef, requirements
-from ferrule.ir.system import Compute, Stage, System
+from ferrule.ir.system import Access, Compute, Stage, System
 
 
 def equations(graph: Graph) -> System:
@@ -30,7 +30,8 @@ def equations(graph: Graph) -> System:
         if buf in taken:
             copy = ctx.buf("copy", buf.shape, buf.dtype)
             axes = ctx.axes(buf.shape)
-            stages.append(Stage(copy.name, ((copy, axes),), Compute(axes, (load(buf, *axes),))))
+            value = Compute(axes, (load(buf, *axes),))
+            stages.append(Stage(copy.name, (Access(copy, axes),), value))
             buf = copy
         taken.add(buf)
         outputs.append(buf)

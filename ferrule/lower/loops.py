@@ -23,7 +23,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
-from ferrule.ir.system import Destination, Reduce, Scan, Stage
+from ferrule.ir.system import Access, Reduce, Scan, Stage
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
 
@@ -119,7 +119,7 @@ class _Lowering:
         serial = tuple(a for a in axes if self.kind(a) is Kind.SERIAL)
         wide = tuple(a for a in axes if self.kind(a) is not Kind.SERIAL)
         accumulators = self.accumulators(st, wide)
-        places = tuple((b, wide) for b in accumulators)
+        places = tuple(Access(b, wide) for b in accumulators)
         start = fold.init or fold.monoid.identity
         update = Store(places, st.compute.values, fold.monoid)
         steps = tuple(a for a in fold.axes if self.kind(a) is Kind.SERIAL)
@@ -150,7 +150,7 @@ class _Lowering:
 
     def scan(self, st: Stage, fold: Scan) -> tuple[Stmt, ...]:
         accumulators = self.accumulators(st, ())
-        places: tuple[Destination, ...] = tuple((b, ()) for b in accumulators)
+        places = tuple(Access(b, ()) for b in accumulators)
         carried = tuple(
             cast(load(a), b.dtype) for a, (b, _) in zip(accumulators, st.targets, strict=True)
         )
@@ -161,7 +161,7 @@ class _Lowering:
         )
         if st.compute.where is not None:
             update = If(substitute(st.compute.where, here), (update,))
-        targets = tuple((b, tuple(substitute(i, here) for i in idx)) for b, idx in st.targets)
+        targets = tuple(Access(b, tuple(substitute(i, here) for i in idx)) for b, idx in st.targets)
         keep: Stmt = Store(targets, carried, st.combine)
         inside = [c for c in conjuncts(st.when) if a in c.axes]
         if inside:

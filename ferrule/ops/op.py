@@ -41,7 +41,7 @@ from ferrule.ir.graph import (
     Value,
 )
 from ferrule.ir.simplify import equal
-from ferrule.ir.system import Compute, Monoid, Reduce, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Monoid, Reduce, Stage, substitute_stage
 
 Array = NDArray[Any]
 Index = tuple[Expr, ...]
@@ -107,7 +107,7 @@ def stage(
     """
     if fold is None:
         value = cast(value, out.dtype)
-    target = (out, axes if index is None else index)
+    target = Access(out, axes if index is None else index)
     return Stage(out.name, (target,), Compute(axes, (value,), fold, where))
 
 

@@ -39,7 +39,7 @@ from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Va
 from ferrule.ir.interp.scalar import apply
 from ferrule.ir.monoids import MAX, POOLED_ARGMAX, SUM
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
-from ferrule.ir.system import Compute, Reduce, Stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage
 from ferrule.ops.conv import Padding, paddings, spatial
 from ferrule.ops.op import Array, Index, check_kind, define, element, stage, upcast
 from ferrule.ops.reduce import max_with_index, mean
@@ -173,7 +173,7 @@ def _narrowed(
         for o, v in zip(outs, values, strict=True)
     ]
     compute = Compute(axes, values, fold, _guard(guards))
-    stages = [Stage(wide[0].name, tuple((w, axes) for w in wide), compute)]
+    stages = [Stage(wide[0].name, tuple(Access(w, axes) for w in wide), compute)]
     for o, w in zip(outs, wide, strict=True):
         stages += [stage(o, axes, load(w, *axes))] if o is not w else []
     return stages

@@ -23,7 +23,7 @@ from ferrule.base.errors import CompileError
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, call, cast, const, load, lt, product, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import ALL, ANY, ARGMAX, ARGMIN, MAX, MIN, PROD, SUM
-from ferrule.ir.system import Compute, Monoid, Reduce, Stage
+from ferrule.ir.system import Access, Compute, Monoid, Reduce, Stage
 from ferrule.ops import elementary as el
 from ferrule.ops.create import full
 from ferrule.ops.op import (
@@ -386,7 +386,8 @@ def _arg(name: str, make: Callable[[DType], Monoid], find: Any, best: Any) -> No
         target = ctx.buf("wide", (a.extent for a in p.kept), value.dtype) if narrow else out
         fold = Compute(p.kept, (value, place), Reduce(p.over, make(value.dtype)))
         where = p.kept if narrow else p.index
-        stages = [Stage(outs[1].name, ((target, where), (outs[1], p.index)), fold)]
+        targets = (Access(target, where), Access(outs[1], p.index))
+        stages = [Stage(outs[1].name, targets, fold)]
         if narrow:
             stages.append(stage(out, p.kept, load(target, *p.kept), index=p.index))
         return stages

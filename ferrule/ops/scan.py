@@ -20,7 +20,7 @@ from ferrule.base.dtype import DType, f64, from_numpy, i64
 from ferrule.ir.expr import Buf, Expr, arg, call, cast, compare, const, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
 from ferrule.ir.monoids import PROD, SUM
-from ferrule.ir.system import Compute, Monoid, Scan, Stage
+from ferrule.ir.system import Access, Compute, Monoid, Scan, Stage
 from ferrule.ops.create import full
 from ferrule.ops.op import Array, check_kind, define, element, normal_axis
 
@@ -81,7 +81,7 @@ def _scan(
         exclusive=attrs.get("exclusive", False),
         reverse=attrs.get("reverse", False),
     )
-    targets = tuple((out, point) for out in outs)
+    targets = tuple(Access(out, point) for out in outs)
     return [Stage(outs[0].name, targets, Compute(rest, given, fold))]
 
 

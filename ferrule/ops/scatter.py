@@ -43,7 +43,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.monoids import MAX, MIN, PROD, SUM
 from ferrule.ir.simplify import equal, prove, simplify
-from ferrule.ir.system import Compute, Monoid, Stage
+from ferrule.ir.system import Access, Compute, Monoid, Stage
 from ferrule.ops.index import (
     Advanced,
     along_axis,
@@ -124,7 +124,8 @@ def _update(
     ctx: ComputeContext, buf: Buf, axes: Index, place: Index, value: Expr, monoid: Monoid | None
 ) -> Stage:
     """`buf[place]` = `value` at each point of `axes`, in order, or folded with what it holds."""
-    return Stage(ctx.fresh("update"), ((buf, place),), Compute(axes, (value,)), monoid, update=True)
+    put = Compute(axes, (value,))
+    return Stage(ctx.fresh("update"), (Access(buf, place),), put, monoid, update=True)
 
 
 def _counted(

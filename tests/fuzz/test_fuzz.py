@@ -196,3 +196,21 @@ def test_only_what_rounding_explains_is_excused() -> None:
     assert judge.complaint([jumps, smooth]) is not None
     smooth[3] = np.nan
     assert judge.complaint([jumps, smooth]) is not None
+
+
+def test_a_number_is_judged_as_arrays_are() -> None:
+    """What has rank 0 is excused, or not, like any element."""
+    program = read(
+        """graph g {
+          input x: f32[]
+          v0: f32[] = exp(x)
+          v1: f32[] = log(v0)
+          v2: f32[] = sub(v1, x)
+          v3: f32[] = floor(v2)
+          return v3
+        }"""
+    )
+    judge = Judge(program.graph, {})
+    (jump,) = judge.expected
+    assert judge.complaint([np.float32(-1) - jump]) is None
+    assert judge.complaint([np.float32(300) + jump]) is not None

@@ -27,7 +27,7 @@ from ferrule.pipeline.compile import CompiledGraph, compile_graph
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.runtime import cpu
-from ferrule.schedule.choose import sites
+from ferrule.schedule.choose import tasks_of
 from ferrule.schedule.space import candidates
 from ferrule.target.cpu import current
 from tests.schedule.contraction_cases import Case, Made, difference, from_data, make
@@ -83,7 +83,7 @@ def blockings(graph: Graph, number: int) -> dict[str, Any]:
         return {}
     target = current()
     level = lowered(graph, "kernels", options_for(target))
-    found = {s.key: candidates(s.kernel, target, s.constant) for s in sites(level, target)}
+    found = {s.key: candidates(s.kernel, target, s.constant) for s in tasks_of(level, target)}
     return {key: several[number % len(several)] for key, several in found.items()}
 
 

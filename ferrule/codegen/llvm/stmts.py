@@ -22,7 +22,7 @@ from ferrule.ir.expr import Buf, Expr, axis, both, conjuncts, const, substitute
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store, walk_stmts
 from ferrule.ir.simplify import prove_nonneg, simplify
-from ferrule.ir.system import Destination, Monoid
+from ferrule.ir.system import Access, Monoid
 
 STACK_LIMIT = 32 << 10
 Inner = Callable[[], None]
@@ -221,7 +221,7 @@ def store(cx: Context, s: Store) -> None:
     cx.copy = own_copy(cx, s)
     vals = [value(cx, simplify(cx.sub(v)) if v.dtype == i64 else cx.sub(v)) for v in s.values]
     cx.copy = None
-    targets = [(buf, tuple(cx.sub(i) for i in idx)) for buf, idx in s.targets]
+    targets = [Access(buf, tuple(cx.sub(i) for i in idx)) for buf, idx in s.targets]
     places = [place(cx, buf, idx) for buf, idx in targets]
     some = tuple(g for _, idx in targets for g in filled(cx, idx))
     guards = (*cx.guards, *some)
@@ -258,7 +258,7 @@ def _fold(
 
 
 def _scatter(
-    cx: Context, monoid: Monoid, targets: list[Destination], vals: list[Val], some: tuple[Val, ...]
+    cx: Context, monoid: Monoid, targets: list[Access], vals: list[Val], some: tuple[Val, ...]
 ) -> None:
     """Lane after lane, since two lanes may have the same target; where `some` hold too."""
     lane, guards = cx.lane, cx.guards

@@ -47,10 +47,12 @@ from ferrule.ir.kernel import Branch, Kernel, Prefetch, SerialLoop, stages
 from ferrule.ir.operators import PROMISES
 from ferrule.ir.simplify import equal, prove, simplify
 from ferrule.ir.system import (
+    Access,
     Compute,
     Reduce,
     Scan,
     Stage,
+    map_accesses,
     map_stage,
     substitute_stage,
 )
@@ -185,9 +187,9 @@ def _kept_tiles(kernel: Kernel) -> Kernel:
         tile = Buf(f"{buf.name}.tile", tuple(buf.shape[d] for d in left), buf.dtype, Space.SCRATCH)
         place = tuple(idx[d] for d in left)
         body[first + 1 :] = [_from_tile(kernel, s, buf, idx, tile, left) for s in body[first + 1 :]]
-        targets = tuple((tile, place) if b == buf else (b, i) for b, i in st.targets)
+        targets = tuple(Access(tile, place) if at.buf == buf else at for at in st.targets)
         own = st.compute.axes
-        copy = Stage(buf.name, ((buf, idx),), Compute(own, (load(tile, *place),)))
+        copy = Stage(buf.name, (Access(buf, idx),), Compute(own, (load(tile, *place),)))
         body[first : first + 1] = [replace(st, targets=targets), copy]
         scratch.append(tile)
     return replace(kernel, body=tuple(body), scratch=tuple(scratch))
@@ -295,17 +297,12 @@ def _flattened(st: Stage, steps: Steps, flat: dict[Buf, Buf]) -> Stage:
     for step in (*steps, *decoded, *more):
         st = simplify_stage(substitute_stage(st, step))
 
-    def place(buf: Buf, idx: tuple[Expr, ...]) -> tuple[Expr, ...]:
-        return (offset(buf, idx),) if flat[buf].shape else ()
+    def place(at: Access) -> Access | None:
+        if at.buf not in flat:
+            return None
+        return Access(flat[at.buf], (offset(*at),) if flat[at.buf].shape else ())
 
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in flat:
-            return load(flat[node.attr], *place(node.attr, node.args))
-        return None
-
-    st = map_stage(st, lambda e: rewrite(e, visit))
-    targets = tuple((flat[b], place(b, idx)) if b in flat else (b, idx) for b, idx in st.targets)
-    return simplify_stage(replace(st, targets=targets))
+    return simplify_stage(map_accesses(st, place))
 
 
 def _tiled(p: Plan, st: Stage) -> Tiled:

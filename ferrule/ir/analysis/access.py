@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, loads
 from ferrule.ir.simplify import coefficient, simplify
-from ferrule.ir.system import Stage
+from ferrule.ir.system import Access, Stage
 
 
 def offset(buf: Buf, idx: tuple[Expr, ...]) -> Expr:
@@ -22,11 +22,9 @@ def stride(buf: Buf, idx: tuple[Expr, ...], axis: Expr) -> Expr | None:
     return coefficient(offset(buf, idx), axis)
 
 
-def accesses(st: Stage, everywhere: bool = False) -> list[tuple[Buf, tuple[Expr, ...]]]:
+def accesses(st: Stage, everywhere: bool = False) -> list[Access]:
     """The distinct places in memory that a stage reads and writes; scratch too where `everywhere`.
     """
-    found = dict.fromkeys(st.targets)
-    for e in st.exprs():
-        for ld in loads(e):
-            found[ld.attr, ld.args] = None
-    return [(b, i) for b, i in found if everywhere or b.space is Space.GLOBAL]
+    read = (Access.of(ld) for e in st.exprs() for ld in loads(e))
+    found = dict.fromkeys((*st.targets, *read))
+    return [at for at in found if everywhere or at.buf.space is Space.GLOBAL]

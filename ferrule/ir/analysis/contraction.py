@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.expr import ONE, Buf, Expr, axis, call, loads, walk
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Compute, Reduce, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage, substitute_stage
 
 PRODUCTS = ("mul", "dot4")
 
@@ -63,7 +63,7 @@ def depthwise(st: Stage) -> ContractionDims | None:
     if roles is None or bool(roles.m) == bool(roles.n):
         return None
     roles = roles if roles.m else roles.swapped()
-    whole = [(ld.attr, ld.args) for ld in loads(roles.left)] + list(st.targets)
+    whole = [*map(Access.of, loads(roles.left)), *st.targets]
     lanes = [a for a in roles.batch if all(stride(b, idx, a) is ONE for b, idx in whole)]
     if len(lanes) != 1:
         return None
@@ -178,7 +178,7 @@ def simplify_stage(st: Stage) -> Stage:
         fold,
         None if where is not None and where.is_const and where.attr else where,
     )
-    targets = tuple((b, tuple(simplify(i) for i in idx)) for b, idx in st.targets)
+    targets = tuple(Access(b, tuple(simplify(i) for i in idx)) for b, idx in st.targets)
     when = None if st.when is None else simplify(st.when)
     return replace(
         st,

@@ -23,7 +23,7 @@ from ferrule.ir.expr import Buf, DimFacts, Expr, Space, axis, dim, walk
 from ferrule.ir.kernel import Prefetch
 from ferrule.ir.monoids import STANDARD, dtype_of, is_standard
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.system import Destination, Monoid, Requirement
+from ferrule.ir.system import Access, Monoid, Requirement
 from ferrule.ir.text.expr import expr, exprs
 from ferrule.ir.text.parser import Parser
 
@@ -162,7 +162,7 @@ def axes_text(axes: Iterable[Expr]) -> str:
     return ", ".join(f"{show_name(a.name)}: {show(a.extent)}" for a in axes)
 
 
-def targets_text(targets: tuple[Destination, ...]) -> str:
+def targets_text(targets: tuple[Access, ...]) -> str:
     """One target bare, several in parentheses."""
     parts = [f"{show_name(b.name)}[{', '.join(show(i) for i in idx)}]" for b, idx in targets]
     return parts[0] if len(parts) == 1 else f"({', '.join(parts)})"
@@ -170,7 +170,7 @@ def targets_text(targets: tuple[Destination, ...]) -> str:
 
 def hint_text(hint: Prefetch) -> str:
     """prefetch buf[expr, ..] [write]"""
-    return f"prefetch {targets_text(((hint.buf, hint.idx),))}{' write' if hint.write else ''}"
+    return f"prefetch {targets_text((Access(hint.buf, hint.idx),))}{' write' if hint.write else ''}"
 
 
 # ---- reading -------------------------------------------------------------------------------------
@@ -319,11 +319,11 @@ def parenthesised(p: Parser) -> tuple[Expr, ...]:
     return exprs(p, ")")
 
 
-def target(p: Parser) -> Destination:
+def target(p: Parser) -> Access:
     """buf[expr, ..]"""
     b = p.buf()
     p.expect("[")
-    return b, exprs(p, "]")
+    return Access(b, exprs(p, "]"))
 
 
 def hint(p: Parser) -> Prefetch:
@@ -332,14 +332,14 @@ def hint(p: Parser) -> Prefetch:
     return Prefetch(buf, idx, p.accept("write"))
 
 
-def targets(p: Parser) -> tuple[Destination, ...]:
+def targets(p: Parser) -> tuple[Access, ...]:
     """One target, or several in parentheses."""
     if p.accept("("):
         return p.separated(lambda: target(p), ")")
     return (target(p),)
 
 
-def values(p: Parser, targets: tuple[Destination, ...]) -> tuple[Expr, ...]:
+def values(p: Parser, targets: tuple[Access, ...]) -> tuple[Expr, ...]:
     """One expression for one target, else a tuple."""
     return (expr(p),) if len(targets) == 1 else parenthesised(p)
 

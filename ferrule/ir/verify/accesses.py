@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
-from ferrule.ir.system import Destination
+from ferrule.ir.system import Access
 
 _COMPARISONS = ("eq", "ne", "lt", "le")
 _MOST = 4096  # expressions of one statement, each on its path through selects, that are looked at
@@ -93,7 +93,7 @@ def _block(body: tuple[Stmt, ...], around: Around, out: list[Touch], count: list
 
 
 def _reads(
-    exprs: tuple[Expr, ...], around: Around, at: int, target: Destination | None = None
+    exprs: tuple[Expr, ...], around: Around, at: int, target: Access | None = None
 ) -> Iterator[Touch]:
     """The loads of expressions, each under the conditions of the selects on the way to it, but for
     those that tell nothing of its index. The values go to `target`.

@@ -10,7 +10,7 @@ from ferrule.base.dtype import boolean
 from ferrule.ir.expr import ONE, Buf, Expr, Space, conjuncts, loads, walk
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, SerialLoop, stages, walk_items
 from ferrule.ir.simplify import prove_nonneg
-from ferrule.ir.system import Stage
+from ferrule.ir.system import Access, Stage
 from ferrule.ir.text import print_stage
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
@@ -186,7 +186,7 @@ def _kind_faults(kernel: Kernel, p: Placed) -> Iterator[str]:
 
 def _registers(kernel: Kernel, p: Placed) -> Iterator[str]:
     places = list(p.item.targets) if isinstance(p.item, Stage) else []
-    places += [(ld.attr, ld.args) for e in p.item.exprs() for ld in loads(e)]
+    places += [Access.of(ld) for e in p.item.exprs() for ld in loads(e)]
     for b, idx in places:
         if b.space is not Space.REG:
             continue

@@ -9,7 +9,7 @@ from ferrule.base.dtype import boolean, i64
 from ferrule.ir.expr import Buf, Expr, Space, loads, walk
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store
-from ferrule.ir.system import Destination
+from ferrule.ir.system import Access
 from ferrule.ir.text import print_stmt
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import Fault, Rule, check, leaves, names, repeated
@@ -82,14 +82,14 @@ def _exprs(s: Stmt) -> Iterator[Expr]:
         yield from (i for _, idx in s.targets for i in idx)
 
 
-def _places(s: Stmt) -> Iterator[Destination]:
+def _places(s: Stmt) -> Iterator[Access]:
     """Every place that a statement itself reads or writes."""
     if isinstance(s, Store):
         yield from s.targets
     elif isinstance(s, Prefetch):
-        yield s.buf, s.idx
+        yield Access(s.buf, s.idx)
     for e in _exprs(s):
-        yield from ((ld.attr, ld.args) for ld in loads(e))
+        yield from map(Access.of, loads(e))
 
 
 def _each(

@@ -34,7 +34,7 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.kernel import Item, SerialLoop
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Compute, Stage
+from ferrule.ir.system import Access, Compute, Stage
 from ferrule.schedule.contraction.blocking import tiles_to_share
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import points
@@ -159,10 +159,10 @@ def _kept(part: Buf, place: tuple[Expr, ...], tile: Tile, first: Expr) -> Stage:
     """The stage that adds a tile's accumulators to `part`, which starts from 0 at the `first`."""
     before = select(first, fconst(0.0, part.dtype), load(part, *place))
     so_far = before + cast(load(tile.acc, *tile.wide), part.dtype)
-    return Stage("keep", ((part, place),), Compute(tile.wide, (so_far,)))
+    return Stage("keep", (Access(part, place),), Compute(tile.wide, (so_far,)))
 
 
 def _again(part: Buf, place: tuple[Expr, ...], tile: Tile) -> Stage:
     """The stage that loads a tile's accumulators from `part`."""
     value = cast(load(part, *place), tile.acc.dtype)
-    return Stage("again", ((tile.acc, tile.wide),), Compute(tile.wide, (value,)))
+    return Stage("again", (Access(tile.acc, tile.wide),), Compute(tile.wide, (value,)))

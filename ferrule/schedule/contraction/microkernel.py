@@ -37,7 +37,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Branch, Item, Kind, Prefetch, SerialLoop
 from ferrule.ir.simplify import range_of, simplify
-from ferrule.ir.system import Compute, Monoid, Reduce, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Monoid, Reduce, Stage, substitute_stage
 from ferrule.schedule.contraction.flat import flat_index
 from ferrule.schedule.contraction.rows import Rows
 from ferrule.schedule.sums import in_blocks
@@ -120,7 +120,7 @@ class Tile:
         """Set the accumulators to 0 and add the terms over the loops `k`, with `hints` at each."""
         zero = fconst(0.0, self.acc.dtype)
         first = Stage(
-            self.st.name + "_start", ((self.acc, self.wide),), Compute(self.wide, (zero,))
+            self.st.name + "_start", (Access(self.acc, self.wide),), Compute(self.wide, (zero,))
         )
         if self.cut is not None:
             return (first, *self._cut_loops(self.cut))
@@ -183,7 +183,7 @@ class Tile:
         """The stage that adds one term."""
         where = None if where is None else simplify(substitute(where, split))
         compute = Compute(self.wide, (simplify(substitute(term, split)),))
-        target = ((self.acc, self.wide),)
+        target = (Access(self.acc, self.wide),)
         return Stage(self.st.name, target, compute, sum_of(self.st), where, update=True)
 
     def _nested(
@@ -208,7 +208,7 @@ class Tile:
         moved = select(eq(number, 1), const(0.0, f64), before) + here
 
         def store(what: str, buf: Buf, value: Expr) -> Stage:
-            return Stage(f"{name}_{what}", ((buf, place),), Compute(place, (value,)))
+            return Stage(f"{name}_{what}", (Access(buf, place),), Compute(place, (value,)))
 
         zero = store("start", self.acc, fconst(0.0, self.acc.dtype))
         later = call("not", le(number, 0))

@@ -29,7 +29,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kernel, SerialLoop, substitute_items
 from ferrule.ir.simplify import prove, simplify
-from ferrule.ir.system import Compute, Stage
+from ferrule.ir.system import Access, Compute, Stage
 from ferrule.schedule.contraction.flat import flat
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
@@ -90,7 +90,7 @@ def pack_panels(
     folded = [names[a] for a in outer if a not in batch]
     axes = (*(names[b] for b in batch), number, *folded, lane)
     packed = Buf(name, tuple(a.extent for a in axes), source.dtype)
-    kernel = Kernel("pack", axes, (Stage("pack", ((packed, axes),), Compute((), (source,))),))
+    kernel = Kernel("pack", axes, (Stage("pack", (Access(packed, axes),), Compute((), (source,))),))
     kernel = schedule_rows(kernel, target)
     far = [a for a in kernel.grid if apart(source, (a,)) >= PACKED_STRIDE]
     if len(kernel.grid) > 1 and far == [kernel.grid[-1]]:

@@ -20,15 +20,13 @@ from ferrule.ir.expr import (
     Space,
     axis,
     call,
-    load,
     loads,
     product,
-    rewrite,
     substitute,
 )
 from ferrule.ir.kernel import Item, Kernel, SerialLoop
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Stage, map_stage, substitute_stage
+from ferrule.ir.system import Access, Stage, map_accesses, substitute_stage
 from ferrule.schedule.contraction.bounds import Limits, grows, limited, limits
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import contraction_dims, is_epilogue
@@ -134,18 +132,10 @@ def _wider(buf: Buf, rows: Rows, width: int) -> Buf:
 def _widened(st: Stage, wider: dict[Buf, Buf], row: Expr) -> Stage:
     """`st` with the kernel's scratch indexed by the row of the panel first."""
 
-    def visit(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in wider:
-            return load(wider[node.attr], row, *node.args)
-        return None
+    def place(at: Access) -> Access | None:
+        return Access(wider[at.buf], (row, *at.idx)) if at.buf in wider else None
 
-    moved = map_stage(st, lambda e: rewrite(e, visit))
-    return replace(
-        moved,
-        targets=tuple(
-            (wider[b], (row, *idx)) if b in wider else (b, idx) for b, idx in moved.targets
-        ),
-    )
+    return map_accesses(st, place)
 
 
 # ---- products ------------------------------------------------------------------------------------

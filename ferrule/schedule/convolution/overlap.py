@@ -19,13 +19,11 @@ from ferrule.ir.expr import (
     Expr,
     both,
     conjuncts,
-    load,
     loads,
-    rewrite,
 )  # fmt: skip
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.simplify import equal
-from ferrule.ir.system import Stage, map_stage, substitute_stage
+from ferrule.ir.system import Access, Stage, map_accesses, substitute_stage
 from ferrule.schedule.contraction.dims import schedulable
 from ferrule.schedule.contraction.packing import Packed, Packing
 from ferrule.schedule.contraction.schedule import schedule_contraction
@@ -103,16 +101,15 @@ def _alone(part: list[Stage]) -> tuple[tuple[Expr, ...], Expr, Kernel]:
     rows = tuple(a for a in first.axes if any(a in c.axes for c in edges))
     inside = {b: replace(b, shape=()) for st in part[:-1] for b in st.writes}
 
-    def visit(node: Expr) -> Expr | None:
-        return load(inside[node.attr]) if node.op == "load" and node.attr in inside else None
+    def place(at: Access) -> Access | None:
+        return Access(inside[at.buf], ()) if at.buf in inside else None
 
     body: list[Stage] = []
     for st in part:
         st = substitute_stage(st, dict(zip(st.compute.axes, first.axes, strict=True)))
-        st = map_stage(st, lambda e: rewrite(e, visit))
-        targets = tuple((inside[b], ()) if b in inside else (b, i) for b, i in st.targets)
+        st = map_accesses(st, place)
         rest = [c for c in conjuncts(st.compute.where) if c not in edges]
         compute = replace(st.compute, axes=(), where=both(*rest) if rest else None)
-        body.append(replace(st, targets=targets, compute=compute, when=None))
+        body.append(replace(st, compute=compute, when=None))
     grid = tuple(a for a in first.axes if a not in rows)
     return rows, both(*edges), Kernel("part", grid, tuple(body), tuple(inside.values()))

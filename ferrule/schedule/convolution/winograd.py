@@ -49,7 +49,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.kernel import Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import coefficient, simplify
-from ferrule.ir.system import Compute, Reduce, Stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage
 from ferrule.schedule.contraction.dims import contraction_dims, oriented
 from ferrule.schedule.contraction.microkernel import write_tile
 from ferrule.schedule.contraction.packing import Packed, Packing
@@ -321,7 +321,7 @@ class _Builder:
         value = load(self.inputs, points, tiles, k) * load(self.filters, points, k, n)
         place = (points, tiles, n)
         sum_over_k = Compute((), (value,), Reduce((k,), SUM(f32)))
-        return Kernel("product", place, (Stage("s", ((self.sums, place),), sum_over_k),))
+        return Kernel("product", place, (Stage("s", (Access(self.sums, place),), sum_over_k),))
 
     def _filters(self) -> Kernel:
         (_, kh), (_, kw) = self.w.rows, self.w.columns
@@ -417,7 +417,7 @@ def _two_sided(
     half = Buf("wino_half", (const(size), *wide), f32, Space.SCRATCH)
 
     def into(to: Buf, value: Expr) -> Stage:
-        return Stage(to.name, ((to, (each, lanes)),), Compute((each, lanes), (value,)))
+        return Stage(to.name, (Access(to, (each, lanes)),), Compute((each, lanes), (value,)))
 
     def combined(of: Buf, factors: tuple[float, ...]) -> Compute:
         return Compute((lanes,), (_combination(of, factors, lanes),))
@@ -425,9 +425,10 @@ def _two_sided(
     first: list[Item] = [into(row, source(i, each))]
     second: list[Item] = [into(column, load(half, q, each, lanes))]
     for p, factors in enumerate(matrix):
-        to = (half, (const(p), i, lanes))
+        to = Access(half, (const(p), i, lanes))
         first.append(Stage("half", (to,), combined(row, factors)))
-        second.append(Stage(buf.name, ((buf, place(const(p), q)),), combined(column, factors)))
+        to = Access(buf, place(const(p), q))
+        second.append(Stage(buf.name, (to,), combined(column, factors)))
     body = (SerialLoop(i, tuple(first), (row,)), SerialLoop(q, tuple(second), (column,)))
     kinds = ((each.name, Kind.UNROLL), (lanes.name, Kind.LANES))
     return Kernel(buf.name, grid, body, (half, *scratch), kinds)

@@ -19,10 +19,19 @@ from ferrule.ir.analysis.access import accesses, stride
 from ferrule.ir.analysis.contraction import simplify_stage
 from ferrule.ir.analysis.cost import flops
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, load, loads, rewrite
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, axis, call, const, loads, rewrite
 from ferrule.ir.kernel import Item, Kernel, stages
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Compute, Reduce, Scan, Stage, map_stage, substitute_stage
+from ferrule.ir.system import (
+    Access,
+    Compute,
+    Reduce,
+    Scan,
+    Stage,
+    map_accesses,
+    map_stage,
+    substitute_stage,
+)
 from ferrule.schedule.rows.index_sets import split_index_sets
 from ferrule.schedule.rows.prefetch import row_hints
 from ferrule.schedule.rows.transpose import transpose, transposition
@@ -244,19 +253,14 @@ def localise(kernel: Kernel, lane: Expr, tile: int) -> Kernel:
     size = n if few else const(tile)
     wider = {b: replace(b, shape=(*b.shape, size)) for b in kernel.scratch}
 
-    def widen(node: Expr) -> Expr | None:
-        if node.op == "load" and node.attr in wider:
-            return load(wider[node.attr], *node.args, inner)
-        return None
+    def widen(at: Access) -> Access | None:
+        return Access(wider[at.buf], (*at.idx, inner)) if at.buf in wider else None
 
     body: list[Item] = []
     for st in stages(kernel.body):
-        moved = map_stage(st, lambda e: rewrite(e, widen))
-        targets = tuple(
-            (wider[b], (*idx, inner)) if b in wider else (b, idx) for b, idx in moved.targets
-        )
+        moved = map_accesses(st, widen)
         c = moved.compute
-        moved = replace(moved, targets=targets, compute=replace(c, axes=(*c.axes, inner)))
+        moved = replace(moved, compute=replace(c, axes=(*c.axes, inner)))
         here = inner if few else outer * tile + inner
         body.append(simplify_stage(substitute_stage(moved, {lane: here})))
     return replace(kernel, grid=grid, body=tuple(body), scratch=tuple(wider.values()))

@@ -19,7 +19,7 @@ from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, axis, load, loads, substitute
 from ferrule.ir.kernel import Item, Kernel, Kind, SerialLoop, stages
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Compute, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Stage, substitute_stage
 
 
 def transposition(kernel: Kernel, width: int) -> tuple[Expr, Expr] | None:
@@ -64,13 +64,14 @@ def transpose(kernel: Kernel, a: Expr, c: Expr, width: int, prefix: str) -> Kern
     source = {a: a_o * width + rows, c: c_o * width + across}
     read = Stage(
         tile.name,
-        ((tile, (rows, across)),),
+        (Access(tile, (rows, across)),),
         Compute((rows, across), (substitute(value, source),)),
     )
     target = {a: a_o * width + lanes, c: c_o * width + down}
+    buf, idx = st.target
     write = replace(
         st,
-        targets=tuple((b, tuple(substitute(i, target) for i in idx)) for b, idx in st.targets),
+        targets=(Access(buf, tuple(substitute(i, target) for i in idx)),),
         compute=Compute((down, lanes), (load(tile, lanes, down),)),
     )
     row = SerialLoop(a_o, (simplify_stage(read), simplify_stage(write)), (tile,))

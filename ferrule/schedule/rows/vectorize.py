@@ -35,7 +35,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Item, Kind, Prefetch, SerialLoop
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Compute, Reduce, Scan, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
 LINE = 64  # bytes of a cache line
@@ -331,7 +331,7 @@ class _Nest:
         return simplify_stage(
             Stage(
                 st.name,
-                tuple((b, place) for b in bufs),
+                tuple(Access(b, place) for b in bufs),
                 Compute(block.wide, values, None, None),
                 c.fold.monoid,
                 None if where is both() else where,
@@ -352,7 +352,7 @@ class _Nest:
             out.append(
                 Stage(
                     st.name + "_fold",
-                    tuple((b, rest) for b in folded),
+                    tuple(Access(b, rest) for b in folded),
                     Compute(
                         rest, tuple(load(b, *wide) for b in bufs), Reduce((inner,), fold.monoid)
                     ),
@@ -370,7 +370,7 @@ class _Nest:
         st, (total,) = self.bundle[i], self.totals[i]
         wide = () if self._folds_lane(st) or block is None else block.wide
         part = Compute(wide, tuple(cast(v, f64) for v in values))
-        return [*out, Stage(st.name + "_part", ((total, wide),), part, TOTAL, update=True)]
+        return [*out, Stage(st.name + "_part", (Access(total, wide),), part, TOTAL, update=True)]
 
     def _finish(self, i: int, block: Block | None) -> list[Stage]:
         st, fold = self.bundle[i], _reduce(self.bundle[i])
@@ -426,4 +426,4 @@ def _args(e: Expr) -> set[Expr]:
 def _set(
     name: str, bufs: tuple[Buf, ...], wide: tuple[Expr, ...], values: tuple[Expr, ...]
 ) -> Stage:
-    return Stage(name, tuple((b, wide) for b in bufs), Compute(wide, values))
+    return Stage(name, tuple(Access(b, wide) for b in bufs), Compute(wide, values))
