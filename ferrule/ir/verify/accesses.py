@@ -45,8 +45,8 @@ class Around:
 @dataclass(frozen=True)
 class Touch:
     """One place in a function. `position` numbers the statements in order of the text; `combines`
-    says that the element is read before it is written. What a load reads goes to the same element
-    of `copied_to`, and nowhere else, where that is a buffer.
+    says that the element is read before it is written. What a load reads goes to `copied_to`, and
+    nowhere else, where that is a place.
     """
 
     buf: Buf
@@ -55,7 +55,7 @@ class Touch:
     around: Around
     writes: bool
     combines: bool = False
-    copied_to: Buf | None = None
+    copied_to: Access | None = None
 
     @property
     def own_loops(self) -> tuple[For, ...]:
@@ -106,8 +106,7 @@ def _reads(
             continue
         seen.add((e, path))
         if e.op == "load":
-            same = target is not None and e.args == target[1] and e.attr.dtype.is_float
-            place = target[0] if target is not None and same else None
+            place = target if e.attr.dtype.is_float else None
             yield Touch(e.attr, e.args, at, around.under(*path), False, copied_to=place)
         if e.op == "select":
             c, yes, no = e.args

@@ -30,7 +30,7 @@ from ferrule.ir.program import Call, Program, walk_runs
 from ferrule.ir.simplify import equal, poly, prove_nonneg
 from ferrule.ir.verify.accesses import Touch, accesses
 from ferrule.ir.verify.program import ALWAYS_RULES, show_call
-from ferrule.ir.verify.regions import LIMIT, Bools, Region, region
+from ferrule.ir.verify.regions import LIMIT, Bools, Region, image, region
 from ferrule.ir.verify.rules import check
 
 Key = tuple[tuple[str, int], ...]  # the values of the dims and of the grid's axes
@@ -350,21 +350,18 @@ class _Life:
         return loop is not None and self.ordered(a, (*first, loop))
 
     def spoils(self, a: Touch) -> bool:
-        """Whether what a read finds unwritten only goes to the same elements of another private
-        buffer, as where a row is computed in whole vectors. These are unwritten then.
+        """Whether what a read finds unwritten only goes to elements of another private buffer, as
+        where a row is computed in whole vectors. These are unwritten then.
         """
-        target = a.copied_to
-        mine = self.region(a, ())
+        place = a.copied_to
         before = self.written([w for w in self.writes if w.position < a.position], ())
-        if target is None or target.space not in _PRIVATE or mine is None or before is None:
+        if place is None or place.buf.space not in _PRIVATE or before is None:
             return False
-        shape = shape_of(target, self.env.dims)
-        if len(shape) != len(self.shape):
+        shape = shape_of(place.buf, self.env.dims)
+        wrong = image(a, place, shape, ~before, self.env, _conditions(a, True))
+        if wrong is None:
             return False
         key = a.position, self.key
-        wrong = np.zeros(shape, bool)
-        common = tuple(slice(min(m, n)) for m, n in zip(shape, self.shape, strict=True))
-        wrong[common] = (mine.full() & ~before)[common]
         self.spoilt[key] = wrong | self.spoilt.get(key, wrong)
         return True
 

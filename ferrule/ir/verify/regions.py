@@ -18,6 +18,7 @@ from ferrule.base.errors import RunError
 from ferrule.ir.expr import Expr, axis, le, loads, lt, rewrite
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
 from ferrule.ir.simplify import range_of
+from ferrule.ir.system import Access
 from ferrule.ir.verify.accesses import Touch
 
 LIMIT = 1 << 21  # points of one group, elements of one buffer
@@ -113,6 +114,40 @@ def region(
             return None
         found.append(_group(dims, sizes, places, mask, ranges, grid))
     return Region(shape, tuple(found), False, certain)
+
+
+def image(
+    a: Touch,
+    place: Access,
+    shape: tuple[int, ...],
+    marked: Bools,
+    env: Env,
+    conditions: Sequence[Expr],
+) -> Bools | None:
+    """Which elements of a buffer of `shape` may get at `place` what `a` reads of the `marked` ones;
+    None where that is not known.
+    """
+    bounds = None if any(loads(i) for i in (*a.idx, *place.idx)) else _bounds(a, (), env)
+    if bounds is None:
+        return None
+    used = {x for i in (*a.idx, *place.idx) for x in i.axes}
+    known = [c for c in (*conditions, *bounds.conditions) if not loads(c)]
+    used |= {x for c in known for x in c.axes}
+    ranges = {x: r for x, r in bounds.ranges.items() if x in used}
+    if _points(ranges) > LIMIT:
+        return None
+    try:
+        mask, places = _evaluate(ranges, known, (*a.idx, *place.idx), env)
+    except RunError:
+        return None
+    for n, p in zip((*marked.shape, *shape), places, strict=True):
+        mask = mask & (p >= 0) & (p < n)
+    points = [np.broadcast_to(p, mask.shape)[mask] for p in places]
+    wrong = marked[tuple(points[: len(a.idx)])]
+    out = np.zeros(shape, bool)
+    if wrong.any():
+        out[tuple(p[wrong] for p in points[len(a.idx) :])] = True
+    return out
 
 
 def _of_data(
