@@ -13,9 +13,10 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
+from ferrule.base import config
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.runtime import pool
-from ferrule.target.cpu import Target, current
+from ferrule.target.cpu import Target, named
 
 UNITS = 16  # for each thread, so that a core which others use too takes fewer
 STEPS = 32_768  # of the loop, for each unit
@@ -25,7 +26,7 @@ class Peak:
     """A call that keeps `threads` cores busy with multiply-adds, `flops` operations in all."""
 
     def __init__(self, threads: int) -> None:
-        target = current()
+        target = named(config.get("target"))
         self._threads, self._units = threads, threads * UNITS
         self.flops = self._units * STEPS * _sums(target) * 2 * target.lanes(4)
         self._results = (ctypes.c_float * self._units)()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import llvmlite.binding as llvm
 
+from ferrule.base import config
 from ferrule.target import cpu as target
 from ferrule.target.cpu import Target
 
@@ -47,3 +48,8 @@ def server(name: str) -> Target:
     """
     l1, l2 = CPUS["sapphirerapids"].caches
     return replace(target.least(name), l1=l1, l2=l2)
+
+
+def current() -> Target:
+    """The target of the setting `target`, which tests are run with (FERRULE_TARGET)."""
+    return target.named(config.get("target"))

@@ -8,7 +8,7 @@ from itertools import count
 from ferrule.base.dtype import f32
 from ferrule.ir.expr import Buf, Expr, as_index, axis, both, call, fconst, le, lt
 from ferrule.ir.monoids import MAX, SUM
-from ferrule.ir.system import Compute, Reduce, Stage, System
+from ferrule.ir.system import Access, Compute, Reduce, Stage, System
 
 Size = Expr | int
 _numbers = count()
@@ -26,7 +26,7 @@ def buf(name: str, *shape: Size) -> Buf:
 def pointwise(out: Buf, value: Callable[..., Expr]) -> Stage:
     """`out[i..] = value(i..)`."""
     at = axes(*out.shape)
-    return Stage(out.name, ((out, at),), Compute(at, (value(*at),)))
+    return Stage(out.name, (Access(out, at),), Compute(at, (value(*at),)))
 
 
 def fold(
@@ -41,7 +41,7 @@ def fold(
     rule = {"sum": SUM, "max": MAX}[monoid](f32)
     guard = None if where is None else where(*at, *inner)
     return Stage(
-        out.name, ((out, at),), Compute(at, (value(*at, *inner),), Reduce(inner, rule), guard)
+        out.name, (Access(out, at),), Compute(at, (value(*at, *inner),), Reduce(inner, rule), guard)
     )
 
 

@@ -29,7 +29,8 @@ from ferrule.pipeline.compile import CompiledGraph, compile_graph
 from ferrule.pipeline.passes import LEVELS, Options, options_for, passes, steps
 from ferrule.pipeline.run import run
 from ferrule.runtime.arrays import NumpyCallable
-from ferrule.target.cpu import current, host, named
+from ferrule.target.cpu import host, named
+from tests.cpus import current
 
 Size = Expr | int
 
@@ -155,7 +156,8 @@ def test_a_reshape_of_another_number_of_elements_is_refused() -> None:
 def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFixture[str]) -> None:
     texts = []
     for logs in (0, 1, 2, 4):
-        compile_graph(linear(), {"logs": logs, "cache": False})
+        with config.override(logs=logs):
+            compile_graph(linear(), config.settings(cache=False))
         texts.append(capsys.readouterr().err)
     assert texts[0] == ""
     assert "linear: simplify_views " in texts[1]
@@ -204,7 +206,7 @@ def test_the_key_of_a_target_is_the_same_on_one_core(monkeypatch: pytest.MonkeyP
 def test_a_dump_has_a_file_for_each_level(tmp_path: Path) -> None:
     graph = linear(dim("n"), name="my model/1")
     compile_graph(graph)
-    compiled = compile_graph(graph, {"dump_dir": tmp_path / "dump"})
+    compiled = compile_graph(graph, config.settings(dump_dir=tmp_path / "dump"))
     assert ferrule.counters()["compilations"] == 2  # what comes from the cache has no levels
     stem = f"my_model_1.{compiled.compiled.key}"
     texts = {f.name: f.read_text() for f in (tmp_path / "dump").iterdir()}
@@ -219,7 +221,7 @@ def test_a_dump_that_cannot_be_written_is_a_warning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    compile_graph(linear(), {"dump_dir": tmp_path / "file"})
+    compile_graph(linear(), config.settings(dump_dir=tmp_path / "file"))
     assert "programs are not dumped" in capsys.readouterr().err
 
 
@@ -240,7 +242,7 @@ def test_verify_names_the_pass_that_broke_a_rule() -> None:
 @pytest.mark.parametrize("dtype", [f32, bf16])
 def test_verified_results_are_those_of_the_definition(dtype: DType) -> None:
     plain = called(compile_graph(linear(dim("n"), dtype)), 6, dtype)
-    checked = called(compile_graph(linear(dim("n"), dtype), {"verify": True}), 6, dtype)
+    checked = called(compile_graph(linear(dim("n"), dtype), config.settings(verify=True)), 6, dtype)
     for x, y in zip(plain, checked, strict=True):
         np.testing.assert_array_equal(x, y)
 
@@ -255,17 +257,17 @@ def test_a_wrong_result_is_a_compile_error(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setitem(ops.op.OPDEFS, "reduce_sum", replace(right, compute=twice))
     graph = linear(dim("n"))
-    compiled = compile_graph(graph, {"verify": True, "cache": False})
+    compiled = compile_graph(graph, config.settings(verify=True, cache=False))
     for _ in range(2):
         with pytest.raises(CompileError, match=r"linear: output 1 \(v2: f32\[n\]\) is not what"):
             called(compiled, 3)
-    called(compile_graph(graph, {"cache": False}), 3)
+    called(compile_graph(graph, config.settings(cache=False)), 3)
 
 
 def test_only_the_first_run_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
     monkeypatch.setattr("ferrule.pipeline.check.run_graph", _counting(asked))
-    compiled = compile_graph(linear(), {"verify": True})
+    compiled = compile_graph(linear(), config.settings(verify=True))
     for _ in range(3):
         called(compiled)
     assert len(asked) == 1

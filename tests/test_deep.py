@@ -31,12 +31,12 @@ from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Compute, Stage
+from ferrule.ir.system import Access, Compute, Stage
 from ferrule.lower.loops import lower_kernel
 from ferrule.lower.math.expand import lower_math
 from ferrule.ops.join import MANY
 from ferrule.pipeline.compile import compile_graph
-from ferrule.target.cpu import current
+from tests.cpus import current
 
 Array = np.ndarray
 F = np.float32
@@ -75,7 +75,7 @@ def test_deep_expressions_have_code() -> None:
     for _ in range(100):
         value = lower_math(call("tanh", value + fconst(1.0)))
     assert value.depth > 1000
-    kernel = Kernel("k", (I,), (Stage("y", ((Y, (I,)),), Compute((), (value,))),))
+    kernel = Kernel("k", (I,), (Stage("y", (Access(Y, (I,)),), Compute((), (value,))),))
     assert emit_module([lower_kernel(kernel)], current()).count("fdiv") >= 100
 
 

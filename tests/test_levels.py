@@ -26,7 +26,7 @@ from ferrule.ir.interp import (
 )
 from ferrule.ir.kernel import Branch, Kernel
 from ferrule.ir.loop import If
-from ferrule.ir.system import Compute, Stage
+from ferrule.ir.system import Access, Compute, Stage
 from ferrule.ir.text import Level, parse, parse_system, to_text
 from ferrule.ir.verify import verify
 from ferrule.lower.equations import equations
@@ -203,7 +203,7 @@ def test_a_guarded_scan_lowers_to_what_it_means(clauses: str) -> None:
 
 def test_a_branch_runs_where_its_condition_holds_at_each_level() -> None:
     x, i = Buf("x", (const(4),), f32), axis("i", 4)
-    fill = Stage("x", ((x, (i,)),), Compute((), (fconst(1.0),)))
+    fill = Stage("x", (Access(x, (i,)),), Compute((), (fconst(1.0),)))
     kernel = Kernel("k", (i,), (Branch(lt(i, dim("n")), (fill,)),))
     function = lower_kernel(kernel)
     (branch,) = function.body

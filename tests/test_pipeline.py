@@ -20,8 +20,9 @@ from ferrule.ir.interp import run_kernels, run_program, run_system
 from ferrule.ir.system import System
 from ferrule.pipeline.compile import compile_program, program_of
 from ferrule.runtime.cpu import Executable, load
-from ferrule.target.cpu import current, named
+from ferrule.target.cpu import named
 from tests import systems
+from tests.cpus import current
 
 Array = np.ndarray[Any, Any]
 N, M, B = dim("n"), dim("m"), dim("b")

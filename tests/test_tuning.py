@@ -23,11 +23,11 @@ from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import candidates, point_of
-from ferrule.target.cpu import current
 from ferrule.tune.database import Database, Record, default_path
 from ferrule.tune.measure import Measured
 from ferrule.tune.model import History
 from ferrule.tune.progress import silent
+from tests.cpus import current
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +67,7 @@ def put(graph: Graph, number: int) -> list[Blocking]:
             current().key, pool.get_num_threads(), task.key, TUNED_VERSION, "op",
             point_of(found[-1]), 2.0, 1.0, 1,
         )  # fmt: skip
-        Database(default_path()).put([record])
+        Database(default_path(config.settings())).put([record])
     return found
 
 
@@ -76,7 +76,7 @@ def test_each_operator_is_tuned_once_and_remembered() -> None:
     assert sorted(o.count for o in report.outcomes) == [2, 4]
     assert all(o.trials == 3 for o in report.outcomes)
     assert all(o.best <= o.default for o in report.outcomes)
-    assert len(Database(default_path()).records()) == 2
+    assert len(Database(default_path(config.settings())).records()) == 2
     again = tune([mlp()], Budget(trials=3))
     assert again.outcomes == ()
     assert again.known == 2
@@ -89,7 +89,7 @@ def test_each_operator_is_tuned_once_and_remembered() -> None:
 def test_symbolic_sizes_are_tuned_at_a_likely_value() -> None:
     report = tune([mlp(dim("rows"))], Budget(trials=2))
     assert len(report.outcomes) == 2
-    assert set(chosen(mlp(dim("rows")))) == set(tuned(current()))
+    assert set(chosen(mlp(dim("rows")))) == set(tuned(current(), config.settings()))
 
 
 def test_later_compilations_use_the_records_at_once() -> None:
@@ -119,7 +119,7 @@ def test_the_cache_keeps_programs_of_other_blockings_apart() -> None:
 def test_records_of_other_threads_and_nonsense_are_not_used() -> None:
     graph = mlp()
     put(graph, 3)
-    base = Database(default_path())
+    base = Database(default_path(config.settings()))
     first, second = base.records()
     with config.override(num_threads=pool.get_num_threads() + 1):
         assert set(chosen(graph).values()) == {"default"}
@@ -135,7 +135,7 @@ def test_an_interrupt_keeps_what_was_found() -> None:
     report = tune([mlp()], Budget(trials=4), progress)
     assert report.interrupted
     assert "cut short" in report.text()
-    assert len(Database(default_path()).records()) == 1
+    assert len(Database(default_path(config.settings())).records()) == 1
 
 
 @pytest.mark.slow
@@ -157,14 +157,15 @@ def test_without_time_nothing_is_tried_and_the_report_says_so() -> None:
     report = tune([mlp()], Budget(trials=4, seconds=1e-9))
     assert (report.outcomes, report.missed, report.speedup) == ((), 2, 1.0)
     assert "0 operators tuned, 2 not reached" in report.text()
-    assert not default_path().exists()
+    assert not default_path(config.settings()).exists()
 
 
 def test_batches_are_as_long_as_the_time_left() -> None:
     (task, *_) = (Tuned(s, current()) for s in tuning_tasks(mlp(), current()))
     task.seconds = 1.0
+    base = Database(default_path(config.settings()))
     counts = [
-        _Run([task], Budget(seconds=left), silent, lambda: None)._affordable(task)
+        _Run([task], Budget(seconds=left), silent, lambda: None, base)._affordable(task)
         for left in (1, 45, 1000, None)
     ]
     assert counts == [1, 3, BATCH, BATCH]
@@ -264,7 +265,7 @@ def test_compile_tunes_before_it_compiles() -> None:
     x = torch.randn(16, 32)
     compiled = ferrule.compile(module, (x,), tune={"trials": 2, "seconds": 60})
     torch.testing.assert_close(compiled(x), module(x))
-    assert len(Database(default_path()).records()) == 1
+    assert len(Database(default_path(config.settings())).records()) == 1
 
 
 def test_what_tune_may_be() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ferrule.api.tuning import compiler
 from ferrule.base import config
-from ferrule.pipeline.compile import NATIVE
+from ferrule.pipeline.compile import native
 
 
 def compile(
@@ -47,7 +47,8 @@ def compile(
     if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
         from ferrule.api.session import InferenceSession
 
-        return InferenceSession(module, options, compiler=compiler(tune))
+        given = compiler(tune, config.settings(**(options or {})))
+        return InferenceSession(module, options, compiler=given)
     from ferrule.frontend.torch.module import compile_module
 
     with config.override(**(options or {})):
@@ -56,7 +57,7 @@ def compile(
             tuple(example_inputs),
             dict(example_kwargs or {}),
             dynamic_shapes,
-            compiler(tune),
+            compiler(tune, config.settings()),
             functools.partial(_compile_saved, dict(options or {})),
         )
 
@@ -72,4 +73,4 @@ def torch_backend(gm: Any, example_inputs: Sequence[Any], **kwargs: Any) -> Any:
     """The Dynamo backend "ferrule": what `torch.compile(model, backend="ferrule")` calls."""
     from ferrule.frontend.torch.backend import make_backend
 
-    return make_backend(NATIVE)(gm, example_inputs, **kwargs)
+    return make_backend(native)(gm, example_inputs, **kwargs)

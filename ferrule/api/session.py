@@ -22,7 +22,7 @@ from ferrule.frontend.onnx.operators import known
 from ferrule.frontend.onnx.ports import check_input, fixed_ports
 from ferrule.frontend.onnx.qdq import fuse
 from ferrule.frontend.onnx.run import Runner
-from ferrule.pipeline.compile import NATIVE
+from ferrule.pipeline.compile import native
 
 
 class InferenceSession:
@@ -30,7 +30,7 @@ class InferenceSession:
 
     `source` is a path, a file's bytes, an `onnx.ModelProto`, or a Model of `read_model`; `options`
     are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning here;
-    `compile` compiles its graphs. A model with symbolic dims is compiled once for all their values
+    `compiler` compiles its graphs. A model with symbolic dims is compiled once for all their values
     where its shapes follow from its inputs'; else it is compiled for the shapes of a run, and that
     is kept. `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others
     are refused. Raises ParseError and InputError for malformed models, UnsupportedError for
@@ -44,7 +44,7 @@ class InferenceSession:
         providers: Any = None,
         *,
         shapes: Mapping[str, Sequence[int]] | None = None,
-        compiler: Compiler = NATIVE,
+        compiler: Compiler | None = None,
     ) -> None:
         started = time.perf_counter()
         self._options = dict(options or {})
@@ -52,7 +52,9 @@ class InferenceSession:
         inputs = fixed_ports(model.body.inputs, shapes or {})
         self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
         with config.override(**self._options):
-            self._runner = Runner(fuse(self.model.body), compiler, ahead=True)
+            own = native(config.settings()) if compiler is None else compiler
+            self._runner = Runner(fuse(self.model.body), own, ahead=True)
+        self._of_run = config.of_process(self._options)
         self._inputs = {p.name: p for p in self.model.body.inputs}
         self._outputs = [p.name for p in self.model.body.outputs]
         self.compile_seconds = time.perf_counter() - started
@@ -85,7 +87,7 @@ class InferenceSession:
         fit and for a name that no output has.
         """
         direct = self._runner.direct
-        if direct is not None and output_names is None and not self._options:
+        if direct is not None and output_names is None and not self._of_run:
             found = direct(input_feed)
             if found is not None:
                 return found
@@ -96,8 +98,8 @@ class InferenceSession:
                     f"the model has no output {name!r}; its outputs are: {', '.join(self._outputs)}"
                 )
         given = self._given(input_feed)
-        if self._options:
-            with config.override(**self._options):
+        if self._of_run:
+            with config.override(**self._of_run):
                 env = self._runner(given)
         else:
             env = self._runner(given)

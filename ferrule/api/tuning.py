@@ -16,7 +16,7 @@ database after each batch, so that an interrupt loses nothing, and is measured o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, replace
 from math import inf, log2, prod
 from typing import Any
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from ferrule.base import config, log
 from ferrule.base.compiler import Compiler
+from ferrule.base.config import Settings
 from ferrule.base.dtype import to_storage
 from ferrule.base.errors import FerruleError, InputError
 from ferrule.base.numerics import difference
@@ -33,11 +34,11 @@ from ferrule.ir.analysis.size import estimate, likely
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import (
-    NATIVE,
     TUNED_VERSION,
     CompiledGraph,
     compile_graph,
     compile_task,
+    native,
     tuning_tasks,
 )
 from ferrule.runtime import pool
@@ -52,7 +53,7 @@ from ferrule.schedule.space import (
     predicted,
     sizes_of,
 )
-from ferrule.target.cpu import Target, current
+from ferrule.target.cpu import Target, named
 from ferrule.tune import database
 from ferrule.tune.interrupt import interrupts
 from ferrule.tune.measure import SLOT_SECONDS, Measured, side_by_side
@@ -164,21 +165,29 @@ def _sizes(b: Blocking) -> str:
     )
 
 
-def tune(graphs: Iterable[Graph], budget: Budget = Budget(), progress: Progress = silent) -> Report:
-    """Tunes the contractions of `graphs` for the current target and number of threads.
+def tune(
+    graphs: Iterable[Graph],
+    budget: Budget = Budget(),
+    progress: Progress = silent,
+    settings: Settings | None = None,
+) -> Report:
+    """Tunes the contractions of `graphs` for the present number of threads and the target of
+    `settings` (None: as they are now).
 
     Ctrl-C ends it early and keeps what was found. Raises TuningError where the database cannot be
     written, CompileError and UnsupportedError for graphs that cannot be compiled.
     """
-    target = current()
-    records, history = database.known(target.key, pool.get_num_threads(), TUNED_VERSION), History()
+    settings = config.settings() if settings is None else settings
+    target, threads = named(settings.target), pool.get_num_threads()
+    records, history = database.known(settings, target.key, threads, TUNED_VERSION), History()
     tasks = [Tuned(s, target, history, records.get(s.key)) for s in _distinct(graphs, target)]
     new = [t for t in tasks if budget.again or t.trials < min(budget.trials, t.points)]
     if budget.again:
         for t in new:
             t.trials = 0
     with interrupts() as stop:
-        interrupted = _Run(new, budget, progress, stop).go()
+        base = database.Database(database.default_path(settings))
+        interrupted = _Run(new, budget, progress, stop, base).go()
     outcomes = tuple(t.outcome() for t in new if t.seconds)
     missed = sum(not t.trials and not t.failed for t in new)
     return Report(outcomes, len(tasks) - len(new), interrupted, missed)
@@ -203,6 +212,7 @@ class _Run:
     budget: Budget
     progress: Progress
     stop: Callable[[], None]
+    base: database.Database
     began: float = field(default_factory=time.monotonic)
     threads: int = field(default_factory=pool.get_num_threads)
 
@@ -251,7 +261,7 @@ class _Run:
 
     def _keep(self, task: Tuned) -> None:
         """Write what was found for an operator, and show how far it is."""
-        database.Database(database.default_path()).put([task.record(self.threads)])
+        self.base.put([task.record(self.threads)])
         self._tell(task)
 
     def _tell(self, task: Tuned) -> None:
@@ -533,12 +543,12 @@ def _operand(buf: Buf, seed: int) -> Array:
 # ---- while compiling -----------------------------------------------------------------------------
 
 
-def compiler(wanted: Any) -> Compiler:
+def compiler(wanted: Any, settings: Settings) -> Compiler:
     """The native compiler, or one that tunes each graph before, where `wanted` (the argument `tune`
     of `ferrule.compile`) says so. Raises InputError.
     """
-    budget = budget_from(wanted)
-    return NATIVE if budget is None else replace(NATIVE, program_of=_Tuned(budget))
+    budget, made = budget_from(wanted), native(settings)
+    return made if budget is None else replace(made, program_of=_Tuned(budget, settings))
 
 
 @dataclass
@@ -546,14 +556,16 @@ class _Tuned:
     """Tunes and compiles one graph after another; they share the budget's seconds."""
 
     budget: Budget
+    settings: Settings
     spent: float = 0.0
 
-    def __call__(self, graph: Graph, options: Mapping[str, Any] | None = None) -> CompiledGraph:
+    def __call__(self, graph: Graph) -> CompiledGraph:
         seconds, began = self.budget.seconds, time.monotonic()
         left = None if seconds is None else seconds - self.spent
         if left is None or left > 0:
-            with config.override(**(options or {})), shown() as progress:
-                report = tune([graph], replace(self.budget, seconds=left), progress)
+            with shown() as progress:
+                budget = replace(self.budget, seconds=left)
+                report = tune([graph], budget, progress, self.settings)
             log.log(1, report.text)
         self.spent += time.monotonic() - began
-        return compile_graph(graph, options)
+        return compile_graph(graph, self.settings)

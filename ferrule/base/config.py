@@ -8,6 +8,9 @@ and bad values raise `InputError`.
 
     with config.override(logs=2, verify=True):
         model = ferrule.compile(...)
+
+Those of a compilation are read once, where a frontend begins it, and handed down as one value,
+`Settings`. Those of the process (what is told, how many threads run) are read where they are used.
 """
 
 from __future__ import annotations
@@ -16,7 +19,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from ferrule.base.errors import InputError
@@ -140,6 +144,28 @@ SETTINGS: tuple[Setting, ...] = (
     ),
 )
 
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a compilation as one value, by the names of `SETTINGS`."""
+
+    dump_dir: str | None = None
+    verify: bool = False
+    strict: bool = False
+    cache: bool = True
+    cache_dir: str = "~/.cache/ferrule"
+    cache_mb: int = 2048
+    tuning: bool = True
+    tuning_db: str | None = None
+    numerics: str = "fast"
+    target: str = "host"
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where compiled programs are kept."""
+        return Path(self.cache_dir).expanduser()
+
+
+_OF_COMPILATION = tuple(f.name for f in fields(Settings))
 _BY_NAME: Mapping[str, Setting] = {s.name: s for s in SETTINGS}
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
@@ -158,6 +184,19 @@ def get(name: str) -> Any:
     if text is None or (text == "" and setting.type is not bool):
         return setting.default
     return _checked(setting, _parsed(setting, text), setting.env)
+
+
+def settings(**options: Any) -> Settings:
+    """The settings of a compilation that begins now, some of them as `options` say. Raises
+    InputError for unknown options and bad values.
+    """
+    with override(**options):
+        return Settings(**{name: get(name) for name in _OF_COMPILATION})
+
+
+def of_process(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `options` that hold for a run as well, such as its number of threads."""
+    return {name: value for name, value in options.items() if name not in _OF_COMPILATION}
 
 
 def overridden(name: str) -> Any:

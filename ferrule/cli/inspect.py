@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from ferrule.api.session import InferenceSession, read_model
+from ferrule.base import config
 from ferrule.base.errors import FerruleError
 from ferrule.cli.command import Command, add_model, add_target, chosen
 from ferrule.cli.feeds import add_feeds, feed_of
@@ -17,7 +18,7 @@ from ferrule.frontend.onnx.operators import known
 from ferrule.frontend.onnx.ports import shown_shape
 from ferrule.frontend.onnx.table import GRAPH, HOST
 from ferrule.ir.graph import Graph
-from ferrule.pipeline.compile import NATIVE, CompiledGraph, compile_graph
+from ferrule.pipeline.compile import CompiledGraph, compile_graph, native
 
 _ABOUT = """\
 Prints a model's operator sets and producer, its inputs and outputs, its parameters, its operators
@@ -117,7 +118,8 @@ def _kernels(model: Model, options: argparse.Namespace) -> Iterator[str]:
         return programs[-1][1]
 
     feed = feed_of(model.body.inputs, options, random=True)
-    session = InferenceSession(model, compiler=replace(NATIVE, program_of=collect))
+    own = replace(native(config.settings()), program_of=collect)
+    session = InferenceSession(model, compiler=own)
     yield ""
     yield from feed.notes
     failed = ""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ferrule.base import config
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, chosen
 from ferrule.codegen.llvm.compile import assembly
@@ -71,7 +72,7 @@ def _opt(options: argparse.Namespace) -> None:
             print(f"---- after {p.name}", text_of(program), sep="\n", file=sys.stderr)
 
     with chosen(options):
-        given = options_for(target.current())
+        given = options_for(target.named(config.get("target")))
         program = _read(options.file, given)
         goal = "llvm" if options.to == "asm" else options.to
         done = run(program, steps(level_of(program), goal, given), given, after).program
@@ -81,7 +82,7 @@ def _opt(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     with chosen(options):
-        given = options_for(target.current())
+        given = options_for(target.named(config.get("target")))
         program = _read(options.file, given)
         level = level_of(program)
         if LEVELS.index(level) > LEVELS.index("kernels"):

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from ferrule.api.session import InferenceSession
 from ferrule.api.tuning import TRIALS, Budget, tune
+from ferrule.base import config
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, add_threads, chosen, positive, seconds
 from ferrule.ir.graph import Graph
-from ferrule.pipeline.compile import NATIVE, CompiledGraph, compile_graph
+from ferrule.pipeline.compile import CompiledGraph, compile_graph, native
 from ferrule.tune.database import Database, default_path
 from ferrule.tune.progress import shown
 
@@ -57,7 +58,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace) -> None:
     if options.model is None and not (options.export or options.merge or options.list):
         raise InputError("name a model to tune, or --export, --merge or --list")
-    base = Database(default_path())
+    base = Database(default_path(config.settings()))
     if options.merge:
         print(f"{base.merge(options.merge)} records of {options.merge} taken over")
     if options.model is not None:
@@ -89,7 +90,7 @@ def graphs_of(model: str) -> list[Graph]:
         graphs.append(graph)
         return compile_graph(graph)
 
-    InferenceSession(model, compiler=replace(NATIVE, program_of=collect))
+    InferenceSession(model, compiler=replace(native(config.settings()), program_of=collect))
     if not graphs:
         raise InputError(
             f"{model} is compiled for the sizes of each run, so there is nothing to tune before "

@@ -16,6 +16,7 @@ from typing import Any
 from ferrule.base import config, log
 from ferrule.base.artifact import Compiled
 from ferrule.base.compiler import Compiler
+from ferrule.base.config import Settings
 from ferrule.base.digest import digest
 from ferrule.base.dtype import i64
 from ferrule.base.version import VERSION
@@ -31,14 +32,15 @@ from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
 from ferrule.pipeline.passes import Options, level_of, options_for, steps
 from ferrule.pipeline.run import lowered, run
-from ferrule.runtime import cache, counters, pool
+from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
+from ferrule.runtime.cache import Cache, cache_of
 from ferrule.runtime.cpu import Executable, load
 from ferrule.runtime.signature import Signature
 from ferrule.schedule.choose import TuningTask, by_blocks, tasks_of
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.schedule.space import blocking_from
-from ferrule.target.cpu import Target, current
+from ferrule.target.cpu import Target, named
 from ferrule.tune import database
 
 TUNED_VERSION = f"{VERSION}/1"
@@ -81,49 +83,49 @@ class CompiledGraph:
 
 def compile_graph(
     graph: Graph,
-    options: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
     blockings: Mapping[str, Blocking] | None = None,
 ) -> CompiledGraph:
-    """`graph` compiled for the current target, or taken from the cache, and loaded.
+    """`graph` compiled as `settings` say (None: as they are now), or taken from the cache, and
+    loaded.
 
-    `options` are settings for this compilation; `blockings` are by tuning key, and those of the
-    tuning database where None. With the setting `verify` or `dump_dir` the cache is not asked; with
-    `verify` the first run is compared with the graph's meaning in NumPy. Raises CompileError or
-    UnsupportedError.
+    `blockings` are by tuning key, and those of the tuning database where None. With the setting
+    `verify` or `dump_dir` the cache is not asked; with `verify` the first run is compared with the
+    graph's meaning in NumPy. Raises CompileError or UnsupportedError.
     """
-    with config.override(**(options or {})):
-        started = time.perf_counter()
-        target, checked = current(), config.get("verify")
-        key = digest(
-            VERSION, _source_stamp(), target.key, config.get("numerics"), repr(graph), _facts(graph)
-        )[:24]
-        chosen = tuned(target) if blockings is None else blockings
-        looked_at = checked or config.get("dump_dir") is not None
-        compiled = None if looked_at else _cached(key, chosen)
-        if compiled is None:
-            compiled = _fresh(graph, options_for(target, key=key, blockings=chosen))
-            counters.count("compilations")
-        else:
-            counters.count("cache_hits")
-        counters.count("kernels", int(compiled.meta["kernels"]))
-        executable = Checked(compiled, graph) if checked else load(compiled)
-        seconds = time.perf_counter() - started
-        counters.add_seconds(seconds)
-        log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
-        log.log(2, lambda: "\n".join(compiled.meta["explain"]))
+    started = time.perf_counter()
+    settings = config.settings() if settings is None else settings
+    target, cache = named(settings.target), cache_of(settings)
+    key = digest(
+        VERSION, _source_stamp(), target.key, settings.numerics, repr(graph), _facts(graph)
+    )[:24]
+    chosen = tuned(target, settings) if blockings is None else blockings
+    looked_at = settings.verify or settings.dump_dir is not None
+    compiled = None if looked_at else _cached(cache, key, chosen)
+    if compiled is None:
+        compiled = _fresh(cache, graph, options_for(target, settings, key=key, blockings=chosen))
+        counters.count("compilations")
+    else:
+        counters.count("cache_hits")
+    counters.count("kernels", int(compiled.meta["kernels"]))
+    executable = Checked(compiled, graph) if settings.verify else load(compiled)
+    seconds = time.perf_counter() - started
+    counters.add_seconds(seconds)
+    log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
+    log.log(2, lambda: "\n".join(compiled.meta["explain"]))
     return CompiledGraph(compiled, executable, Signature(compiled), seconds)
 
 
-def tuned(target: Target) -> Mapping[str, Blocking]:
+def tuned(target: Target, settings: Settings) -> Mapping[str, Blocking]:
     """The blockings of the tuning database for `target` and the present number of threads, by
     tuning key.
     """
-    found = database.known(target.key, pool.get_num_threads(), TUNED_VERSION)
+    found = database.known(settings, target.key, pool.get_num_threads(), TUNED_VERSION)
     blockings = {key: blocking_from(record.point) for key, record in found.items()}
     return {key: b for key, b in blockings.items() if b is not None}
 
 
-def _cached(key: str, blockings: Mapping[str, Blocking]) -> Compiled | None:
+def _cached(cache: Cache, key: str, blockings: Mapping[str, Blocking]) -> Compiled | None:
     """The program of the cache whose contractions have just these blockings.
 
     The entry under `key` tells which contractions the program has; where theirs differ, the program
@@ -136,7 +138,7 @@ def _cached(key: str, blockings: Mapping[str, Blocking]) -> Compiled | None:
     return first if chosen == first.meta["blockings"] else cache.get(_variant(key, chosen))
 
 
-def _fresh(graph: Graph, options: Options) -> Compiled:
+def _fresh(cache: Cache, graph: Graph, options: Options) -> Compiled:
     """`graph` compiled and put into the cache; its functions' names end in the key there."""
     first = cache.get(options.key)
     if first is not None:
@@ -208,8 +210,11 @@ def _compile(source: Any, options: Options) -> Compiled:
     return make_compiled(program, options.key, outcome.program.code, meta=meta)
 
 
-NATIVE = Compiler(compile_graph, NumpyCallable, counters.count_fallback)
-"""What frontends are given: `compile_graph`, and calls with NumPy arrays."""
+def native(settings: Settings) -> Compiler:
+    """What frontends are given: `compile_graph` as `settings` say, and calls with NumPy arrays."""
+    compiled = functools.partial(compile_graph, settings=settings)
+    return Compiler(compiled, NumpyCallable, counters.count_fallback, settings.strict)
+
 
 # ---- what the tuner calls ------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ferrule.base import config
+from ferrule.base.config import Settings
 from ferrule.base.errors import InputError
 from ferrule.codegen.host.entry import emit_host
 from ferrule.codegen.llvm.compile import compile_module
@@ -68,10 +69,12 @@ class Options:
     dump_dir: Path | None = None
 
 
-def options_for(target: Target, **given: Any) -> Options:
-    """Options for `target` as the settings of this thread say, and as `given`."""
-    settings = {name: config.get(name) for name in ("numerics", "verify", "dump_dir")}
-    return Options(target, **{**settings, **given})
+def options_for(target: Target, settings: Settings | None = None, **given: Any) -> Options:
+    """Options for `target` as `settings` say (None: as they are now), and as `given`."""
+    s = config.settings() if settings is None else settings
+    folder = None if s.dump_dir is None else Path(s.dump_dir)
+    own = Options(target, numerics=s.numerics, verify=s.verify, dump_dir=folder)
+    return replace(own, **given)
 
 
 @dataclass(frozen=True)

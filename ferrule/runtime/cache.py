@@ -1,13 +1,12 @@
 """Compiled programs on disk, found by a digest of what they were compiled from.
 
-    key = digest(graph_text, target.key, version)
+    cache = Cache(folder, limit)
     compiled = cache.get(key) or cache.put(key, compile(...))
 
 One file an entry, `DIR/xx/KEY.ferrule`, written beside its place and renamed into it, so that other
 processes see a whole entry or none. Entries carry a checksum; a damaged one is deleted and counts
-as absent. A folder that cannot be written turns the cache off with one line in the log. When the
-folder outgrows the setting `cache_mb`, the entries used least recently go, down to nine tenths.
-Settings: `cache`, `cache_dir`, `cache_mb`.
+as absent. A folder that cannot be written keeps nothing, with one line in the log. When the folder
+outgrows its limit, the entries used least recently go, down to nine tenths.
 """
 
 from __future__ import annotations
@@ -15,80 +14,97 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from ferrule.base import config, log
+from ferrule.base import log
 from ferrule.base.artifact import Compiled
+from ferrule.base.config import Settings
 from ferrule.base.errors import CacheError, InputError
 
 _SUFFIX = ".ferrule"
 _HEX = frozenset("0123456789abcdef")
 
 
-def directory() -> Path:
-    """The folder of the cache."""
-    return Path(config.get("cache_dir")).expanduser()
+@dataclass(frozen=True)
+class Cache:
+    """The programs in a folder, which need not be there yet, of at most `limit` bytes together.
+    One that is `off` holds nothing and keeps nothing.
+    """
 
+    folder: Path
+    limit: int
+    off: bool = False
 
-def get(key: str) -> Compiled | None:
-    """The program stored under `key`, or None. Marks it as used now."""
-    if not config.get("cache"):
-        return None
-    path = _path(key)
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    try:
-        compiled = Compiled.from_bytes(data)
-    except CacheError as error:
-        log.log(5, f"cache: {path.name} is deleted: {error}")
+    def get(self, key: str) -> Compiled | None:
+        """The program stored under `key`, or None. Marks it as used now."""
+        if self.off:
+            return None
+        path = self._path(key)
+        try:
+            data = path.read_bytes()
+        except OSError:
+            return None
+        try:
+            compiled = Compiled.from_bytes(data)
+        except CacheError as error:
+            log.log(5, f"cache: {path.name} is deleted: {error}")
+            with contextlib.suppress(OSError):
+                path.unlink()
+            return None
         with contextlib.suppress(OSError):
-            path.unlink()
-        return None
-    with contextlib.suppress(OSError):
-        os.utime(path)
-    return compiled
+            os.utime(path)
+        return compiled
 
-
-def put(key: str, compiled: Compiled) -> Compiled:
-    """Stores a program under `key`, where the cache is on, and gives it back."""
-    if config.get("cache"):
-        path = _path(key)
+    def put(self, key: str, compiled: Compiled) -> Compiled:
+        """Stores a program under `key` and gives it back."""
+        if self.off:
+            return compiled
+        path = self._path(key)
         try:
             _write(path, compiled.to_bytes())
-            prune()
+            self.prune()
         except OSError as error:
             log.warn(f"compiled programs are not kept on disk: {error}; see FERRULE_CACHE_DIR")
-    return compiled
+        return compiled
+
+    def prune(self) -> None:
+        """Deletes the entries used least recently while all together exceed the limit."""
+        entries = sorted(self._entries())
+        total = sum(size for _, size, _ in entries)
+        if total <= self.limit:
+            return
+        for _, size, path in entries:
+            if total <= self.limit * 9 // 10:
+                break
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
+
+    def clear(self) -> None:
+        """Deletes every entry."""
+        for _, _, path in self._entries():
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+    def _path(self, key: str) -> Path:
+        if len(key) < 8 or not _HEX.issuperset(key):
+            raise InputError(f"a cache key is a hexadecimal digest, not {key!r}")
+        return self.folder / key[:2] / (key + _SUFFIX)
+
+    def _entries(self) -> list[tuple[int, int, Path]]:
+        """Time of last use in ns, size in bytes and path of each entry that is there now."""
+        found = []
+        for path in self.folder.glob("??/*"):
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                found.append((stat.st_mtime_ns, stat.st_size, path))
+        return found
 
 
-def prune() -> None:
-    """Deletes the entries used least recently while all together exceed the setting `cache_mb`."""
-    limit = config.get("cache_mb") << 20
-    entries = sorted(_entries())
-    total = sum(size for _, size, _ in entries)
-    if total <= limit:
-        return
-    for _, size, path in entries:
-        if total <= limit * 9 // 10:
-            break
-        with contextlib.suppress(OSError):
-            path.unlink()
-        total -= size
-
-
-def clear() -> None:
-    """Deletes every entry."""
-    for _, _, path in _entries():
-        with contextlib.suppress(OSError):
-            path.unlink()
-
-
-def _path(key: str) -> Path:
-    if len(key) < 8 or not _HEX.issuperset(key):
-        raise InputError(f"a cache key is a hexadecimal digest, not {key!r}")
-    return directory() / key[:2] / (key + _SUFFIX)
+def cache_of(settings: Settings) -> Cache:
+    """The cache that `settings` ask for: `cache`, `cache_dir`, `cache_mb`."""
+    return Cache(settings.cache_folder, settings.cache_mb << 20, off=not settings.cache)
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -102,13 +118,3 @@ def _write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
-
-
-def _entries() -> list[tuple[int, int, Path]]:
-    """Time of last use in ns, size in bytes and path of each entry that is there now."""
-    found = []
-    for path in directory().glob("??/*"):
-        with contextlib.suppress(OSError):
-            stat = path.stat()
-            found.append((stat.st_mtime_ns, stat.st_size, path))
-    return found

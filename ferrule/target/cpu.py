@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from ferrule.base import config
 from ferrule.base.cpu import architecture, feature_text, has, supports, triple
 from ferrule.base.errors import InputError
 from ferrule.base.features import (
@@ -117,17 +116,14 @@ def host() -> Target:
     return named(next(name for name in NAMES if supports(name)))
 
 
-def current() -> Target:
-    """The target of the setting `target` (FERRULE_TARGET)."""
-    name = config.get("target")
-    return host() if name == "host" else named(name)
-
-
 @cache
 def named(name: str) -> Target:
     """The target called `name`, with this machine's caches, and with all that this CPU has where it
-    runs such code. Raises InputError for other names.
+    runs such code; "host" is the machine that this process runs on. Raises InputError for other
+    names.
     """
+    if name == "host":
+        return host()
     made = least(name)
     if name == "generic" or not supports(name):
         return made

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ferrule.base import config, log
+from ferrule.base import log
+from ferrule.base.config import Settings
 from ferrule.base.errors import TuningError
 
 Point = Mapping[str, int]
@@ -63,10 +64,10 @@ class Record:
     made: float = field(default_factory=time.time)
 
 
-def default_path() -> Path:
+def default_path(settings: Settings) -> Path:
     """The file of the setting `tuning_db`, else one in the folder of the cache."""
-    given = config.get("tuning_db")
-    return Path(given or Path(config.get("cache_dir")) / FILE).expanduser()
+    given = settings.tuning_db
+    return settings.cache_folder / FILE if given is None else Path(given).expanduser()
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,13 @@ class Database:
             return _with_table(self.path)
 
 
-def known(machine: str, threads: int, version: str) -> Mapping[str, Record]:
+def known(settings: Settings, machine: str, threads: int, version: str) -> Mapping[str, Record]:
     """What the default database has for this machine, kept in memory while the file stays as it is;
     nothing where the setting `tuning` is off.
     """
-    if not config.get("tuning"):
+    if not settings.tuning:
         return {}
-    path = default_path()
+    path = default_path(settings)
     try:
         stat = path.stat()
     except OSError:

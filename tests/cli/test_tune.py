@@ -51,7 +51,7 @@ def test_the_database_goes_to_another_place(tmp_path: Path, capsys) -> None:
     assert main(["tune", "--export", str(tmp_path / "out.sqlite")]) == 0
     with config.override(cache_dir=str(tmp_path / "other")):
         assert main(["tune", "--merge", str(tmp_path / "out.sqlite")]) == 0
-        assert len(Database(default_path()).records()) == 1
+        assert len(Database(default_path(config.settings())).records()) == 1
     assert "1 records" in capsys.readouterr().out
 
 

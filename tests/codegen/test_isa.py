@@ -133,8 +133,9 @@ def calls(text: str, target: Target, block: Array, places: list[list[int]], fold
     if target.architecture != architecture():
         after = aarch64.calls_under_qemu(text, target, block.tobytes(), places, folder)
         return np.frombuffer(after, np.uint8)
+    code = compile_module(text, target)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine_copy(target))
-    engine.add_object_file(llvm.ObjectFileRef.from_data(compile_module(text, target)))
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
     engine.finalize_object()
     run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 5)(engine.get_function_address("f"))
     after = block.copy()

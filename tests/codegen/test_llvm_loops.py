@@ -35,7 +35,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
-from ferrule.ir.system import Monoid
+from ferrule.ir.system import Access, Monoid
 from ferrule.target.cpu import named
 
 SERIAL, UNROLL, LANES = Kind.SERIAL, Kind.UNROLL, Kind.LANES
@@ -74,7 +74,7 @@ def test_pointwise_with_a_tail_under_a_mask(run_on):
     x, y = Buf("x", (n,), f32), Buf("y", (n,), f32)
     io, l = axis("io", ceildiv(n, 8)), axis("l", 8)
     i = io * 8 + l
-    body = If(lt(i, n), (Store(((y, (i,)),), (x[i] * 2.0 + 1.0,)),))
+    body = If(lt(i, n), (Store((Access(y, (i,)),), (x[i] * 2.0 + 1.0,)),))
     f = Function("pointwise", (y, x), 1, (n,), (io,), (loop(l, LANES, body),))
     for size in (0, 1, 7, 8, 9, 31):
         xs, ys = f32s(size), np.full(size + 8, 7, np.float32)
@@ -108,7 +108,7 @@ def test_masked_lanes_touch_no_memory_beyond_the_end(run_on, dtype):
     x, y = Buf("x", (n,), d), Buf("y", (n,), d)
     io, l = axis("io", ceildiv(n, 8)), axis("l", 8)
     i = io * 8 + l
-    body = If(lt(i, n), (Store(((y, (i,)),), (x[i] + x[n - 1 - i],)),))
+    body = If(lt(i, n), (Store((Access(y, (i,)),), (x[i] + x[n - 1 - i],)),))
     f = Function("ends", (y, x), 1, (n,), (io,), (loop(l, LANES, body),))
     xs = rng.integers(-50, 50, 13).astype(dtype)
     keep, safe = guarded_page(xs)
@@ -123,11 +123,11 @@ def test_lazy_select_reads_nothing_where_its_condition_is_false(run_on):
     i, l = axis("i", 5), axis("l", 4)
     at = i * 4 + l
     inside = both(le(const(4), at), lt(at, const(16)))
-    vector = Store(((y, (at,)),), (select(inside, x[at - 4] * 3.0, const(-1.0, f32)),))
+    vector = Store((Access(y, (at,)),), (select(inside, x[at - 4] * 3.0, const(-1.0, f32)),))
     f = Function("pad", (y, x), 1, (), (i,), (loop(l, LANES, vector),))
     j = axis("j", 20)
     inside = both(le(const(4), j), lt(j, const(16)))
-    scalar = Store(((y, (j,)),), (select(inside, x[j - 4] * 3.0, const(-1.0, f32)),))
+    scalar = Store((Access(y, (j,)),), (select(inside, x[j - 4] * 3.0, const(-1.0, f32)),))
     g = Function("pad_scalar", (y, x), 1, (), (j,), (scalar,))
     values = f32s(12)
     keep, xs = guarded_page(values)
@@ -148,9 +148,10 @@ def test_padding_inside_an_inner_loop_selects_the_pointer_outside_it(run_on, c):
     o, t, k = axis("o", size), axis("t", taps), axis("k", c)
     at = o + t - 1
     inside = both(le(ZERO, at), lt(at, const(size)))
-    update = Store(((y, (o,)),), (select(inside, x[at, k], const(0.0, f32)) * w[t, k],), sum_of())
+    term = select(inside, x[at, k], const(0.0, f32)) * w[t, k]
+    update = Store((Access(y, (o,)),), (term,), sum_of())
     body = (
-        Store(((y, (o,)),), (const(0.0, f32),)),
+        Store((Access(y, (o,)),), (const(0.0, f32),)),
         loop(t, UNROLL, loop(k, SERIAL, update)),
     )
     dims = () if c.is_const else (c,)
@@ -183,12 +184,12 @@ def row_sum(rows, cols, width, unroll):
     tail = (cols // step) * step + rest
     body = (
         Alloc(acc),
-        loop(u0, UNROLL, loop(l0, LANES, Store(((acc, (u0, l0)),), (zero,)))),
+        loop(u0, UNROLL, loop(l0, LANES, Store((Access(acc, (u0, l0)),), (zero,)))),
         loop(j, SERIAL, loop(u1, UNROLL, loop(l1, LANES, Store(
-            ((acc, (u1, l1)),), (x[r, at],), sum_of())))),
-        Store(((y, (r,)),), (zero,)),
-        loop(u2, UNROLL, loop(l2, LANES, Store(((y, (r,)),), (acc[u2, l2],), sum_of()))),
-        loop(rest, SERIAL, Store(((y, (r,)),), (x[r, tail],), sum_of()),
+            (Access(acc, (u1, l1)),), (x[r, at],), sum_of())))),
+        Store((Access(y, (r,)),), (zero,)),
+        loop(u2, UNROLL, loop(l2, LANES, Store((Access(y, (r,)),), (acc[u2, l2],), sum_of()))),
+        loop(rest, SERIAL, Store((Access(y, (r,)),), (x[r, tail],), sum_of()),
              hi=cols - (cols // step) * step),
     )  # fmt: skip
     return Function("row_sum", (y, x), 1, (rows, cols), (r,), body)
@@ -237,11 +238,11 @@ def gemm(m, n, k, mr, nv, w):
 
     body = (
         Alloc(acc),
-        block(0, lambda i, j, l: Store(((acc, (i, j, l)),), (const(0.0, f32),))),
+        block(0, lambda i, j, l: Store((Access(acc, (i, j, l)),), (const(0.0, f32),))),
         loop(kk, SERIAL, block(1, lambda i, j, l: Store(
-            ((acc, (i, j, l)),), (a[io * mr + i, kk] * b[jo, kk, j * w + l],), sum_of()))),
+            (Access(acc, (i, j, l)),), (a[io * mr + i, kk] * b[jo, kk, j * w + l],), sum_of()))),
         block(2, lambda i, j, l: Store(
-            ((c, (io * mr + i, jo * nr + j * w + l)),), (acc[i, j, l],))),
+            (Access(c, (io * mr + i, jo * nr + j * w + l)),), (acc[i, j, l],))),
     )  # fmt: skip
     return Function("gemm", (c, a, b), 1, (k,) if k.op == "dim" else (), (io, jo), body)
 
@@ -277,9 +278,9 @@ def test_column_sums_over_a_two_dimensional_grid_in_parts(run_on):
     l, l2 = axis("l", 4), axis("l2", 4)
     at = b * 4 + l
     body = (
-        loop(l, LANES, Store(((y, (a, at)),), (const(0.0, f32),))),
+        loop(l, LANES, Store((Access(y, (a, at)),), (const(0.0, f32),))),
         loop(r, SERIAL, loop(l2, LANES, Store(
-            ((y, (a, b * 4 + l2)),), (x[a, r, b * 4 + l2],), sum_of()))),
+            (Access(y, (a, b * 4 + l2)),), (x[a, r, b * 4 + l2],), sum_of()))),
     )  # fmt: skip
     f = Function("columns", (y, x), 1, (), (a, b), body)
     xs = f32s(3, 9, 8)
@@ -294,9 +295,8 @@ def test_partial_ranges_of_a_grid_of_three_symbolic_axes(run_on):
     p, q, r = dim("p"), dim("q"), dim("r")
     y = Buf("y", (p, q, r), i64)
     i, j, k = axis("i", p), axis("j", q), axis("k", r)
-    f = Function(
-        "grid", (y,), 1, (p, q, r), (i, j, k), (Store(((y, (i, j, k)),), (i * 100 + j * 10 + k,)),)
-    )
+    store = Store((Access(y, (i, j, k)),), (i * 100 + j * 10 + k,))
+    f = Function("grid", (y,), 1, (p, q, r), (i, j, k), (store,))
     want = sum(g * s for g, s in zip(np.indices((2, 3, 4)), (100, 10, 1), strict=True))
     for lo in range(0, 25, 5):
         for hi in (lo, lo + 1, 13, 24):
@@ -314,7 +314,7 @@ def test_gather_reports_an_index_out_of_bounds_and_clamps_it(run_on):
     y = Buf("y", (const(5), const(8)), f32)
     i, l = axis("i", 5), axis("l", 8)
     row = bounded(cast(ids[i], i64), n)
-    body = loop(l, LANES, Store(((y, (i, l)),), (table[row, l],)))
+    body = loop(l, LANES, Store((Access(y, (i, l)),), (table[row, l],)))
     f = Function("rows", (y, table, ids), 1, (n,), (i,), (body,))
     values, out = f32s(6, 8), np.zeros((5, 8), np.float32)
     good = np.array([5, 0, 3, 3, 1], np.int32)
@@ -334,8 +334,8 @@ def test_what_is_checked_reports_its_own_fault(run_on, n):
     for fault in FAULTS:
         safe = checked(x[i], call("ne", x[i], const(0, i32)), fault)
         lazy = select(lt(const(5, i32), x[i]), safe, const(3, i32))
-        body = If(lt(i, d), (Store(((y, (i,)),), (call("truncdiv", const(60, i32), safe),)),))
-        never = If(lt(i, d), (Store(((y, (i,)),), (lazy,)),))
+        body = If(lt(i, d), (Store((Access(y, (i,)),), (call("truncdiv", const(60, i32), safe),)),))
+        never = If(lt(i, d), (Store((Access(y, (i,)),), (lazy,)),))
         values, out = np.arange(1, n + 1, dtype=np.int32), np.zeros(n, np.int32)
         f = Function("check", (y, x), 1, (d,), (io,), (loop(l, LANES, body),))
         g = Function("branch", (y, x), 1, (d,), (io,), (loop(l, LANES, never),))
@@ -353,7 +353,7 @@ def test_gather_a_lane_at_a_time_under_a_mask(run_on):
     io, l = axis("io", ceildiv(n, 8)), axis("l", 8)
     i = io * 8 + l
     read = table[bounded(ids[i], 40)]
-    body = If(lt(i, n), (Store(((y, (i,)),), (read,)),))
+    body = If(lt(i, n), (Store((Access(y, (i,)),), (read,)),))
     f = Function("gather", (y, table, ids), 1, (n,), (io,), (loop(l, LANES, body),))
     values = f32s(40)
     keep, at = guarded_page(rng.integers(0, 40, 11))
@@ -369,10 +369,10 @@ def test_strided_and_reversed_lanes(run_on):
     c = axis("c", 5)
     z = Buf("z", (const(8), const(5)), f32)
     body = (
-        loop(l, LANES, Store(((y, (ZERO, l)),), (x[l, c],)),
-             Store(((y, (ONE, l)),), (x[7 - l, c],)),
-             Store(((y, (const(2), 7 - l)),), (x[l, ZERO],)),
-             Store(((z, (l, c)),), (x[l, c] * 2.0,))),
+        loop(l, LANES, Store((Access(y, (ZERO, l)),), (x[l, c],)),
+             Store((Access(y, (ONE, l)),), (x[7 - l, c],)),
+             Store((Access(y, (const(2), 7 - l)),), (x[l, ZERO],)),
+             Store((Access(z, (l, c)),), (x[l, c] * 2.0,))),
     )  # fmt: skip
     f = Function("strides", (y, z, x), 2, (), (c,), body)
     xs, ys, zs = f32s(8, 5), np.zeros((3, 8), np.float32), np.zeros((8, 5), np.float32)
@@ -385,7 +385,7 @@ def test_reversed_vectors_under_a_mask(run_on):
     n = dim("n")
     x, y = Buf("x", (n,), f32), Buf("y", (n,), f32)
     l = axis("l", 8)
-    body = If(lt(l, n), (Store(((y, (n - 1 - l,)),), (x[l] + x[n - 1 - l],)),))
+    body = If(lt(l, n), (Store((Access(y, (n - 1 - l,)),), (x[l] + x[n - 1 - l],)),))
     f = Function("mirror", (y, x), 1, (n,), (), (loop(l, LANES, body),))
     keep, xs = guarded_page(f32s(5))
     out_keep, ys = guarded_page(np.zeros(5, np.float32))
@@ -397,7 +397,7 @@ def test_reversed_vectors_under_a_mask(run_on):
 def test_scatter_by_a_monoid_with_equal_targets_in_one_vector(run_on):
     bins, ids = Buf("bins", (const(4),), f32), Buf("ids", (const(16),), i64)
     l = axis("l", 16)
-    body = loop(l, LANES, Store(((bins, (bounded(ids[l], 4),)),), (cast(l, f32),), sum_of()))
+    body = loop(l, LANES, Store((Access(bins, (bounded(ids[l], 4),)),), (cast(l, f32),), sum_of()))
     f = Function("histogram", (bins, ids), 1, (), (), (body,))
     at = rng.integers(0, 4, 16)
     out = np.ones(4, np.float32)
@@ -413,13 +413,13 @@ def test_softmax_row_through_scratch(run_on, target):
     r, j, j1, j2 = axis("r", 4), axis("j", n), axis("j1", n), axis("j2", n)
     body = (
         Alloc(m), Alloc(s), Alloc(e),
-        Store(((m, (ZERO,)),), (const(float("-inf"), f32),)),
-        loop(j, SERIAL, Store(((m, (ZERO,)),), (x[r, j],), max_of())),
-        Store(((s, (ZERO,)),), (const(0.0, f32),)),
+        Store((Access(m, (ZERO,)),), (const(float("-inf"), f32),)),
+        loop(j, SERIAL, Store((Access(m, (ZERO,)),), (x[r, j],), max_of())),
+        Store((Access(s, (ZERO,)),), (const(0.0, f32),)),
         loop(j1, SERIAL,
-             Store(((e, (j1,)),), (call("exp", x[r, j1] - m[ZERO]),)),
-             Store(((s, (ZERO,)),), (e[j1],), sum_of())),
-        loop(j2, SERIAL, Store(((y, (r, j2)),), (e[j2] * (const(1.0, f32) / s[ZERO]),))),
+             Store((Access(e, (j1,)),), (call("exp", x[r, j1] - m[ZERO]),)),
+             Store((Access(s, (ZERO,)),), (e[j1],), sum_of())),
+        loop(j2, SERIAL, Store((Access(y, (r, j2)),), (e[j2] * (const(1.0, f32) / s[ZERO]),))),
     )  # fmt: skip
     f = Function("softmax", (y, x), 1, (n,), (r,), body)
     offsets, _ = scratch_layout(f)
@@ -437,11 +437,11 @@ def test_what_a_loop_writes_is_read_again(run_on):
     i, j = axis("i", 4), axis("j", 3)
     body = (
         Alloc(t),
-        Store(((t, (ZERO,)),), (const(1),)),
+        Store((Access(t, (ZERO,)),), (const(1),)),
         loop(i, SERIAL,
-             Store(((y, (i,)),), (t[ZERO],)),
-             loop(j, SERIAL, Store(((t, (ZERO,)),), (t[ZERO] * 2,))),
-             Store(((y, (i,)),), (y[i] * 1000 + t[ZERO],))),
+             Store((Access(y, (i,)),), (t[ZERO],)),
+             loop(j, SERIAL, Store((Access(t, (ZERO,)),), (t[ZERO] * 2,))),
+             Store((Access(y, (i,)),), (y[i] * 1000 + t[ZERO],))),
     )  # fmt: skip
     f = Function("again", (y,), 1, (), (), body)
     ys = np.zeros(4, np.int64)
@@ -455,9 +455,9 @@ def test_branches_on_scalar_conditions(run_on):
     i = axis("i", 10)
     body = If(
         lt(i, n),
-        (Store(((y, (i,)),), (x[i],)), If(lt(x[i], const(0.0, f32)), (
-            Store(((y, (i,)),), (const(0.0, f32),)),))),
-        (Store(((y, (i,)),), (const(-1.0, f32),)),),
+        (Store((Access(y, (i,)),), (x[i],)), If(lt(x[i], const(0.0, f32)), (
+            Store((Access(y, (i,)),), (const(0.0, f32),)),))),
+        (Store((Access(y, (i,)),), (const(-1.0, f32),)),),
     )  # fmt: skip
     f = Function("branches", (y, x), 1, (n,), (i,), (body,))
     keep, xs = guarded_page(f32s(6))
@@ -470,11 +470,11 @@ def test_branches_on_scalar_conditions(run_on):
 def test_masked_if_with_else_and_a_scalar_part(run_on):
     x, y = Buf("x", (const(3), const(8)), f32), Buf("y", (const(3), const(8)), f32)
     r, l = axis("r", 3), axis("l", 8)
-    positive = lt(const(0.0, f32), x[r, l])
+    positive, place = lt(const(0.0, f32), x[r, l]), (Access(y, (r, l)),)
     body = loop(
         l, LANES,
-        If(positive, (Store(((y, (r, l)),), (x[r, l],)),), (Store(((y, (r, l)),), (-x[r, l],)),)),
-        If(both(eq(r, ONE), lt(l, 3)), (Store(((y, (r, l)),), (const(9.0, f32),)),)),
+        If(positive, (Store(place, (x[r, l],)),), (Store(place, (-x[r, l],)),)),
+        If(both(eq(r, ONE), lt(l, 3)), (Store(place, (const(9.0, f32),)),)),
     )  # fmt: skip
     f = Function("masked", (y, x), 1, (), (r,), (body,))
     xs, ys = f32s(3, 8), np.zeros((3, 8), np.float32)
@@ -490,10 +490,10 @@ def test_register_buffers_under_a_mask(run_on):
     k, l0, l1, l2 = axis("k", 4), axis("l0", 8), axis("l1", 8), axis("l2", 8)
     body = (
         Alloc(acc),
-        loop(l0, LANES, Store(((acc, (l0,)),), (const(0.0, f32),))),
+        loop(l0, LANES, Store((Access(acc, (l0,)),), (const(0.0, f32),))),
         loop(k, SERIAL, loop(l1, LANES, If(le(k, l1), (
-            Store(((acc, (l1,)),), (x[k, l1],), sum_of()),)))),
-        loop(l2, LANES, Store(((y, (l2,)),), (acc[l2],))),
+            Store((Access(acc, (l1,)),), (x[k, l1],), sum_of()),)))),
+        loop(l2, LANES, Store((Access(y, (l2,)),), (acc[l2],))),
     )  # fmt: skip
     f = Function("triangle", (y, x), 1, (), (), body)
     xs, ys = f32s(4, 8), np.zeros(8, np.float32)
@@ -505,7 +505,7 @@ def test_register_buffers_under_a_mask(run_on):
 def test_one_axis_under_lanes_of_two_widths(run_on):
     x, y = Buf("x", (const(11),), f32), Buf("y", (const(11),), f32)
     l = axis("l", 11)
-    store = Store(((y, (l,)),), (x[l] + cast(l, f32),))
+    store = Store((Access(y, (l,)),), (x[l] + cast(l, f32),))
     body = (
         loop(l, LANES, store, hi=const(8)),
         loop(l, LANES, store, lo=const(8), hi=const(10)),
@@ -523,7 +523,7 @@ def test_index_arithmetic_with_division_over_lanes(run_on):
     i = j * 8 + l
     f = Function(
         "repeat", (y, x), 1, (), (j,),
-        (loop(l, LANES, Store(((y, (i,)),), (x[i // 8, i % 8 // 2] + cast(i % 3, f32),))),),
+        (loop(l, LANES, Store((Access(y, (i,)),), (x[i // 8, i % 8 // 2] + cast(i % 3, f32),))),),
     )  # fmt: skip
     xs, ys = f32s(3, 4), np.zeros(24, np.float32)
     run_on(f, ys, xs)
@@ -534,7 +534,7 @@ def test_prefetch_and_a_layout(run_on):
     x = Buf("x", (const(4), const(6)), f32, layout=(1, 0))
     y = Buf("y", (const(6), const(4)), f32)
     i, l = axis("i", 6), axis("l", 4)
-    body = loop(l, LANES, Prefetch(x, (l, i + 1)), Store(((y, (i, l)),), (x[l, i],)))
+    body = loop(l, LANES, Prefetch(x, (l, i + 1)), Store((Access(y, (i, l)),), (x[l, i],)))
     f = Function("layout", (y, x), 1, (), (i,), (body,))
     xs, ys = f32s(6, 4), np.zeros((6, 4), np.float32)
     run_on(f, ys, xs)
@@ -546,7 +546,7 @@ def test_comparisons_of_indices_over_lanes(run_on):
     y = Buf("y", (const(4), const(8)), boolean)
     l, m = axis("l", 8), axis("m", 3)
     rows = [lt(l, n - 3), le(n, l * 2), eq(l, n - 3), call("ne", 7 - l, n)]
-    body = loop(l, LANES, *(Store(((y, (const(k), l)),), (c,)) for k, c in enumerate(rows)))
+    body = loop(l, LANES, *(Store((Access(y, (const(k), l)),), (c,)) for k, c in enumerate(rows)))
     f = Function("compare", (y,), 1, (n,), (m,), (body,))
     i = np.arange(8)
     for size in (0, 3, 5, 1 << 40):
@@ -560,11 +560,11 @@ def test_a_lanes_loop_needs_constant_bounds_and_stands_alone():
     n = dim("n")
     y = Buf("y", (n,), f32)
     a, b = axis("a", n), axis("b", 4)
-    store = Store(((y, (a,)),), (const(0.0, f32),))
+    store = Store((Access(y, (a,)),), (const(0.0, f32),))
     with pytest.raises(VerifyError, match="not constants"):
         emit_module([Function("f", (y,), 1, (n,), (), (loop(a, LANES, store),))], named("generic"))
     c = axis("c", 4)
-    nested = loop(b, LANES, loop(c, LANES, Store(((y, (b * 4 + c,)),), (const(0.0, f32),))))
+    nested = loop(b, LANES, loop(c, LANES, Store((Access(y, (b * 4 + c,)),), (const(0.0, f32),))))
     with pytest.raises(VerifyError, match="inside"):
         emit_module([Function("f", (y,), 1, (n,), (), (nested,))], named("generic"))
 
@@ -574,7 +574,7 @@ def test_an_element_that_all_lanes_read_is_zero_in_those_that_leave_it_out(run_o
     x, y = Buf("x", (const(4),), f32), Buf("y", (const(5), const(8)), f32)
     i, lane = axis("i", 5), axis("l", 8)
     value = select(both(le(const(1), i), lt(lane, 5)), x[i - 1], const(0.0, f32))
-    body = (For(lane, const(0), const(8), Kind.LANES, (Store(((y, (i, lane)),), (value,)),)),)
+    body = (For(lane, const(0), const(8), Kind.LANES, (Store((Access(y, (i, lane)),), (value,)),)),)
     given, made = np.arange(1, 5, dtype=np.float32), np.full((5, 8), 9, np.float32)
     run_on(Function("f", (y, x), 1, (), (i,), body), made, given)
     want = np.zeros((5, 8), np.float32)

@@ -18,6 +18,7 @@ from ferrule.ir.expr import Buf, Expr, axis, bitcast, call, cast, const, select
 from ferrule.ir.interp.scalar import apply, convert
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
+from ferrule.ir.system import Access
 from ferrule.target.cpu import named
 
 N = 96
@@ -33,7 +34,7 @@ def evaluate(run_on: Callable[..., int], width: int, inputs, exprs) -> list[np.n
     bufs = [Buf(f"x{k}", (const(N),), d) for k, (d, _) in enumerate(inputs)]
     values = exprs(*(b[at] for b in bufs))
     outs = [Buf(f"y{k}", (const(N),), v.dtype) for k, v in enumerate(values)]
-    body = tuple(Store(((b, (at,)),), (v,)) for b, v in zip(outs, values, strict=True))
+    body = tuple(Store((Access(b, (at,)),), (v,)) for b, v in zip(outs, values, strict=True))
     if width:
         body = (For(lane, const(0), const(width), Kind.LANES, body),)
     f = Function("ops", (*outs, *bufs), len(outs), (), (io,), body)
@@ -339,7 +340,7 @@ def test_functions_of_libm(run_on, width):
 
 def test_a_function_without_formula_or_libm_is_refused():
     y, i = Buf("y", (const(4),), f32), axis("i", 4)
-    f = Function("f", (y,), 1, (), (i,), (Store(((y, (i,)),), (call("digamma", y[i]),)),))
+    f = Function("f", (y,), 1, (), (i,), (Store((Access(y, (i,)),), (call("digamma", y[i]),)),))
     with pytest.raises(UnsupportedError, match="digamma"):
         emit_module([f], named("generic"))
 
@@ -373,7 +374,8 @@ def test_index_conversions(run_on, width):
     for g, w in zip(got, (x.astype("f"), x * 3.0 - 5, x.astype("b")), strict=True):
         np.testing.assert_array_equal(g, w)
     y, l = Buf("y", (const(1 << 40),), f64), axis("l", 8)
-    body = For(l, const(0), const(8), Kind.LANES, (Store(((y, (l,)),), (cast(wide + l, f64),)),))
+    store = Store((Access(y, (l,)),), (cast(wide + l, f64),))
+    body = For(l, const(0), const(8), Kind.LANES, (store,))
     out = np.zeros(8)
     big = (1 << 39) + 3
     run_on(Function("big", (y,), 1, (), (wide,), (body,)), out, span=(big, big + 1))
@@ -387,8 +389,8 @@ def test_generic_code_calls_no_library_for_rounding_or_halves():
     values = [call(op, x[l]) for op in ("floor", "ceil", "trunc", "round")]
     total = values[0] + values[1] + values[2] + values[3] + cast(h[l], f32)
     stores = (
-        Store(((y, (l,)),), (call("fma", total, total, total),)),
-        Store(((h, (l,)),), (cast(total, f16),)),
+        Store((Access(y, (l,)),), (call("fma", total, total, total),)),
+        Store((Access(h, (l,)),), (cast(total, f16),)),
     )
     body = For(l, const(0), const(8), Kind.LANES, stores)
     target = named("generic")

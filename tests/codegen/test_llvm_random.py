@@ -33,7 +33,7 @@ from ferrule.ir.expr import (
 from ferrule.ir.interp.loop import run_function
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
-from ferrule.ir.system import Monoid
+from ferrule.ir.system import Access, Monoid
 from ferrule.target.cpu import host, named
 
 SUM = Monoid("sum", (const(0, i32),), (add(arg(0, i32), arg(1, i32)),))
@@ -124,10 +124,10 @@ class Maker:
             u, l = self.axis(4), self.axis(8)
             here = [*axes, u, l]
             if step == 0:
-                body: Stmt = Store(((R, (u, l)),), (self.value(here, 1),))
+                body: Stmt = Store((Access(R, (u, l)),), (self.value(here, 1),))
             elif step == 1:
                 body = Store(
-                    ((R, (u, l)),), (self.value([*here, k], 1),), self.pick(SUM, MAX, None)
+                    (Access(R, (u, l)),), (self.value([*here, k], 1),), self.pick(SUM, MAX, None)
                 )
                 if self.random.random() < 0.5:
                     body = If(self.condition([*here, k]), (body,))
@@ -175,9 +175,9 @@ class Maker:
         first, second = self.axis(N), self.axis(24)
         body = (
             Alloc(T),
-            For(first, ZERO, N, Kind.SERIAL, (Store(((T, (first,)),), (cast(first, i32),)),)),
+            For(first, ZERO, N, Kind.SERIAL, (Store((Access(T, (first,)),), (cast(first, i32),)),)),
             For(second, ZERO, const(24), Kind.SERIAL, (
-                Store(((Y, (*GRID, second)),), (const(1, i32),)),)),
+                Store((Access(Y, (*GRID, second)),), (const(1, i32),)),)),
             *self.block(list(GRID), False, 3),
         )  # fmt: skip
         return Function("random", (Y, X, Z, AT), 1, (N,), GRID, body)

@@ -21,6 +21,7 @@ from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
 from ferrule.ir.operators import OPERATORS
+from ferrule.ir.system import Access
 from ferrule.lower.math.expand import lower_math
 from ferrule.target.cpu import Target, named
 
@@ -53,7 +54,7 @@ def program(op: str, count: int, target: Target) -> Function:
     inputs = [Buf(f"x{k}", (n,), f32) for k in range(2 if op in PAIRS else 1)]
     out = Buf("y", (n,), f32)
     value = lower_math(call(op, *(b[at] for b in inputs)), target.has_fma)
-    body = For(lane, const(0), const(LANES), Kind.LANES, (Store(((out, (at,)),), (value,)),))
+    body = For(lane, const(0), const(LANES), Kind.LANES, (Store((Access(out, (at,)),), (value,)),))
     return Function("kernel", (out, *inputs), 1, (), (outer,), (body,))
 
 
@@ -84,7 +85,8 @@ def test_every_function_of_floats_has_machine_code(op: str, dtype: DType):
         lane = axis("l", LANES)
         value = lower_math(call(op, *(b[lane] for b in inputs)), target.has_fma)
         out = Buf("y", (const(LANES),), value.dtype)
-        body = For(lane, const(0), const(LANES), Kind.LANES, (Store(((out, (lane,)),), (value,)),))
+        store = Store((Access(out, (lane,)),), (value,))
+        body = For(lane, const(0), const(LANES), Kind.LANES, (store,))
         grid = axis("g", 1)
         assert emit_module([Function("kernel", (out, *inputs), 1, (), (grid,), (body,))], target)
 

@@ -42,7 +42,7 @@ from ferrule.ir.graph import GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_system
 from ferrule.ir.kernel import Branch, Kernel, SerialLoop
 from ferrule.ir.operators import OPERATORS
-from ferrule.ir.system import Compute, Stage, System, map_stage
+from ferrule.ir.system import Access, Compute, Stage, System, map_stage
 from ferrule.lower.equations import equations
 from ferrule.lower.math.expand import lower_math
 from tests import systems
@@ -345,7 +345,7 @@ def operator_system(dtype: DType, op: str) -> tuple[System, dict[str, Array]]:
     bufs = [Buf(f"x{k}", (size,), dtype) for k in range(count)]
     value = call(op, *(b[i] for b in bufs))
     out = Buf("out", (size,), value.dtype)
-    stage = Stage("out", ((out, (i,)),), Compute((i,), (value,)))
+    stage = Stage("out", (Access(out, (i,)),), Compute((i,), (value,)))
     system = System("operator", tuple(bufs), (), (stage,), (out,))
     return system, {b.name: a for b, a in zip(bufs, arrays, strict=True)}
 

@@ -21,11 +21,11 @@ from unittest import mock
 import torch
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from ferrule.base import log
+from ferrule.base import config, log
 from ferrule.frontend.torch.backend import make_backend
 from ferrule.frontend.torch.capture import through_aot
 from ferrule.frontend.torch.plan import Plan
-from ferrule.pipeline.compile import NATIVE
+from ferrule.pipeline.compile import native
 
 SEED = 1234
 UNDEFINED = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided",
@@ -156,7 +156,7 @@ def _plain(tensors: Sequence[torch.Tensor]) -> bool:
 
 
 def _counting(counted: list[int]) -> Callable[..., Any]:
-    backend = make_backend(NATIVE)
+    backend = make_backend(native)
 
     def counting(gm: Any, inputs: Sequence[Any]) -> Any:
         counted.append(1)
@@ -171,7 +171,7 @@ def _aot(traced: _Traced, tensors: list[torch.Tensor], fallbacks: dict[str, str]
 
     def captured(graph: Any, params: Any) -> Plan:
         reached.append(1)
-        return Plan(graph, params, NATIVE)
+        return Plan(graph, params, native(config.settings()))
 
     try:
         return through_aot(traced, tensors, captured)

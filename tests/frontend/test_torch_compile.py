@@ -398,7 +398,7 @@ def test_a_failing_compiler_leaves_the_graph_to_pytorch() -> None:
 
     left: list[str] = []
     x = torch.randn(3)
-    backend = make_backend(Compiler(fails, NumpyCallable, left.append))
+    backend = make_backend(lambda _: Compiler(fails, NumpyCallable, left.append))
     run = torch.compile(lambda x: x.sin() + 1, backend=backend)
     same(run(x), x.sin() + 1)
     assert set(left) == {"aten.sin.default", "aten.add.Tensor"}

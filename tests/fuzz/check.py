@@ -29,7 +29,7 @@ from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime import cpu
 from ferrule.runtime.signature import Signature
-from ferrule.target.cpu import current
+from tests.cpus import current
 from tests.fuzz.memory import Memory, array_at
 from tests.fuzz.oracle import Judge
 from tests.fuzz.program import Program, arrays

@@ -23,7 +23,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.monoids import STANDARD
 from ferrule.ir.operators import COMPARISONS, OPERATORS
-from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
+from ferrule.ir.system import Access, Compute, Monoid, Reduce, Scan, Stage, System
 
 NAMES = ["x", "weight.0", "layer.1.b", "input:0", "for", "nan", "cast", 'quo"te', "lambda", "ü"]
 DIMS = (dim("n"), dim("S", 1, 512, 8), dim("where", 2), dim("seq len", 0, 7))
@@ -148,7 +148,7 @@ def stages(draw, name):
         fold = reduce if how == "reduce" else Scan(inner[-1], monoid, init, *flags)
     place = inner if how == "scan" else axes
     targets = tuple(
-        (
+        Access(
             Buf(f"{name}_{k}", (const(4),) * len(place), d),
             tuple(draw(exprs(i64, 1, place)) for _ in place),
         )

@@ -43,7 +43,7 @@ from ferrule.ir.kernel import Kernel, Kind, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Store
 from ferrule.ir.monoids import ARGMAX, LAST, MAX, SUM
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
-from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
+from ferrule.ir.system import Access, Compute, Monoid, Reduce, Scan, Stage, System
 
 N = dim("n")
 RNG = np.random.default_rng(7)
@@ -51,7 +51,7 @@ RNG = np.random.default_rng(7)
 
 def stage(out, idx, axes, *values, **rest):
     fold, where = rest.pop("fold", None), rest.pop("where", None)
-    return Stage(out.name, ((out, idx),), Compute(axes, values, fold, where), **rest)
+    return Stage(out.name, (Access(out, idx),), Compute(axes, values, fold, where), **rest)
 
 
 def softmax_stages(x, m, e, s, y, rows, i, j):
@@ -324,17 +324,17 @@ def row_sum_function(width=4):
     body = (
         Alloc(acc),
         Alloc(total),
-        For(z, ZERO, const(width), Kind.LANES, (Store(((acc, (z,)),), (const(0, f32),)),)),
+        For(z, ZERO, const(width), Kind.LANES, (Store((Access(acc, (z,)),), (const(0, f32),)),)),
         For(o, ZERO, (dim("c") + (width - 1)) // width, Kind.SERIAL, (
             For(v, ZERO, const(width), Kind.LANES, (
-                If(lt(at, dim("c")), (Store(((acc, (v,)),), (load(x, i, at),), SUM(f32)),)),
+                If(lt(at, dim("c")), (Store((Access(acc, (v,)),), (load(x, i, at),), SUM(f32)),)),
             )),
         )),
-        Store(((total, ()),), (const(0, f32),)),
+        Store((Access(total, ()),), (const(0, f32),)),
         For(w, ZERO, const(width), Kind.LANES, (
-            Store(((total, ()),), (load(acc, w),), SUM(f32)),
+            Store((Access(total, ()),), (load(acc, w),), SUM(f32)),
         )),
-        Store(((y, (i,)),), (load(total),)),
+        Store((Access(y, (i,)),), (load(total),)),
     )  # fmt: skip
     return Function("rowsum", (y, x), 1, (dim("c"), N), (i,), body)
 
@@ -349,8 +349,8 @@ def test_row_sum_function(columns):
 
 def test_masks_reach_both_branches():
     y, v = Buf("y", (const(6),), f32), axis("v", 6)
-    inner = If(lt(v, 4), (Store(((y, (v,)),), (const(1, f32),)),))
-    outer = If(lt(v, 2), (Store(((y, (v,)),), (const(2, f32),)),), (inner,))
+    inner = If(lt(v, 4), (Store((Access(y, (v,)),), (const(1, f32),)),))
+    outer = If(lt(v, 2), (Store((Access(y, (v,)),), (const(2, f32),)),), (inner,))
     body = For(v, ZERO, const(6), Kind.LANES, (outer,))
     ys = np.zeros(6, np.float32)
     run_function(Function("f", (y,), 1, (), (), (body,)), {"y": ys})
@@ -359,7 +359,7 @@ def test_masks_reach_both_branches():
 
 def test_unrolled_iterations_run_in_order():
     y, k = Buf("y", (), f32), axis("k", 3)
-    body = For(k, ZERO, const(3), Kind.UNROLL, (Store(((y, ()),), (cast(k, f32),)),))
+    body = For(k, ZERO, const(3), Kind.UNROLL, (Store((Access(y, ()),), (cast(k, f32),)),))
     ys = np.zeros((), np.float32)
     run_function(Function("f", (y,), 1, (), (), (body,)), [ys])
     assert ys == 2
@@ -374,7 +374,7 @@ def two_step_program(second_offset, prepared=True):
     def f(name, out, a, b, value):
         i = axis("i", N)
         bufs = (out, a) if b is None else (out, a, b)
-        return Function(name, bufs, 1, (N,), (i,), (Store(((out, (i,)),), (value(i),)),))
+        return Function(name, bufs, 1, (N,), (i,), (Store((Access(out, (i,)),), (value(i),)),))
 
     x, p, y = (Buf(n, (N,), f32) for n in "xpy")
     a, b, o = (Buf(n, (N,), f32) for n in ("a", "b", "o"))
@@ -385,7 +385,7 @@ def two_step_program(second_offset, prepared=True):
         f("double", o, a, None, lambda i: load(a, i) * 2.0),
         f("add", o, a, wf, lambda i: load(a, i) + load(wf, ZERO)),
         f("mul", o, a, b, lambda i: load(a, i) * load(b, i)),
-        Function("pack", (wf, a), 1, (N,), (k,), (Store(((wf, (k,)),), (load(a, ZERO),)),)),
+        Function("pack", (wf, a), 1, (N,), (k,), (Store((Access(wf, (k,)),), (load(a, ZERO),)),)),
     )
     run = lambda name, *args: Run(name, ((Call(name, args, const(1)),),))  # noqa: E731
     main = (

@@ -14,13 +14,13 @@ from ferrule.ir.kernel import (
     substitute_items,
     walk_items,
 )
-from ferrule.ir.system import Compute, Stage
+from ferrule.ir.system import Access, Compute, Stage
 
 N = dim("n")
 X, Y, T = Buf("x", (N,), f32), Buf("y", (N,), f32), Buf("t", (), f32, Space.SCRATCH)
 I, O = axis("i", N), axis("o", 2)
-STORE = Stage("y", ((Y, (I,)),), Compute((), (load(T),)))
-SET = Stage("t", ((T, ()),), Compute((), (fconst(1.0),)))
+STORE = Stage("y", (Access(Y, (I,)),), Compute((), (load(T),)))
+SET = Stage("t", (Access(T, ()),), Compute((), (fconst(1.0),)))
 BRANCH = Branch(lt(load(X, I), load(T)), (STORE, Prefetch(X, (I + 1,))))
 KERNEL = Kernel("k", (I,), (SET, SerialLoop(O, (BRANCH,))), (T,))
 

@@ -18,7 +18,7 @@ from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.monoids import ARGMAX
 from ferrule.ir.notation import show
 from ferrule.ir.program import Call, Placed, Program, Run, Variants
-from ferrule.ir.system import Compute, Requirement, Stage
+from ferrule.ir.system import Access, Compute, Requirement, Stage
 from ferrule.ir.text import parse, parse_expr, parse_graph, parse_system, to_text
 from tests.ir.strategies import AXES, BUFS, DIMS, exprs, systems
 
@@ -129,7 +129,7 @@ def round_trip(level):
 
 
 def stage(out, idx, axes, value, **rest):
-    return Stage(out.name, ((out, idx),), Compute(axes, (value,)), **rest)
+    return Stage(out.name, (Access(out, idx),), Compute(axes, (value,)), **rest)
 
 
 def kernel(name="k", rows=N):
@@ -156,15 +156,15 @@ def function():
     x, y = Buf("x", (N, const(8)), f32), Buf("y", (N,), i64)
     v, p = Buf("v", (), f32, Space.REG), Buf("p", (), i64, Space.REG)
     i, j, u = axis("i", N), axis("j", 8), axis("u", dim("S", 1, 512, 8))
-    update = Store(((v, ()), (p, ())), (load(x, i, j), j), ARGMAX(f32))
+    update = Store((Access(v, ()), Access(p, ())), (load(x, i, j), j), ARGMAX(f32))
     body = (
         Alloc(v),
         Alloc(p),
         Prefetch(x, (i, const(0))),
-        Store(((v, ()), (p, ())), (const(float("-inf"), f32), const(0))),
+        Store((Access(v, ()), Access(p, ())), (const(float("-inf"), f32), const(0))),
         For(j, const(1), const(7), Kind.LANES, (If(lt(j, 5), (update,), (update, update)),)),
         For(u, const(0), u.extent, Kind.SERIAL, (If(lt(u, 5), ()),)),
-        Store(((y, (i,)),), (load(p),)),
+        Store((Access(y, (i,)),), (load(p),)),
     )
     return Function("arg max", (y, x), 1, (u.extent, N), (i,), body)
 

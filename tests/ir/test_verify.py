@@ -14,7 +14,7 @@ from ferrule.ir.kernel import Branch, Kind
 from ferrule.ir.loop import For
 from ferrule.ir.monoids import SUM
 from ferrule.ir.program import Placed, Variants
-from ferrule.ir.system import Monoid, Reduce
+from ferrule.ir.system import Access, Monoid, Reduce
 from ferrule.ir.text import parse
 from ferrule.ir.verify import verify
 
@@ -139,9 +139,9 @@ X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
         ({"values": (load(X, J),)}, "the value mentions j; the axes there are i"),
         ({"where": lt(J, 3)}, "where mentions j"),
         ({"when": lt(J, 3)}, "when mentions j"),
-        ({"targets": ((Y, (J,)),)}, "the index of y mentions j"),
+        ({"targets": (Access(Y, (J,)),)}, "the index of y mentions j"),
         ({"fold": Reduce((J,), SUM(f32), (load(X, J),))}, "init mentions j"),
-        ({"targets": ((Y, (I,)), (Y, (I,)))}, "2 targets for 1 values"),
+        ({"targets": (Access(Y, (I,)), Access(Y, (I,)))}, "2 targets for 1 values"),
         ({"values": (arg(0, f32),)}, "mentions an operand of a monoid"),
         ({"axes": (I, axis("n", 2))}, "an axis and a dim are called n"),
         ({"axes": (I, axis("m", J))}, "extent j of m is no expression over dims"),
@@ -310,7 +310,7 @@ def test_scratch_ends_with_its_scope():
     found = parse(FINE)
     scope = found.body[1]
     late = scope.body[0]
-    moved = replace(late, targets=((found.scratch[0], ()),), compute=replace(
+    moved = replace(late, targets=(Access(found.scratch[0], ()),), compute=replace(
         late.compute, axes=(), values=(load(scope.scratch[0], ZERO),)))  # fmt: skip
     with pytest.raises(VerifyError, match="the scratch r is not alive here"):
         verify(replace(found, body=(*found.body, moved)))

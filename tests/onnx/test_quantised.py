@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule.api.session import InferenceSession
-from ferrule.target import cpu as target
+from tests.cpus import current
 from tests.onnx.tools import check, model, node, random
 
 F, U8, I8, I32 = np.float32, np.uint8, np.int8, np.int32
@@ -83,7 +83,7 @@ def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
     np.testing.assert_array_equal(y, x.astype(np.int64) @ w.astype(np.int64))
     floats = "f32" in [v.dtype.name for n in s._runner.programs[0].stage.graph.nodes
                        for v in n.outputs if n.op == "dot_general"]  # fmt: skip
-    assert floats == (terms == 300 and not target.current().has_dot4)
+    assert floats == (terms == 300 and not current().has_dot4)
 
 
 @pytest.fixture(params=[True, False], ids=["bytes", "no bytes"])

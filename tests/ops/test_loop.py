@@ -21,8 +21,8 @@ from ferrule.ir.text.program import parse_program
 from ferrule.ir.verify import verify
 from ferrule.pipeline.compile import compile_graph, program_of
 from ferrule.runtime.arrays import NumpyCallable
-from ferrule.target.cpu import current
 from ferrule.transform.split_loops import segments
+from tests.cpus import current
 
 Array = np.ndarray[Any, Any]
 STEPS, BATCH, INPUTS, SIZE = 5, 2, 8, 16

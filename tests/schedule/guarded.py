@@ -29,7 +29,7 @@ from ferrule.pipeline.run import lowered
 from ferrule.runtime import cpu
 from ferrule.schedule.choose import tasks_of
 from ferrule.schedule.space import candidates
-from ferrule.target.cpu import current
+from tests.cpus import current
 from tests.schedule.contraction_cases import Case, Made, difference, from_data, make
 
 Array = NDArray[Any]

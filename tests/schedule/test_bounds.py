@@ -14,7 +14,7 @@ from ferrule.base.cpu import supports
 from ferrule.ir.expr import Space, axis, const, le, load, lt
 from ferrule.ir.monoids import SUM
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Compute, Reduce, Stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage
 from ferrule.schedule.contraction.bounds import grows, implied, limited, limits
 from tests.systems import buf
 
@@ -26,9 +26,9 @@ def _rows(where) -> list[Stage]:
     """s[j] = x[i, j] * 2, and y[i] = the sum of s[j] where `where`."""
     x, y = buf("x", 20, 30), buf("y", 20)
     s = replace(buf("s", 30), space=Space.SCRATCH)
-    double = Stage("s", ((s, (J,)),), Compute((J,), (load(x, I, J) * 2.0,)))
+    double = Stage("s", (Access(s, (J,)),), Compute((J,), (load(x, I, J) * 2.0,)))
     total = Compute((), (load(s, J),), Reduce((J,), SUM(s.dtype)), where)
-    return [double, Stage("y", ((y, (I,)),), total)]
+    return [double, Stage("y", (Access(y, (I,)),), total)]
 
 
 def _limits(where):

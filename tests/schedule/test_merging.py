@@ -5,7 +5,7 @@ from __future__ import annotations
 from ferrule.ir.expr import axis, cast, load
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.monoids import SUM
-from ferrule.ir.system import Compute, Reduce, Stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.schedule.contraction.dims import flattened
@@ -47,7 +47,7 @@ def _pointwise_convolution(rows: int) -> Kernel:
     x, f, y = buf("x", 14, rows, 32), buf("f", 32, 64), buf("y", 14, 14, 64)
     value = load(x, H, W, K) * load(f, K, N)
     total = Compute((), (value,), Reduce((K,), SUM(y.dtype)))
-    return Kernel("y", (H, W, N), (Stage("y", ((y, (H, W, N)),), total),))
+    return Kernel("y", (H, W, N), (Stage("y", (Access(y, (H, W, N)),), total),))
 
 
 def test_rows_and_columns_of_an_image_under_a_pointwise_convolution():

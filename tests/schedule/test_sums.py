@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
+from ferrule.base import config
 from ferrule.base.dtype import f16, f32, f64, i64
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
@@ -53,7 +54,7 @@ def test_errors_stay_below_the_bound(name: str, sizes: str, target: str) -> None
     shape, axes = SUMS[name]
     dims = tuple(dim(f"d{i}") for i in range(len(shape)))
     graph = summed(shape if sizes == "known" else dims, axes)
-    run_it = NumpyCallable(compile_graph(graph, {"target": target}).executable)
+    run_it = NumpyCallable(compile_graph(graph, config.settings(target=target)).executable)
     for x in arrays(shape):
         (found,) = run_it(x)
         wide = x.astype(np.float64)
@@ -114,7 +115,7 @@ def test_sums_that_share_a_loop_with_others(target: str) -> None:
     for given in (shape, (dim("n"), dim("m"))):
         b = GraphBuilder("several")
         graph = b.build(several(b, b.input(tensor(given, f32))))
-        found = NumpyCallable(compile_graph(graph, {"target": target}).executable)(x)
+        found = NumpyCallable(compile_graph(graph, config.settings(target=target)).executable)(x)
         for got, want in zip(found, expected, strict=True):
             np.testing.assert_allclose(got, want, rtol=2e-5, atol=1e-4)
 
@@ -151,7 +152,8 @@ def test_deep_products_stay_below_their_bound(name: str, sizes: str, target: str
     graph = b.build([ops.matmul(b, x, y)])
     left = np.full((m, k), 0.1, np.float32)
     right = np.random.default_rng(3).random((k, n)).astype(np.float32)
-    (found,) = NumpyCallable(compile_graph(graph, {"target": target}).executable)(left, right)
+    compiled = compile_graph(graph, config.settings(target=target))
+    (found,) = NumpyCallable(compiled.executable)(left, right)
     expected = left.astype(np.float64) @ right
     assert np.abs(found / expected - 1).max() <= (DEEP // 2) * 2.0**-24
 

@@ -19,7 +19,7 @@ from ferrule.ir.graph import GraphBuilder, tensor
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.schedule.convolution.winograd import F2, F4
-from ferrule.target.cpu import current
+from tests.cpus import current
 
 TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
 
@@ -113,7 +113,7 @@ def test_one_compilation_for_every_number_of_images():
 
 def test_filters_that_fit_cache_go_by_blocks(monkeypatch):
     machine = replace(current(), l2=1 << 20)
-    monkeypatch.setattr(sys.modules["ferrule.pipeline.compile"], "current", lambda: machine)
+    monkeypatch.setattr(sys.modules["ferrule.pipeline.compile"], "named", lambda _: machine)
     few, many = (_compiled(Conv(c, c, 3, 1, 1), (1, c, 64, 28))[2] for c in (32, 128))
     assert "products of Winograd" not in few.explain()
     assert "products of Winograd" in many.explain()

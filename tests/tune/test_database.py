@@ -121,16 +121,16 @@ for i in range(20):
 
 
 def test_known_follows_the_file_and_the_setting(base: Database) -> None:
-    assert default_path() == base.path
-    assert known("cpu", 2, "1") == {}
+    assert default_path(config.settings()) == base.path
+    assert known(config.settings(), "cpu", 2, "1") == {}
     base.put([RECORD])
-    assert known("cpu", 2, "1") == {"abc": RECORD}
+    assert known(config.settings(), "cpu", 2, "1") == {"abc": RECORD}
     base.put([replace(RECORD, signature="def")])
-    assert set(known("cpu", 2, "1")) == {"abc", "def"}
+    assert set(known(config.settings(), "cpu", 2, "1")) == {"abc", "def"}
     with config.override(tuning=False):
-        assert known("cpu", 2, "1") == {}
+        assert known(config.settings(), "cpu", 2, "1") == {}
 
 
 def test_the_database_lies_beside_the_cache(tmp_path: Path) -> None:
     with config.override(cache_dir=str(tmp_path), tuning_db=None):
-        assert default_path() == tmp_path / "tuning.sqlite"
+        assert default_path(config.settings()) == tmp_path / "tuning.sqlite"

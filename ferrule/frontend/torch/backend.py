@@ -14,6 +14,7 @@ import torch
 
 from ferrule.base import config, log
 from ferrule.base.compiler import Compiler
+from ferrule.base.config import Settings
 from ferrule.base.errors import InputError
 from ferrule.frontend.torch.capture import through_aot
 from ferrule.frontend.torch.plan import Direct, Plan
@@ -21,8 +22,10 @@ from ferrule.frontend.torch.plan import Direct, Plan
 MODES = ("default",)
 
 
-def make_backend(compiler: Compiler) -> Callable[..., Any]:
-    """The backend that compiles with `compiler`, and tells it what runs in PyTorch."""
+def make_backend(compiler: Callable[[Settings], Compiler]) -> Callable[..., Any]:
+    """The backend that compiles with what `compiler` makes of the settings, and tells it what runs
+    in PyTorch.
+    """
 
     def backend(
         gm: Any,
@@ -45,7 +48,7 @@ def make_backend(compiler: Compiler) -> Callable[..., Any]:
 
         def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan | Direct:
             with config.override(**(options or {})):
-                plan = Plan(graph, params, compiler)
+                plan = Plan(graph, params, compiler(config.settings()))
             return plan.direct or plan
 
         return through_aot(gm, example_inputs, captured)

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ferrule.base import config, log
+from ferrule.base import log
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch.bodies import Body, is_body
@@ -128,7 +128,7 @@ class Plan:
                 break
             except _RefusedError as error:
                 refused |= dict.fromkeys(error.nodes, error.reason)
-        if reasons and config.get("strict"):
+        if reasons and compiler.strict:
             raise CompileError("; ".join(f"{op}: {why}" for op, why in reasons.items()))
         for operator, why in reasons.items():
             compiler.count_fallback(operator)

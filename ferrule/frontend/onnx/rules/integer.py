@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ferrule import ops
+from ferrule.base import config
 from ferrule.base.dtype import DType, f32, i8, i32, u8
 from ferrule.frontend.onnx.model import Array
 from ferrule.frontend.onnx.rules.nn import conv
@@ -181,7 +182,7 @@ def in_bytes(w: Operand, terms: Expr, axis: int) -> bool:
     few = columns.is_const and columns.value < _FEW_COLUMNS
     fits = terms.is_const and (terms.value % _BYTES == 0 or terms.value >= _FEW_TERMS)
     known = w.known is not None and w.known.dtype.itemsize == 1
-    return known and fits and not few and target.current().has_dot4
+    return known and fits and not few and target.named(config.get("target")).has_dot4
 
 
 def _sum_of_bytes(cx: Context, form: _Form, x: Operand, w: Operand) -> Value:
