@@ -14,11 +14,18 @@ many programs live side by side in one process:
 `args` is an array of 8-byte slots:
 
     [0] arena, 64-byte aligned    [1] number of threads    [2] const arena, 64-byte aligned
+    [3] host table
     then one pointer an input, one an output, one i64 a dim, one pointer a param, in the order of
     this descriptor: what changes from call to call lies together
 
-`prepare` gets no arena, no inputs, no outputs and no dims (their slots are zero). The code imports
-nothing but the C library's functions and the runtime's `ferrule_parallel` (ferrule.runtime.pool).
+`prepare` gets no inputs, no outputs and no dims (their slots are zero); its arena is as large as
+`arena_bytes` tells for such a block. The code imports nothing. What it needs of its surroundings
+stands in the host table, 8 bytes each, which whoever runs it provides:
+
+    [0] bytes of the table, 24 or more
+    [1] parallel(kernel, ctx, i64 n, i64 threads, user): kernel(ctx, lo, hi, tid) for parts lo..hi
+        that are 0..n together, each once, with 0 <= tid < threads of no two at a time
+    [2] user, which `parallel` is given
 
 On disk: 8 bytes of magic, the header's length as 8 bytes little-endian, a JSON header, the object
 code, and the SHA-256 of all before it.
@@ -35,7 +42,8 @@ from typing import Any
 from ferrule.base.dtype import DType, from_name
 from ferrule.base.errors import CacheError
 
-SLOT_ARENA, SLOT_THREADS, SLOT_CONST, SLOT_FIRST = 0, 1, 2, 3
+SLOT_ARENA, SLOT_THREADS, SLOT_CONST, SLOT_HOST, SLOT_FIRST = range(5)
+HOST_BYTES = 24
 ALIGNMENT = 64
 
 _MAGIC = b"FERRULE2"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 FAULTS = {
     "index": "index out of range: an index tensor points outside the dimension it indexes",
-    "memory": "out of memory while parameters were prepared",
     "zero_division": "ZeroDivisionError: an integer is divided by 0",
     "negative_power": "ValueError: integers to negative integer powers are not allowed",
     "unit_interval": "all elements of input and target must lie between 0 and 1",

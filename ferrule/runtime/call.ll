@@ -8,7 +8,8 @@
 ;
 ; `call` takes the tensors of a framework, inputs and then parameters, and knows the objects of Python
 ; that tell whether inputs are like those of an earlier call, what addresses are, and how to make the
-; outputs; and of each parameter what shows that it was changed.
+; outputs; and of each parameter what shows that it was changed. FIRST is the slot of the first
+; argument (ferrule.base.artifact).
 
 %Record = type {
   ptr,      ; the entry
@@ -106,7 +107,7 @@ unlike:
   %is.number = icmp eq ptr %no.number, null
   br i1 %is.number, label %other, label %raise
 
-next:                                          ; argument i goes to slot i + 3
+next:                                          ; argument i goes to slot i + FIRST
   %i = phi i64 [ 0, %threads ], [ %i1, %set ]
   %more = icmp slt i64 %i, %count
   br i1 %more, label %argument, label %run
@@ -115,7 +116,7 @@ argument:
   %p.o = getelementptr ptr, ptr %given, i64 %i1
   %o = load ptr, ptr %p.o
   %value = call i64 @PyLong_AsLongLong(ptr %o)
-  %at = add i64 %i, 3
+  %at = add i64 %i, FIRST
   %slot = getelementptr i64, ptr %block, i64 %at
   %suspect = icmp eq i64 %value, -1
   br i1 %suspect, label %look, label %known
@@ -278,7 +279,7 @@ compare:
   %same = icmp eq i64 %wanted, %made.for
   br i1 %same, label %first, label %other
 first:
-  %results = add i64 %inputs, 3        ; the slot of the first output
+  %results = add i64 %inputs, FIRST    ; the slot of the first output
   %sizes = add i64 %results, %outputs  ; and of the first dim
   br label %dim
 dim:
@@ -303,7 +304,7 @@ input:
   br i1 %more.inputs, label %tensor, label %outs
 tensor:
   %i1 = add i64 %i, 1
-  %i.slot = add i64 %i, 3
+  %i.slot = add i64 %i, FIRST
   %p.tensor = getelementptr ptr, ptr %given, i64 %i
   %o.input = call ptr @PyObject_VectorcallDict(ptr %address, ptr %p.tensor, i64 1, ptr null)
   %p.input = getelementptr i64, ptr %block, i64 %i.slot

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
+from ferrule.base.artifact import SLOT_FIRST
 from ferrule.runtime import native
 
 _lock = threading.Lock()
@@ -140,6 +141,8 @@ def _compiled() -> tuple[_MethodDef, _MethodDef, _MethodDef]:
     symbols = {name: _address(getattr(api, name)) for name in _EXTERNALS}
     symbols |= {"_Py_NoneStruct": id(None), "_Py_TrueStruct": id(True)}
     text = resources.files(__package__).joinpath("call.ll").read_text(encoding="utf-8")
+    text = text.replace("i64 %i, FIRST", f"i64 %i, {SLOT_FIRST}")
+    text = text.replace("i64 %inputs, FIRST", f"i64 %inputs, {SLOT_FIRST}")
     names = ("ferrule_take", "ferrule_launch", "ferrule_call")
     take, launch, call = native.addresses(text, names, symbols)
     made = (

@@ -45,7 +45,8 @@ _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF o
 
 
 class Arena:
-    """Zeroed memory, aligned to 64 bytes, freed when nothing refers to it.
+    """Zeroed memory, aligned to 64 bytes, freed when nothing refers to it. Raises RunError where
+    there is none left.
 
     It is the process's own: after a fork the child has a copy.
     """
@@ -54,10 +55,15 @@ class Arena:
 
     def __init__(self, size: int) -> None:
         self.size = size
-        if size < _HUGE or not hasattr(mmap, "MADV_HUGEPAGE"):
-            self._memory = mmap.mmap(-1, max(size, ALIGNMENT), **_PRIVATE)
-        else:  # whole pages of 2 MB, which Linux then aligns
-            self._memory = mmap.mmap(-1, -(-size // _PAGE) * _PAGE, **_PRIVATE)
+        huge = size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE")
+        whole = -(-size // _PAGE) * _PAGE if huge else max(size, ALIGNMENT)
+        try:
+            self._memory = mmap.mmap(-1, whole, **_PRIVATE)
+        except (OSError, OverflowError) as error:
+            raise RunError(
+                f"out of memory: {size} bytes for a program's intermediate results: {error}"
+            ) from error
+        if huge:  # Linux aligns whole pages of 2 MB
             self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
 
@@ -136,6 +142,7 @@ class Executable:
         binding = _Binding(params, compiled.const_bytes)
         state = self._state(binding)
         state.set(SLOT_THREADS, [pool.get_num_threads()])
+        self._grow(state)
         code = self._prepare(state.address)
         if code:
             self._fail(code)
@@ -221,7 +228,7 @@ class Executable:
 
     def _state(self, binding: _Binding) -> _State:
         state = self._blank()
-        state.set(SLOT_CONST, [binding.arena.address])
+        state.set(SLOT_CONST, [binding.arena.address, ctypes.addressof(pool.host_table())])
         state.set(self._params_slot, binding.params)
         return state
 
@@ -233,8 +240,16 @@ class Executable:
     def _resize(self, state: _State, dims: tuple[int, ...], threads: int) -> None:
         """Makes the arena of `state` large enough for a run with these dims and threads."""
         state.set(SLOT_THREADS, [threads])
+        try:
+            self._grow(state, dims)
+        except BaseException:
+            state.unmake()
+            raise
+        state.made_for = dims, threads
+
+    def _grow(self, state: _State, dims: tuple[int, ...] = ()) -> None:
+        """Makes the arena of `state` as large as its block asks for."""
         needed = self._arena_bytes(state.address)
-        state.unmake()
         if needed < 0:
             raise RunError(
                 f"{self.compiled.name}: no sizes can be computed for dims "
@@ -244,8 +259,6 @@ class Executable:
             state.arena = None  # freed before its successor is made
             state.arena = Arena(needed)
             state.set(SLOT_ARENA, [state.arena.address])
-        state.set(SLOT_THREADS, [threads])
-        state.made_for = dims, threads
 
     def _fail(self, code: int) -> None:
         """Raises the error that a non-zero return stands for."""

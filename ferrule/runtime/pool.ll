@@ -226,7 +226,7 @@ end:
 
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 
-define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads) {
+define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads, ptr %user) {
 entry:
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %return, label %sized

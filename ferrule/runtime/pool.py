@@ -1,7 +1,7 @@
 """The thread pool that compiled programs call: `ferrule_parallel`, in LLVM IR.
 
-The pool (pool.ll) is compiled once a process, when the first program is loaded, and registered
-under its name, so that the object code of every program links to it. Workers are made when a call
+The pool (pool.ll) is compiled once a process, when the first program is loaded, and stands in the
+host table that the object code of every program is given. Workers are made when a call
 first wants them, spin for about a third of a millisecond after a job, which is what a loop of calls
 leaves between two, and then sleep without using a CPU.
 After a fork the child starts with no workers and makes its own.
@@ -17,6 +17,7 @@ It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from importlib import resources
 from typing import Any
 
 from ferrule.base import config
+from ferrule.base.artifact import HOST_BYTES
 from ferrule.base.errors import InputError
 from ferrule.runtime import native
 
@@ -32,7 +34,7 @@ MAX_THREADS = 64
 SYMBOL = "ferrule_parallel"
 
 _SERIAL = """
-define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads) {
+define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads, ptr %user) {
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %run
 run:
@@ -94,7 +96,7 @@ _default: int | None = None
 
 
 def install() -> Pool:
-    """The pool of this process, compiled at the first call; programs loaded after it link to it."""
+    """The pool of this process, compiled at the first call."""
     global _pool, _joined
     with _lock:
         if _pool is None:
@@ -105,6 +107,12 @@ def install() -> Pool:
                 _joined = True
                 _pool.join(*team)
         return _pool
+
+
+@functools.cache
+def host_table() -> Any:
+    """The host table of this process's programs (`ferrule.base.artifact`), an array of i64."""
+    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, install().address, 0)
 
 
 def team_of_process() -> tuple[int, ...] | None:
@@ -196,7 +204,6 @@ def _compile() -> Pool:
 
     names = (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
     addresses = native.addresses(ir_text(llvm.get_process_triple()), names, {})
-    llvm.add_symbol(SYMBOL, addresses[0])
     return Pool(
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),

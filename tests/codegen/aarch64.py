@@ -6,9 +6,8 @@ that needs no libc, and run under `qemu-aarch64`.
 
 The executable holds all operands in one block of memory, each between two lines of a pattern. It
 reads the block from its standard input, runs the program's `prepare` and its entry, and writes the
-block to its standard output: so a write outside of a buffer shows. `ferrule_parallel` is here a
-loop over threads: the work is divided as the pool would divide it. The C library's functions that
-programs call are memory alone; mathematics from libm is not there.
+block to its standard output: so a write outside of a buffer shows. What runs in parallel
+is here a loop over threads: the work is divided as a pool would divide it. There is no C library.
 
 It needs `qemu-aarch64` (Debian: qemu-user) and the linker and assembler of
 binutils-aarch64-linux-gnu; `missing()` says which of them are not installed.
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.base.artifact import SLOT_FIRST, Compiled
+from ferrule.base.artifact import HOST_BYTES, SLOT_FIRST, Compiled
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.analysis.size import evaluate
 from ferrule.ir.expr import Buf
@@ -38,6 +37,7 @@ Array = np.ndarray[Any, Any]
 QEMU, LINKER, ASSEMBLER = "qemu-aarch64", "aarch64-linux-gnu-ld", "aarch64-linux-gnu-as"
 LINE, PATTERN = 64, 0xA5
 THREADS = 3
+HELD = ("constants", "host")  # the slots behind
 HEAP = 64 << 20
 
 
@@ -141,7 +141,7 @@ class Layout:
 
 
 def _main(compiled: Compiled, layout: Layout) -> str:
-    slots = ["i64 0", f"i64 {THREADS}", "i64 ptrtoint (ptr @constants to i64)"]
+    slots = ["i64 0", f"i64 {THREADS}", *(f"i64 ptrtoint (ptr @{x} to i64)" for x in HELD)]
     for _, offset, _, _ in layout.places:
         at = f"ptr getelementptr (i8, ptr @memory, i64 {offset})"
         slots.append(f"i64 ptrtoint ({at} to i64)")
@@ -151,6 +151,7 @@ def _main(compiled: Compiled, layout: Layout) -> str:
     assert len(slots) >= SLOT_FIRST
     text = (_MAIN + _WHOLE).replace("SLOTS", str(len(slots))).replace("VALUES", ", ".join(slots))
     text = text.replace("CONSTANTS", str(compiled.const_bytes + LINE))
+    text = text.replace("HOST_BYTES", str(HOST_BYTES))
     text = text.replace("HEAP", str(HEAP)).replace("BLOCK", str(layout.size))
     for name in ("entry", "prepare", "arena_bytes"):
         text = text.replace(f"@{name.upper()}@", getattr(compiled, name))
@@ -219,7 +220,7 @@ _MAIN = """\
 @memory = internal global [BLOCK x i8] zeroinitializer, align 64
 @constants = internal global [CONSTANTS x i8] zeroinitializer, align 64
 @heap = internal global [HEAP x i8] zeroinitializer, align 64
-@used = internal global i64 0
+@host = internal global [3 x i64] [i64 HOST_BYTES, i64 ptrtoint (ptr @parallel to i64), i64 0]
 @args = internal global [SLOTS x i64] [VALUES]
 
 declare i32 @@ENTRY@(ptr)
@@ -230,42 +231,25 @@ declare void @exit(i32)
 
 define i32 @main() {
   call void @all(i64 63, i64 0)
+  %bytes = call i64 @@ARENA_BYTES@(ptr @args)
+  %full = icmp ugt i64 %bytes, HEAP
+  br i1 %full, label %end, label %fits
+fits:
+  store ptr @heap, ptr @args
   %ready = call i32 @@PREPARE@(ptr @args)
   %failed = icmp ne i32 %ready, 0
   br i1 %failed, label %end, label %run
 run:
-  %bytes = call i64 @@ARENA_BYTES@(ptr @args)
-  %arena = call ptr @aligned_alloc(i64 64, i64 %bytes)
-  store ptr %arena, ptr @args
   %status = call i32 @@ENTRY@(ptr @args)
   call void @all(i64 64, i64 1)
   br label %end
 end:
-  %code = phi i32 [ %ready, %0 ], [ %status, %run ]
+  %code = phi i32 [ 98, %0 ], [ %ready, %fits ], [ %status, %run ]
   ret i32 %code
 }
 
-define ptr @aligned_alloc(i64 %alignment, i64 %size) {
-  %before = load i64, ptr @used
-  %up = add i64 %size, 127
-  %lines = and i64 %up, -64
-  %after = add i64 %before, %lines
-  %full = icmp ugt i64 %after, HEAP
-  br i1 %full, label %fail, label %fine
-fail:
-  ret ptr null
-fine:
-  store i64 %after, ptr @used
-  %at = getelementptr i8, ptr @heap, i64 %before
-  ret ptr %at
-}
-
-define void @free(ptr %memory) {
-  ret void
-}
-
 ; One thread after another.
-define void @ferrule_parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %threads) {
+define internal void @parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %threads, ptr %user) {
 entry:
   br label %next
 next:

@@ -9,6 +9,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
+from ferrule.base.artifact import HOST_BYTES
 from ferrule.base.dtype import boolean, f32, i64
 from ferrule.base.errors import CompileError
 from ferrule.base.shapes import evaluate
@@ -101,7 +102,7 @@ define void @fail(ptr %ctx, i64 %lo, i64 %hi, i64 %tid) {
 }
 ; The pool, with its threads one after another. @regions counts the calls.
 @regions = global i64 0
-define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads) {
+define void @parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads, ptr %user) {
 entry:
   %count = load i64, ptr @regions
   %count1 = add i64 %count, 1
@@ -164,8 +165,10 @@ def jit(text: str, *more: str) -> llvm.ExecutionEngine:
 class Machine:
     """A program in memory, and the block of its arguments."""
 
-    def __init__(self, p: Program, scratch: int | None = None):
-        self.engine = jit(KERNELS, emit_host(p, "k", scratch))
+    def __init__(self, p: Program, scratch: int | None = None, kernels: str = ""):
+        self.engine = jit(KERNELS, kernels, emit_host(p, "k", scratch))
+        parallel = self.engine.get_function_address("parallel")
+        self.host = np.array([HOST_BYTES, parallel, 0], np.int64)
         self.regions = ctypes.c_int64.from_address(self.engine.get_global_value_address("regions"))
 
     def function(self, name: str, kind: type):
@@ -173,7 +176,7 @@ class Machine:
         return ctypes.CFUNCTYPE(kind, ctypes.c_void_p)(address)
 
     def arena_bytes(self, *dims: int, threads: int = 1, tensors: int = 2) -> int:
-        block = np.array([0, threads, 0, *[0] * tensors, *dims], np.int64)
+        block = np.array([0, threads, 0, 0, *[0] * tensors, *dims], np.int64)
         return self.function("arena_bytes", ctypes.c_int64)(block.ctypes.data)
 
     def __call__(self, *arrays, dims=(), threads=1, consts=None, arena=None) -> int:
@@ -182,7 +185,8 @@ class Machine:
             arena = np.zeros(size, np.uint8)
         pointers = [a.ctypes.data for a in arrays]
         const = 0 if consts is None else consts.ctypes.data
-        block = np.array([arena.ctypes.data, threads, const, *pointers, *dims], np.int64)
+        head = [arena.ctypes.data, threads, const, self.host.ctypes.data]
+        block = np.array([*head, *pointers, *dims], np.int64)
         return self.function("entry", ctypes.c_int32)(block.ctypes.data)
 
 
@@ -235,10 +239,8 @@ def test_kernels_of_a_phase_share_one_region(threads, costs):
     )
     p = program((Run("both", (calls,)),), outputs=(Y, z, e), functions=(*FUNCTIONS, empty))
     broken = "define void @empty(ptr %c, i64 %a, i64 %b, i64 %t) {\n  unreachable\n}\n"
-    engine = jit(KERNELS, broken, emit_host(p, "k"))
-    m = Machine.__new__(Machine)
-    m.engine = engine
-    regions = ctypes.c_int64.from_address(engine.get_global_value_address("regions"))
+    m = Machine(p, kernels=broken)
+    regions = m.regions
     for n in (0, 1, 2, 7, 1000):
         x = np.arange(n, dtype=np.float32)
         y, out_z, out_e = np.full_like(x, -1), np.full_like(x, -1), np.zeros(1, np.float32)
@@ -272,7 +274,7 @@ def test_a_variant_forgets_what_its_branch_stored():
         np.testing.assert_array_equal(y, 2 * x)
 
 
-def test_prepare_fills_constants_without_an_arena():
+def test_prepare_fills_constants():
     n = const(6)
     w, packed, t = (Buf(name, (n,), f32) for name in ("w", "packed", "t"))
     grid = (axis("i", n),)
@@ -284,7 +286,9 @@ def test_prepare_fills_constants_without_an_arena():
     )  # fmt: skip
     m = Machine(p)
     x, y, consts = np.arange(6, dtype=np.float32), np.zeros(6, np.float32), np.zeros(48, np.float32)
-    block = np.array([0, 0, consts.ctypes.data, 0, x.ctypes.data], np.int64)
+    arena = np.zeros(m.arena_bytes(tensors=1), np.uint8)
+    head = [arena.ctypes.data, 1, consts.ctypes.data, m.host.ctypes.data]
+    block = np.array([*head, 0, x.ctypes.data], np.int64)
     assert m.function("prepare", ctypes.c_int32)(block.ctypes.data) == 0
     assert m(y, x, consts=consts) == 0
     np.testing.assert_array_equal(y, 4 * x + 1)
@@ -311,7 +315,7 @@ def test_size_expressions_agree_with_the_shape_language():
         select(lt(a, b), a, b * 2), select(both(le(a, b), call("ne", a, const(5))), a - b, b),
         select(call("or", eq(a, b), call("not", lt(a, 3))), const(1), const(2)),
     ]  # fmt: skip
-    texts = [KERNELS, support().replace("declare void @ferrule_parallel(ptr, ptr, i64, i64)", "")]
+    texts = [KERNELS, support()]
     for i, e in enumerate(cases):
         code = Scalars(lambda name: f"%{name}")
         code.do(f"ret i64 {code.value(e)}")
@@ -349,7 +353,7 @@ def test_packaging_finds_sources_and_facts_of_dims():
     assert [(d.lo, d.hi, d.multiple) for d in c.dims] == [(0, None, 1), (0, None, 1), (1, 512, 8)]
     assert [evaluate(e, {"b": 5, "s": 8, "k": 2}) for e in c.outputs[0].shape] == [40, 3, 3]
     assert c.meta == {"kernels": 3}
-    assert c.slots == 3 + 4 + 3
+    assert c.slots == 4 + 4 + 3
 
 
 def test_packaging_refuses_a_dim_without_source():

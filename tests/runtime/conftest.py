@@ -12,8 +12,6 @@ from ferrule.base.artifact import Compiled, DimSource, Guard, TensorSpec
 Build = Callable[..., Compiled]
 
 HEAD = """
-declare void @ferrule_parallel(ptr, ptr, i64, i64)
-
 define internal ptr @pointer(ptr %args, i64 %slot) alwaysinline {
   %at = getelementptr i64, ptr %args, i64 %slot
   %value = load ptr, ptr %at
@@ -42,8 +40,8 @@ DOUBLE = """
 define internal void @fill(ptr %args, i64 %lo, i64 %hi, i64 %tid) {
 entry:
   %arena = call ptr @pointer(ptr %args, i64 0)
-  %x = call ptr @pointer(ptr %args, i64 3)
-  %y = call ptr @pointer(ptr %args, i64 4)
+  %x = call ptr @pointer(ptr %args, i64 4)
+  %y = call ptr @pointer(ptr %args, i64 5)
   br label %check
 check:
   %i = phi i64 [ %lo, %entry ], [ %next, %step ]
@@ -64,13 +62,16 @@ end:
   ret void
 }
 define i32 @ferrule_entry_KEY(ptr %args) {
-  %n = call i64 @integer(ptr %args, i64 5)
+  %n = call i64 @integer(ptr %args, i64 6)
   %threads = call i64 @integer(ptr %args, i64 1)
-  call void @ferrule_parallel(ptr @fill, ptr %args, i64 %n, i64 %threads)
+  %host = call ptr @pointer(ptr %args, i64 3)
+  %parallel = call ptr @pointer(ptr %host, i64 1)
+  %user = call ptr @pointer(ptr %host, i64 2)
+  call void %parallel(ptr @fill, ptr %args, i64 %n, i64 %threads, ptr %user)
   ret i32 0
 }
 define i64 @ferrule_arena_bytes_KEY(ptr %args) {
-  %n = call i64 @integer(ptr %args, i64 5)
+  %n = call i64 @integer(ptr %args, i64 6)
   %bytes = mul i64 %n, 4
   ret i64 %bytes
 }
@@ -83,8 +84,8 @@ define i32 @ferrule_prepare_KEY(ptr %args) {
 BOUND = """
 define i32 @ferrule_entry_KEY(ptr %args) {
   %const = call ptr @pointer(ptr %args, i64 2)
-  %x = call ptr @pointer(ptr %args, i64 3)
-  %y = call ptr @pointer(ptr %args, i64 4)
+  %x = call ptr @pointer(ptr %args, i64 4)
+  %y = call ptr @pointer(ptr %args, i64 5)
   %xs = load <4 x double>, ptr %x, align 8
   %ws = load <4 x double>, ptr %const, align 32
   %ys = fadd <4 x double> %xs, %ws
@@ -96,7 +97,7 @@ define i64 @ferrule_arena_bytes_KEY(ptr %args) {
 }
 define i32 @ferrule_prepare_KEY(ptr %args) {
   %const = call ptr @pointer(ptr %args, i64 2)
-  %w = call ptr @pointer(ptr %args, i64 5)
+  %w = call ptr @pointer(ptr %args, i64 6)
   %ws = load <4 x double>, ptr %w, align 8
   %twice = fadd <4 x double> %ws, %ws
   store <4 x double> %twice, ptr %const, align 32
@@ -107,7 +108,7 @@ define i32 @ferrule_prepare_KEY(ptr %args) {
 # Returns the integer input x as its code. Slots: 3 x.
 CODE = """
 define i32 @ferrule_entry_KEY(ptr %args) {
-  %x = call ptr @pointer(ptr %args, i64 3)
+  %x = call ptr @pointer(ptr %args, i64 4)
   %code = load i32, ptr %x
   ret i32 %code
 }

@@ -26,7 +26,7 @@ TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, c
 # count: adds 1 to each i64 of its range. owner: writes tid to each of its range. nested: for each
 # element of its range runs `count` in parallel on the row of 8 that belongs to it.
 BODIES = """
-declare void @ferrule_parallel(ptr, ptr, i64, i64)
+declare void @ferrule_parallel(ptr, ptr, i64, i64, ptr)
 
 define void @count(ptr %p, i64 %lo, i64 %hi, i64 %tid) {
 entry:
@@ -71,7 +71,7 @@ check:
   br i1 %more, label %step, label %end
 step:
   %at = getelementptr [8 x i64], ptr %p, i64 %i
-  call void @ferrule_parallel(ptr @count, ptr %at, i64 8, i64 4)
+  call void @ferrule_parallel(ptr @count, ptr %at, i64 8, i64 4, ptr null)
   %next = add i64 %i, 1
   br label %check
 end:
@@ -88,7 +88,7 @@ check:
   %more = icmp slt i64 %i, %times
   br i1 %more, label %step, label %end
 step:
-  call void @ferrule_parallel(ptr @NAME, ptr %p, i64 %n, i64 %threads)
+  call void @ferrule_parallel(ptr @NAME, ptr %p, i64 %n, i64 %threads, ptr null)
   %next = add i64 %i, 1
   br label %check
 end:
@@ -119,6 +119,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
             pytest.skip("PyTorch has no OpenMP that programs can call")
     installed.join(*(team or [None] * 4))
     names = ("count", "owner", "nested")
+    llvm.add_symbol("ferrule_parallel", installed.address)
     drivers = "".join(DRIVER.replace("NAME", n) for n in names)
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
     engine = llvm.create_mcjit_compiler(

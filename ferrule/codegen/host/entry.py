@@ -7,8 +7,7 @@
     i32 @ferrule_prepare_KEY(ptr args)       runs `prepare`
 
 `args` is the block that `ferrule.base.artifact` describes. The arena holds the temps, and after
-them the scratch of each thread. `prepare`, which is given no arena, makes its own for as long as it
-runs.
+them the scratch of each thread.
 
 A kernel is called as `kernel(ctx, lo, hi, tid)` for the grid points lo..hi. Its ctx is an array of
 8-byte slots on the entry's stack:
@@ -36,13 +35,14 @@ from ferrule.base.artifact import (
     SLOT_ARENA,
     SLOT_CONST,
     SLOT_FIRST,
+    SLOT_HOST,
     SLOT_THREADS,
     Compiled,
     DimSource,
     Guard,
     TensorSpec,
 )  # fmt: skip
-from ferrule.base.errors import FAULTS, CompileError, status_of
+from ferrule.base.errors import FAULTS, CompileError
 from ferrule.codegen.host.scalar import Scalars
 from ferrule.codegen.shape_text import extent, shape_text
 from ferrule.ir.expr import (
@@ -103,7 +103,7 @@ def emit_host(
         _arena_bytes(memory, key),
         _Steps(memory, grain_ns).define("main", program.main),
         _Steps(memory, grain_ns).define("prepare", program.prepare),
-        _ENTRIES.replace("KEY", key).replace("FAILED", str(status_of("memory"))),
+        _ENTRIES.replace("KEY", key),
     )
     return "\n".join(parts)
 
@@ -122,17 +122,9 @@ define i32 @ferrule_entry_KEY(ptr %args) {
 }
 
 define i32 @ferrule_prepare_KEY(ptr %args) {
-  %bytes = call i64 @ferrule_arena_bytes_KEY(ptr %args)
-  %some = call i64 @llvm.smax.i64(i64 %bytes, i64 64)
-  %arena = call ptr @aligned_alloc(i64 64, i64 %some)
-  %failed = icmp eq ptr %arena, null
-  br i1 %failed, label %fail, label %run
-run:
+  %arena = load ptr, ptr %args
   %status = call i32 @ferrule.prepare(ptr %args, ptr %arena)
-  call void @free(ptr %arena)
   ret i32 %status
-fail:
-  ret i32 FAILED
 }
 """
 
@@ -386,8 +378,9 @@ class _Steps:
     def _launch(self, kernel: str, ctx: str, points: Expr, cost: Expr) -> None:
         code = self.code
         n, wanted = code.value(points), code.value(floordiv(cost, const(self.grain_ns)))
-        operands = f"ptr {kernel}, ptr {ctx}, i64 {n}, i64 {wanted}, i64 {code.threads()}"
-        code.do(f"call void @ferrule.launch({operands})")
+        host = code.slot("ptr", SLOT_HOST)
+        operands = f"ptr {host}, ptr {kernel}, ptr {ctx}, i64 {n}, i64 {wanted}"
+        code.do(f"call void @ferrule.launch({operands}, i64 {code.threads()})")
 
     def _points(self, call: Call) -> Expr:
         return product([a.extent for a in self._function(call).grid])

@@ -5,14 +5,12 @@
 @ferrule.room = internal global i64 0
 @llvm.used = appending global [1 x ptr] [ptr @ferrule.room], section "llvm.metadata"
 
-declare void @ferrule_parallel(ptr, ptr, i64, i64)
-declare ptr @aligned_alloc(i64, i64)
-declare void @free(ptr)
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 
-; Runs kernel(ctx, 0..n) on at most `wanted` of `threads` threads.
-define internal void @ferrule.launch(ptr %kernel, ptr %ctx, i64 %n, i64 %wanted,
+; Runs kernel(ctx, 0..n) on at most `wanted` of `threads` threads, several by the host table's
+; `parallel`.
+define internal void @ferrule.launch(ptr %host, ptr %kernel, ptr %ctx, i64 %n, i64 %wanted,
                                       i64 %threads) noinline {
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %some
@@ -24,7 +22,11 @@ one:
   call void %kernel(ptr %ctx, i64 0, i64 %n, i64 0)
   br label %end
 many:
-  call void @ferrule_parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %count)
+  %p.parallel = getelementptr i8, ptr %host, i64 8
+  %parallel = load ptr, ptr %p.parallel
+  %p.user = getelementptr i8, ptr %host, i64 16
+  %user = load ptr, ptr %p.user
+  call void %parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %count, ptr %user)
   br label %end
 end:
   ret void
