@@ -1,12 +1,13 @@
-"""ferrule: an AI compiler in Python: tensor programs to machine code, on numpy and llvmlite."""
+"""ferrule: an AI compiler in Python: tensor programs to machine code, on numpy and llvmlite.
+
+What is here is imported when it is asked for, so that `ferrule.runtime` needs numpy alone.
+"""
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from ferrule import nn
-from ferrule.api import compile
-from ferrule.api.jit import jit
 from ferrule.base.errors import (
     CompileError,
     FerruleError,
@@ -18,11 +19,14 @@ from ferrule.base.errors import (
     VerifyError,
 )
 from ferrule.base.version import VERSION as __version__
-from ferrule.runtime.counters import counters, reset_counters
-from ferrule.runtime.pool import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from ferrule import nn
+    from ferrule.api import compile
+    from ferrule.api.jit import jit
     from ferrule.api.session import InferenceSession
+    from ferrule.runtime.counters import counters, reset_counters
+    from ferrule.runtime.pool import get_num_threads, set_num_threads
 
 __all__ = [
     "CompileError",
@@ -44,11 +48,23 @@ __all__ = [
     "set_num_threads",
 ]
 
+_FROM = {
+    "InferenceSession": "ferrule.api.session",
+    "compile": "ferrule.api",
+    "counters": "ferrule.runtime.counters",
+    "get_num_threads": "ferrule.runtime.pool",
+    "jit": "ferrule.api.jit",
+    "reset_counters": "ferrule.runtime.counters",
+    "set_num_threads": "ferrule.runtime.pool",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """InferenceSession, which is imported when it is asked for."""
-    if name == "InferenceSession":
-        from ferrule.api.session import InferenceSession
-
-        return InferenceSession
-    raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
+    """What is asked for by its name, kept from then on."""
+    if name == "nn":
+        return importlib.import_module("ferrule.nn")
+    if name not in _FROM:
+        raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
+    found = getattr(importlib.import_module(_FROM[name]), name)
+    globals()[name] = found
+    return found

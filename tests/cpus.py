@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import llvmlite.binding as llvm
 
 from ferrule.base import config
+from ferrule.base import cpu as cpu_of_host
 from ferrule.target import cpu as target
 from ferrule.target.cpu import Target
 
@@ -37,6 +38,8 @@ def pretend(name: str) -> None:
     features = llvm.get_host_cpu_features()
     features.update(dict.fromkeys((f for f in features if f.startswith(cpu.hidden)), False))
     llvm.get_host_cpu_features = lambda: features
+    own = frozenset(f for f in cpu_of_host.features() if not f.startswith(cpu.hidden))
+    cpu_of_host.features = lambda: own
     if cpu.hidden:
         llvm.get_host_cpu_name = lambda: name
     target._caches = lambda: cpu.caches

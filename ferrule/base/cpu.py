@@ -6,10 +6,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 
-from ferrule.base.features import LEVELS
+from ferrule.base.features import FEATURES, LEVELS
+
+_KEYS = ("flags", "features")  # lines of /proc/cpuinfo, on x86 and on Arm
 
 
 def supports(name: str) -> bool:
@@ -21,32 +25,34 @@ def supports(name: str) -> bool:
 
 
 def has(names: Iterable[str]) -> bool:
-    """Whether the CPU has all features with these names of LLVM's."""
-    return all(_features().get(name) for name in names)
+    """Whether the CPU has all features with these names of LLVM's, which the table has."""
+    return features().issuperset(names)
 
 
 @cache
-def _features() -> dict[str, bool]:
-    import llvmlite.binding as llvm
-
+def features() -> frozenset[str]:
+    """The features of the table that the CPU has. Linux tells them, elsewhere LLVM if it is there.
+    """
     try:
-        return dict(llvm.get_host_cpu_features())
-    except RuntimeError:  # LLVM cannot tell on this architecture
-        return {}
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return _told_by_llvm()
+    lines = (line.partition(":") for line in text.splitlines())
+    words = [set(rest.split()) for key, _, rest in lines if key.strip().lower() in _KEYS]
+    everywhere = set.intersection(*words) if words else set()
+    return frozenset(f.name for f in FEATURES if (f.linux or f.name) in everywhere)
 
 
-def feature_text() -> str:
-    """The host's features as LLVM's attribute string."""
-    return ",".join(("+" if on else "-") + name for name, on in sorted(_features().items()))
+def _told_by_llvm() -> frozenset[str]:
+    try:
+        import llvmlite.binding as llvm
 
-
-def triple() -> str:
-    """LLVM's triple of this process: architecture, vendor, system."""
-    import llvmlite.binding as llvm
-
-    return str(llvm.get_process_triple())
+        found = llvm.get_host_cpu_features()
+    except (ImportError, RuntimeError):  # LLVM cannot tell on this architecture
+        return frozenset()
+    return frozenset(f.name for f in FEATURES if found.get(f.name))
 
 
 def architecture() -> str:
-    """The architecture of this process."""
-    return triple().split("-")[0]
+    """The architecture of this process, as LLVM calls it."""
+    return platform.machine().lower()

@@ -1,6 +1,6 @@
 """CPU features and levels: one table, from which detection, targets and instructions follow.
 
-    feature = LLVM's name | bytes of the longest vectors it works on | what it gives
+    feature = LLVM's name | bytes of the longest vectors it works on | what it gives | Linux's name
     level   = name | architectures | features that it needs | those that its least CPU has beside ..
 
 A feature `gives` what passes ask a target for, under a name of ours: `fma` (a multiplication and an
@@ -27,11 +27,12 @@ ARM = ("aarch64", "arm64")
 
 @dataclass(frozen=True)
 class Feature:
-    """A row of the table of features."""
+    """A row of the table of features. `linux` is its name in /proc/cpuinfo, where that differs."""
 
     name: str
     vector_bytes: int
     gives: tuple[str, ...] = ()
+    linux: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,19 +57,19 @@ class Level:
 FEATURES = (
     # x86-64
     Feature("sse2", 16),
-    Feature("sse4.1", 16),
+    Feature("sse4.1", 16, linux="sse4_1"),
     Feature("avx", 32),
     Feature("f16c", 32),
     Feature("fma", 32, ("fma",)),
     Feature("avx2", 32, ("masks",)),
-    Feature("avxvnni", 32, ("dot4",)),
+    Feature("avxvnni", 32, ("dot4",), linux="avx_vnni"),
     Feature("avx512f", 64, ("fma", "masks", "mask registers", "embedded broadcast")),
     Feature("avx512bw", 64),
     Feature("avx512dq", 64),
     Feature("avx512vl", 64),
-    Feature("avx512vnni", 64, ("dot4",)),
+    Feature("avx512vnni", 64, ("dot4",), linux="avx512_vnni"),
     # AArch64
-    Feature("neon", 16, ("fma",)),
+    Feature("neon", 16, ("fma",), linux="asimd"),
 )
 
 _V2 = ("sse2", "sse4.1", "avx", "f16c")

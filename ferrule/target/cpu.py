@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
-from ferrule.base.cpu import architecture, feature_text, has, supports, triple
+from ferrule.base.cpu import architecture, has, supports
 from ferrule.base.errors import InputError
 from ferrule.base.features import (
     ARM,
@@ -133,7 +133,7 @@ def named(name: str) -> Target:
     found = (f.name for f in FEATURES if has((f.name,)))
     return replace(
         made, cpu=llvm.get_host_cpu_name(),
-        features=f"{feature_text()},{own.switches}".strip(","),
+        features=f"{_feature_text()},{own.switches}".strip(","),
         extensions=kept((*sure, *own.needs, *found), own.vector_bytes),
     )  # fmt: skip
 
@@ -153,6 +153,21 @@ def least(name: str) -> Target:
             "use generic or host"
         )
     return _of_level(own, "aarch64-unknown-linux-gnu", 64 << 10, 1 << 20)
+
+
+def triple() -> str:
+    """LLVM's triple of this process: architecture, vendor, system."""
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_process_triple())
+
+
+def _feature_text() -> str:
+    """The host's features as LLVM's attribute string."""
+    import llvmlite.binding as llvm
+
+    found = dict(llvm.get_host_cpu_features())
+    return ",".join(("+" if on else "-") + name for name, on in sorted(found.items()))
 
 
 def _of_level(own: Level, triple: str, l1: int, l2: int) -> Target:
