@@ -51,7 +51,7 @@ def test_names_and_slots_follow_the_abi() -> None:
     assert PROGRAM.entry == "ferrule_entry_abc123"
     assert PROGRAM.arena_bytes == "ferrule_arena_bytes_abc123"
     assert PROGRAM.prepare == "ferrule_prepare_abc123"
-    assert PROGRAM.slots == 3 + 2 + 1 + 1 + 2
+    assert PROGRAM.slots == 4 + 2 + 1 + 1 + 2
 
 
 def test_any_damage_is_noticed() -> None:
