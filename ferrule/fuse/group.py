@@ -27,6 +27,7 @@ from ferrule.ir.analysis.contraction import (
     simplify_stage,
     untangle,
 )
+from ferrule.ir.analysis.cost import passed_on
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.calls import Interface, Kernels
@@ -77,8 +78,11 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
                 chosen = g
                 break
             if g in producers:
-                apart = f"apart from {g.members[-1].name}"
-                decisions.append(Decision(st.name, "group", apart, why))
+                apart = Decision(st.name, "group", f"apart from {g.members[-1].name}", why)
+                if g.constant == of_params:  # else it is written once and not on each call
+                    between = [b for b in st.reads if b in g.writes]
+                    apart = passed_on(apart, between, machine)
+                decisions.append(apart)
         if chosen is None:
             chosen = _Group(len(groups), st, of_params, machine)
             groups.append(chosen)

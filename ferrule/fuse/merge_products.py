@@ -14,9 +14,11 @@ from typing import Any
 
 from ferrule.ir.analysis.constants import constants
 from ferrule.ir.analysis.contraction import contraction, operand_bufs
+from ferrule.ir.analysis.cost import weighed
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Buf, Expr, axis, const, load, loads, product, rewrite, substitute
+from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Access, Compute, Reduce, Stage, System, map_stage
 from ferrule.target.machine import CPU, Machine
@@ -58,7 +60,8 @@ def merge_products(
         buf = one.target.buf
         place.update((m.st.target.buf, (buf, m.index - low)) for m in several)
         reason = f"{len(several)} products with the same weights"
-        decisions.append(Decision(buf.name, "merge", "in one", reason))
+        chosen = Decision(buf.name, "merge", "in one", reason)
+        decisions.append(weighed(chosen, Kernel(buf.name, (), (one,)), machine))
     out = [
         joined.get(st.name) or _moved(st, place)
         for st in system.stages

@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from ferrule.fuse.overlap_rows import Convolution, compose, parts, reads, window
 from ferrule.ir.analysis.contraction import operand_bufs
-from ferrule.ir.analysis.cost import flops, points
+from ferrule.ir.analysis.cost import flops, points, weighed
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Kernels
 from ferrule.ir.expr import Buf, Expr, product
@@ -50,7 +50,8 @@ def overlap(level: Kernels, target: Target) -> tuple[Kernels, tuple[Decision, ..
             gone |= {c.kernel.name for c in links[:-1]}
             names = ", ".join(c.kernel.name for c in links)
             chosen = f"as one, by blocks of {rows} rows"
-            decisions.append(Decision(names, "overlap", chosen, "these stay in cache"))
+            why = Decision(names, "overlap", chosen, "these stay in cache")
+            decisions.append(weighed(why, joined[k.name], target.machine))
     main = tuple(joined.get(k.name, k) for k in level.main if k.name not in gone)
     return replace(level, main=main), tuple(decisions)
 

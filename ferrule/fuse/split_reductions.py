@@ -13,9 +13,11 @@ from dataclasses import replace
 
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.analysis.constants import constants
+from ferrule.ir.analysis.cost import weighed
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import ONE, Buf, Expr, axis, both, load, loads, lt, product, substitute
+from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.system import Access, Compute, Reduce, Stage, System
 from ferrule.target.machine import CPU, Machine
@@ -33,9 +35,10 @@ def split_reductions(
         if along is None:
             out.append(st)
             continue
-        out += _parts(st, along, machine.parts)
-        reason = "it has few results for threads to share"
-        decisions.append(Decision(st.name, "split", "in parts", reason))
+        parts = _parts(st, along, machine.parts)
+        out += parts
+        chosen = Decision(st.name, "split", "in parts", "it has few results for threads to share")
+        decisions.append(weighed(chosen, Kernel(st.name, (), parts), machine))
     return replace(system, stages=tuple(out)), tuple(decisions)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ferrule.ir.analysis.cost import flops, points
-from ferrule.ir.expr import ONE, Buf, Expr, Space, load, rebuild, show, walk
+from ferrule.ir.analysis.cost import kernel_bytes, kernel_flops
+from ferrule.ir.analysis.decision import Decision
+from ferrule.ir.expr import Buf, Expr, Space, const, load, rebuild, show, walk
 from ferrule.ir.kernel import Kernel, stages
-from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Reduce, Scan, Stage
 
 _WIDTH = 96
@@ -13,16 +13,16 @@ _LONG = 2000  # nodes of an expression
 _LEVELS = 8
 
 
-def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
-    """Lines that tell a kernel's grid, bytes, flops and stages. Sizes with symbolic dims stay
-    expressions.
+def describe(kernel: Kernel, chosen: Decision, packed: tuple[str, ...] = ()) -> list[str]:
+    """Lines that tell a kernel's grid, bytes, flops and stages; `chosen` is its schedule. Sizes
+    with symbolic dims stay expressions.
     """
+    flops, moved = _work(kernel, chosen)
     grid = " x ".join(show(a.extent) for a in kernel.grid) or "1"
     body = list(stages(kernel.body))
     head = (
         f"kernel {kernel.name}: grid {grid}, {_plural(len(body), 'stage')}, "
-        f"{_amount(kernel_flops(kernel), 'flop')}, "
-        f"{_amount(kernel_bytes(kernel), 'B')} of inputs and outputs"
+        f"{_amount(flops, 'flop')}, {_amount(moved, 'B')} of inputs and outputs"
     )
     lines = [head, *(f"    {_equation(st)}" for st in body)]
     kept = [b.name for b in kernel.scratch]
@@ -31,21 +31,13 @@ def describe(kernel: Kernel, packed: tuple[str, ...] = ()) -> list[str]:
     return [*lines, *(f"    {p}" for p in packed)]
 
 
-def kernel_flops(kernel: Kernel) -> Expr:
-    """Operations of the whole grid, an expression over dims."""
-    total = ONE - ONE
-    for st in stages(kernel.body):
-        work = sum(flops(v) for v in st.compute.values) + (1 if st.compute.fold is not None else 0)
-        total = total + points((*kernel.grid, *st.compute.all_axes)) * work
-    return simplify(total)
-
-
-def kernel_bytes(kernel: Kernel) -> Expr:
-    """Bytes of the program's buffers that it reads and writes, each counted once."""
-    total = ONE - ONE
-    for b in kernel.globals:
-        total = total + b.size * b.dtype.size
-    return simplify(total)
+def _work(kernel: Kernel, chosen: Decision) -> tuple[Expr, Expr]:
+    """Operations and bytes, as the decision has them; where dims are symbolic it has those for
+    likely sizes alone.
+    """
+    if kernel.dims or chosen.flops is None or chosen.bytes is None:
+        return kernel_flops(kernel), kernel_bytes(kernel)
+    return const(chosen.flops), const(chosen.bytes)
 
 
 def _equation(st: Stage) -> str:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ferrule.base.artifact import ALIGNMENT
 from ferrule.ir.expr import ZERO, Buf, Expr, call, const
 from ferrule.ir.program import Placed
 from ferrule.ir.simplify import prove_nonneg, simplify
-
-ALIGN = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def plan(lifetimes: list[Lifetime]) -> tuple[tuple[Placed, ...], Expr]:
 def aligned_bytes(buf: Buf) -> Expr:
     """Bytes of `buf`, rounded up to the alignment."""
     size = buf.size * buf.dtype.size
-    return simplify((size + (ALIGN - 1)) // ALIGN * ALIGN)
+    return simplify((size + (ALIGNMENT - 1)) // ALIGNMENT * ALIGNMENT)
 
 
 def _fitting(free: list[_Slot], size: Expr) -> _Slot | None:

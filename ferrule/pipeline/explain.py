@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Kernels
 from ferrule.ir.explain import describe
@@ -15,18 +17,22 @@ def explain(outcome: Outcome) -> list[str]:
     lines. Nothing but the decisions for what began below kernels.
     """
     level = outcome.levels.get("kernels")
-    lines = [] if level is None else _kernels(level, outcome.decisions)
+    chosen = (d for d in outcome.decisions if d.kind == "schedule")
+    lines = [] if level is None else _kernels(level, chosen, outcome.decisions)
     told = [f"    {d}" for d in outcome.decisions if d.reason and d.kind != "pack"]
     return [*lines, "decisions:", *told]
 
 
-def _kernels(level: Kernels | Module[Kernels], decisions: tuple[Decision, ...]) -> list[str]:
+def _kernels(
+    level: Kernels | Module[Kernels], chosen: Iterator[Decision], decisions: tuple[Decision, ...]
+) -> list[str]:
+    """The lines of each kernel; `chosen` are the schedules of these and of what follows them."""
     if isinstance(level, Kernels):
-        once = [line for k in level.prepare for line in _kernel(k, decisions, once=True)]
-        return once + [line for k in level.main for line in _kernel(k, decisions, once=False)]
+        runs = [(k, True) for k in level.prepare] + [(k, False) for k in level.main]
+        return [x for k, once in runs for x in _kernel(k, next(chosen), decisions, once)]
     lines: list[str] = []
     for part in level.parts:
-        own = _kernels(part.body, decisions)
+        own = _kernels(part.body, chosen, decisions)
         if part.repeated is not None and own:
             count = part.repeated.count
             own = [f"loop of {count} steps {{", *(f"    {line}" for line in own), "}"]
@@ -34,8 +40,10 @@ def _kernels(level: Kernels | Module[Kernels], decisions: tuple[Decision, ...]) 
     return lines
 
 
-def _kernel(kernel: Kernel, decisions: tuple[Decision, ...], once: bool) -> list[str]:
+def _kernel(
+    kernel: Kernel, chosen: Decision, decisions: tuple[Decision, ...], once: bool
+) -> list[str]:
     notes = ["runs once, when parameters are bound"] if once else []
     packed = (d for d in decisions if d.kind == "pack" and d.subject == kernel.name)
     notes += dict.fromkeys(f"{d.chosen} {d.reason}" for d in packed)
-    return describe(kernel, tuple(notes))
+    return describe(kernel, chosen, tuple(notes))

@@ -43,6 +43,7 @@ from ferrule.lower.program import assemble
 from ferrule.schedule.choose import choose, schedule
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.target.cpu import Target
+from ferrule.target.machine import Machine
 from ferrule.transform.common_subexpressions import common_subexpressions
 from ferrule.transform.dead_code import dead_code
 from ferrule.transform.simplify_views import simplify_views
@@ -210,7 +211,10 @@ def _below(options: Options) -> tuple[Pass, ...]:
             "math", "functions", "functions",
             lambda f: expand(f, target.has_fma), "exp, tanh, .. as arithmetic",
         ),
-        _plain("assemble", "functions", "program", _assemble, "phases, places in the arenas"),
+        _plain(
+            "assemble", "functions", "program",
+            lambda f: _assemble(f, target.machine), "phases, places in the arenas",
+        ),
         _whole("link", "program", "program", _link, "the parts of a module as one program"),
         _plain(
             "emit", "program", "llvm",
@@ -262,8 +266,8 @@ def _whole(name: str, source: str, result: str, fn: Callable[[Any], Any], doc: s
     return _plain(name, source, result, fn, doc, whole=True)
 
 
-def _assemble(level: Functions) -> Program:
-    program = assemble(level, total([scratch_layout(f)[1] for f in level.functions]))
+def _assemble(level: Functions, machine: Machine) -> Program:
+    program = assemble(level, total([scratch_layout(f, machine)[1] for f in level.functions]))
     check_defined(program, (r.fact for r in program.requires))
     return program
 
@@ -276,6 +280,6 @@ def _link(level: Program | Module[Program]) -> Program:
 
 
 def _emit(program: Program, options: Options) -> LLVM:
-    grain = options.target.machine.grain_ns
-    host = emit_host(program, options.key, declare=False, grain_ns=grain)
+    machine = options.target.machine
+    host = emit_host(program, options.key, declare=False, machine=machine)
     return LLVM(program.name, emit_module(program.functions, options.target, host))

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from ferrule.base.digest import digest
 from ferrule.base.errors import CompileError
-from ferrule.ir.analysis.cost import kernel_ns
+from ferrule.ir.analysis.cost import kernel_ns, weighed
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Call, Kernels, Scheduled
 from ferrule.ir.canonical import canonical
@@ -100,8 +100,8 @@ def tasks_of(level: Kernels, target: Target) -> tuple[TuningTask, ...]:
 def choose(
     level: Kernels, target: Target, tuned: Mapping[str, Blocking], approximate: bool
 ) -> tuple[Kernels, tuple[Decision, ...]]:
-    """`level` with a schedule for each kernel, and why. `tuned` are blockings by tuning key;
-    `approximate` allows algorithms whose rounding errors are larger.
+    """`level` with a schedule for each kernel, and why, in the order of `kernels`. `tuned`
+    are blockings by tuning key; `approximate` allows algorithms whose rounding errors are larger.
     """
     known: dict[tuple[Kernel, frozenset[Buf]], tuple[Schedule, Decision]] = {}
     decisions: list[Decision] = []
@@ -109,10 +109,12 @@ def choose(
     for f in _forms(level):
         if f.kernel.schedule is not None:
             chosen, why = f.kernel.schedule, Decision("", "schedule", f.kernel.schedule.kind)
+            why = weighed(why, f.formal, target.machine)
         elif (f.formal, f.constant) in known:
             chosen, why = known[f.formal, f.constant]
         else:
             chosen, why = _chosen(f, target, tuned, approximate)
+            why = weighed(why, f.formal, target.machine)
             known[f.formal, f.constant] = chosen, why
         decisions.append(replace(why, subject=f.kernel.name))
         out.append(replace(f.kernel, schedule=chosen))

@@ -2,8 +2,9 @@
 
     target.machine.cheap_flops
 
-Fusion, layout and cost estimates take their thresholds from here, so that another kind of device is
-another table. Sizes that follow from the registers and caches are not here but in `Target`.
+Fusion, layout, schedules, code generation and cost estimates take their thresholds from here, so
+that another kind of device is another table. Sizes that follow from the registers and caches are
+not here but in `Target`; what accuracy asks for stands where sums are made (`schedule/sums.py`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,25 @@ class Products:
     take), and `part_load` where it is an operand of the product, `many_part_load` where that is so
     for more than `stream_rows` rows: so many streams of A run ahead by themselves. Few rows are cut
     into blocks of these up to `few_blocks`: above, a panel of B passes by too often. Finding the
-    place of a row that is not straight takes as long as `row_work` terms.
+    place of a row that is not straight takes as long as `row_work` terms. What a loop does beside
+    costs `own_work` for each term. It shares issue slots with products, and a core that runs two
+    threads has few: so a step takes `unroll` terms, and the innermost loop of a sum is unrolled
+    where it has at most `short_loop`. Fewer than `short_run` terms are too few for a guard around
+    them, or for hints.
 
     A panel of B holds the longest of `depths` terms of which L2 has `depth_vectors` vectors for
     each. About `block_rows` rows of A pass by it; `block_panels` share a part of A that does not
     stay in L2. Work of `shared_work` multiplications is cut in `shares` for threads, of at least
     `near_tiles` register blocks where these share a panel in L1. A product of fewer than
-    `few_rows` rows is not worth a copy of B.
+    `few_rows` rows is not worth a copy of B. `many_panels` are enough for threads
+    to share: then blocks of A have all rows that may be.
+
+    Rows of B that lie `far_rows` bytes apart have few sets of L1 of their own. Such a B is copied
+    although it could be read where it lies, where `copied_rows` rows of A pass by it: a copy then
+    costs less than a tenth of the product. `packed_rows` of its rows are read together.
+
+    A step of a loop asks for at most `hints` cache lines. A tile that is alone with its panel asks
+    for what lies `ahead` bytes further on: that arrives while as many are used.
 
     Winograd, in multiply-adds of one lane: `transform` for an element of the transformed inputs or
     results, made and read again; `filter` for an element of the filters read from memory. At least
@@ -46,6 +59,10 @@ class Products:
     stream_rows: int = 17
     few_blocks: int = 3
     row_work: int = 16
+    own_work: float = 1.5
+    unroll: int = 4
+    short_loop: int = 8
+    short_run: int = 32
     way: int = 4 << 10
     other_ways: int = 3
     depths: tuple[int, ...] = (256, 512, 768, 1024, 1536)
@@ -56,6 +73,12 @@ class Products:
     shared_work: int = 1 << 18
     near_tiles: int = 3
     few_rows: int = 8
+    many_panels: int = 16
+    far_rows: int = 2 << 10
+    copied_rows: int = 128
+    packed_rows: int = 32
+    hints: int = 8
+    ahead: int = 4 << 10
     transform: int = 26
     filter: int = 18
     winograd_tiles: int = 14
@@ -67,7 +90,8 @@ class Rows:
     """What is not a contraction. A tile of a pointwise kernel has `block` elements. A loop of at
     most `light` operations has `vectors` vectors in flight: beyond, constants and accumulators
     spill. A loop of `hinted` operations hides the cost of prefetching what the next grid point
-    reads. A transposition goes by squares of `squares` vectors along each side.
+    reads. A transposition goes by squares of `squares` vectors along each side. A stage whose value
+    changes along an axis is cut there in at most `pieces` parts.
     """
 
     block: int = 4096
@@ -75,11 +99,39 @@ class Rows:
     light: int = 16
     hinted: int = 8
     squares: int = 8
+    pieces: int = 64
+
+
+@dataclass(frozen=True)
+class Code:
+    """What instructions do best with memory and registers.
+
+    A buffer of at most `stack` bytes lies on the stack, another one in its thread's scratch. The
+    scratches of two threads lie `apart` bytes from one another, so that what is prefetched past the
+    end of one is not the other.
+
+    Each product of a row loads its element of A by itself where the row has at most `own_loads`
+    vectors: of more, the loads are too many.
+
+    Under a false guard a load reads zeros, of which there is a page of at most `zeros` bytes. A
+    known offset of at most `near_zeros` bytes is added to the address behind the guard.
+
+    A shuffle is one instruction among the elements of a block of `shuffled` bytes.
+    """
+
+    stack: int = 32 << 10
+    apart: int = 512
+    own_loads: int = 2
+    zeros: int = 64 << 10
+    near_zeros: int = 4 << 10
+    shuffled: int = 16
 
 
 @dataclass(frozen=True)
 class Machine:
     """Costs and thresholds of one kind of device; the defaults are those of CPUs.
+
+    A cache line has `line` bytes.
 
     An estimate of a kernel's time: an operation of one lane takes `flop_ps` (eight lanes at a
     time), moving a byte from memory `byte_ps`, packing an element `pack_ns`.
@@ -110,9 +162,11 @@ class Machine:
 
     A thread is worth waking for work of `grain_ns`.
 
-    `products` are the costs of contractions, `rows` the sizes of other kernels' loops.
+    `products` are the costs of contractions, `rows` the sizes of other kernels' loops, `code` what
+    code generation goes by.
     """
 
+    line: int = 64
     flop_ps: int = 20
     byte_ps: int = 80
     pack_ns: int = 1
@@ -139,6 +193,7 @@ class Machine:
     grain_ns: int = 8000
     products: Products = Products()
     rows: Rows = Rows()
+    code: Code = Code()
 
 
 CPU = Machine()

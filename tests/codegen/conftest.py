@@ -19,6 +19,7 @@ from ferrule.ir.expr import Expr, const, substitute
 from ferrule.ir.loop import Function
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target, host, named
+from ferrule.target.machine import CPU
 
 
 class Runner:
@@ -52,7 +53,7 @@ class Runner:
         total = 1
         for a in f.grid:
             total *= _number(a.extent, values)
-        size = _number(scratch_layout(f)[1], values)
+        size = _number(scratch_layout(f, CPU)[1], values)
         scratch = np.full(size * (tid + 1) + 64, 0xA5, np.uint8)
         start = -scratch.ctypes.data % 64
         status = ctypes.c_int32(0)

@@ -37,6 +37,7 @@ from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Store
 from ferrule.ir.system import Access, Monoid
 from ferrule.target.cpu import named
+from ferrule.target.machine import CPU
 
 SERIAL, UNROLL, LANES = Kind.SERIAL, Kind.UNROLL, Kind.LANES
 rng = np.random.default_rng(0)
@@ -422,7 +423,7 @@ def test_softmax_row_through_scratch(run_on, target):
         loop(j2, SERIAL, Store((Access(y, (r, j2)),), (e[j2] * (const(1.0, f32) / s[ZERO]),))),
     )  # fmt: skip
     f = Function("softmax", (y, x), 1, (n,), (r,), body)
-    offsets, _ = scratch_layout(f)
+    offsets, _ = scratch_layout(f, CPU)
     assert list(offsets) == [e]
     xs, ys = f32s(4, 37), np.zeros((4, 37), np.float32)
     run_on(f, ys, xs, dims=(37,), tid=2)

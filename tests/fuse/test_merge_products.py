@@ -70,6 +70,13 @@ def test_others_stay_apart(system: System) -> None:
     assert products(joined(system)) == products(system)
 
 
+def test_the_decision_counts_the_weights_once() -> None:
+    (d,) = merge_products(inline(steps((0, 1, 2)))[0])[1]
+    assert d.flops == 3 * 2 * 16 * 8 * 2
+    assert d.bytes == 4 * (6 * 2 * 8 + 16 * 8 + 3 * 2 * 16)
+    assert d.ns > 0
+
+
 def test_what_somebody_else_reads_stays() -> None:
     system = steps((0, 1, 2))
     shown = next(b for st in system.stages for b in st.writes if b.name == "p1")

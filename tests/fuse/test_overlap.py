@@ -247,3 +247,15 @@ def test_explain_tells_what_was_joined() -> None:
     outcome = kernels(NETWORKS["stride"].graph(), small())
     (decision,) = (d for d in outcome.decisions if d.kind == "overlap")
     assert "by blocks of 2 rows" in decision.chosen
+
+
+def test_the_decision_counts_rows_that_are_computed_twice() -> None:
+    graph = NETWORKS["windows over windows"].graph()
+    joined = kernels(graph, small()).decisions
+    apart = kernels(graph, replace(small(), l2=64 << 20)).decisions
+    (decision,) = (d for d in joined if d.kind == "overlap")
+    (whole,) = (d for d in joined if d.kind == "schedule" and d.chosen == "overlapped")
+    assert (decision.bytes, decision.flops, decision.ns) == (whole.bytes, whole.flops, whole.ns)
+    single = [d for d in apart if d.kind == "schedule"]
+    assert decision.flops > sum(d.flops for d in single)
+    assert decision.bytes < sum(d.bytes for d in single)

@@ -13,7 +13,6 @@ from ferrule.ir.simplify import simplify
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.schedule.contraction.blocking import default_blocking, register_blocks
-from ferrule.schedule.contraction.prefetch import NEAR
 from tests.cpus import server
 from tests.systems import linear
 
@@ -74,13 +73,16 @@ def test_hints_of_a_single_panel_reach_the_rows_of_the_next_tile(k):
 
 
 def test_hints_of_an_only_tile_run_ahead_in_its_panel():
-    kernel = lowered(linear(16, 64, 768), "scheduled", options_for(server("avx512"))).kernels[-1]
+    target = server("avx512")
+    machine = target.machine
+    kernel = lowered(linear(16, 64, 768), "scheduled", options_for(target)).kernels[-1]
     hints = [(i, path) for i, path in walk_items(kernel.body) if isinstance(i, Prefetch)]
     lines: set[int] = set()
     for hint, path in hints:
         first = dict.fromkeys((*kernel.grid, *_axes(path)), const(0))
         lines |= _lines(hint, first, path[-1].axis)
-    assert lines == set(range(NEAR // 64, NEAR // 64 + 768))
+    ahead = machine.products.ahead // machine.line
+    assert lines == set(range(ahead, ahead + 768))
 
 
 @pytest.mark.parametrize(("rows", "block"), [(16, (16, 1)), (49, (17, 1)), (192, (6, 4))])

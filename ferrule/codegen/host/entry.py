@@ -65,13 +65,12 @@ from ferrule.ir.expr import (
 )  # fmt: skip
 from ferrule.ir.loop import Function
 from ferrule.ir.program import Call, Program, Repeat, Row, Step, Variants, walk_runs
-from ferrule.target.machine import CPU
+from ferrule.target.machine import CPU, Machine
 
 STATUS_OK = 0
 ERRORS = tuple(FAULTS.values())  # what the status 1 + i means
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
 _MOST_UNITS = 1 << 30  # a grid's extent times a kernel's units must not overflow
-_APART = 512  # bytes between two threads' scratches: what is prefetched past one is not the other
 _ROW = 5  # slots of a kernel in the table of @ferrule.dispatch
 
 
@@ -80,18 +79,19 @@ def emit_host(
     key: str,
     scratch: Expr | int | None = None,
     declare: bool = True,
-    grain_ns: int = CPU.grain_ns,
+    machine: Machine = CPU,
 ) -> str:
     """The module of `program`'s entry, arena size and preparation, as LLVM IR text.
 
     `declare` declares the kernels, which must then be linked in; False if the same module defines
     them.
-    `scratch` is the bytes of scratch that one thread needs; by default `program.scratch_bytes`. A
-    thread more is woken for every `grain_ns` of a kernel's time.
+    `scratch` is the bytes of scratch that one thread needs; by default `program.scratch_bytes`.
+    `machine` says how far the scratches of threads lie apart, and for how much of a kernel's time a
+    thread more is woken.
     Raises CompileError for a call of an unknown function, a buffer that has no place, or a size
     that is no expression over the program's dims.
     """
-    memory = Memory.of(program, scratch)
+    memory = Memory.of(program, scratch, machine)
     runs = (*walk_runs(program.prepare), *walk_runs(program.main))
     names = {c.function for r in runs for phase in r.phases for c in phase}
     kernels = "".join(
@@ -101,8 +101,8 @@ def emit_host(
         support(),
         kernels,
         _arena_bytes(memory, key),
-        _Steps(memory, grain_ns).define("main", program.main),
-        _Steps(memory, grain_ns).define("prepare", program.prepare),
+        _Steps(memory, machine.grain_ns).define("main", program.main),
+        _Steps(memory, machine.grain_ns).define("prepare", program.prepare),
         _ENTRIES.replace("KEY", key),
     )
     return "\n".join(parts)
@@ -151,7 +151,10 @@ class Memory:
     scratch: Expr  # bytes from one thread's scratch to the next
 
     @staticmethod
-    def of(program: Program, scratch: Expr | int | None = None) -> Memory:
+    def of(
+        program: Program, scratch: Expr | int | None = None, machine: Machine = CPU
+    ) -> Memory:
+        """The plan of `program`, whose threads have `scratch` bytes each."""
         order = (*program.inputs, *program.outputs, *program.dims, *program.params)
         slots = list(enumerate(order, SLOT_FIRST))
         places = {p.buf: (SLOT_ARENA, p.offset) for p in program.temps}
@@ -162,12 +165,12 @@ class Memory:
             places,
             {x.name: i for i, x in slots if isinstance(x, Expr)},
             align(program.arena_bytes),
-            _spacing(program.scratch_bytes if scratch is None else as_index(scratch)),
+            _spacing(program.scratch_bytes if scratch is None else as_index(scratch), machine),
         )
 
 
-def _spacing(scratch: Expr) -> Expr:
-    return scratch if scratch is ZERO else align(scratch) + _APART
+def _spacing(scratch: Expr, machine: Machine) -> Expr:
+    return scratch if scratch is ZERO else align(scratch) + machine.code.apart
 
 
 class Code(Scalars):

@@ -21,8 +21,6 @@ from ferrule.ir.expr import Expr, Space, const, substitute
 from ferrule.ir.loop import Store
 from ferrule.ir.simplify import poly
 
-MOST_VECTORS = 2  # of a row, else the loads are too many
-
 
 def own_copy(cx: Context, s: Store) -> int | None:
     """Which load of its element of A an accumulator takes for itself, counted by its vector; None
@@ -33,9 +31,10 @@ def own_copy(cx: Context, s: Store) -> int | None:
     buf, idx = s.targets[0]
     if buf.space is not Space.REG or len(idx) != 3 or s.values[0].op != "mul":
         return None
+    most = cx.b.target.machine.code.own_loads
     rows, vectors = (int(n.value) for n in buf.shape[:2])
     shared = [x for x in s.values[0].args if x.op == "load" and cx.lane not in x.axes]
-    if rows == 1 or vectors > MOST_VECTORS or len(shared) != 1:
+    if rows == 1 or vectors > most or len(shared) != 1:
         return None
     return int(cx.sub(idx[1]).value) if _straight(cx, shared[0], idx[0]) else None
 

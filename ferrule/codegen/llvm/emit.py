@@ -30,9 +30,9 @@ from ferrule.ir.expr import ONE, ZERO, Buf, Expr, mul
 from ferrule.ir.loop import Alloc, Function, walk_stmts
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target
+from ferrule.target.machine import Machine
 
 CTX_STATUS, CTX_SCRATCH, CTX_SCRATCH_BYTES, CTX_FIRST = 0, 1, 2, 3
-_ALIGN = 64
 _DEPTH = 10_000  # a fused expression of n operations in a row takes 3n frames
 
 
@@ -45,17 +45,18 @@ class Emitted:
     zeros: int
 
 
-def scratch_layout(function: Function) -> tuple[dict[Buf, Expr], Expr]:
+def scratch_layout(function: Function, machine: Machine) -> tuple[dict[Buf, Expr], Expr]:
     """The offset of each buffer in a thread's scratch, and the bytes that a thread needs (Exprs
-    over dims, multiples of 64). Buffers on the stack have none.
+    over dims, whole cache lines). Buffers on the stack have none.
     """
+    line = machine.line
     offsets: dict[Buf, Expr] = {}
     total: Expr = ZERO
     for s in walk_stmts(function.body):
-        if isinstance(s, Alloc) and stack_bytes(s.buf) is None and s.buf not in offsets:
+        if isinstance(s, Alloc) and stack_bytes(s.buf, machine) is None and s.buf not in offsets:
             offsets[s.buf] = total
             size = mul(s.buf.size, ONE * s.buf.dtype.size)
-            total = simplify(total + (size + (_ALIGN - 1)) // _ALIGN * _ALIGN)
+            total = simplify(total + (size + (line - 1)) // line * line)
     return offsets, total
 
 
@@ -81,7 +82,7 @@ def _lower(function: Function, target: Target, linkage: str) -> Emitted:
         cx.base[buf] = Val(f"%b{k}", "ptr")
     for k, d in enumerate(function.dims):
         cx.bound[d] = Val(f"%d{k}", "i64")
-    offsets, _ = scratch_layout(function)
+    offsets, _ = scratch_layout(function, target.machine)
     for buf, offset in offsets.items():
         at = value(cx, offset)
         cx.base[buf] = b.pure(f"getelementptr i8, ptr %scratch, i64 {at.text}", "ptr", 0, 0)
@@ -215,7 +216,8 @@ def link(emitted: Iterable[Emitted], target: Target, extra: str = "") -> str:
     zeros = max((e.zeros for e in emitted), default=0)
     head = [f'target triple = "{target.triple}"', ""]
     if zeros:
-        head += [f"@ferrule.zeros = internal global [{zeros} x i8] zeroinitializer, align 64", ""]
+        page = f"internal global [{zeros} x i8] zeroinitializer, align {target.machine.line}"
+        head += [f"@ferrule.zeros = {page}", ""]
     head += [*declares.values(), ""]
     tail = [
         'attributes #0 = { nounwind "no-trapping-math"="true" }',

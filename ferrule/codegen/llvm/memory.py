@@ -33,8 +33,6 @@ from ferrule.codegen.llvm.values import (
 from ferrule.ir.expr import ZERO, Buf, Expr, Space, add, const, mul, substitute
 from ferrule.ir.simplify import Monomial, Poly, from_poly, poly, range_of
 
-_PAGE = 64 << 10
-_NEAR = 4 << 10
 Term = tuple[Val, Monomial, int]
 
 
@@ -118,13 +116,15 @@ def _guarded_pointer(cx: Context, buf: Buf, p: Poly, guard: Val, width: int) -> 
     zero where the guard is false if the page is too small for their range.
     """
     b, size, rest = cx.b, buf.dtype.size, p.get((), 0)
+    code = b.target.machine.code
     parts = terms(cx, p)
     outer = [t for t in parts if t[0].level <= guard.level]
     inner = parts[len(outer) :]
     lo, hi = range_of(from_poly({m: c for _, m, c in inner}))
-    if lo is None or hi is None or lo < 0 or (hi + width) * size > _PAGE:
+    if lo is None or hi is None or lo < 0 or (hi + width) * size > code.zeros:
         inner, hi = [(_held(cx, m, c, guard), m, c) for _, m, c in inner], 0
-    late = rest if 0 <= rest * size <= _NEAR and (hi + rest + width) * size <= _PAGE else 0
+    near = 0 <= rest * size <= code.near_zeros and (hi + rest + width) * size <= code.zeros
+    late = rest if near else 0
     start = _advance(cx, cx.base[buf], buf, outer, rest - late)
     chosen = b.select(guard, start, b.zero_page((hi + late + width) * size))
     return _advance(cx, chosen, buf, inner, late)

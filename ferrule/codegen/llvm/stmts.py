@@ -23,10 +23,9 @@ from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store, walk_stmts
 from ferrule.ir.simplify import prove_nonneg, simplify
 from ferrule.ir.system import Access, Monoid
+from ferrule.target.machine import Machine
 
-STACK_LIMIT = 32 << 10
 Inner = Callable[[], None]
-_CACHE_LINE = 64
 
 
 def written(body: Iterable[Stmt]) -> frozenset[Buf]:
@@ -197,21 +196,22 @@ def _side(cx: Context, stem: str, body: tuple[Stmt, ...]) -> tuple[str, Region]:
 # ---- memory --------------------------------------------------------------------------------------
 
 
-def stack_bytes(buf: Buf) -> int | None:
+def stack_bytes(buf: Buf, machine: Machine) -> int | None:
     """The size of a buffer that is kept on the stack (or in registers), None for one in the
     thread's scratch.
     """
     size = simplify(buf.size)
-    if size.is_const and size.attr * buf.dtype.size <= STACK_LIMIT:
+    if size.is_const and size.attr * buf.dtype.size <= machine.code.stack:
         return int(size.attr) * buf.dtype.size
     return None
 
 
 def _alloc(cx: Context, buf: Buf) -> None:
-    size = stack_bytes(buf)
+    machine = cx.b.target.machine
+    size = stack_bytes(buf, machine)
     if size is not None and buf not in cx.base:
         cx.base[buf] = cx.b.alloca(
-            memory_type(buf.dtype), max(1, size // buf.dtype.size), _CACHE_LINE
+            memory_type(buf.dtype), max(1, size // buf.dtype.size), machine.line
         )
     cx.b.forget(buf)
 

@@ -2,15 +2,13 @@
 
 Interleaving row i with row i + n/2 turns n rows into their columns after log2(n) rounds (the
 perfect shuffle; H. S. Stone, "Parallel Processing with the Perfect Shuffle", 1971). It is done
-among the elements of 16-byte blocks first, where a shuffle is one instruction on every target, and
-then among the blocks.
+among the elements of small blocks first, where a shuffle is one instruction, and then among the
+blocks.
 """
 
 from __future__ import annotations
 
 from ferrule.codegen.llvm.builder import Builder, Val
-
-_BLOCK = 16  # bytes
 
 
 def columns(b: Builder, rows: list[Val], size: int) -> list[Val]:
@@ -18,7 +16,7 @@ def columns(b: Builder, rows: list[Val], size: int) -> list[Val]:
     there are rows, a power of two.
     """
     width = len(rows)
-    block = min(width, _BLOCK // size)
+    block = min(width, b.target.machine.code.shuffled // size)
     groups = [_rounds(b, rows[i : i + block], 1, block) for i in range(0, width, block)]
     across = [_rounds(b, [g[j] for g in groups], block, width) for j in range(block)]
     return [across[k % block][k // block] for k in range(width)]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from ferrule.ir.expr import Expr, Space, const, loads, product
+from collections.abc import Iterable
+from dataclasses import replace
+
+from ferrule.ir.analysis.decision import Decision
+from ferrule.ir.analysis.size import estimate
+from ferrule.ir.expr import Buf, Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.operators import COMPARISONS, RECORDS
 from ferrule.ir.simplify import simplify
@@ -40,6 +45,41 @@ def kernel_ns(kernel: Kernel, machine: Machine = CPU) -> Expr:
     for st in stages(kernel.body):
         total = total + _stage_ps(st, machine) * points((*kernel.grid, *st.compute.all_axes))
     return simplify(total // 1000 + 1)
+
+
+def kernel_flops(kernel: Kernel) -> Expr:
+    """Operations of the whole grid, an expression over dims."""
+    total = const(0)
+    for st in stages(kernel.body):
+        work = sum(flops(v) for v in st.compute.values) + (1 if st.compute.fold is not None else 0)
+        total = total + points((*kernel.grid, *st.compute.all_axes)) * work
+    return simplify(total)
+
+
+def kernel_bytes(kernel: Kernel) -> Expr:
+    """Bytes of the program's buffers that it reads and writes, each counted once; an expression
+    over dims.
+    """
+    total = const(0)
+    for b in kernel.globals:
+        total = total + b.size * b.dtype.size
+    return simplify(total)
+
+
+def weighed(chosen: Decision, kernel: Kernel, machine: Machine = CPU) -> Decision:
+    """A decision with what `kernel`, which is how something is done since, is expected to take."""
+    return replace(
+        chosen,
+        bytes=estimate(kernel_bytes(kernel)),
+        flops=estimate(kernel_flops(kernel)),
+        ns=estimate(kernel_ns(kernel, machine)),
+    )
+
+
+def passed_on(chosen: Decision, bufs: Iterable[Buf], machine: Machine = CPU) -> Decision:
+    """A decision for which `bufs` go through memory: written by one kernel, read by another."""
+    moved = 2 * sum(estimate(b.size) * b.dtype.size for b in bufs)
+    return replace(chosen, bytes=moved, ns=moved * machine.byte_ps // 1000)
 
 
 def points(axes: tuple[Expr, ...]) -> Expr:

@@ -15,6 +15,11 @@ class Decision:
     """`subject` names buffers, stages or kernels; `kind` the question: "graph", "inline", "merge",
     "split", "group", "overlap", "schedule" or "pack". `key` is what the question is called in every
     program that asks it: that of a contraction's schedule is its tuning key.
+
+    `bytes`, `flops` and `ns` are what the chosen is expected to take, where the pass weighs that:
+    bytes of the program's buffers, each counted once for a kernel; operations of all points, as the
+    kernel is written; time on one thread. A size that is known on a call alone counts as it is
+    likely to be (`analysis.size`).
     """
 
     subject: str
@@ -23,6 +28,9 @@ class Decision:
     reason: str = ""
     alternatives: tuple[str, ...] = ()
     key: str = ""
+    bytes: int | None = None
+    flops: int | None = None
+    ns: int | None = None
 
     def __str__(self) -> str:
         other = f", not {' or '.join(self.alternatives)}" if self.alternatives else ""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferrule.base.artifact import ALIGNMENT
 from ferrule.base.errors import VerifyError
 from ferrule.ir.expr import Buf
 from ferrule.ir.interp.dims import Arrays, infer_dims, named_arrays, shape_of, size
@@ -52,8 +53,8 @@ def _temps(program: Program, dims: Mapping[str, int]) -> dict[str, Array]:
 
 def _arena(placed: tuple[Placed, ...], total: int, dims: Mapping[str, int]) -> dict[str, Array]:
     """Views of one poisoned block of `total` bytes."""
-    block = np.full(total + 64, 0xFF, np.uint8)
-    block = block[-block.ctypes.data % 64 :][:total]
+    block = np.full(total + ALIGNMENT, 0xFF, np.uint8)
+    block = block[-block.ctypes.data % ALIGNMENT :][:total]
     return {p.buf.name: _view(p.buf, block, size(p.offset, dims), dims) for p in placed}
 
 
@@ -61,7 +62,7 @@ def _view(buf: Buf, block: Array, offset: int, dims: Mapping[str, int]) -> Array
     """`buf` at `offset` in `block`, its dimensions laid out as its layout says."""
     shape = shape_of(buf, dims)
     count = int(np.prod(shape)) * buf.dtype.size
-    if offset < 0 or offset % 64 or offset + count > block.size:
+    if offset < 0 or offset % ALIGNMENT or offset + count > block.size:
         raise VerifyError(
             f"{buf.name} takes {count} bytes at {offset}: not inside the arena of {block.size} "
             "bytes, or not aligned"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
+from ferrule.base.artifact import ALIGNMENT
 from ferrule.ir.expr import TRUE, Buf, Expr
 from ferrule.ir.interp.dims import shape_of, size
 from ferrule.ir.program import (
@@ -25,7 +26,6 @@ from ferrule.ir.verify.loop import verify_function
 from ferrule.ir.verify.rules import Fault, Rule, check, names, repeated
 
 Dims = Mapping[str, int]
-_ALIGN = 64
 
 
 def verify_program(program: Program) -> None:
@@ -281,7 +281,7 @@ def _inside_arena(program: Program) -> Iterator[Fault]:
         for placed, total in arenas:
             for p in placed:
                 lo, hi = _span(p, dims)
-                if lo < 0 or lo % _ALIGN or hi > size(total, dims):
+                if lo < 0 or lo % ALIGNMENT or hi > size(total, dims):
                     where = f"{lo}..{hi} of {size(total, dims)} bytes"
                     yield Fault(f"{p.buf.name} is placed at {where} for {_show(dims)}")
 

@@ -19,9 +19,7 @@ from ferrule.ir.analysis.size import estimate
 from ferrule.ir.expr import Expr, const, product
 from ferrule.ir.simplify import simplify
 from ferrule.target.cpu import Target
-
-DEPTH, BLOCK_ROWS = 1536, 128  # of a blocking that is written without them
-UNROLL = 4  # a loop's own instructions share issue slots, and a core that runs two threads has few
+from ferrule.target.machine import CPU
 
 
 @dataclass(frozen=True)
@@ -45,15 +43,15 @@ class Blocking:
     `panels` of B pass by a part of A before the next part does; a step of the loop over terms takes
     `unroll` of them. The rows of a `straight` register block run along the innermost of several m
     axes (a convolution's columns) and end where it does, so that they are at equal distances; else
-    they run on across all of them.
+    they run on across all of them. What is left out has the sizes of CPUs.
     """
 
     rows: int
     vectors: int
-    depth: int = DEPTH
-    block_rows: int = BLOCK_ROWS
+    depth: int = CPU.products.depths[-1]
+    block_rows: int = CPU.products.block_rows
     panels: int = 1
-    unroll: int = UNROLL
+    unroll: int = CPU.products.unroll
     straight: bool = False
 
 
@@ -79,7 +77,7 @@ def default_blocking(
     held = terms * min(block, estimate(whole)) * size
     panels = costs.block_panels if held > target.l2 * 3 // 4 else 1
     depth, most = default_depth(target), costs.block_rows
-    return Blocking(rows, vectors, depth, most, panels, straight=straight)
+    return Blocking(rows, vectors, depth, most, panels, costs.unroll, straight)
 
 
 def tiles_to_share(
@@ -106,8 +104,9 @@ def depthwise_blocking(n: Expr, size: int, dense: bool, target: Target) -> Block
     width = target.lanes(size)
     vectors = 1 if dense or (n.is_const and n.attr <= width) else 2
     rows = max(1, target.registers // 2 // vectors)
-    block_rows = target.machine.products.block_rows
-    return Blocking(rows, vectors, block_rows=block_rows, straight=True)
+    costs = target.machine.products
+    depth, unroll = costs.depths[-1], costs.unroll
+    return Blocking(rows, vectors, depth, costs.block_rows, unroll=unroll, straight=True)
 
 
 def register_block(m: Expr, n: Expr, width: int, walk: Walk) -> tuple[int, int, float]:
@@ -154,7 +153,7 @@ def block_time(r: int, v: int, walk: Walk) -> float:
     elif _in_products(v, walk):
         row = costs.part_load if r <= costs.stream_rows else costs.many_part_load
     column = costs.near_load if near else costs.far_load
-    return max(r * v, least) + row * r + column * v + 1.5
+    return max(r * v, least) + row * r + column * v + costs.own_work
 
 
 def _in_products(v: int, walk: Walk) -> bool:

@@ -48,7 +48,6 @@ from ferrule.schedule.contraction.product import Product, product_of, tile_of
 from ferrule.schedule.sums import is_sum
 
 MANY_PARTS = 64  # of a sum, so many that what they come to is kept in f64
-MANY_PANELS = 16  # of B, enough for threads to share: then blocks of A have all rows that may be
 
 
 def block_kernel(c: Contraction) -> Packed:
@@ -82,7 +81,7 @@ def _row_blocks(c: Contraction, panels: Expr) -> _RowBlocks:
     tiles, block = c.tiling.count, c.blocking
     per = max(1, block.block_rows // block.rows)
     expected = min(per, max(1, estimate(tiles)))
-    if tiles.is_const or estimate(panels) < MANY_PANELS:
+    if tiles.is_const or estimate(panels) < c.target.machine.products.many_panels:
         per = expected
     if tiles.is_const and tiles.attr:
         roles = c.roles

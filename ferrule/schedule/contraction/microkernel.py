@@ -41,9 +41,8 @@ from ferrule.ir.system import Access, Compute, Monoid, Reduce, Stage, substitute
 from ferrule.schedule.contraction.flat import flat_index
 from ferrule.schedule.contraction.rows import Rows
 from ferrule.schedule.sums import in_blocks
+from ferrule.target.machine import Machine
 
-LINE = 64  # bytes of a cache line
-MOST_HINTS = 8  # in a step of a loop
 DEEP = 4096  # terms of a product that one accumulator takes; of more, blocks of an eighth
 
 
@@ -84,13 +83,14 @@ class Terms:
 
 @dataclass(frozen=True)
 class Tile:
-    """One tile of a contraction: its rows, its accumulators over the `wide` axes, its columns, the
-    terms of its sum, and what these are where no guard is needed: if tiles are told apart
-    (`split`), or terms (`cut`). A step of the innermost loop over terms takes as many as the
+    """One tile of a contraction: the machine, its rows, its accumulators over the `wide` axes, its
+    columns, the terms of its sum, and what these are where no guard is needed: if tiles are told
+    apart (`split`), or terms (`cut`). A step of the innermost loop over terms takes as many as the
     unrolled axis `terms` has points. What a deep sum comes to is kept in `total` now and then; a
     sum that rounds nothing has none.
     """
 
+    machine: Machine
     st: Stage
     rows: Rows
     wide: tuple[Expr, ...]
@@ -223,13 +223,13 @@ class Tile:
         """
         guarded = add.compute.where is not None and k in add.compute.where.axes
         if self.terms is None or guarded or _short(k, 2 * self.terms.extent.attr):
-            return (SerialLoop(k, (*_lines(hints, k, ONE), add)),)
+            return (SerialLoop(k, (*_lines(hints, k, ONE, self.machine), add)),)
         several = self.terms.extent
         whole = axis(f"{k.name}w", simplify(k.extent // several))
         first = {k: simplify(whole * several)}
         ahead = tuple(
             replace(h, idx=tuple(simplify(substitute(i, first)) for i in h.idx))
-            for h in _lines(hints, k, several)
+            for h in _lines(hints, k, several, self.machine)
         )
         terms = SerialLoop(self.terms, (_at(add, k, first[k] + self.terms),))
         blocks = SerialLoop(whole, (*ahead, terms))
@@ -240,18 +240,21 @@ class Tile:
         return (blocks, SerialLoop(rest, (_at(add, k, whole.extent * several + rest),)))
 
 
-def _lines(hints: tuple[Prefetch, ...], k: Expr, step: Expr) -> tuple[Prefetch, ...]:
+def _lines(
+    hints: tuple[Prefetch, ...], k: Expr, step: Expr, machine: Machine
+) -> tuple[Prefetch, ...]:
     """`hints`, which name a place for each point of `k`, for each cache line that so many points
     are to fetch.
     """
+    line, most = machine.line, machine.products.hints
     out: list[Prefetch] = []
     for h in hints:
         *outer, last = h.idx
         apart = simplify(substitute(last, {k: k + step}) - last)
         size = h.buf.dtype.size
-        count = -(-apart.attr * size // LINE) if apart.is_const else 1
-        for i in range(max(1, min(count, MOST_HINTS))):
-            out.append(replace(h, idx=(*outer, simplify(last + i * (LINE // size)))))
+        count = -(-apart.attr * size // line) if apart.is_const else 1
+        for i in range(max(1, min(count, most))):
+            out.append(replace(h, idx=(*outer, simplify(last + i * (line // size)))))
     return tuple(out)
 
 

@@ -13,17 +13,15 @@ from ferrule.ir.expr import ZERO, Expr, axis, both, call, const, le, loads, prod
 from ferrule.ir.simplify import coefficient, prove, simplify
 from ferrule.ir.system import Stage
 from ferrule.schedule.contraction.dims import left_guards
-
-SHORT_RUN = 32  # terms of a sum, too few for a guard around them
-SHORT_LOOP = 8  # points of the innermost loop of a sum, unrolled
+from ferrule.target.machine import Products
 
 
-def in_order(st: Stage, roles: ContractionDims) -> tuple[Expr, ...]:
+def in_order(st: Stage, roles: ContractionDims, costs: Products) -> tuple[Expr, ...]:
     """The folded axes, the one with the smallest step in the left factor last; those that the left
     factor's guards mention before the others, unless few terms share these.
     """
     guarded = both(*left_guards(st, roles)).axes
-    first = frozenset() if shares_few_terms(st, roles) else guarded
+    first = frozenset() if shares_few_terms(st, roles, costs) else guarded
 
     def step(a: Expr) -> int:
         steps = [stride(ld.attr, ld.args, a) for ld in loads(roles.left) if a in ld.axes]
@@ -32,21 +30,22 @@ def in_order(st: Stage, roles: ContractionDims) -> tuple[Expr, ...]:
     return tuple(sorted(roles.k, key=lambda a: (a in first, step(a)), reverse=True))
 
 
-def shares_few_terms(st: Stage, roles: ContractionDims) -> bool:
+def shares_few_terms(st: Stage, roles: ContractionDims, costs: Products) -> bool:
     """Whether few terms share a value of the left factor's guards, so that testing them would take
     longer than the sum.
     """
     guarded = both(*left_guards(st, roles)).axes
-    return estimate(product([a.extent for a in roles.k if a not in guarded])) < SHORT_RUN
+    terms = estimate(product([a.extent for a in roles.k if a not in guarded]))
+    return terms < costs.short_run
 
 
-def unrolls(last: Expr, roles: ContractionDims) -> bool:
+def unrolls(last: Expr, roles: ContractionDims, costs: Products) -> bool:
     """Whether the innermost of the folded axes is to be unrolled: it is short, and its steps do not
     share elements of the left factor in registers that the accumulators need. They would where the
     windows of neighbouring rows overlap; in a depthwise convolution, whose blocks leave registers
     for it, they are to.
     """
-    if not last.extent.is_const or last.extent.attr > SHORT_LOOP:
+    if not last.extent.is_const or last.extent.attr > costs.short_loop:
         return False
     if not roles.m or set(roles.n) & roles.left.axes:
         return True

@@ -34,9 +34,6 @@ from ferrule.schedule.contraction.flat import flat
 from ferrule.schedule.rows.schedule import schedule_rows
 from ferrule.target.cpu import Target
 
-PACKED_STRIDE = 2 << 10  # bytes between rows, of which few have sets of L1 of their own
-BLOCK = 32  # rows of a source that are read together
-
 
 @dataclass(frozen=True)
 class Packing:
@@ -92,16 +89,19 @@ def pack_panels(
     packed = Buf(name, tuple(a.extent for a in axes), source.dtype)
     kernel = Kernel("pack", axes, (Stage("pack", (Access(packed, axes),), Compute((), (source,))),))
     kernel = schedule_rows(kernel, target)
-    far = [a for a in kernel.grid if apart(source, (a,)) >= PACKED_STRIDE]
+    costs = target.machine.products
+    far = [a for a in kernel.grid if apart(source, (a,)) >= costs.far_rows]
     if len(kernel.grid) > 1 and far == [kernel.grid[-1]]:
-        kernel = _by_blocks(kernel, far[0])
+        kernel = _by_blocks(kernel, far[0], costs.packed_rows)
     return Packing(packed, kernel, constant and all(a.extent.is_const for a in axes))
 
 
-def _by_blocks(kernel: Kernel, a: Expr) -> Kernel:
-    """`kernel` with its grid axis `a` in blocks, these outermost and their points innermost."""
-    outer = axis(a.name + "b", simplify((a.extent + (BLOCK - 1)) // BLOCK))
-    inner = axis(a.name + "i", simplify(call("min", const(BLOCK), a.extent - outer * BLOCK)))
-    body = substitute_items(kernel.body, {a: simplify(outer * BLOCK + inner)})
+def _by_blocks(kernel: Kernel, a: Expr, block: int) -> Kernel:
+    """`kernel` with its grid axis `a` in blocks of so many points, the blocks outermost and their
+    points innermost.
+    """
+    outer = axis(a.name + "b", simplify((a.extent + (block - 1)) // block))
+    inner = axis(a.name + "i", simplify(call("min", const(block), a.extent - outer * block)))
+    body = substitute_items(kernel.body, {a: simplify(outer * block + inner)})
     grid = (outer, *(g for g in kernel.grid if g is not a))
     return replace(kernel, grid=grid, body=(SerialLoop(inner, body),))

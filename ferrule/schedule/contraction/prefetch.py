@@ -11,10 +11,8 @@ from ferrule.ir.analysis.access import stride
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, Space, eq, loads, product, select, substitute
 from ferrule.ir.kernel import Prefetch
 from ferrule.ir.simplify import simplify
-from ferrule.schedule.contraction.microkernel import LINE, MOST_HINTS, Terms, Tile
-from ferrule.schedule.contraction.order import SHORT_RUN
-
-NEAR = 4 << 10  # bytes that arrive while as many are used
+from ferrule.schedule.contraction.microkernel import Terms, Tile
+from ferrule.target.machine import Machine
 
 
 def hints_of(
@@ -26,11 +24,11 @@ def hints_of(
     inner, panel = terms.k, terms.panel
     packed = [ld for ld in loads(tile.term) if ld.attr in panels]
     depth = simplify(product([a.extent for a in inner]))
-    if len(packed) != 1 or (depth.is_const and depth.attr < SHORT_RUN):
+    if len(packed) != 1 or (depth.is_const and depth.attr < tile.machine.products.short_run):
         return ()
     here = substitute(packed[0], terms.split)
     if rows == 1:
-        return panel_ahead(here, inner, tile.terms)
+        return panel_ahead(here, inner, tile.terms, tile.machine)
     shape = here.attr.shape
     if shape[-2 - folded] is ONE:
         return rows_ahead(tile, packed[0], inner, terms.split)
@@ -60,17 +58,18 @@ def ahead(
 
 
 def panel_ahead(
-    panel: Expr, inner: tuple[Expr, ...], terms: Expr | None
+    panel: Expr, inner: tuple[Expr, ...], terms: Expr | None, machine: Machine
 ) -> tuple[Prefetch, ...]:
-    """Hints at what the only tile of a packed panel reads soon, NEAR bytes further on; none where a
-    step takes so many lines that hints at all of them cost more than they bring.
+    """Hints at what the only tile of a packed panel reads soon; none where a step takes so many
+    lines that hints at all of them cost more than they bring.
     """
+    costs = machine.products
     several = 1 if terms is None else terms.extent.value
-    if several * panel.attr.shape[-1].value * panel.dtype.size > MOST_HINTS * LINE:
+    if several * panel.attr.shape[-1].value * panel.dtype.size > costs.hints * machine.line:
         return ()
     start = substitute(panel, dict.fromkeys(inner, ZERO))
     step, _ = _progress(inner)
-    place = simplify(step * panel.attr.shape[-1] + NEAR // panel.dtype.size)
+    place = simplify(step * panel.attr.shape[-1] + costs.ahead // panel.dtype.size)
     return (Prefetch(panel.attr, (*start.args[:-1], place)),)
 
 

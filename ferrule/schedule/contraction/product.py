@@ -45,15 +45,17 @@ from ferrule.schedule.contraction.pieces import Pieces
 from ferrule.schedule.contraction.right import Right, right_factor
 from ferrule.schedule.contraction.rows import Rows
 from ferrule.schedule.sums import is_sum
+from ferrule.target.machine import Machine
 
 
 @dataclass(frozen=True)
 class Product:
-    """What all tiles of a contraction share: the stage and its roles, the folded axes `k` in their
-    order, the right factor, the number of panels of columns, how many vectors of how many lanes
-    (`width`) one has, how many terms a step takes, and where axes end (`ends`).
+    """What all tiles of a contraction share: the `machine`, the stage and its roles, the folded
+    axes `k` in their order, the right factor, the number of panels of columns, how many vectors of
+    how many lanes (`width`) one has, how many terms a step takes, and where axes end (`ends`).
     """
 
+    machine: Machine
     stage: Stage
     roles: ContractionDims
     k: tuple[Expr, ...]
@@ -71,7 +73,8 @@ class Product:
 
     def pieces(self, tiles: Sequence[Tile], items: tuple[Item, ...]) -> Pieces:
         """`items`, which are made of `tiles`, with what these bring."""
-        kinds = {self.k[-1].name: Kind.UNROLL} if unrolls(self.k[-1], self.roles) else {}
+        last = self.k[-1]
+        kinds = {last.name: Kind.UNROLL} if unrolls(last, self.roles, self.machine.products) else {}
         for t in tiles:
             kinds |= t.kinds
         totals = tuple(t.total for t in tiles if t.total is not None)
@@ -88,14 +91,16 @@ def product_of(
     c: Contraction, st: Stage, roles: ContractionDims, pack: str, ends: Limits = NO_LIMITS
 ) -> Product:
     """A contraction of `c`; its right factor is packed into panels called `pack`, if it is."""
+    machine = c.target.machine
     n, per = simplify(product([a.extent for a in roles.n])), c.blocking.vectors * c.width
     panels = simplify((n + (per - 1)) // per)
-    k = in_order(st, roles)
+    k = in_order(st, roles, machine.products)
     guard = both(*(g for g in conjuncts(st.compute.where) if is_right(g, roles)))
     right = right_factor(c, roles, guard, k, panels, pack)
     return Product(
-        st, roles, k, right, panels, c.blocking.vectors, c.width, c.blocking.unroll, ends
-    )
+        machine, st, roles, k, right, panels,
+        c.blocking.vectors, c.width, c.blocking.unroll, ends,
+    )  # fmt: skip
 
 
 def tile_of(p: Product, rows: Rows, panel: Expr, tag: int, full: bool = False) -> Tile:
@@ -113,7 +118,9 @@ def tile_of(p: Product, rows: Rows, panel: Expr, tag: int, full: bool = False) -
     inside = both() if full else lt(n, p.columns)
     left, right = _left_at(p, rows, n, inside), p.right.at(panel, within, n, inside)
     where, term = _where_at(p, rows, n), p.roles.term(left, right)
-    tile = Tile(p.stage, rows, wide, acc, n, inside, term, where, terms=terms, total=total)
+    tile = Tile(
+        p.machine, p.stage, rows, wide, acc, n, inside, term, where, terms=terms, total=total
+    )
     return _guarded(tile, p, left, right)
 
 
@@ -147,7 +154,7 @@ def _guarded(tile: Tile, p: Product, left: Expr, right: Expr) -> Tile:
     if all(implied(g, p.ends) for g in guards) and len(p.k) == 1:
         k = p.k[0]
         cut = Cut(k, rows.at(p.ends[k], 0), rows.at(p.ends[k], -1), tile.term, tile.where)
-    if shares_few_terms(p.stage, p.roles):
+    if shares_few_terms(p.stage, p.roles, p.machine.products):
         split = _split(tile, guard, p.k)
     each = both(*(g for g in conjuncts(guard) if rows.axis in g.axes))
     if each is not both():

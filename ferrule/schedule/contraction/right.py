@@ -17,9 +17,7 @@ from ferrule.ir.expr import Expr, fconst, load, product, select, substitute
 from ferrule.ir.simplify import prove, simplify
 from ferrule.schedule.contraction.contraction import Contraction
 from ferrule.schedule.contraction.dims import in_place
-from ferrule.schedule.contraction.packing import PACKED_STRIDE, Packing, apart, pack_panels
-
-PACKED_ROWS = 128  # of A, so many that a copy of B costs less than a tenth of the product
+from ferrule.schedule.contraction.packing import Packing, apart, pack_panels
 
 
 @dataclass(frozen=True)
@@ -69,5 +67,5 @@ def _worth_packing(c: Contraction, roles: ContractionDims) -> bool:
     """Whether a right factor that could be read where it lies is better copied first: its rows are
     so far apart that they evict each other, and enough rows of A pass by it.
     """
-    rows = estimate(product([a.extent for a in c.roles.m]))
-    return rows >= PACKED_ROWS and apart(roles.right, roles.k) >= PACKED_STRIDE
+    rows, costs = estimate(product([a.extent for a in c.roles.m])), c.target.machine.products
+    return rows >= costs.copied_rows and apart(roles.right, roles.k) >= costs.far_rows

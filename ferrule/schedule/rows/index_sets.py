@@ -18,18 +18,17 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.simplify import prove_nonneg, simplify
 from ferrule.ir.system import Stage, substitute_stage
 
-MOST_PIECES = 64
 
-
-def split_index_sets(kernel: Kernel) -> Kernel:
-    """`kernel` with its pointwise stages cut where a select on one axis changes sides.
+def split_index_sets(kernel: Kernel, most: int) -> Kernel:
+    """`kernel` with its pointwise stages cut where a select on one axis changes sides, each
+    into at most so many pieces.
 
     A grid axis is cut only where the kernel is one stage; it then becomes local to the pieces.
     """
     body = tuple(stages(kernel.body))
     grid = kernel.grid
     if len(body) == 1 and _plain(body[0]):
-        cut = _cut(body[0], grid)
+        cut = _cut(body[0], grid, most)
         if cut is not None:
             a, bounds = cut
             moved = replace(
@@ -38,7 +37,7 @@ def split_index_sets(kernel: Kernel) -> Kernel:
             body, grid = _pieces(moved, a, bounds), tuple(g for g in grid if g is not a)
     out: list[Stage] = []
     for st in body:
-        cut = _cut(st, st.compute.axes) if _plain(st) else None
+        cut = _cut(st, st.compute.axes, most) if _plain(st) else None
         out += [st] if cut is None else _pieces(st, *cut)
     return replace(kernel, grid=grid, body=tuple(out))
 
@@ -54,9 +53,9 @@ def _plain(st: Stage) -> bool:
     )
 
 
-def _cut(st: Stage, axes: tuple[Expr, ...]) -> tuple[Expr, list[Expr]] | None:
+def _cut(st: Stage, axes: tuple[Expr, ...], most: int) -> tuple[Expr, list[Expr]] | None:
     """The axis with the most bounds that the stage's selects compare it with, and these in rising
-    order.
+    order: at most so many pieces lie between them.
     """
     found: dict[Expr, list[Expr]] = {}
     for v in st.compute.values:
@@ -70,7 +69,7 @@ def _cut(st: Stage, axes: tuple[Expr, ...]) -> tuple[Expr, list[Expr]] | None:
                     bounds.append(c.args[1])
     for a, bounds in sorted(found.items(), key=lambda f: -len(f[1])):
         ordered = _rising(bounds, a.extent)
-        if ordered is not None and len(ordered) < MOST_PIECES:
+        if ordered is not None and len(ordered) < most:
             return a, ordered
     return None
 

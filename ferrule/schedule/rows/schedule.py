@@ -78,7 +78,7 @@ def schedule_rows(
         a, c = st.compute.axes
         bare = replace(st, compute=replace(st.compute, axes=()))
         return transpose(replace(kernel, body=(bare,)), a, c, width, prefix)
-    kernel = split_index_sets(kernel)
+    kernel = split_index_sets(kernel, target.machine.rows.pieces)
     kernel = replace(kernel, body=tuple(merge_local(st) for st in stages(kernel.body)))
     lane = _grid_lane(kernel, target)
     if lane is not None:
@@ -299,7 +299,7 @@ def _vectorise(
             else _shape(bundle, lane, target, padded, vectors)
         )
         carried = hints if number == busy else ()
-        nest = strips(bundle, lane, shape, f"{prefix}v{number}", carried)
+        nest = strips(bundle, lane, shape, f"{prefix}v{number}", carried, target.machine.line)
         items += nest.items
         registers += nest.registers
         kinds |= nest.kinds

@@ -38,8 +38,6 @@ from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Access, Compute, Reduce, Scan, Stage, substitute_stage
 from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
-LINE = 64  # bytes of a cache line
-
 
 @dataclass(frozen=True)
 class Shape:
@@ -81,12 +79,14 @@ def strips(
     lane: Expr | None,
     shape: Shape,
     prefix: str,
-    hints: tuple[Prefetch, ...] = (),
+    hints: tuple[Prefetch, ...],
+    line: int,
 ) -> Strips:
     """The stages of `bundle`, which share `lane` and the order of their other axes, as one nest, or
-    element by element where `lane` is None; `hints` name a place for each point of `lane`.
+    element by element where `lane` is None; `hints` name a place for each point of `lane`, in cache
+    lines of `line` bytes.
     """
-    return _Nest(bundle, lane, shape, prefix, hints).build()
+    return _Nest(bundle, lane, shape, prefix, hints, line).build()
 
 
 def serial_order(bundle: list[Stage], lane: Expr | None) -> list[Expr]:
@@ -114,10 +114,10 @@ def is_long(st: Stage) -> bool:
 class _Nest:
     def __init__(
         self, bundle: list[Stage], lane: Expr | None, shape: Shape, prefix: str,
-        hints: tuple[Prefetch, ...],
+        hints: tuple[Prefetch, ...], line: int,
     ):  # fmt: skip
         self.bundle, self.lane, self.shape, self.prefix = bundle, lane, shape, prefix
-        self.hints = hints
+        self.hints, self.line = hints, line
         self.loops = serial_order(bundle, lane)
         points = shape.width * self._unroll() if lane is not None else 1
         blocks = long_sums(bundle, self.loops, lane, points, prefix)
@@ -228,7 +228,7 @@ class _Nest:
         return tuple(
             h.at(tuple(simplify(substitute(i, {lane: first + p})) for i in h.idx))
             for h in self.hints
-            for p in range(0, points, LINE // h.buf.dtype.size)
+            for p in range(0, points, self.line // h.buf.dtype.size)
         )
 
     def _scope(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
