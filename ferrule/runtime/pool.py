@@ -47,12 +47,12 @@ define i64 @ferrule_pool_workers() {
 define void @ferrule_pool_reset() {
   ret void
 }
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size, ptr %most) {
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %most) {
   ret void
 }
 """
 
-_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
+_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_max_threads")
 _NEVER_EXECUTED = 0x40  # Linux's PF_FORKNOEXEC: forked, and no new program since
 
 
@@ -108,9 +108,9 @@ def install() -> Pool:
 
 
 def team_of_process() -> tuple[int, ...] | None:
-    """The functions of this process's OpenMP that run a job in a team, tell a member its number and
-    the team's size, and how large a team may be; None where it has none that a program can call, or
-    the process was forked, since OpenMP would wait for the threads of its parent for ever.
+    """The functions of this process's OpenMP that run a job in a team, tell a member its number,
+    and how large a team may be; None where it has none that a program can call, or the process was
+    forked, since OpenMP would wait for the threads of its parent for ever.
     """
     if _is_forked():
         return None
@@ -201,5 +201,5 @@ def _compile() -> Pool:
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
-        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(addresses[3]),
+        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3)(addresses[3]),
     )
