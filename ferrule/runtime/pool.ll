@@ -34,10 +34,16 @@
 ;
 ; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of our
 ; workers': threads that wait for work of either kind would spin on the same CPUs. Members claim as
-; workers do, each as the worker of its number. The team is always
-; the whole one, of which members beyond what a job wants return at once: OpenMP ends threads that a
-; smaller team has no use for. ferrule_pool_join says how to run a function in the team of the thread
-; that calls it. A job that wants more threads, or another thread's, is the workers'.
+; workers do, each as the worker of its number. The team is always the whole one, of which members
+; beyond what a job wants return at once: OpenMP ends threads that a smaller team has no use for.
+; ferrule_pool_join says how to run a function in the team of the thread that calls it. A job that
+; wants more threads, or another thread's, is the workers'.
+;
+; OpenMP ends a job when all members have come, also those for whom nothing was left. So on busy
+; CPUs a caller still waits for members that have not begun. Where it has waited, after the last
+; claim, for longer than `patience` and than it has worked itself, the team is late: jobs go to the
+; workers for a fifth of a second. A team that is late again, within as long as it has rested, rests
+; twice as long, up to 13 seconds.
 ;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
 ; again) runs its whole range itself, as tid 0. If a worker cannot be made, the range is split
@@ -60,6 +66,10 @@
 @team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
 @team_number = internal global ptr null        ; i32 ()
 @team_most = internal global ptr null          ; i32 ()
+@team_patience = internal global i64 0         ; nanoseconds, as all that follow
+@team_left = internal global i64 0             ; when nothing was left to claim
+@team_rest = internal global i64 0             ; how long it rested last
+@team_until = internal global i64 0            ; and until when
 @team_owner = internal global i64 0            ; the thread whose team it is
 @pending = internal global i32 0, align 64                   ; pieces of the job that are not ended
 @caller_asleep = internal global i32 0, align 64
@@ -68,6 +78,7 @@ declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
 declare i64 @pthread_self()
 declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @clock_gettime(i32, ptr)
 declare i64 @syscall(i64, ...)
 @PAUSE_DECLARATION@
 
@@ -193,6 +204,18 @@ end:
 declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.umax.i64(i64, i64)
 
+; Nanoseconds on a clock that is never set.
+define internal i64 @clock() noinline {
+  %time = alloca { i64, i64 }
+  %failed = call i32 @clock_gettime(i32 1, ptr %time)
+  %fraction = getelementptr { i64, i64 }, ptr %time, i64 0, i32 1
+  %seconds = load i64, ptr %time
+  %rest = load i64, ptr %fraction
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}
+
 ; What each thread of a team does. OpenMP waits for all, so @pending is not asked.
 define internal void @member(ptr %unused) {
   %team.number = load ptr, ptr @team_number
@@ -204,10 +227,62 @@ define internal void @member(ptr %unused) {
 run:
   %number = load i64, ptr @number
   %ran = call i32 @take_part(i64 %number, i64 %tid)
+  %is_caller = icmp eq i64 %tid, 0
+  br i1 %is_caller, label %look, label %end
+look:
+  %now = call i64 @clock()
+  store i64 %now, ptr @team_left
   br label %end
 end:
   ret void
 }
+
+; Runs a job by the team; false where the team rests.
+define internal i1 @run_by_team(ptr %team, ptr %fn, ptr %ctx, i64 %n, i64 %ranges) noinline {
+entry:
+  %began = call i64 @clock()
+  %until = load i64, ptr @team_until
+  %rests = icmp slt i64 %began, %until
+  br i1 %rests, label %no, label %job
+job:
+  %word = call i64 @describe(ptr %fn, ptr %ctx, i64 %n, i64 %ranges)
+  br label %open
+open:
+  %r = phi i64 [ 0, %job ], [ %r1, %open ]
+  call void @open(i64 %r, i64 %word)
+  %r1 = add i64 %r, 1
+  %is_more = icmp ult i64 %r1, %ranges
+  br i1 %is_more, label %open, label %gather
+gather:
+  call void %team(ptr @member, ptr null, i32 0, i32 0)
+  %ended = call i64 @clock()
+  %left = load i64, ptr @team_left
+  %worked = sub i64 %left, %began
+  %waited = sub i64 %ended, %left
+  %patience = load i64, ptr @team_patience
+  %fair = call i64 @llvm.smax.i64(i64 %worked, i64 %patience)
+  %late = icmp sgt i64 %waited, %fair
+  br i1 %late, label %tire, label %yes
+tire:
+  %rest = load i64, ptr @team_rest
+  %since = sub i64 %began, %until
+  %again = icmp slt i64 %since, %rest
+  %twice = shl i64 %rest, 1
+  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 12800000000)
+  %next = select i1 %again, i64 %longer, i64 200000000
+  %then = add i64 %ended, %next
+  store i64 %next, ptr @team_rest
+  store i64 %then, ptr @team_until
+  br label %yes
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+
 
 define internal ptr @worker(ptr %arg) {
 entry:
@@ -331,17 +406,8 @@ measure:
   %enough = icmp sge i32 %most, %wanted32
   br i1 %enough, label %join, label %staff
 join:
-  %team.word = call i64 @describe(ptr %fn, ptr %ctx, i64 %n, i64 %wanted)
-  br label %open
-open:
-  %o = phi i64 [ 0, %join ], [ %next_o, %open ]
-  call void @open(i64 %o, i64 %team.word)
-  %next_o = add i64 %o, 1
-  %is_shut = icmp ult i64 %next_o, %wanted
-  br i1 %is_shut, label %open, label %gather
-gather:
-  call void %team(ptr @member, ptr null, i32 0, i32 0)
-  br label %release
+  %is_done = call i1 @run_by_team(ptr %team, ptr %fn, ptr %ctx, i64 %n, i64 %wanted)
+  br i1 %is_done, label %release, label %staff
 
 staff:
   %helpers = sub i64 %wanted, 1
@@ -411,8 +477,6 @@ return:
   ret void
 }
 
-declare i64 @llvm.smin.i64(i64, i64)
-
 ; How many workers there are.
 define i64 @ferrule_pool_workers() {
   %count = load i64, ptr @workers
@@ -420,11 +484,14 @@ define i64 @ferrule_pool_workers() {
 }
 
 ; From now on the caller's jobs are its team's, or our own workers' where `run` is null.
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %most) {
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %most, i64 %patience) {
   %self = call i64 @pthread_self()
   store i64 %self, ptr @team_owner
   store ptr %number, ptr @team_number
   store ptr %most, ptr @team_most
+  store i64 %patience, ptr @team_patience
+  store i64 0, ptr @team_rest
+  store i64 0, ptr @team_until
   store atomic ptr %run, ptr @team_run release, align 8
   ret void
 }

@@ -96,6 +96,8 @@ end:
 }
 """
 
+NEVER = 1 << 62  # a patience with which no team is late
+
 
 @pytest.fixture(scope="module")
 def team_of_8() -> Iterator[None]:
@@ -117,7 +119,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
         team = pool.team_of_process()
         if team is None:
             pytest.skip("PyTorch has no OpenMP that programs can call")
-    installed.join(*(team or [None] * 3))
+    installed.join(*(team or [None] * 3), NEVER)
     names = ("count", "owner", "nested")
     drivers = "".join(DRIVER.replace("NAME", n) for n in names)
     machine = llvm.Target.from_default_triple().create_target_machine(opt=2, jit=True)
@@ -128,7 +130,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     yield {n: kind(engine.get_function_address(f"run_{n}")) for n in names}
     engine.close()
-    installed.join(*(_team_here() or [None] * 3))
+    installed.join(*(_team_here() or [None] * 3), pool._PATIENCE)
 
 
 def _team_here() -> tuple[int, ...] | None:
@@ -167,6 +169,7 @@ from ferrule.runtime import pool
 if sys.argv[1] == "team":
     import torch
     torch.set_num_threads(2)
+    pool._PATIENCE = int(sys.argv[2])
 kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
 run = ctypes.CFUNCTYPE(None, kind, ctypes.c_void_p, *[ctypes.c_int64] * 2)
 run = run(pool.install().address)
@@ -183,8 +186,17 @@ for _ in range(100):
     jobs.append([])
     run(task, None, 64, 2)
 assert all(sum(hi - lo for lo, hi, _ in job) == 64 for job in jobs)
-print(sum(all(tid == 0 for _, _, tid in job) for job in jobs))
+print(sum(all(tid == 0 for _, _, tid in job) for job in jobs), pool.install().workers())
 """
+
+
+def starved(kind: str, patience: int = NEVER) -> tuple[int, int]:
+    """How many of a hundred jobs the caller ran alone, and how many workers there are then."""
+    command = [sys.executable, "-c", STARVED, kind, str(patience)]
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    assert done.returncode == 0, done.stderr
+    alone, workers = map(int, done.stdout.split())
+    return alone, workers
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no workers")
@@ -192,11 +204,18 @@ print(sum(all(tid == 0 for _, _, tid in job) for job in jobs))
 def test_nobody_waits_for_a_thread_that_has_not_begun(kind: str) -> None:
     if kind == "team":
         pytest.importorskip("torch")
-    done = subprocess.run(
-        [sys.executable, "-c", STARVED, kind], capture_output=True, timeout=120, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 50
+    alone, _ = starved(kind)
+    assert alone > 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no workers")
+def test_a_team_that_is_late_rests() -> None:
+    pytest.importorskip("torch")
+    if pool.team_of_process() is None:
+        pytest.skip("PyTorch has no OpenMP that programs can call")
+    assert starved("team", patience=NEVER)[1] == 0
+    assert starved("team", patience=pool._PATIENCE)[1] == 1
 
 
 @pytest.mark.parametrize("calls", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
