@@ -4,23 +4,46 @@
 ;                         i64 n, i64 threads)
 ;
 ; splits [0, n) into min(n, threads, 64) contiguous ranges whose lengths differ by at most one. The
-; caller is tid 0 and worker w is tid w; each first runs the first three quarters of the range of its
-; own number, so that it finds in its caches what it wrote in the job before. The last quarters are
-; cut into four pieces each, which all take one after another until none is left: a core that is
-; slower, because somebody else uses it too, then takes fewer. The call returns when all are done.
+; caller is tid 0 and worker w is tid w, and range w is worker w's own. Each range is cut into up to
+; 16 pieces. Whoever runs points has claimed their pieces before; `tid` says who it is, whosever
+; range they belong to, so that two that run at once never have the same. A thread claims
+; pieces of its own range first, half of what is left at a time: so it finds in its caches what it
+; wrote in the job before. Then it goes through the others' ranges and claims a quarter of what is
+; left at a time. When nothing is left anywhere, it is through with the job. The caller then
+; waits, but only for pieces that a worker has claimed and not ended. A worker that gets no CPU has
+; claimed nothing, so nobody waits for it, and its range is run by the others.
 ;
-; A worker has a slot of its own: a generation counter, on which it spins and then sleeps, and a
-; mark that it sleeps. The caller writes the job, then raises the counters of the workers it wants
-; and wakes the sleepers. Only those workers read the job, and the caller waits for all of them, so
-; the job is never read while it is written. A side that goes to sleep sets its mark first and looks
-; again after; the other changes the counter first and then looks at the mark, all sequentially
-; consistent: so no wake-up is lost. The last worker to end wakes a caller that sleeps.
+; How a claim is made. Each job has a number, counted from 1 and never used again. A range is one
+; word: the number of its job, and in the low byte the pieces that nobody has claimed. A claim is
+; a compare-and-swap of that word, so it fails where the word is of another job. A worker
+; is told a job's number, claims only under this number, and reads the job (function, context,
+; n, pieces) only while it holds a claim. The caller cannot end a job with claimed pieces, so the
+; job is never read while it is written. A worker that comes late finds no range of its
+; number with pieces left, and goes back to sleep. How many ranges there are is read without a
+; claim, and may be the next job's; then no claim succeeds.
+;
+; @pending counts the pieces of the job that are not ended. Each thread takes off those that it ran
+; when it is through. The worker that brings it to zero wakes a caller that sleeps.
+;
+; A worker has a slot of its own: the number of the last job it was called to, on which it spins and
+; then sleeps, its range, and a mark that it sleeps, which it alone writes. The caller opens the
+; range, then writes the number, and wakes the worker where the mark is set. A side that goes to
+; sleep sets its mark first and looks again after; the other changes the number first and then looks
+; at the mark, all sequentially consistent: so no wake-up is lost. (If one were, a worker would miss
+; a job, and the others would run its range.)
 ;
 ; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of our
-; workers': threads that wait for work of either kind would spin on the same CPUs. The team is always
-; the whole one, of which members beyond what a job wants return at once: OpenMP ends threads that a
-; smaller team has no use for. ferrule_pool_join says how to run a function in the team of the thread
-; that calls it. A job that wants more threads, or another thread's, is the workers'.
+; workers': threads that wait for work of either kind would spin on the same CPUs. Members claim as
+; workers do, each as the worker of its number. The team is always the whole one, of which members
+; beyond what a job wants return at once: OpenMP ends threads that a smaller team has no use for.
+; ferrule_pool_join says how to run a function in the team of the thread that calls it. A job that
+; wants more threads, or another thread's, is the workers'.
+;
+; OpenMP ends a job when all members have come, also those for whom nothing was left. So on busy
+; CPUs a caller still waits for members that have not begun. Where it has waited, after the last
+; claim, for longer than `patience` and than it has worked itself, the team is late: jobs go to the
+; workers for a fifth of a second. A team that is late again, within as long as it has rested, rests
+; twice as long, up to 13 seconds.
 ;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
 ; again) runs its whole range itself, as tid 0. If a worker cannot be made, the range is split
@@ -28,7 +51,8 @@
 ;
 ; pool.py fills in @PAUSE@ and @FUTEX@ (the number of the system call).
 
-%Slot = type { i32, i32, [56 x i8] }           ; generation, asleep, and the rest of a cache line
+; the job it was called to, its range (number of the job * 256 + pieces left), asleep; a cache line
+%Slot = type { i64, i64, i32, [44 x i8] }
 
 @slots = internal global [64 x %Slot] zeroinitializer, align 64
 @workers = internal global i64 0, align 64     ; how many exist; worker w has slot w, from 1
@@ -36,20 +60,25 @@
 @job_fn = internal global ptr null, align 64
 @job_ctx = internal global ptr null
 @job_n = internal global i64 0
-@job_threads = internal global i64 0
+@job_ranges = internal global i64 0
+@job_pieces = internal global i64 0            ; of each range
+@number = internal global i64 0                ; of the job
 @team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
 @team_number = internal global ptr null        ; i32 ()
-@team_size = internal global ptr null          ; i32 ()
 @team_most = internal global ptr null          ; i32 ()
+@team_patience = internal global i64 0         ; nanoseconds, as all that follow
+@team_left = internal global i64 0             ; when nothing was left to claim
+@team_rest = internal global i64 0             ; how long it rested last
+@team_until = internal global i64 0            ; and until when
 @team_owner = internal global i64 0            ; the thread whose team it is
-@next = internal global i64 0, align 64                      ; the first piece that nobody took
-@pending = internal global i32 0, align 64                   ; workers that have not ended the job
+@pending = internal global i32 0, align 64                   ; pieces of the job that are not ended
 @caller_asleep = internal global i32 0, align 64
 
 declare i32 @pthread_create(ptr, ptr, ptr, ptr)
 declare i32 @pthread_detach(i64)
 declare i64 @pthread_self()
 declare i32 @pthread_sigmask(i32, ptr, ptr)
+declare i32 @clock_gettime(i32, ptr)
 declare i64 @syscall(i64, ...)
 @PAUSE_DECLARATION@
 
@@ -66,94 +95,210 @@ define internal void @futex_wake(ptr %word) noinline {
   ret void
 }
 
-; The start of range r of [0, n) in `threads` ranges.
-define internal i64 @start(i64 %n, i64 %threads, i64 %r) {
-  %each = udiv i64 %n, %threads
-  %rest = urem i64 %n, %threads
-  %before = call i64 @llvm.umin.i64(i64 %r, i64 %rest)
-  %base = mul i64 %r, %each
+; Where part i of [0, n) in `parts` begins.
+define internal i64 @start(i64 %n, i64 %parts, i64 %i) {
+  %each = udiv i64 %n, %parts
+  %rest = urem i64 %n, %parts
+  %before = call i64 @llvm.umin.i64(i64 %i, i64 %rest)
+  %base = mul i64 %i, %each
   %lo = add i64 %base, %before
   ret i64 %lo
 }
 
-; Runs what is thread `tid`'s own of the job, of so many, and then pieces that nobody has taken.
-define internal void @run_range(i64 %tid, i64 %threads) {
-  %fn = load ptr, ptr @job_fn
-  %ctx = load ptr, ptr @job_ctx
-  %n = load i64, ptr @job_n
-  %after = add i64 %tid, 1
-  %lo = call i64 @start(i64 %n, i64 %threads, i64 %tid)
-  %hi = call i64 @start(i64 %n, i64 %threads, i64 %after)
-  %length = sub i64 %hi, %lo
-  %tail = lshr i64 %length, 2
-  %mid = sub i64 %hi, %tail
-  call void %fn(ptr %ctx, i64 %lo, i64 %mid, i64 %tid)
-  %pieces = shl i64 %threads, 2
-  br label %take
-take:
-  %piece = atomicrmw add ptr @next, i64 1 monotonic
-  %is_left = icmp ult i64 %piece, %pieces
-  br i1 %is_left, label %cut, label %end
-cut:
-  %r = lshr i64 %piece, 2
-  %r1 = add i64 %r, 1
-  %k = and i64 %piece, 3
-  %k1 = add i64 %k, 1
-  %r.lo = call i64 @start(i64 %n, i64 %threads, i64 %r)
-  %r.hi = call i64 @start(i64 %n, i64 %threads, i64 %r1)
-  %r.length = sub i64 %r.hi, %r.lo
-  %r.tail = lshr i64 %r.length, 2
-  %r.mid = sub i64 %r.hi, %r.tail
-  %a0 = mul i64 %k, %r.tail
-  %b0 = mul i64 %k1, %r.tail
-  %a1 = lshr i64 %a0, 2
-  %b1 = lshr i64 %b0, 2
-  %a = add i64 %r.mid, %a1
-  %b = add i64 %r.mid, %b1
-  %some = icmp ult i64 %a, %b
-  br i1 %some, label %run, label %take
-run:
-  call void %fn(ptr %ctx, i64 %a, i64 %b, i64 %tid)
-  br label %take
-end:
+; Writes a job of so many ranges, and gives the word of a range of which nothing is claimed.
+define internal i64 @describe(ptr %fn, ptr %ctx, i64 %n, i64 %ranges) {
+  %each = udiv i64 %n, %ranges
+  %pieces = call i64 @llvm.umin.i64(i64 %each, i64 16)
+  store ptr %fn, ptr @job_fn
+  store ptr %ctx, ptr @job_ctx
+  store i64 %n, ptr @job_n
+  store i64 %pieces, ptr @job_pieces
+  store atomic i64 %ranges, ptr @job_ranges monotonic, align 8
+  %all = mul i64 %ranges, %pieces
+  %all32 = trunc i64 %all to i32
+  store atomic i32 %all32, ptr @pending seq_cst, align 4
+  %before = load i64, ptr @number
+  %number = add i64 %before, 1
+  store i64 %number, ptr @number
+  %tag = shl i64 %number, 8
+  %word = or i64 %tag, %pieces
+  ret i64 %word
+}
+
+; Lets the pieces of range r be claimed.
+define internal void @open(i64 %r, i64 %word) {
+  %range = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %r, i32 1
+  store atomic i64 %word, ptr %range release, align 8
   ret void
 }
 
-declare i64 @llvm.umin.i64(i64, i64)
+; Runs claimed pieces of range r, from..to, as thread `tid`.
+define internal void @run_pieces(i64 %r, i64 %from, i64 %to, i64 %tid) {
+  %fn = load ptr, ptr @job_fn
+  %ctx = load ptr, ptr @job_ctx
+  %n = load i64, ptr @job_n
+  %ranges = load atomic i64, ptr @job_ranges monotonic, align 8
+  %pieces = load i64, ptr @job_pieces
+  %r1 = add i64 %r, 1
+  %lo = call i64 @start(i64 %n, i64 %ranges, i64 %r)
+  %hi = call i64 @start(i64 %n, i64 %ranges, i64 %r1)
+  %length = sub i64 %hi, %lo
+  %skip = call i64 @start(i64 %length, i64 %pieces, i64 %from)
+  %stop = call i64 @start(i64 %length, i64 %pieces, i64 %to)
+  %a = add i64 %lo, %skip
+  %b = add i64 %lo, %stop
+  call void %fn(ptr %ctx, i64 %a, i64 %b, i64 %tid)
+  ret void
+}
 
-; What each thread of a team does; a team may be smaller than was asked for.
-define internal void @member(ptr %unused) {
-  %number = load ptr, ptr @team_number
-  %size = load ptr, ptr @team_size
-  %tid32 = call i32 %number()
-  %all32 = call i32 %size()
-  %tid = sext i32 %tid32 to i64
-  %all = sext i32 %all32 to i64
-  %wanted = load i64, ptr @job_threads
-  %threads = call i64 @llvm.smin.i64(i64 %all, i64 %wanted)
-  %idle = icmp sge i64 %tid, %threads
-  br i1 %idle, label %end, label %run
+; Claims and runs pieces of job `number` as thread `tid`, of its own range first, until none is
+; left; gives how many it ran.
+define internal i32 @take_part(i64 %number, i64 %tid) noinline {
+entry:
+  %ranges = load atomic i64, ptr @job_ranges monotonic, align 8
+  br label %visit
+visit:
+  %visits = phi i64 [ 0, %entry ], [ %visits1, %leave ]
+  %r = phi i64 [ %tid, %entry ], [ %r1, %leave ]
+  %share = phi i64 [ 1, %entry ], [ 2, %leave ]              ; half of what is left, or a quarter
+  %ran = phi i32 [ 0, %entry ], [ %ran.r, %leave ]
+  %range = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %r, i32 1
+  %first = load atomic i64, ptr %range acquire, align 8
+  br label %look
+look:
+  %word = phi i64 [ %first, %visit ], [ %found, %claim ], [ %rest, %run ]
+  %ran.r = phi i32 [ %ran, %visit ], [ %ran.r, %claim ], [ %ran.more, %run ]
+  %tag = lshr i64 %word, 8
+  %left = and i64 %word, 255
+  %is_this = icmp eq i64 %tag, %number
+  %is_left = icmp ne i64 %left, 0
+  %is_open = and i1 %is_this, %is_left
+  br i1 %is_open, label %claim, label %leave
+claim:
+  %part = lshr i64 %left, %share
+  %count = call i64 @llvm.umax.i64(i64 %part, i64 1)
+  %rest = sub i64 %word, %count
+  %swapped = cmpxchg ptr %range, i64 %word, i64 %rest acq_rel acquire
+  %found = extractvalue { i64, i1 } %swapped, 0
+  %is_mine = extractvalue { i64, i1 } %swapped, 1
+  br i1 %is_mine, label %run, label %look
 run:
-  call void @run_range(i64 %tid, i64 %threads)
+  %pieces = load i64, ptr @job_pieces
+  %from = sub i64 %pieces, %left
+  %to = add i64 %from, %count
+  call void @run_pieces(i64 %r, i64 %from, i64 %to, i64 %tid)
+  %count32 = trunc i64 %count to i32
+  %ran.more = add i32 %ran.r, %count32
+  br label %look
+leave:
+  %after = add i64 %r, 1
+  %is_within = icmp ult i64 %after, %ranges
+  %r1 = select i1 %is_within, i64 %after, i64 0
+  %visits1 = add i64 %visits, 1
+  %is_more = icmp ult i64 %visits1, %ranges
+  br i1 %is_more, label %visit, label %end
+end:
+  ret i32 %ran.r
+}
+
+declare i64 @llvm.umin.i64(i64, i64)
+declare i64 @llvm.umax.i64(i64, i64)
+
+; Nanoseconds on a clock that is never set.
+define internal i64 @clock() noinline {
+  %time = alloca { i64, i64 }
+  %failed = call i32 @clock_gettime(i32 1, ptr %time)
+  %fraction = getelementptr { i64, i64 }, ptr %time, i64 0, i32 1
+  %seconds = load i64, ptr %time
+  %rest = load i64, ptr %fraction
+  %whole = mul i64 %seconds, 1000000000
+  %now = add i64 %whole, %rest
+  ret i64 %now
+}
+
+; What each thread of a team does. OpenMP waits for all, so @pending is not asked.
+define internal void @member(ptr %unused) {
+  %team.number = load ptr, ptr @team_number
+  %tid32 = call i32 %team.number()
+  %tid = sext i32 %tid32 to i64
+  %ranges = load atomic i64, ptr @job_ranges monotonic, align 8
+  %is_idle = icmp sge i64 %tid, %ranges
+  br i1 %is_idle, label %end, label %run
+run:
+  %number = load i64, ptr @number
+  %ran = call i32 @take_part(i64 %number, i64 %tid)
+  %is_caller = icmp eq i64 %tid, 0
+  br i1 %is_caller, label %look, label %end
+look:
+  %now = call i64 @clock()
+  store i64 %now, ptr @team_left
   br label %end
 end:
   ret void
 }
 
+; Runs a job by the team; false where the team rests.
+define internal i1 @run_by_team(ptr %team, ptr %fn, ptr %ctx, i64 %n, i64 %ranges) noinline {
+entry:
+  %began = call i64 @clock()
+  %until = load i64, ptr @team_until
+  %rests = icmp slt i64 %began, %until
+  br i1 %rests, label %no, label %job
+job:
+  %word = call i64 @describe(ptr %fn, ptr %ctx, i64 %n, i64 %ranges)
+  br label %open
+open:
+  %r = phi i64 [ 0, %job ], [ %r1, %open ]
+  call void @open(i64 %r, i64 %word)
+  %r1 = add i64 %r, 1
+  %is_more = icmp ult i64 %r1, %ranges
+  br i1 %is_more, label %open, label %gather
+gather:
+  call void %team(ptr @member, ptr null, i32 0, i32 0)
+  %ended = call i64 @clock()
+  %left = load i64, ptr @team_left
+  %worked = sub i64 %left, %began
+  %waited = sub i64 %ended, %left
+  %patience = load i64, ptr @team_patience
+  %fair = call i64 @llvm.smax.i64(i64 %worked, i64 %patience)
+  %late = icmp sgt i64 %waited, %fair
+  br i1 %late, label %tire, label %yes
+tire:
+  %rest = load i64, ptr @team_rest
+  %since = sub i64 %began, %until
+  %again = icmp slt i64 %since, %rest
+  %twice = shl i64 %rest, 1
+  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 12800000000)
+  %next = select i1 %again, i64 %longer, i64 200000000
+  %then = add i64 %ended, %next
+  store i64 %next, ptr @team_rest
+  store i64 %then, ptr @team_until
+  br label %yes
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
+declare i64 @llvm.smin.i64(i64, i64)
+declare i64 @llvm.smax.i64(i64, i64)
+
+
 define internal ptr @worker(ptr %arg) {
 entry:
   %tid = ptrtoint ptr %arg to i64
   %slot = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %tid
-  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 1
+  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 2
   br label %wait
 
-wait:                                                        ; spin for the next generation
-  %seen = phi i32 [ 0, %entry ], [ %now, %done ]
+wait:                                                        ; spin for the next number
+  %seen = phi i64 [ 0, %entry ], [ %now, %done ]
+  %seen32 = trunc i64 %seen to i32
   br label %spin
 spin:
   %turn = phi i32 [ 0, %wait ], [ %next_turn, %spin_more ]
-  %spun = load atomic i32, ptr %slot acquire, align 4
-  %news = icmp ne i32 %spun, %seen
+  %spun = load atomic i64, ptr %slot acquire, align 8
+  %news = icmp ne i64 %spun, %seen
   br i1 %news, label %work, label %spin_more
 spin_more:
   @PAUSE@
@@ -165,22 +310,24 @@ park:                                                        ; say so, look once
   store atomic i32 1, ptr %asleep seq_cst, align 4
   br label %sleep
 sleep:
-  %woken = load atomic i32, ptr %slot seq_cst, align 4
-  %awake = icmp ne i32 %woken, %seen
+  %woken = load atomic i64, ptr %slot seq_cst, align 8
+  %awake = icmp ne i64 %woken, %seen
   br i1 %awake, label %rise, label %nap
-nap:
-  call void @futex_wait(ptr %slot, i32 %seen)
+nap:                                                         ; on the low half of the number
+  call void @futex_wait(ptr %slot, i32 %seen32)
   br label %sleep
 rise:
   store atomic i32 0, ptr %asleep seq_cst, align 4
   br label %work
 
 work:
-  %now = phi i32 [ %spun, %spin ], [ %woken, %rise ]
-  %threads = load i64, ptr @job_threads
-  call void @run_range(i64 %tid, i64 %threads)
-  %left = atomicrmw sub ptr @pending, i32 1 seq_cst
-  %last = icmp eq i32 %left, 1
+  %now = phi i64 [ %spun, %spin ], [ %woken, %rise ]
+  %ran = call i32 @take_part(i64 %now, i64 %tid)
+  %late = icmp eq i32 %ran, 0
+  br i1 %late, label %done, label %count
+count:
+  %left = atomicrmw sub ptr @pending, i32 %ran seq_cst
+  %last = icmp eq i32 %left, %ran
   br i1 %last, label %tell, label %done
 tell:
   %waits = load atomic i32, ptr @caller_asleep seq_cst, align 4
@@ -244,10 +391,6 @@ serial:
   br label %return
 
 mine:
-  store ptr %fn, ptr @job_fn
-  store ptr %ctx, ptr @job_ctx
-  store i64 %n, ptr @job_n
-  store atomic i64 0, ptr @next monotonic, align 8
   %team = load atomic ptr, ptr @team_run acquire, align 8
   %alone = icmp eq ptr %team, null
   br i1 %alone, label %staff, label %ask
@@ -263,9 +406,8 @@ measure:
   %enough = icmp sge i32 %most, %wanted32
   br i1 %enough, label %join, label %staff
 join:
-  store i64 %wanted, ptr @job_threads
-  call void %team(ptr @member, ptr null, i32 0, i32 0)
-  br label %release
+  %is_done = call i1 @run_by_team(ptr %team, ptr %fn, ptr %ctx, i64 %n, i64 %wanted)
+  br i1 %is_done, label %release, label %staff
 
 staff:
   %helpers = sub i64 %wanted, 1
@@ -279,16 +421,17 @@ fork:
   %available = phi i64 [ %existing, %staff ], [ %hired, %hire ]
   %count = call i64 @llvm.umin.i64(i64 %available, i64 %helpers)
   %ranges = add i64 %count, 1
-  store i64 %ranges, ptr @job_threads
-  %count32 = trunc i64 %count to i32
-  store atomic i32 %count32, ptr @pending seq_cst, align 4
+  %word = call i64 @describe(ptr %fn, ptr %ctx, i64 %n, i64 %ranges)
+  %number = lshr i64 %word, 8
+  call void @open(i64 0, i64 %word)
   %none = icmp eq i64 %count, 0
   br i1 %none, label %own, label %call_up
 call_up:
   %w = phi i64 [ 1, %fork ], [ %next_w, %called ]
   %slot = getelementptr [64 x %Slot], ptr @slots, i64 0, i64 %w
-  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 1
-  %raised = atomicrmw add ptr %slot, i32 1 seq_cst
+  %asleep = getelementptr %Slot, ptr %slot, i64 0, i32 2
+  call void @open(i64 %w, i64 %word)
+  %told = atomicrmw xchg ptr %slot, i64 %number seq_cst
   %sleeps = load atomic i32, ptr %asleep seq_cst, align 4
   %is_asleep = icmp ne i32 %sleeps, 0
   br i1 %is_asleep, label %wake, label %called
@@ -301,7 +444,8 @@ called:
   br i1 %is_more, label %call_up, label %own
 
 own:
-  call void @run_range(i64 0, i64 %ranges)
+  %ran = call i32 @take_part(i64 %number, i64 0)
+  %unended = atomicrmw sub ptr @pending, i32 %ran seq_cst
   br label %spin
 spin:                                                        ; join: spin, then sleep
   %turn = phi i32 [ 0, %own ], [ %next_turn, %spin_more ]
@@ -333,8 +477,6 @@ return:
   ret void
 }
 
-declare i64 @llvm.smin.i64(i64, i64)
-
 ; How many workers there are.
 define i64 @ferrule_pool_workers() {
   %count = load i64, ptr @workers
@@ -342,12 +484,14 @@ define i64 @ferrule_pool_workers() {
 }
 
 ; From now on the caller's jobs are its team's, or our own workers' where `run` is null.
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size, ptr %most) {
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %most, i64 %patience) {
   %self = call i64 @pthread_self()
   store i64 %self, ptr @team_owner
   store ptr %number, ptr @team_number
-  store ptr %size, ptr @team_size
   store ptr %most, ptr @team_most
+  store i64 %patience, ptr @team_patience
+  store i64 0, ptr @team_rest
+  store i64 0, ptr @team_until
   store atomic ptr %run, ptr @team_run release, align 8
   ret void
 }

@@ -9,7 +9,11 @@ After a fork the child starts with no workers and makes its own.
 Where PyTorch is imported when a program is loaded, jobs of the thread that loads it go to PyTorch's
 OpenMP threads (setting `shared_threads`). After an operator of its own these spin for milliseconds,
 and workers beside them would get half of a CPU: a product of 256 x 256 right after an eager one
-took four times as long.
+took four times as long. OpenMP waits for all of its threads, so on CPUs that others use too they
+come late; then the workers run the jobs for a while.
+
+Nobody waits for a worker that has not begun: work is claimed piece by piece (pool.ll says how), and
+what a program computes does not depend on who claims what.
 
 It needs Linux, for futexes. Elsewhere `ferrule_parallel` runs everything in the calling thread.
 """
@@ -49,12 +53,13 @@ define i64 @ferrule_pool_workers() {
 define void @ferrule_pool_reset() {
   ret void
 }
-define void @ferrule_pool_join(ptr %run, ptr %number, ptr %size, ptr %most) {
+define void @ferrule_pool_join(ptr %run, ptr %number, ptr %most, i64 %patience) {
   ret void
 }
 """
 
-_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads", "omp_get_max_threads")
+_TEAM = ("GOMP_parallel", "omp_get_thread_num", "omp_get_max_threads")
+_PATIENCE = 500_000  # ns; idle CPUs wake in a tenth of this, on busy ones a wait is milliseconds
 _NEVER_EXECUTED = 0x40  # Linux's PF_FORKNOEXEC: forked, and no new program since
 
 
@@ -105,7 +110,7 @@ def install() -> Pool:
             team = team_of_process()
             if team is not None:
                 _joined = True
-                _pool.join(*team)
+                _pool.join(*team, _PATIENCE)
         return _pool
 
 
@@ -116,9 +121,9 @@ def host_table() -> Any:
 
 
 def team_of_process() -> tuple[int, ...] | None:
-    """The functions of this process's OpenMP that run a job in a team, tell a member its number and
-    the team's size, and how large a team may be; None where it has none that a program can call, or
-    the process was forked, since OpenMP would wait for the threads of its parent for ever.
+    """The functions of this process's OpenMP that run a job in a team, tell a member its number,
+    and how large a team may be; None where it has none that a program can call, or the process was
+    forked, since OpenMP would wait for the threads of its parent for ever.
     """
     if _is_forked():
         return None
@@ -208,5 +213,5 @@ def _compile() -> Pool:
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
-        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 4)(addresses[3]),
+        ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(addresses[3]),
     )

@@ -96,6 +96,8 @@ end:
 }
 """
 
+NEVER = 1 << 62  # a patience with which no team is late
+
 
 @pytest.fixture(scope="module")
 def team_of_8() -> Iterator[None]:
@@ -117,7 +119,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
         team = pool.team_of_process()
         if team is None:
             pytest.skip("PyTorch has no OpenMP that programs can call")
-    installed.join(*(team or [None] * 4))
+    installed.join(*(team or [None] * 3), NEVER)
     names = ("count", "owner", "nested")
     llvm.add_symbol("ferrule_parallel", installed.address)
     drivers = "".join(DRIVER.replace("NAME", n) for n in names)
@@ -129,7 +131,7 @@ def tasks(request: pytest.FixtureRequest) -> Iterator[dict[str, Task]]:
     kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
     yield {n: kind(engine.get_function_address(f"run_{n}")) for n in names}
     engine.close()
-    installed.join(*(_team_here() or [None] * 4))
+    installed.join(*(_team_here() or [None] * 3), pool._PATIENCE)
 
 
 def _team_here() -> tuple[int, ...] | None:
@@ -146,15 +148,75 @@ def test_every_index_is_run_once(tasks: dict[str, Task], n: int, threads: int) -
     assert (counts[max(n, 0) :] == 0).all()
 
 
-@pytest.mark.parametrize(("n", "threads"), [(10, 3), (64, 64), (7, 8), (1000, 6)])
-def test_each_thread_runs_its_own_part(tasks: dict[str, Task], n: int, threads: int) -> None:
-    """The first three quarters of each of the even ranges are its thread's, whoever is faster."""
-    owners = np.full(n, -1, np.int64)
-    tasks["owner"](owners.ctypes.data, n, threads, 1)
-    used = min(n, threads)
-    for tid, own in enumerate(np.array_split(owners, used)):
-        assert (own[: len(own) - len(own) // 4] == tid).all()
-    assert set(owners) == set(range(used))
+@pytest.mark.parametrize(("n", "threads"), [(10, 3), (64, 64), (7, 8), (1000, 6), (1003, 2)])
+def test_pieces_lie_within_a_range_and_tell_who_runs_them(
+    tasks: dict[str, Task], n: int, threads: int
+) -> None:
+    """Whoever ran them: at most 16 pieces a range, none across two, of numbers below `threads`."""
+    for _ in range(20):
+        owners = np.full(n, -1, np.int64)
+        tasks["owner"](owners.ctypes.data, n, threads, 1)
+        assert owners.min() >= 0
+        assert owners.max() < min(n, threads)
+        for own in np.array_split(owners, min(n, threads)):
+            assert np.count_nonzero(np.diff(own)) < 16
+
+
+# A job of 64 points for 2 threads, many times, on one CPU, where every other thread gets it only
+# when the caller sleeps or its time is over. Prints how many jobs the caller ran alone.
+STARVED = """
+import ctypes, os, sys, time
+from ferrule.runtime import pool
+if sys.argv[1] == "team":
+    import torch
+    torch.set_num_threads(2)
+    pool._PATIENCE = int(sys.argv[2])
+kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, *[ctypes.c_int64] * 3)
+run = ctypes.CFUNCTYPE(None, kind, ctypes.c_void_p, *[ctypes.c_int64] * 2)
+run = run(pool.install().address)
+jobs = []
+task = kind(lambda _, lo, hi, tid: jobs[-1].append((lo, hi, tid)))
+jobs.append([])
+run(task, None, 64, 2)
+for thread in map(int, os.listdir("/proc/self/task")):
+    os.sched_setaffinity(thread, {min(os.sched_getaffinity(0))})
+    if thread != os.getpid():
+        os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
+jobs.clear()
+for _ in range(100):
+    jobs.append([])
+    run(task, None, 64, 2)
+assert all(sum(hi - lo for lo, hi, _ in job) == 64 for job in jobs)
+print(sum(all(tid == 0 for _, _, tid in job) for job in jobs), pool.install().workers())
+"""
+
+
+def starved(kind: str, patience: int = NEVER) -> tuple[int, int]:
+    """How many of a hundred jobs the caller ran alone, and how many workers there are then."""
+    command = [sys.executable, "-c", STARVED, kind, str(patience)]
+    done = subprocess.run(command, capture_output=True, timeout=120, text=True)
+    assert done.returncode == 0, done.stderr
+    alone, workers = map(int, done.stdout.split())
+    return alone, workers
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no workers")
+@pytest.mark.parametrize("kind", ["workers", pytest.param("team", marks=pytest.mark.slow)])
+def test_nobody_waits_for_a_thread_that_has_not_begun(kind: str) -> None:
+    if kind == "team":
+        pytest.importorskip("torch")
+    alone, _ = starved(kind)
+    assert alone > 50
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there are no workers")
+def test_a_team_that_is_late_rests() -> None:
+    pytest.importorskip("torch")
+    if pool.team_of_process() is None:
+        pytest.skip("PyTorch has no OpenMP that programs can call")
+    assert starved("team", patience=NEVER)[1] == 0
+    assert starved("team", patience=pool._PATIENCE)[1] == 1
 
 
 @pytest.mark.parametrize("calls", [5_000, pytest.param(100_000, marks=pytest.mark.slow)])
