@@ -148,7 +148,7 @@ class Compiled:
 
     def to_bytes(self) -> bytes:
         """This program as bytes that `from_bytes` reads back."""
-        header = json.dumps(_header(self), sort_keys=True, separators=(",", ":")).encode()
+        header = json.dumps(header_of(self), sort_keys=True, separators=(",", ":")).encode()
         body = _MAGIC + len(header).to_bytes(8, "little") + header + self.object_code
         return body + hashlib.sha256(body).digest()
 
@@ -169,14 +169,15 @@ class Compiled:
         start = len(_MAGIC) + 8
         end = start + int.from_bytes(body[len(_MAGIC) : start], "little")
         try:
-            return _from_header(json.loads(body[start:end]), body[end:])
+            return from_header(json.loads(body[start:end]), body[end:])
         except (ValueError, KeyError, TypeError) as error:
             raise CacheError(
                 f"the header of a compiled program is malformed: {error!r}; compile it again"
             ) from error
 
 
-def _header(compiled: Compiled) -> dict[str, Any]:
+def header_of(compiled: Compiled) -> dict[str, Any]:
+    """All but the code, as what JSON can hold."""
     plain: dict[str, Any] = {
         f.name: getattr(compiled, f.name) for f in fields(compiled) if f.name != "object_code"
     }
@@ -188,7 +189,8 @@ def _header(compiled: Compiled) -> dict[str, Any]:
     return plain
 
 
-def _from_header(plain: dict[str, Any], object_code: bytes) -> Compiled:
+def from_header(plain: dict[str, Any], object_code: bytes) -> Compiled:
+    """What `header_of` tells and this code. Raises ValueError, KeyError or TypeError."""
     for name in ("inputs", "params", "outputs"):
         plain[name] = tuple(TensorSpec(n, dtype, tuple(shape)) for n, dtype, shape in plain[name])
     plain["dims"] = tuple(DimSource(*d) for d in plain["dims"])
