@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from ferrule import nn
@@ -22,6 +23,8 @@ from ferrule.runtime.counters import counters, reset_counters
 from ferrule.runtime.pool import get_num_threads, set_num_threads
 
 if TYPE_CHECKING:
+    from ferrule.api import elements
+    from ferrule.api.operators import define_operator
     from ferrule.api.session import InferenceSession
 
 __all__ = [
@@ -37,6 +40,8 @@ __all__ = [
     "__version__",
     "compile",
     "counters",
+    "define_operator",
+    "elements",
     "get_num_threads",
     "jit",
     "nn",
@@ -45,10 +50,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """InferenceSession, which is imported when it is asked for."""
-    if name == "InferenceSession":
-        from ferrule.api.session import InferenceSession
+_LAZY = {
+    "InferenceSession": "ferrule.api.session",
+    "define_operator": "ferrule.api.operators",
+    "elements": "ferrule.api.elements",
+}
 
-        return InferenceSession
-    raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """What is imported when it is asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
+    module = importlib.import_module(_LAZY[name])
+    return module if name == "elements" else getattr(module, name)

@@ -23,7 +23,7 @@ from ferrule.codegen.host.entry import make_compiled
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.expr import Buf, Expr, dims
-from ferrule.ir.graph import Graph
+from ferrule.ir.graph import Graph, definitions
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program, walk_runs
 from ferrule.ir.system import System
@@ -95,8 +95,9 @@ def compile_graph(
         started = time.perf_counter()
         target, checked = current(), config.get("verify")
         key = digest(
-            VERSION, _source_stamp(), target.key, config.get("numerics"), repr(graph), _facts(graph)
-        )[:24]
+            VERSION, _source_stamp(), target.key, config.get("numerics"), repr(graph),
+            _facts(graph), definitions(graph),
+        )[:24]  # fmt: skip
         chosen = tuned(target) if blockings is None else blockings
         looked_at = checked or config.get("dump_dir") is not None
         compiled = None if looked_at else _cached(key, chosen)
