@@ -110,9 +110,7 @@ class UserOperator:
         torch = sys.modules.get("torch")
         if torch is not None and any(isinstance(x, torch.Tensor) for x in operands):
             self._known_to_torch()
-            for key, default in self._own.defaults.items():
-                attributes.setdefault(key, default)
-            return self._overload(*self._together(operands), **attributes)
+            return self._overload(*self._together(operands), **self._own.complete(attributes))
         if any(isinstance(x, Traced) for x in operands):
             tape, dtype = tape_of(*operands), common_dtype(*operands)
             values = [tape.lift(x, dtype) for x in operands]
