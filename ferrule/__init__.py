@@ -22,8 +22,9 @@ from ferrule.base.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from ferrule import nn
-    from ferrule.api import compile
+    from ferrule.api import compile, elements
     from ferrule.api.jit import jit
+    from ferrule.api.operators import define_operator
     from ferrule.api.session import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
     from ferrule.runtime.pool import get_num_threads, set_num_threads
@@ -41,6 +42,8 @@ __all__ = [
     "__version__",
     "compile",
     "counters",
+    "define_operator",
+    "elements",
     "get_num_threads",
     "jit",
     "nn",
@@ -48,10 +51,12 @@ __all__ = [
     "set_num_threads",
 ]
 
+_MODULES = {"elements": "ferrule.api.elements", "nn": "ferrule.nn"}
 _FROM = {
     "InferenceSession": "ferrule.api.session",
     "compile": "ferrule.api",
     "counters": "ferrule.runtime.counters",
+    "define_operator": "ferrule.api.operators",
     "get_num_threads": "ferrule.runtime.pool",
     "jit": "ferrule.api.jit",
     "reset_counters": "ferrule.runtime.counters",
@@ -61,8 +66,8 @@ _FROM = {
 
 def __getattr__(name: str) -> Any:
     """What is asked for by its name, kept from then on."""
-    if name == "nn":
-        return importlib.import_module("ferrule.nn")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _FROM:
         raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
     found = getattr(importlib.import_module(_FROM[name]), name)

@@ -66,6 +66,9 @@ def _compile_saved(options: dict[str, Any], saved: bytes) -> Any:
     """The bytes of a saved ExportedProgram, compiled."""
     import torch
 
+    from ferrule.api.operators import know_all_in_torch
+
+    know_all_in_torch()
     return compile(torch.export.load(io.BytesIO(saved)), options=options)
 
 

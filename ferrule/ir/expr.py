@@ -246,8 +246,14 @@ def arg(index: int, dtype: DType) -> Expr:
 
 
 def like(value: Expr | int | float | bool, other: Expr) -> Expr:
-    """`value` as an Expr; a Python number takes the dtype of `other`."""
-    return value if isinstance(value, Expr) else const(value, other.dtype)
+    """`value` as an Expr; a Python number takes the dtype of `other`. Raises TypeError for a
+    fraction as an integer.
+    """
+    if isinstance(value, Expr):
+        return value
+    if isinstance(value, float) and other.dtype.is_int and not value.is_integer():
+        raise TypeError(f"the number {value} is none of {other.dtype}")
+    return const(value, other.dtype)
 
 
 def as_index(value: Expr | int) -> Expr:

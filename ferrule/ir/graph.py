@@ -122,6 +122,7 @@ InferRule = Callable[..., "TensorType | tuple[TensorType, ...]"]
 MeaningRule = Callable[..., Any]
 ComputeRule = Callable[[ComputeContext, tuple[Buf, ...], tuple[Buf, ...], Attrs], "list[Stage]"]
 RequireRule = Callable[[tuple[TensorType, ...], Attrs], Iterable[Expr]]
+StampRule = Callable[[tuple[TensorType, ...], Attrs], str]
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class OpDef:
     meaning(arrays, attrs) -> the result arrays: the definition, in NumPy (sizes in `attrs` are ints
     by then). compute(ctx, inputs, outputs, attrs) -> the stages that define `outputs` from
     `inputs`. requires(types, attrs) -> conditions on symbolic sizes, without which the stages would
-    read out of bounds.
+    read out of bounds. stamp(types, attrs) -> what tells this definition from others of the same
+    name, for cache keys: None where the name alone does, as with all that ferrule defines.
     """
 
     name: str
@@ -141,6 +143,7 @@ class OpDef:
     compute: ComputeRule
     doc: str = ""
     requires: RequireRule | None = None
+    stamp: StampRule | None = None
 
 
 OPDEFS: dict[str, OpDef] = {}
@@ -150,10 +153,34 @@ def opdef(name: str) -> OpDef:
     """The operator called `name`; UnsupportedError if there is none."""
     found = OPDEFS.get(name)
     if found is None:
-        raise UnsupportedError(
-            f"there is no operator named {name!r}; ferrule.ops defines {len(OPDEFS)} operators"
-        )
+        raise UnsupportedError(no_operator(name))
     return found
+
+
+def no_operator(name: str) -> str:
+    """What is said of an operator that is not defined."""
+    return (
+        f"there is no operator {name}: where it is one of your own, run its "
+        "ferrule.define_operator before the program that has it"
+    )
+
+
+def definitions(graph: Graph) -> str:
+    """The stamps of the operators in `graph`, and in the graphs inside of it, that have one."""
+    found: list[str] = []
+    given: list[Any] = [graph]
+    while given:
+        a = given.pop()
+        if isinstance(a, tuple):
+            given.extend(a)
+        if not isinstance(a, Graph):
+            continue
+        for n in a.nodes:
+            given.extend(x for _, x in n.attrs)
+            stamp = opdef(n.op).stamp
+            if stamp is not None:
+                found.append(f"{n.op} {stamp(tuple(v.type for v in n.inputs), n.attributes)}")
+    return "\n".join(found)
 
 
 def requirements(graph: Graph) -> tuple[Requirement, ...]:
@@ -211,7 +238,7 @@ class GraphBuilder:
         self.params.append(v)
         return v
 
-    def emit(self, op: str, *inputs: Value, **attrs: Any) -> Any:
+    def emit(self, op: str, /, *inputs: Value, **attrs: Any) -> Any:
         """Append `op` and return its value (a tuple of values if it has several). Equal nodes are
         emitted once.
         """

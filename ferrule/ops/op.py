@@ -37,6 +37,7 @@ from ferrule.ir.graph import (
     OpDef,
     RequireRule,
     Shape,
+    StampRule,
     TensorType,
     Value,
 )
@@ -54,6 +55,7 @@ def define(
     compute: ComputeRule,
     doc: str = "",
     requires: RequireRule | None = None,
+    stamp: StampRule | None = None,
 ) -> None:
     """Register the operator `name`. Raises CompileError if there is one already.
 
@@ -67,7 +69,7 @@ def define(
     ) -> list[Stage]:
         return _apart(ctx, compute(ctx, ins, outs, attrs))
 
-    OPDEFS[name] = OpDef(name, infer, meaning, rule, doc=doc, requires=requires)
+    OPDEFS[name] = OpDef(name, infer, meaning, rule, doc=doc, requires=requires, stamp=stamp)
 
 
 def _apart(ctx: ComputeContext, stages: list[Stage]) -> list[Stage]:

@@ -24,7 +24,7 @@ from ferrule.codegen.host.entry import make_compiled
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.expr import Buf, Expr, dims
-from ferrule.ir.graph import Graph
+from ferrule.ir.graph import Graph, definitions
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program, walk_runs
 from ferrule.ir.system import System
@@ -95,18 +95,7 @@ def compile_graph(
     """
     started = time.perf_counter()
     settings = config.settings() if settings is None else settings
-    target, cache = named(settings.target), cache_of(settings)
-    key = digest(
-        VERSION, _source_stamp(), target.key, settings.numerics, repr(graph), _facts(graph)
-    )[:24]
-    chosen = tuned(target, settings) if blockings is None else blockings
-    looked_at = settings.verify or settings.dump_dir is not None
-    compiled = None if looked_at else _cached(cache, key, chosen)
-    if compiled is None:
-        compiled = _fresh(cache, graph, options_for(target, settings, key=key, blockings=chosen))
-        counters.count("compilations")
-    else:
-        counters.count("cache_hits")
+    compiled = compile_for(graph, named(settings.target), settings, blockings)
     counters.count("kernels", int(compiled.meta["kernels"]))
     executable = Checked(compiled, graph) if settings.verify else load(compiled)
     seconds = time.perf_counter() - started
@@ -114,6 +103,29 @@ def compile_graph(
     log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
     log.log(2, lambda: "\n".join(compiled.meta["explain"]))
     return CompiledGraph(compiled, executable, Signature(compiled), seconds)
+
+
+def compile_for(
+    graph: Graph,
+    target: Target,
+    settings: Settings,
+    blockings: Mapping[str, Blocking] | None = None,
+) -> Compiled:
+    """`graph` as code for any target, or what the cache has of it."""
+    cache = cache_of(settings)
+    key = digest(
+        VERSION, _source_stamp(), target.key, settings.numerics, repr(graph), _facts(graph),
+        definitions(graph),
+    )[:24]  # fmt: skip
+    chosen = tuned(target, settings) if blockings is None else blockings
+    looked_at = settings.verify or settings.dump_dir is not None
+    compiled = None if looked_at else _cached(cache, key, chosen)
+    if compiled is not None:
+        counters.count("cache_hits")
+        return compiled
+    made = _fresh(cache, graph, options_for(target, settings, key=key, blockings=chosen))
+    counters.count("compilations")
+    return made
 
 
 def tuned(target: Target, settings: Settings) -> Mapping[str, Blocking]:

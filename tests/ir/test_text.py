@@ -192,8 +192,8 @@ def graph(**attrs):
     w = Value("w", TensorType((), f32))
     a, b = Value("v0", x.type), Value("v1", TensorType((N * 2,), i64))
     nodes = (
-        Node("sort", (x, w), (a, b), tuple(sorted(attrs.items())), 'model.py:12 "f"'),
-        Node("relu", (a,), (Value("v2", x.type),)),
+        Node("max_with_index", (x, w), (a, b), tuple(sorted(attrs.items())), 'model.py:12 "f"'),
+        Node("neg", (a,), (Value("v2", x.type),)),
     )
     return Graph("g", (x,), (w,), nodes, (b, x, b))
 
@@ -221,7 +221,8 @@ def test_an_attribute_that_is_no_value_cannot_be_written():
     [
         ("gibberish", "expected one of graph, system"),
         ("", "found 'nothing'"),
-        ("graph g { v0: f32[2] = relu(x) return v0 }", "no value is called 'x' so far"),
+        ("graph g { v0: f32[2] = neg(x) return v0 }", "no value is called 'x' so far"),
+        ("graph g { input x: f32[2] v0: f32[2] = nag(x) return v0 }", "there is no operator nag"),
         ("graph g { input x: f32[] input x: f32[] return x }", "x is defined twice"),
         ("kernel k { grid i: 4 for j: 2 {", "expected a stage, found 'the end'"),
         ("kernel k { kind i: fast }", "expected a kind"),

@@ -22,6 +22,7 @@ from ferrule.base.errors import UnsupportedError
 from ferrule.ir.expr import ONE, Expr
 from ferrule.ir.graph import GraphBuilder, TensorType, Value
 from ferrule.ir.simplify import simplify
+from ferrule.ops.own import ElementOperator
 
 Number = int | float | bool
 Scalar = Number | Expr
@@ -61,6 +62,13 @@ def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         return rule
 
     return register
+
+
+def own_rule(own: ElementOperator) -> None:
+    """Register the rule of a user's operator, which PyTorch has as `torch.ops.ferrule.NAME`."""
+    ATEN[f"ferrule.{own.name}.default"] = lambda cx, *values, **attributes: own.build(
+        cx.b, *values, **attributes
+    )
 
 
 def dtype_of(torch_dtype: Any) -> DType:

@@ -25,7 +25,7 @@ from typing import Any
 from ferrule.base.dtype import DType
 from ferrule.base.errors import UnsupportedError
 from ferrule.ir.expr import Expr
-from ferrule.ir.graph import Graph, Node, TensorType, Value
+from ferrule.ir.graph import OPDEFS, Graph, Node, TensorType, Value, no_operator
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.declare import dim_declarations, dim_lines, indent, mentions, type_text
 from ferrule.ir.text.expr import expr
@@ -132,7 +132,9 @@ def _use(p: Parser, values: dict[str, Value]) -> Value:
 def _node(p: Parser, values: dict[str, Value]) -> Node:
     defined: dict[str, Value] = {}
     outputs = p.separated(lambda: _define(p, defined), "=")
-    op = p.name("an operator")
+    at, op = p.token.at, p.name("an operator")
+    if op not in OPDEFS:
+        raise p.error(no_operator(op), at)
     p.expect("(")
     inputs = p.separated(lambda: _use(p, values), ")")
     attrs = p.separated(lambda: _attribute(p), "}") if p.accept("{") else ()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ferrule.base.dtype import i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import walk
-from ferrule.ir.graph import OPDEFS, Graph, Node, TensorType, Value
+from ferrule.ir.graph import OPDEFS, Graph, Node, TensorType, Value, no_operator
 from ferrule.ir.simplify import equal
 from ferrule.ir.text import print_node
 from ferrule.ir.text.declare import mentions
@@ -55,7 +55,7 @@ def _shapes(graph: Graph) -> Iterator[Fault]:
 def _types(graph: Graph) -> Iterator[Fault]:
     for k, node in enumerate(graph.nodes):
         if node.op not in OPDEFS:
-            yield Fault(f"there is no operator {node.op}", k)
+            yield Fault(no_operator(node.op), k)
             continue
         fault = _type_fault(node)
         if fault is not None:
