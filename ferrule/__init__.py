@@ -23,10 +23,12 @@ from ferrule.base.version import VERSION as __version__
 if TYPE_CHECKING:
     from ferrule import nn
     from ferrule.api import compile, elements
+    from ferrule.api.artifacts import save
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
     from ferrule.api.session import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
+    from ferrule.runtime.load import load
     from ferrule.runtime.pool import get_num_threads, set_num_threads
 
 __all__ = [
@@ -46,8 +48,10 @@ __all__ = [
     "elements",
     "get_num_threads",
     "jit",
+    "load",
     "nn",
     "reset_counters",
+    "save",
     "set_num_threads",
 ]
 
@@ -59,7 +63,9 @@ _FROM = {
     "define_operator": "ferrule.api.operators",
     "get_num_threads": "ferrule.runtime.pool",
     "jit": "ferrule.api.jit",
+    "load": "ferrule.runtime.load",
     "reset_counters": "ferrule.runtime.counters",
+    "save": "ferrule.api.artifacts",
     "set_num_threads": "ferrule.runtime.pool",
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ferrule.api.artifacts import save
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -22,6 +23,7 @@ from ferrule.frontend.onnx.operators import known
 from ferrule.frontend.onnx.ports import check_input, fixed_ports
 from ferrule.frontend.onnx.qdq import fuse
 from ferrule.frontend.onnx.run import Runner
+from ferrule.ir.source import Source
 from ferrule.pipeline.compile import native
 
 
@@ -113,6 +115,14 @@ class InferenceSession:
             raise InputError(f"the model takes {len(names)} inputs, not {len(args)}")
         out = self.run(None, {**dict(zip(names, args)), **kwargs})
         return out[0] if len(out) == 1 else tuple(out)
+
+    def source(self, name: str) -> Source:
+        """The model as a function to build into an artifact (see `ferrule.save`)."""
+        return self._runner.source(name)
+
+    def save(self, path: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+        """Builds the model into an artifact, as `ferrule.save` does."""
+        save(path, self, targets, options=self._options)
 
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""

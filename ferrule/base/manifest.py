@@ -5,8 +5,9 @@
                                        weights.safetensors           parameters, on a page
 
     manifest = format requires name made_by entries libraries files
-    entry    = name (inputs) (outputs) (params) programs      one function of the model
-    output   = name, and the place of the program's output or the name of a tensor that it always is
+    entry    = name (arguments) (inputs) (outputs) (params) programs      a function of the model
+    input    = place among the arguments, order
+    output   = name, place among the program's outputs or a tensor that it always is, order
     programs = level of an architecture -> descriptor of the compiled program, without its code
 
 A reader takes formats up to `FORMAT` and refuses a file that requires what it does not know; other
@@ -31,24 +32,35 @@ MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 
 
 @dataclass(frozen=True)
+class Input:
+    """An input of a program: the argument at `place`, transposed by `order` where that is given."""
+
+    place: int
+    order: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class Result:
-    """An output of an entry: the program's at `index`, or the `tensor` that it always is."""
+    """A result of an entry: the program's at `index`, which lies transposed by `order` where that
+    is given, or the `tensor` that it always is.
+    """
 
     name: str
     index: int | None
+    order: tuple[int, ...] | None = None
     tensor: str = ""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A function of a model. `inputs` are its arguments' names in order, `places` which of them
-    each of the program's inputs is, `params` tensors' names, in the program's order; `programs`
-    are descriptors without code by "ARCHITECTURE/LEVEL".
+    """A function of a model. `arguments` are names in order, `inputs` and `params`, which are names
+    of tensors, in the program's order; `programs` are descriptors without code by
+    "ARCHITECTURE/LEVEL".
     """
 
     name: str
-    inputs: tuple[str, ...]
-    places: tuple[int, ...]
+    arguments: tuple[str, ...]
+    inputs: tuple[Input, ...]
     outputs: tuple[Result, ...]
     params: tuple[str, ...]
     programs: Mapping[str, Compiled]
@@ -120,27 +132,42 @@ def manifest_of(text: bytes) -> Manifest:
 def _plain(e: Entry) -> dict[str, Any]:
     return {
         "name": e.name,
-        "inputs": list(e.inputs),
-        "places": list(e.places),
-        "outputs": [[r.name, r.index, r.tensor] for r in e.outputs],
+        "arguments": list(e.arguments),
+        "inputs": [[x.place, x.order] for x in e.inputs],
+        "outputs": [[r.name, r.index, r.order, r.tensor] for r in e.outputs],
         "params": list(e.params),
         "programs": {level: header_of(c) for level, c in e.programs.items()},
     }
 
 
 def _entry(plain: Mapping[str, Any]) -> Entry:
-    inputs, places = tuple(plain["inputs"]), tuple(int(i) for i in plain["places"])
-    outputs = tuple(Result(n, None if i is None else int(i), t) for n, i, t in plain["outputs"])
-    programs = {k: from_header(dict(h), b"") for k, h in plain["programs"].items()}
-    entry = Entry(plain["name"], inputs, places, outputs, tuple(plain["params"]), programs)
-    for level, c in programs.items():
-        if len(c.inputs) != len(places) or len(c.params) != len(entry.params):
+    entry = Entry(
+        str(plain["name"]),
+        tuple(map(str, plain["arguments"])),
+        tuple(Input(int(place), _order(order)) for place, order in plain["inputs"]),
+        tuple(
+            Result(str(n), None if i is None else int(i), _order(order), str(t))
+            for n, i, order, t in plain["outputs"]
+        ),
+        tuple(map(str, plain["params"])),
+        {str(k): from_header(dict(h), b"") for k, h in plain["programs"].items()},
+    )
+    for level, c in entry.programs.items():
+        if len(c.inputs) != len(entry.inputs) or len(c.params) != len(entry.params):
             raise ValueError(f"{entry.name}: the program for {level} takes other arguments")
-        if any(not 0 <= p < len(inputs) for p in places):
+        if any(not 0 <= x.place < len(entry.arguments) for x in entry.inputs):
             raise ValueError(f"{entry.name}: an input that is not there")
-        if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in outputs):
+        if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in entry.outputs):
             raise ValueError(f"{entry.name}: an output that is not there")
+        ranks = [(x.order, len(spec.shape)) for x, spec in zip(entry.inputs, c.inputs)]
+        ranks += [(r.order, len(c.outputs[r.index].shape)) for r in entry.outputs if r.index is not None]
+        if any(o is not None and sorted(o) != list(range(n)) for o, n in ranks):
+            raise ValueError(f"{entry.name}: an order of dimensions that is none")
     return entry
+
+
+def _order(given: Any) -> tuple[int, ...] | None:
+    return None if given is None else tuple(map(int, given))
 
 
 def bare(c: Compiled) -> Compiled:

@@ -53,6 +53,7 @@ class CompiledGraph:
     run.
     """
 
+    graph: Graph
     compiled: Compiled
     executable: Executable
     signature: Signature
@@ -102,7 +103,7 @@ def compile_graph(
     counters.add_seconds(seconds)
     log.log(1, f"{graph.name}: {compiled.meta['kernels']} kernels, ready in {seconds:.2f} s")
     log.log(2, lambda: "\n".join(compiled.meta["explain"]))
-    return CompiledGraph(compiled, executable, Signature(compiled), seconds)
+    return CompiledGraph(graph, compiled, executable, Signature(compiled), seconds)
 
 
 def compile_for(

@@ -13,12 +13,13 @@ function of CPython's own kind (call.ll) takes a fifth of it.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import threading
 from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any
 
-from ferrule.base.artifact import SLOT_FIRST
+from ferrule.base.artifact import SLOT_FIRST, SLOT_THREADS
 from ferrule.runtime import native
 
 _lock = threading.Lock()
@@ -76,6 +77,43 @@ class Record:
     def release(self) -> None:
         """Lets the next caller have it."""
         self._words[4] = 0
+
+
+class PlainRecord:
+    """A Record without native code of its own: the same by ctypes, where LLVM is not there."""
+
+    __slots__ = ("_block", "_busy", "_dims", "_entry", "_size", "address")
+
+    def __init__(self, entry: int, block: int, count: int, dims: int) -> None:
+        self._entry = ctypes.CFUNCTYPE(ctypes.c_int32, ctypes.c_void_p)(entry)
+        self._block = (ctypes.c_int64 * (SLOT_FIRST + count)).from_address(block)
+        self._size, self._dims, self._busy = count, dims, threading.Lock()
+        self.address = block
+
+    def take(self) -> int:
+        return int(self._busy.acquire(blocking=False))
+
+    def release(self) -> None:
+        self._busy.release()
+
+    def launch(self, threads: int, *arguments: int) -> int | None:
+        block, first = self._block, SLOT_FIRST
+        if len(arguments) != self._size or not self.take():
+            return None
+        try:
+            made_for = block[first + self._dims : first + self._size]
+            if block[SLOT_THREADS] != threads or made_for != list(arguments[self._dims :]):
+                return None
+            block[first : first + self._size] = list(arguments)
+            return int(self._entry(self.address))
+        finally:
+            self.release()
+
+
+def record_of(entry: int, block: int, count: int, dims: int) -> Record | PlainRecord:
+    """A record, native where LLVM is there to make it."""
+    kind = Record if importlib.util.find_spec("llvmlite") else PlainRecord
+    return kind(entry, block, count, dims)
 
 
 Maker = tuple[Callable[..., Any], tuple[Any, ...]]  # what makes an output: a function, arguments

@@ -17,7 +17,7 @@ import ctypes
 import mmap
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ferrule.base.artifact import (
     ALIGNMENT,
@@ -28,10 +28,10 @@ from ferrule.base.artifact import (
     Compiled,
 )
 from ferrule.base.cpu import supports
-from ferrule.base.elf import undefined_symbols
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
 from ferrule.runtime import pool
-from ferrule.runtime.call import Maker, Record, Watched, prepared
+from ferrule.runtime.call import Maker, Record, Watched, prepared, record_of
+from ferrule.runtime.linked import Linked
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -40,8 +40,6 @@ _PRIVATE: dict[str, int] = (
     {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
 )
 _SLOT = 8
-_ROOM = b"ferrule.room"  # a symbol of codegen/host/host.ll
-_FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
 
 class Arena:
@@ -81,7 +79,7 @@ class _State:
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.args))
         self.arena: Arena | None = None
         self.made_for: tuple[tuple[int, ...], int] | None = None  # dims and threads
-        self.record = Record(entry, self.address, count, dims)
+        self.record = record_of(entry, self.address, count, dims)
 
     def unmake(self) -> None:
         """From here the block is for no number of threads, so that no call takes it."""
@@ -105,10 +103,17 @@ class _Binding:
         self.latest: _State | None = None  # the one that `_run_anew` took last
 
 
-class Executable:
-    """A program that can run. Made by `load`."""
+class Code(Protocol):
+    """The code of a program in this process, for as long as this lives."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def function(self, symbol: str, result: Any) -> Any:
+        """The exported function `symbol` of one pointer, as a foreign function."""
+
+
+class Executable:
+    """A program that can run. Made by `load`, or with code that is in this process already."""
+
+    def __init__(self, compiled: Compiled, code: Code | None = None) -> None:
         needed = compiled.meta.get("target", "generic")
         if not supports(needed):
             raise CompileError(
@@ -116,7 +121,7 @@ class Executable:
                 "here, or for the target generic"
             )
         self.compiled = compiled
-        self._code = _Code(compiled)
+        self._code = Linked(compiled) if code is None else code
         self._entry = self._code.function(compiled.entry, ctypes.c_int32)
         self._prepare = self._code.function(compiled.prepare, ctypes.c_int32)
         self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
@@ -211,7 +216,7 @@ class Executable:
         """
         binding = self._binding
         made_for = None if binding is None or state is None else state.made_for
-        if made_for is None or made_for[0] != dims:
+        if made_for is None or made_for[0] != dims or not isinstance(state.record, Record):
             return None
         inputs = len(self.compiled.inputs)
         return prepared(
@@ -277,48 +282,3 @@ def load(compiled: Compiled) -> Executable:
     object code is not for this machine or lacks one of the three functions.
     """
     return Executable(compiled)
-
-
-class _Code:
-    """Object code linked into this process, and the buffer that the engine refers to."""
-
-    def __init__(self, compiled: Compiled) -> None:
-        import llvmlite.binding as llvm
-
-        pool.install()
-        code = compiled.object_code
-        # LLVM ends the process for code it cannot read and for a missing symbol, so look first.
-        if not code.startswith(_FORMATS):
-            raise CompileError(f"{compiled.name}: its object code is no object file")
-        for symbol in (compiled.entry, compiled.arena_bytes, compiled.prepare):
-            if symbol.encode() not in code:
-                raise CompileError(f"{compiled.name}: its object code has no function {symbol}")
-        _refuse_unknown(compiled)
-        self._object = llvm.ObjectFileRef.from_data(code)
-        machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
-        # llvmlite's memory manager keeps an object's sections side by side. LLVM's own maps them
-        # one by one, and ends the process where two come to lie more than 2 GiB apart. The first
-        # makes no room for the addresses of external functions, so the object must bring some.
-        together = _ROOM in code
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, together)
-        self._engine.add_object_file(self._object)
-        self._engine.finalize_object()
-
-    def function(self, symbol: str, result: Any) -> Any:
-        """The exported function `symbol` of one pointer, as a foreign function."""
-        address = self._engine.get_function_address(symbol)
-        return ctypes.CFUNCTYPE(result, ctypes.c_void_p)(address)
-
-
-def _refuse_unknown(compiled: Compiled) -> None:
-    """CompileError where the code calls what this process has not: it would jump to nowhere."""
-    import llvmlite.binding as llvm
-
-    process = ctypes.CDLL(None)
-    try:
-        wanted = undefined_symbols(compiled.object_code)
-    except ValueError as error:
-        raise CompileError(f"{compiled.name}: {error}") from error
-    for symbol in wanted:
-        if not hasattr(process, symbol) and llvm.address_of_symbol(symbol) is None:
-            raise CompileError(f"{compiled.name}: its code calls {symbol}, which is not there")

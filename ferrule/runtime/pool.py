@@ -25,6 +25,7 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -35,7 +36,16 @@ from ferrule.base.errors import InputError
 from ferrule.runtime import native
 
 MAX_THREADS = 64
-SYMBOL = "ferrule_parallel"
+SYMBOLS = ("ferrule_parallel", "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
+IMPORTS = (
+    "pthread_create",
+    "pthread_detach",
+    "pthread_self",
+    "pthread_sigmask",
+    "clock_gettime",
+    "syscall",
+)
+"""What the pool calls of the C library."""
 
 _SERIAL = """
 define void @ferrule_parallel(ptr %fn, ptr %ctx, i64 %n, i64 %threads, ptr %user) {
@@ -100,12 +110,14 @@ _threads: int | None = None
 _default: int | None = None
 
 
-def install() -> Pool:
-    """The pool of this process, compiled at the first call."""
+def install(find: Callable[[str], int] | None = None) -> Pool:
+    """The pool of this process. It is made at the first call, of the functions that `find` has by
+    the names of `SYMBOLS`, or compiled.
+    """
     global _pool, _joined
     with _lock:
         if _pool is None:
-            _pool = _compile()
+            _pool = _pool_of(_compiled() if find is None else list(map(find, SYMBOLS)))
         if not _joined and "torch" in sys.modules and config.get("shared_threads"):
             team = team_of_process()
             if team is not None:
@@ -114,10 +126,14 @@ def install() -> Pool:
         return _pool
 
 
-@functools.cache
 def host_table() -> Any:
     """The host table of this process's programs (`ferrule.base.artifact`), an array of i64."""
-    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, install().address, 0)
+    return _host_table(install().address)
+
+
+@functools.cache
+def _host_table(parallel: int) -> Any:
+    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, parallel, 0)
 
 
 def team_of_process() -> tuple[int, ...] | None:
@@ -204,11 +220,13 @@ def ir_text(triple: str) -> str:
     return text.replace("@PAUSE@", machine.pause).replace("@FUTEX@", str(machine.futex))
 
 
-def _compile() -> Pool:
+def _compiled() -> list[int]:
     import llvmlite.binding as llvm
 
-    names = (SYMBOL, "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
-    addresses = native.addresses(ir_text(llvm.get_process_triple()), names, {})
+    return native.addresses(ir_text(llvm.get_process_triple()), SYMBOLS, {})
+
+
+def _pool_of(addresses: Sequence[int]) -> Pool:
     return Pool(
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),

@@ -155,6 +155,26 @@ def least(name: str) -> Target:
     return _of_level(own, "aarch64-unknown-linux-gnu", 64 << 10, 1 << 20)
 
 
+PORTABLE: dict[str, tuple[str, str]] = {
+    "x86-64": ("x86_64", "generic"),
+    "x86-64-v3": ("x86_64", "avx2"),
+    "x86-64-v4": ("x86_64", "avx512"),
+    "aarch64": ("aarch64", "neon"),
+}
+"""What artifacts are built for, by the names that people know: an architecture and a level."""
+
+
+def portable(name: str) -> Target:
+    """The target of PORTABLE called `name`: the least CPU of its level on Linux, with common
+    caches, whatever this machine is. Raises InputError for another name.
+    """
+    if name not in PORTABLE:
+        raise InputError(f"no artifact can be built for {name!r}; expected {', '.join(PORTABLE)}")
+    machine, known = PORTABLE[name]
+    own = baseline(machine) if known == "generic" else level(known)
+    return _of_level(own, f"{machine}-unknown-linux-gnu", 32 << 10, 1 << 20)
+
+
 def triple() -> str:
     """LLVM's triple of this process: architecture, vendor, system."""
     import llvmlite.binding as llvm

@@ -20,12 +20,13 @@ import numpy as np
 
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import FerruleError, UnsupportedError
-from ferrule.frontend.onnx.convert import LOOPS, Conversion, convert, guarded
+from ferrule.frontend.onnx.convert import LOOPS, Conversion, convert, guarded, storage
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.place import CompiledConversion, Direct, Key, Onward, Place
 from ferrule.frontend.onnx.ports import declared_types, varying_types
 from ferrule.frontend.onnx.table import GRAPH, HOST, Assume, Attributes, rule_for
 from ferrule.ir.graph import TensorType
+from ferrule.ir.source import Given, Made, Source
 
 _VARIANTS = 64
 _MULTIPLES = (1, 32)
@@ -115,6 +116,37 @@ class Runner:
         """The operators that ran outside of compiled code so far, in inner bodies too."""
         inner = (n for child in self._children.values() for n in child.in_numpy)
         return tuple(dict.fromkeys((*self._in_numpy, *inner)))
+
+    def source(self, name: str) -> Source:
+        """The body as a function that is built without this process. Raises UnsupportedError where
+        it is not one program for all its inputs, with the operators that stand apart.
+        """
+        whole = None if self._start is None else self._start.whole
+        if whole is None or whole.stage.rest or whole.stage.pins:
+            rest = () if whole is None else whole.stage.rest
+            apart = ", ".join(dict.fromkeys(op.title for op in rest))
+            why = f"{apart} run apart" if apart else "it is compiled for the sizes of each run"
+            raise UnsupportedError(
+                f"{self.body.name or name} cannot be built as one program: {why}; an artifact "
+                "runs without Python's operators, so give inputs constant sizes or leave these out"
+            )
+        stage = whole.stage
+        arguments = tuple(p.name for p in self.body.inputs)
+        params = zip(stage.graph.params, stage.params, strict=True)
+        held = [(v.name, storage(x)) for v, x in params]
+        return Source(
+            name, stage.graph, arguments, tuple(Given(arguments.index(n)) for n in stage.inputs),
+            tuple(self._made(stage, p.name) for p in self.body.outputs), tuple(held),
+        )  # fmt: skip
+
+    def _made(self, stage: Conversion, name: str) -> Made:
+        inner = stage.same.get(name, name)
+        if inner in stage.outputs:
+            return Made(name, stage.outputs.index(inner))
+        array = stage.known.get(inner, self.constants.get(inner))
+        if array is None:
+            raise UnsupportedError(f"the result {name} is an input as it is: leave it out")
+        return Made(name, None, array=storage(array))
 
     # ---- a run -----------------------------------------------------------------------------------
 

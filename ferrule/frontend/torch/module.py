@@ -12,13 +12,14 @@ import torch
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
 from ferrule.base.compiler import Compiler
-from ferrule.base.errors import InputError
+from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.torch.arguments import Arguments
 from ferrule.frontend.torch.capture import export_decompositions
 from ferrule.frontend.torch.plan import Plan
 from ferrule.frontend.torch.replaced import Owned, registrations
-from ferrule.frontend.torch.run import Bound, shown
+from ferrule.frontend.torch.run import Bound, shown, stored
 from ferrule.frontend.torch.whole import recurrent_layers_whole
+from ferrule.ir.source import Given, Made, Source
 
 _STATE = ("PARAMETER", "BUFFER", "CONSTANT_TENSOR")
 
@@ -37,9 +38,10 @@ class CompiledModule:
         state: dict[str, torch.Tensor],
         owned: Owned | None,
         again: Callable[[bytes], CompiledModule],
+        build: Callable[..., None],
         seconds: float,
     ):
-        self.compile_seconds = seconds
+        self.compile_seconds, self._build = seconds, build
         self._owned, self._seen = owned, registrations[0]
         self._plan, self._program, self._again = plan, program, again
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
@@ -109,6 +111,46 @@ class CompiledModule:
         """How many kernels one call runs."""
         return self._plan.kernels
 
+    def save(self, path: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+        """Builds the module, with its parameters as they are now, into an artifact, as
+        `ferrule.save` does.
+        """
+        self._build(path, self, targets)
+
+    def source(self, name: str) -> Source:
+        """The module as a function that is built without this process: arguments and results are
+        the tensors among them, in order. Raises UnsupportedError where it is not one program of
+        tensors, with the operators that run in PyTorch.
+        """
+        self._look()
+        direct, names = self._plan.direct, [n.name for n in self._plan.placeholders]
+        why = ""
+        if direct is None:
+            why = f"parts of it run in PyTorch ({', '.join(self._plan.in_torch) or 'sizes'})"
+        elif self._written:
+            why = "it writes into its buffers or arguments"
+        elif self._constants or not self._arguments.plain:
+            why = "it takes integers, or was captured for facts of its sizes"
+        if direct is None or why:
+            raise UnsupportedError(f"the module cannot be built as one program: {why}")
+        results = direct.results or tuple(range(len(self._results)))
+        made = tuple(
+            Made(f"output{k}" if len(results) > 1 else "output", results[i], direct.bound.made[i])
+            for k, i in enumerate(self._results)
+        )
+        at = {place: i for i, place in enumerate(self._places)}
+        given = tuple(
+            Given(at[i], order) for i, order in zip(direct.inputs, direct.bound.given, strict=True)
+        )
+        params = tuple((self._named(i), stored(self._given[i])) for i in direct.params)
+        return Source(
+            name, direct.bound.program.graph, tuple(names[i] for i in self._places), given, made,
+            params,
+        )  # fmt: skip
+
+    def _named(self, place: int) -> str:
+        return next(name for name, i in self._states.items() if i == place)
+
     def _direct(self) -> tuple[Bound, list[torch.Tensor], list[int] | None] | None:
         """What a call needs where arguments are plain tensors and the result is one; the places of
         the inputs among the arguments, None where they are the same.
@@ -176,9 +218,11 @@ def compile_module(
     dynamic_shapes: Any,
     compiler: Compiler,
     again: Callable[[bytes], CompiledModule],
+    build: Callable[..., None],
 ) -> CompiledModule:
     """A torch.nn.Module, or an ExportedProgram, compiled through torch.export. `again` compiles the
-    bytes of a saved ExportedProgram likewise, for copies.
+    bytes of a saved ExportedProgram likewise, for copies; `build(path, compiled, targets)` is what
+    `save` calls.
     """
     started = time.perf_counter()
     with torch.no_grad(), recurrent_layers_whole():
@@ -195,7 +239,8 @@ def compile_module(
     state = {**program.constants, **program.state_dict}
     plan = Plan(graph_module, _params(program, state), compiler, _ranges(program))
     owned = Owned(module) if isinstance(module, torch.nn.Module) else None
-    return CompiledModule(plan, program, state, owned, again, time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return CompiledModule(plan, program, state, owned, again, build, seconds)
 
 
 def _ranges(program: Any) -> dict[str, Any]:

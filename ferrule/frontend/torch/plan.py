@@ -109,6 +109,12 @@ class Plan:
         return "\n".join(lines)
 
     @property
+    def in_torch(self) -> tuple[str, ...]:
+        """The operators that PyTorch runs."""
+        apart = (s.segment for s in self.steps if s.bound is None)
+        return tuple(sorted({operator_name(n) for s in apart for n in s.nodes}))
+
+    @property
     def kernels(self) -> int:
         """How many kernels one call runs; of bodies of loops and branches, all once."""
         bodies = [b.plan.kernels for b in self.attributes.values() if isinstance(b, Body)]

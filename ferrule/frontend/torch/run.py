@@ -79,6 +79,12 @@ def _has_memory(x: torch.Tensor) -> bool:
         return False
 
 
+def stored(x: torch.Tensor) -> Any:
+    """A tensor as an array that compiled code reads, bf16 as uint16."""
+    dense = x.detach().contiguous()
+    return (dense.view(torch.uint16) if dense.dtype is torch.bfloat16 else dense).numpy()
+
+
 class Outputs:
     """Fresh tensors for one output, whose dimensions lie in memory in `order` (None: row-major).
 
@@ -214,7 +220,7 @@ class Bound:
         compiled = program.compiled
         self.program = program
         self._run = program.executable.run
-        self._orders = list(given)
+        self.given, self.made = tuple(given), tuple(made)
         self._outputs = [
             Outputs(torch_dtype(s.dtype), order) for s, order in zip(compiled.outputs, made)
         ]
@@ -302,7 +308,7 @@ class Bound:
 
     def _lying(self, i: int, x: torch.Tensor) -> torch.Tensor:
         """Input `i` as the program wants it, which is row-major for one like the example's."""
-        order = self._orders[i]
+        order = self.given[i]
         if order is None:
             return x
         if x.dim() != len(order):

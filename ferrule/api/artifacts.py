@@ -1,0 +1,45 @@
+"""Artifacts: compiled models as files that run without the compiler, and without the framework.
+
+    compiled.save("m.ferrule", targets=["x86-64-v3", "aarch64"])
+    ferrule.save("m.ferrule", {"prefill": first, "decode": second})
+    model = ferrule.load("m.ferrule")              # needs numpy alone
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ferrule.base import config
+from ferrule.base.errors import InputError
+from ferrule.pipeline.build import DEFAULT_TARGETS, build, plain_name
+
+
+def save(
+    path: str | os.PathLike[str],
+    compiled: Any,
+    targets: Sequence[str] = (),
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Builds what `ferrule.compile` gave, or several by name, into the artifact `path`.
+
+    `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512) and `aarch64`; by default
+    the second and third. The best that a CPU has is taken when the artifact is loaded. Equal
+    weights are held once. Raises UnsupportedError for a model of which a part runs in a framework,
+    and InputError for other targets and what was not compiled.
+    """
+    file = Path(path)
+    several = dict(compiled) if isinstance(compiled, Mapping) else {"main": compiled}
+    for name, model in several.items():
+        if not hasattr(model, "source"):
+            raise InputError(
+                f"{name} is a {type(model).__name__}: expected what ferrule.compile gives for a "
+                "module or an ONNX model"
+            )
+    sources = [model.source(plain_name(name)) for name, model in several.items()]
+    chosen = tuple(targets) or DEFAULT_TARGETS
+    build(plain_name(file.stem), sources, chosen, file, config.settings(**(options or {})))
+

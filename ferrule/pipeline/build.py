@@ -1,0 +1,192 @@
+"""Building: functions of a model as an artifact that is run without the compiler.
+
+    build(name, [Source("main", graph, params, ...)], ("x86-64-v3", "aarch64"), "m.ferrule")
+
+Each graph is compiled for each target. The objects of an architecture and the thread pool become
+one shared library, parameters one file of weights; `ferrule.base.manifest` tells how they lie in
+the artifact, and `ferrule.runtime.load` reads it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrule.base.artifact import Compiled
+from ferrule.base.config import Settings
+from ferrule.base.dtype import from_numpy
+from ferrule.base.errors import InputError
+from ferrule.base.manifest import MANIFEST, WEIGHTS, Entry, Input, Manifest, Result, Stored, bare
+from ferrule.base.safetensors import PAGE, header_of
+from ferrule.base.version import VERSION
+from ferrule.codegen.link.elf import shared_library
+from ferrule.codegen.llvm.compile import compile_module
+from ferrule.ir.source import Source
+from ferrule.pipeline.compile import compile_for
+from ferrule.runtime import pool
+from ferrule.target.cpu import PORTABLE, Target, portable
+
+Array = NDArray[Any]
+
+DEFAULT_TARGETS = ("x86-64-v3", "x86-64-v4")
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of each entry, so that equal models give equal files
+
+
+def build(
+    name: str,
+    sources: Sequence[Source],
+    targets: Sequence[str],
+    path: str | os.PathLike[str],
+    settings: Settings,
+) -> None:
+    """Writes the artifact `path`, which is there whole or not at all.
+
+    Raises InputError for a target that is not in PORTABLE or a folder that cannot be written, and
+    CompileError where a function cannot be compiled.
+    """
+    chosen = [portable(t) for t in dict.fromkeys(targets)]
+    if not chosen:
+        raise InputError(f"name a target to build for, of {', '.join(PORTABLE)}")
+    if len({s.name for s in sources}) != len(sources) or not sources:
+        raise InputError("an artifact has one function or more, each with a name of its own")
+    tensors = _Tensors(sources)
+    programs = {
+        (s.name, t.name, t.architecture): compile_for(s.graph, t, settings)
+        for s in sources
+        for t in chosen
+    }
+    entries = tuple(_entry(s, programs, tensors) for s in sources)
+    libraries = {
+        f"{machine}-linux": _library(machine, chosen, programs)
+        for machine in dict.fromkeys(t.architecture for t in chosen)
+    }
+    files: dict[str, Sequence[bytes | memoryview]] = {
+        f"lib/{key}.so": [code] for key, code in libraries.items()
+    }
+    if tensors.held:
+        files[WEIGHTS] = tensors.parts()
+    manifest = Manifest(
+        name, entries, {key: f"lib/{key}.so" for key in libraries},
+        {f: _stored(parts) for f, parts in files.items()}, f"ferrule {VERSION}",
+    )  # fmt: skip
+    text = manifest.to_json().encode()
+    _write(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
+
+
+class _Tensors:
+    """The arrays of all sources, equal ones once."""
+
+    def __init__(self, sources: Iterable[Source]) -> None:
+        self.held: dict[str, tuple[str, Array]] = {}
+        self.names: dict[int, str] = {}  # by the identity of the array
+        by_content: dict[Any, str] = {}
+        for s in sources:
+            known = zip(s.graph.params, s.params, strict=True)
+            given = [(n, v.dtype.name, x) for v, (n, x) in known]
+            fixed = [(r.name, r.array) for r in s.results if r.array is not None]
+            given += [(f"{s.name}.{n}", from_numpy(x.dtype).name, x) for n, x in fixed]
+            for wanted, dtype, x in given:
+                data = np.ascontiguousarray(x)
+                key = dtype, x.shape, hashlib.sha256(data.view(np.uint8) if x.size else b"").digest()
+                if key not in by_content:
+                    by_content[key] = self._free(wanted)
+                    self.held[by_content[key]] = dtype, data.reshape(x.shape)
+                self.names[id(x)] = by_content[key]
+
+    def _free(self, wanted: str) -> str:
+        name, n = wanted, 1
+        while name in self.held:
+            n += 1
+            name = f"{wanted}.{n}"
+        return name
+
+    def parts(self) -> list[bytes | memoryview]:
+        """The file of weights, in parts."""
+        header, order = header_of(self.held)
+        arrays = (np.ascontiguousarray(self.held[n][1]).reshape(-1) for n in order)
+        return [header, *(memoryview(x.view(np.uint8)) for x in arrays if x.size)]
+
+
+def _entry(
+    s: Source, programs: Mapping[tuple[str, str, str], Compiled], tensors: _Tensors
+) -> Entry:
+    outputs = tuple(
+        Result(r.name, r.index, r.order, "" if r.array is None else tensors.names[id(r.array)])
+        for r in s.results
+    )
+    own = {
+        f"{machine}/{level}": bare(c)
+        for (name, level, machine), c in programs.items()
+        if name == s.name
+    }
+    params = tuple(tensors.names[id(x)] for _, x in s.params)
+    inputs = tuple(Input(x.place, x.order) for x in s.inputs)
+    return Entry(s.name, s.arguments, inputs, outputs, params, own)
+
+
+def _library(
+    machine: str, targets: Sequence[Target], programs: Mapping[tuple[str, str, str], Compiled]
+) -> bytes:
+    """The code of all programs for an architecture, and a thread pool."""
+    own = [c for (*_, m), c in programs.items() if m == machine]
+    least = next(t for t in targets if t.architecture == machine)
+    plain = portable(next(n for n, (m, _) in PORTABLE.items() if m == machine))
+    threads = compile_module(pool.ir_text(least.triple), plain)
+    exports = [f for c in own for f in (c.entry, c.prepare, c.arena_bytes)]
+    return shared_library(
+        [*(c.object_code for c in own), threads],
+        [*dict.fromkeys(exports), *pool.SYMBOLS],
+        "model.so",
+        imports=pool.IMPORTS,
+    )
+
+
+def _stored(parts: Sequence[bytes | memoryview]) -> Stored:
+    sums = hashlib.sha256()
+    for p in parts:
+        sums.update(p)
+    return Stored(sum(len(p) for p in parts), sums.hexdigest())
+
+
+def _zip(stream: BinaryIO, files: Mapping[str, Sequence[bytes | memoryview]]) -> None:
+    """Stored entries, each on a page: the extra field of its header fills up what lies before."""
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, parts in files.items():
+            info = zipfile.ZipInfo(name, _EPOCH)
+            info.external_attr = 0o644 << 16
+            at = stream.tell() + 30 + len(name.encode()) + 4
+            # A private field (APPNOTE 4.5), as zipalign writes it.
+            gap = -at % PAGE
+            info.extra = b"\x35\xd9" + gap.to_bytes(2, "little") + bytes(gap)
+            with archive.open(info, "w", force_zip64=False) as entry:
+                for p in parts:
+                    entry.write(p)
+
+
+def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    try:
+        handle, name = tempfile.mkstemp(dir=path.absolute().parent, suffix=".tmp")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error}") from error
+    try:
+        with os.fdopen(handle, "w+b") as stream:
+            write(stream)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def plain_name(text: str) -> str:
+    """A name of a function or tensor from any text."""
+    return re.sub(r"[^\w.]+", "_", text) or "main"
