@@ -14,7 +14,7 @@ zeros up to a multiple of four terms. w is the operand that is known before the 
 is. Else the sums are in f32, whose products are faster, where they are known to be exact in it:
 from the `bound` that the node tells, or from the number of terms. Else they stay in i32.
 
-What comes out is left as it is by a second run, for the same target or another.
+What comes out is left as it is by a second run for the same target.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ def _put(
 
 @dataclass(frozen=True)
 class _Product:
-    """A node that sums products of bytes, with its operands by their roles. `known`: w is known
-    before the first run.
+    """A node that sums products of bytes, with its operands by their roles. `known`: the bytes of w
+    are known before the first run.
     """
 
     node: Node
@@ -161,7 +161,7 @@ def _found(n: Node, makers: Makers, known: set[Value]) -> _Product | None:
     first, second = (byte_operand(v, makers) for v in n.inputs)
     if first is None or second is None:
         return None
-    one, other = (v in known for v in n.inputs)
+    one, other = (v.source in known for v in (first, second))
     w_first = one if one != other else (first.dtype, second.dtype) == (i8, u8)
     turned = form_of(n, True) if w_first else None
     if turned is not None:
