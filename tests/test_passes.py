@@ -4,7 +4,8 @@ A file of tests/golden/passes holds
 
     # passes NAME ..                 which run, one after another
     # about ..                       what is to be seen
-    # target l1 = 4096, ..           what the machine has, where it is not that of the golden files
+    # target l1 = 4096, ..           what the machine has, where it is not that of the golden files;
+                                     `having avxvnni` gives it a feature
     graph g { .. }                   the program they are given
     ----
     graph g { .. }                   what it becomes; `pytest --update-golden` writes it
@@ -17,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -63,7 +65,10 @@ def read(name: str) -> tuple[list[str], str, str]:
 def target(head: str) -> Target:
     found = re.search(r"^# target (.*)$", head, re.MULTILINE)
     sizes = re.findall(r"(\w+) = (\d+)", found[1]) if found else []
-    return replace(AVX2, **{name: int(value) for name, value in sizes})
+    features = re.findall(r"having (\w+)", found[1]) if found else []
+    return reduce(
+        Target.having, features, replace(AVX2, **{name: int(value) for name, value in sizes})
+    )
 
 
 def after(names: list[str], head: str, program: Any) -> Any:

@@ -160,7 +160,8 @@ def _entry(plain: Mapping[str, Any]) -> Entry:
         if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in entry.outputs):
             raise ValueError(f"{entry.name}: an output that is not there")
         ranks = [(x.order, len(spec.shape)) for x, spec in zip(entry.inputs, c.inputs)]
-        ranks += [(r.order, len(c.outputs[r.index].shape)) for r in entry.outputs if r.index is not None]
+        made = [r for r in entry.outputs if r.index is not None]
+        ranks += [(r.order, len(c.outputs[r.index or 0].shape)) for r in made]
         if any(o is not None and sorted(o) != list(range(n)) for o, n in ranks):
             raise ValueError(f"{entry.name}: an order of dimensions that is none")
     return entry

@@ -244,7 +244,7 @@ class GraphBuilder:
         """
         definition = opdef(op)
         items = tuple(sorted((k, v) for k, v in attrs.items() if v is not None))
-        key = (op, inputs, tuple((k, repr(v), v) for k, v in items))  # repr: 0.0 is not -0.0
+        key = _key(op, inputs, items)
         outputs = self._seen.get(key)
         if outputs is None:
             try:
@@ -265,6 +265,11 @@ class GraphBuilder:
             self._seen[key] = outputs
         return outputs if len(outputs) > 1 else outputs[0]
 
+    def append(self, n: Node) -> None:
+        """Take over a finished node; one that equals it is not emitted again."""
+        self.nodes.append(n)
+        self._seen.setdefault(_key(n.op, n.inputs, tuple(sorted(n.attrs))), n.outputs)
+
     def inner(self, name: str) -> GraphBuilder:
         """A builder for a graph inside of this one, whose values have names apart from all here."""
         return GraphBuilder(name, f"{self.stem}{self._count}_")
@@ -277,3 +282,8 @@ class GraphBuilder:
 
     def _where(self) -> str:
         return f" (at {self.location})" if self.location else ""
+
+
+def _key(op: str, inputs: tuple[Value, ...], items: tuple[tuple[str, Any], ...]) -> Any:
+    """What tells a node from others; 0.0 is not -0.0."""
+    return op, inputs, tuple((k, repr(v), v) for k, v in items)

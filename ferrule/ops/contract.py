@@ -23,6 +23,7 @@ from ferrule.ops.elementary import add, cast, mul
 from ferrule.ops.op import (
     Array,
     broadcast,
+    check_bound,
     check_kind,
     define,
     element,
@@ -31,6 +32,7 @@ from ferrule.ops.op import (
     show_types,
     stage,
     upcast,
+    within_bound,
 )
 from ferrule.ops.reduce import reduce_sum
 from ferrule.ops.slices import diagonal
@@ -48,6 +50,7 @@ def _dot_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     x, y = types
     dtype = same_dtype("dot_general", types)
     check_kind("dot_general", x, "fiu")
+    check_bound("dot_general", dtype, attrs)
     for dx, dy in (attrs["batch"], attrs["contract"]):
         for d, e in zip(dx, dy, strict=True):
             if not equal(x.shape[d], y.shape[e]):
@@ -96,14 +99,15 @@ def _dot_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     out = [left[d] for d in (*bx, *_free(x.ndim, bx, cx))] + [
         right[e] for e in _free(y.ndim, by, cy)
     ]
+
+    def sums(x: Array, y: Array) -> Array:
+        found: Array = np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x, y)
+        return found
+
     if x.dtype.kind in "iub":
-        return np.einsum(f"{''.join(left)},{''.join(right)}->{''.join(out)}", x, y)
-    wide = np.einsum(
-        f"{''.join(left)},{''.join(right)}->{''.join(out)}",
-        x.astype(np.float64),
-        y.astype(np.float64),
-    )
-    return wide.astype(x.dtype)
+        within_bound("dot_general", attrs, x, y, sums)
+        return sums(x, y)
+    return sums(x.astype(np.float64), y.astype(np.float64)).astype(x.dtype)
 
 
 define("dot_general", _dot_infer, _dot_meaning, _dot_compute)
@@ -116,12 +120,14 @@ def dot_general(
     batch: Pair = ((), ()),
     contract: Pair = ((), ()),
     wide: bool = False,
+    bound: int | None = None,
 ) -> Value:
     """The sum of x * y over the axes `contract`, for each point of the axes `batch`.
 
     Both are (axes of x, axes of y); the result's dims are those of the batch, the other dims of x
     and the other dims of y. f16 and bf16 are summed in f32, which is the result's dtype too where
-    it is to be `wide`.
+    it is to be `wide`. Of integers, `bound` says that no result's terms come to more in size
+    (`check_bound`).
     """
     return b.emit(
         "dot_general",
@@ -130,25 +136,28 @@ def dot_general(
         batch=(tuple(batch[0]), tuple(batch[1])),
         contract=(tuple(contract[0]), tuple(contract[1])),
         wide=(wide and x.dtype.compute != x.dtype) or None,
+        bound=bound,
     )
 
 
-def matmul(b: GraphBuilder, x: Value, y: Value, wide: bool = False) -> Value:
+def matmul(
+    b: GraphBuilder, x: Value, y: Value, wide: bool = False, bound: int | None = None
+) -> Value:
     """The matrix product of the last two axes, the others broadcast; vectors as in NumPy. `wide`
-    is that of dot_general.
+    and `bound` are those of dot_general.
     """
     if x.rank == 0 or y.rank == 0:
         raise CompileError(f"matmul takes tensors of rank 1 or more, got {x.type} and {y.type}")
     if x.rank == 1 and y.rank > 1:
-        out = matmul(b, reshape(b, x, (ONE, *x.shape)), y, wide)
+        out = matmul(b, reshape(b, x, (ONE, *x.shape)), y, wide, bound)
         return reshape(b, out, (*out.shape[:-2], out.shape[-1]))
     if y.rank <= 2:
-        return dot_general(b, x, y, contract=((x.rank - 1,), (0,)), wide=wide)
+        return dot_general(b, x, y, contract=((x.rank - 1,), (0,)), wide=wide, bound=bound)
     lead = broadcast((x.shape[:-2], y.shape[:-2]))
     x = expand(b, x, (*lead, *x.shape[-2:]))
     y = expand(b, y, (*lead, *y.shape[-2:]))
     n = tuple(range(len(lead)))
-    return dot_general(b, x, y, (n, n), ((len(lead) + 1,), (len(lead),)), wide)
+    return dot_general(b, x, y, (n, n), ((len(lead) + 1,), (len(lead),)), wide, bound)
 
 
 def bmm(b: GraphBuilder, x: Value, y: Value) -> Value:

@@ -26,6 +26,7 @@ from ferrule.ops.elementary import add, cast
 from ferrule.ops.op import (
     Array,
     Index,
+    check_bound,
     check_kind,
     define,
     element,
@@ -33,6 +34,7 @@ from ferrule.ops.op import (
     same_dtype,
     show_types,
     upcast,
+    within_bound,
 )
 from ferrule.ops.view import reshape, transpose
 
@@ -47,6 +49,7 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     x, w = types
     dtype = same_dtype("conv", types)
     check_kind("conv", x, "fiu")
+    check_bound("conv", dtype, attrs)
     groups, transposed = attrs["groups"], attrs["transposed"]
     n = w.rank - 2
     if n not in (1, 2, 3) or x.rank != w.rank or len(attrs["stride"]) != n:
@@ -144,6 +147,7 @@ def _meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     x, w = map(upcast, arrays)
     wide = np.dtype(np.float64) if x.dtype.kind == "f" else x.dtype
     place = _transposed_meaning if attrs["transposed"] else _direct_meaning
+    within_bound("conv", attrs, x, w, lambda x, w: place(x, w, attrs))
     return place(x.astype(wide), w.astype(wide), attrs).astype(x.dtype)
 
 
@@ -208,13 +212,15 @@ def conv(
     transposed: bool = False,
     output_padding: int | Sequence[int] = 0,
     exact: bool = False,
+    bound: int | None = None,
 ) -> Value:
     """The convolution of x[n, channels, spatial..] with w[out, channels / groups, window..].
 
     Each of the spatial arguments is one number for all dims or one a dim; `padding` may also give
     (low, high). Transposed, w is [channels, out / groups, window..] and `output_padding` adds to
     the high end of the result. `exact` says that integers held in floats are summed, which no
-    algorithm may round. The sum with the bias is rounded once. Raises CompileError for shapes or
+    algorithm may round; of integers themselves, `bound` says that no result's terms come to more in
+    size (`check_bound`). The sum with the bias is rounded once. Raises CompileError for shapes or
     dtypes that do not fit.
     """
     n = w.rank - 2
@@ -226,6 +232,7 @@ def conv(
         "transposed": transposed,
         "output_padding": spatial(output_padding, n),
         "exact": exact or None,
+        "bound": bound,
         "wide": (bias is not None and x.dtype.compute != x.dtype) or None,
     }
     y: Value = _tiled(b, x, w, attrs) if _tiles(x, w, attrs) else b.emit("conv", x, w, **attrs)
@@ -247,8 +254,9 @@ def _tiles(x: Value, w: Value, attrs: Attrs) -> bool:
 
 def _tiled(b: GraphBuilder, x: Value, w: Value, attrs: Attrs) -> Value:
     """That convolution as a product, whose columns are the points of a window."""
-    n, wide = w.rank - 2, bool(attrs["wide"])
-    y = dot_general(b, x, w, contract=((1,), (0,)), wide=wide)  # [batch, spatial.., out, window..]
+    n, wide, bound = w.rank - 2, bool(attrs["wide"]), attrs["bound"]
+    # y is [batch, spatial.., out, window..]
+    y = dot_general(b, x, w, contract=((1,), (0,)), wide=wide, bound=bound)
     order = [0, n + 1, *(d for i in range(n) for d in (1 + i, n + 2 + i))]
     sizes = [s * k for s, k in zip(x.shape[2:], w.shape[2:])]
     return reshape(b, transpose(b, y, order), (x.shape[0], w.shape[1], *sizes))

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.dtype import DType
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import CompileError, VerifyError
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, cast, load
 from ferrule.ir.graph import (
     OPDEFS,
@@ -221,6 +221,32 @@ def normal_axes(name: str, axes: Iterable[int] | int | None, rank: int) -> tuple
     if len(set(out)) != len(out):
         raise CompileError(f"{name}: an axis is given twice in {given}")
     return out
+
+
+# ---- sums of products of integers ----------------------------------------------------------------
+
+
+def check_bound(name: str, dtype: DType, attrs: Attrs) -> None:
+    """CompileError unless the attribute `bound`, where there is one, is that of integers.
+
+    It is a fact of a sum of products: for each result, the sizes |x * w| of its terms come to
+    `bound` or less together, and so does any part of the sum. It stands there for passes, which may
+    choose a dtype by it.
+    """
+    if attrs.get("bound") is not None and not (dtype.is_int and attrs["bound"] >= 0):
+        raise CompileError(f"{name}: a bound is that of a sum of integers, got {dtype.name}")
+
+
+def within_bound(
+    name: str, attrs: Attrs, x: Array, w: Array, sums: Callable[[Array, Array], Array]
+) -> None:
+    """VerifyError unless the sums of products of `x` and `w` keep the bound that `attrs` tell."""
+    bound = attrs.get("bound")
+    if bound is None:
+        return
+    largest = sums(*(np.abs(a.astype(np.int64)) for a in (x, w))).max(initial=0)
+    if largest > bound:
+        raise VerifyError(f"{name}: terms come to {largest}, and its bound is {bound}")
 
 
 # ---- elementwise operators -----------------------------------------------------------------------

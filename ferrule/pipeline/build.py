@@ -96,7 +96,7 @@ class _Tensors:
             given += [(f"{s.name}.{n}", from_numpy(x.dtype).name, x) for n, x in fixed]
             for wanted, dtype, x in given:
                 data = np.ascontiguousarray(x)
-                key = dtype, x.shape, hashlib.sha256(data.view(np.uint8) if x.size else b"").digest()
+                key = dtype, x.shape, hashlib.sha256(_bytes(data)).digest()
                 if key not in by_content:
                     by_content[key] = self._free(wanted)
                     self.held[by_content[key]] = dtype, data.reshape(x.shape)
@@ -112,8 +112,12 @@ class _Tensors:
     def parts(self) -> list[bytes | memoryview]:
         """The file of weights, in parts."""
         header, order = header_of(self.held)
-        arrays = (np.ascontiguousarray(self.held[n][1]).reshape(-1) for n in order)
-        return [header, *(memoryview(x.view(np.uint8)) for x in arrays if x.size)]
+        return [header, *(_bytes(self.held[n][1]) for n in order)]
+
+
+def _bytes(x: Array) -> memoryview:
+    """The memory of a dense array."""
+    return x.reshape(-1).view(np.uint8).data
 
 
 def _entry(

@@ -44,6 +44,7 @@ from ferrule.schedule.choose import choose, schedule
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.target.cpu import Target
 from ferrule.target.machine import Machine
+from ferrule.transform.byte_products import byte_products
 from ferrule.transform.common_subexpressions import common_subexpressions
 from ferrule.transform.dead_code import dead_code
 from ferrule.transform.simplify_views import simplify_views
@@ -133,20 +134,24 @@ class Pass:
 
 def passes(options: Options) -> tuple[Pass, ...]:
     """Every pass, in order, as `options` want it."""
-    return (*_on_graphs(), *_on_systems(options), *_below(options))
+    return (*_on_graphs(options), *_on_systems(options), *_below(options))
 
 
-def _on_graphs() -> tuple[Pass, ...]:
+def _on_graphs(options: Options) -> tuple[Pass, ...]:
     return (
         Pass(
             "simplify_views", "graph", "graph", simplify_views,
             "views of views as one", whole=True,
         ),
         Pass(
+            "byte_products", "graph", "graph", lambda g: byte_products(g, options.target),
+            "products of bytes as the target sums them best", whole=True,
+        ),
+        Pass(
             "common_subexpressions", "graph", "graph", common_subexpressions,
             "equal operators as one", whole=True,
         ),
-        # After both: what they have replaced is read by nobody.
+        # After these: what they have replaced is read by nobody.
         Pass("dead_code", "graph", "graph", dead_code, "without what nobody reads", whole=True),
         _whole("split_loops", "graph", "segments", split_loops, "loops, and what is between them"),
         _plain("equations", "segments", "system", equations, "each operator's index notation"),

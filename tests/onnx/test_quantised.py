@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ferrule.api.session import InferenceSession
+from ferrule.base import config
+from ferrule.base.dtype import i32
+from ferrule.pipeline import passes
+from ferrule.target.cpu import least
+from ferrule.transform.byte_products import byte_products
 from tests.cpus import current
 from tests.onnx.tools import check, model, node, random
 
@@ -17,6 +22,7 @@ RANDOM = np.random.default_rng(3)
 DATA = RANDOM.integers(0, 255, (1, 3, 6, 6)).astype(U8)
 WEIGHTS = RANDOM.integers(-128, 127, (4, 3, 3, 3)).astype(I8)
 SCALES = np.array([0.01, 0.02, 0.03, 0.04], F)
+WAYS = {"dot products of bytes", "sums in f32", "sums in i32"}
 BIAS = RANDOM.integers(-500, 500, 4).astype(I32)
 
 
@@ -64,11 +70,16 @@ def test_matmul_integer_does_not_overflow_eight_bits() -> None:
 
 
 def sums_integers(s: InferenceSession, op: str) -> bool:
-    """Whether the sums of a product are integers, perhaps in floats until they are complete."""
+    """Whether the sums of a product are integers."""
     nodes = s._runner.programs[0].stage.graph.nodes
     (total,) = next(n for n in nodes if n.op == op).outputs
-    casts = [n for n in nodes if n.op == "cast" and total in n.inputs]
-    return total.dtype.name == "i32" or [c.outputs[0].dtype.name for c in casts] == ["i32"]
+    return total.dtype == i32
+
+
+def ways(s: InferenceSession) -> list[str]:
+    """How the products of the first program are summed."""
+    decisions = s._runner.programs[0].compiled.decisions
+    return [d.chosen for d in decisions if d.kind == "graph" and d.chosen in WAYS]
 
 
 @pytest.mark.parametrize("terms", [300, 1200])
@@ -81,16 +92,19 @@ def test_sums_that_floats_would_round_are_exact(terms: int) -> None:
     s = InferenceSession(proto)
     (y,) = s.run(None, {"x": x})
     np.testing.assert_array_equal(y, x.astype(np.int64) @ w.astype(np.int64))
-    floats = "f32" in [v.dtype.name for n in s._runner.programs[0].stage.graph.nodes
-                       for v in n.outputs if n.op == "dot_general"]  # fmt: skip
-    assert floats == (terms == 300 and not current().has_dot4)
+    without = "sums in f32" if terms == 300 else "sums in i32"
+    assert ways(s) == ["dot products of bytes" if current().has_dot4 else without]
 
 
 @pytest.fixture(params=[True, False], ids=["bytes", "no bytes"])
-def dots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine with and without dot products of bytes, as far as graphs are concerned."""
-    own = SimpleNamespace(has_dot4=request.param)
-    monkeypatch.setattr("ferrule.frontend.onnx.rules.integer.target.current", lambda: own)
+def dots(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine with and without dot products of bytes, as far as graphs are concerned. Programs
+    are checked against the meaning of their graphs, and so are not taken from the cache.
+    """
+    own = least("avx2").having("avxvnni") if request.param else least("avx2")
+    monkeypatch.setattr(passes, "byte_products", lambda graph, _: byte_products(graph, own))
+    with config.override(verify=True):
+        yield
 
 
 BYTES = {U8: (0, 256), I8: (-128, 128)}

@@ -17,8 +17,8 @@ from ferrule.ir.graph import Graph, GraphBuilder, tensor
 from ferrule.ir.interp import run_scheduled
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.pipeline.compile import compile_graph
-from ferrule.pipeline.passes import options_for
-from ferrule.pipeline.run import lowered
+from ferrule.pipeline.passes import options_for, steps
+from ferrule.pipeline.run import lowered, run
 from ferrule.runtime.arrays import Array, NumpyCallable
 from ferrule.target.cpu import Target, least
 
@@ -41,7 +41,10 @@ def product(
 
 
 def scheduled(graph: Graph, target: Target = DOTS) -> tuple[Kernel, ...]:
-    level: Scheduled = lowered(graph, "scheduled", options_for(target))
+    """The kernels of a graph whose products no pass on graphs has rewritten."""
+    given = options_for(target)
+    kept = [p for p in steps("graph", "scheduled", given) if p.name != "byte_products"]
+    level: Scheduled = run(graph, kept, given).program
     return level.kernels
 
 

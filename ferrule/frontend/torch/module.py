@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch

@@ -100,15 +100,17 @@ def _window_sizes(w: Value) -> tuple[int, ...]:
 
 
 @onnx("Conv")
-def conv(cx: Context, x: Value, w: Value, bias: Value | None = None, exact: bool = False) -> Value:
-    """Convolution of floats or integers, which may be `exact` ones in floats."""
+def conv(
+    cx: Context, x: Value, w: Value, bias: Value | None = None, bound: int | None = None
+) -> Value:
+    """Convolution of floats or integers, whose terms come to `bound` at most."""
     kernel = _window_sizes(w)
     n = len(kernel)
     stride, dilation = cx.ints("strides", (1,) * n), cx.ints("dilations", (1,) * n)
     padding = window_padding(cx, x.shape[2:], kernel, stride, dilation)
     return ops.conv(
         cx.b, x, w, bias, stride=stride, padding=padding, dilation=dilation,
-        groups=cx.int("group", 1), exact=exact,
+        groups=cx.int("group", 1), bound=bound,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import f32
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.onnx.rules.integer import Operand, matmul, operand, prepared
+from ferrule.frontend.onnx.rules.integer import Operand, matmul, operand
 from ferrule.frontend.onnx.rules.quant import dynamic_quantize
 from ferrule.frontend.onnx.rules.rnn import Weights, directions, hidden_size, lstm
 from ferrule.frontend.onnx.table import MICROSOFT, Context, onnx
@@ -49,7 +49,7 @@ def _directions(
             None if known.known is None else known.known[d],
             zeros if zeros is None or not zeros.ndim else zeros[d],
         )
-        out.append(_ByteWeights(cx, prepared(cx, own), ops.select_index(b, scale, 0, d)))
+        out.append(_ByteWeights(cx, own, ops.select_index(b, scale, 0, d)))
     return out
 
 

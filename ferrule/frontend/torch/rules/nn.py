@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import boolean, f64, i64
+from ferrule.base.dtype import boolean, f64, i32, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.torch.table import Context, aten, must_fit, pair, product
 from ferrule.ir.graph import Value
@@ -17,6 +17,11 @@ from ferrule.ir.simplify import equal, simplify
 @aten("mm.default", "bmm.default", "matmul.default", "mv.default", "dot.default")
 def _matmul(cx: Context, x: Value, y: Value) -> Value:
     return ops.matmul(cx.b, x, y)
+
+
+@aten("_int_mm.default")
+def _int_mm(cx: Context, x: Value, y: Value) -> Value:
+    return ops.matmul(cx.b, ops.cast(cx.b, x, i32), ops.cast(cx.b, y, i32))
 
 
 @aten("linear.default")
