@@ -43,6 +43,7 @@ IMPORTS = (
     "pthread_self",
     "pthread_sigmask",
     "clock_gettime",
+    "memset",
     "syscall",
 )
 """What the pool calls of the C library."""
