@@ -42,8 +42,8 @@
 ; OpenMP ends a job when all members have come, also those for whom nothing was left. So on busy
 ; CPUs a caller still waits for members that have not begun. Where it has waited, after the last
 ; claim, for longer than `patience` and than it has worked itself, the team is late: jobs go to the
-; workers for a fifth of a second. A team that is late again, within as long as it has rested, rests
-; twice as long, up to 13 seconds.
+; workers for a second. A team that is late again, within as long as it has rested, rests twice as
+; long, up to 16 seconds.
 ;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
 ; again) runs its whole range itself, as tid 0. If a worker cannot be made, the range is split
@@ -268,8 +268,8 @@ tire:
   %since = sub i64 %began, %until
   %again = icmp slt i64 %since, %rest
   %twice = shl i64 %rest, 1
-  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 12800000000)
-  %next = select i1 %again, i64 %longer, i64 200000000
+  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 16000000000)
+  %next = select i1 %again, i64 %longer, i64 1000000000
   %then = add i64 %ended, %next
   store i64 %next, ptr @team_rest
   store i64 %then, ptr @team_until
