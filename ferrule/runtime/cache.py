@@ -5,8 +5,9 @@
 
 One file an entry, `DIR/xx/KEY.ferrule`, written beside its place and renamed into it, so that other
 processes see a whole entry or none. Entries carry a checksum; a damaged one is deleted and counts
-as absent. A folder that cannot be written turns the cache off with one line in the log. When the
-folder outgrows the setting `cache_mb`, the entries used least recently go, down to nine tenths.
+as absent. A folder that cannot be written turns the cache off with one line in the log, and so does
+one that other users may write to, since what is in it would be run (see trusted). When the folder
+outgrows the setting `cache_mb`, the entries used least recently go, down to nine tenths.
 Settings: `cache`, `cache_dir`, `cache_mb`.
 """
 
@@ -20,8 +21,10 @@ from pathlib import Path
 from ferrule.base import config, log
 from ferrule.base.artifact import Compiled
 from ferrule.base.errors import CacheError, InputError
+from ferrule.runtime import trusted
 
 _SUFFIX = ".ferrule"
+_told = False  # that something is not trusted, once a process
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -36,7 +39,10 @@ def get(key: str) -> Compiled | None:
         return None
     path = _path(key)
     try:
-        data = path.read_bytes()
+        data = trusted.read(path)
+    except trusted.Untrusted as error:
+        _tell_untrusted(error)
+        return None
     except OSError:
         return None
     try:
@@ -58,6 +64,8 @@ def put(key: str, compiled: Compiled) -> Compiled:
         try:
             _write(path, compiled.to_bytes())
             prune()
+        except trusted.Untrusted as error:
+            _tell_untrusted(error)
         except OSError as error:
             log.warn(f"compiled programs are not kept on disk: {error}; see FERRULE_CACHE_DIR")
     return compiled
@@ -92,7 +100,8 @@ def _path(key: str) -> Path:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    trusted.make_folder(path.parent.parent)
+    trusted.make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -102,6 +111,17 @@ def _write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _tell_untrusted(error: trusted.Untrusted) -> None:
+    global _told
+    if not _told:
+        _told = True
+        log.warn(
+            "compiled programs are not read from disk where others may have written them: "
+            f"{error}; make it yours alone (chown, chmod go-w), delete it, or name a folder of "
+            "your own in FERRULE_CACHE_DIR"
+        )
 
 
 def _entries() -> list[tuple[int, int, Path]]:

@@ -32,12 +32,12 @@
 ; at the mark, all sequentially consistent: so no wake-up is lost. (If one were, a worker would miss
 ; a job, and the others would run its range.)
 ;
-; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of our
-; workers': threads that wait for work of either kind would spin on the same CPUs. Members claim as
-; workers do, each as the worker of its number. The team is always the whole one, of which members
-; beyond what a job wants return at once: OpenMP ends threads that a smaller team has no use for.
-; ferrule_pool_join says how to run a function in the team of the thread that calls it. A job that
-; wants more threads, or another thread's, is the workers'.
+; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of
+; our workers': threads that wait for work of either kind would spin on the same CPUs. Members
+; claim as workers do, each as the worker of its number. The team is always the whole one, of which
+; members beyond what a job wants return at once: OpenMP ends threads that a smaller team has no
+; use for. ferrule_pool_join says how to run a function in the team of the thread that calls it. A
+; job that wants more threads, or another thread's, is the workers'.
 ;
 ; OpenMP ends a job when all members have come, also those for whom nothing was left. So on busy
 ; CPUs a caller still waits for members that have not begun. Where it has waited, after the last
@@ -63,7 +63,7 @@
 @job_ranges = internal global i64 0
 @job_pieces = internal global i64 0            ; of each range
 @number = internal global i64 0                ; of the job
-@team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
+@team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32, i32)
 @team_number = internal global ptr null        ; i32 ()
 @team_most = internal global ptr null          ; i32 ()
 @team_patience = internal global i64 0         ; nanoseconds, as all that follow
