@@ -150,5 +150,5 @@ def _umask() -> int:
 
 
 COMMAND = Command(
-    "run", "an ONNX model or an artifact on inputs from files or at random", _run, _arguments, _ABOUT
+    "run", "a model or an artifact on inputs from files or at random", _run, _arguments, _ABOUT
 )
