@@ -179,6 +179,8 @@ class _Reader:
             raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
 
     def model(self) -> Model:
+        if not self.manifest.entries:
+            raise InputError(f"{self.name} has no function")
         library, levels = self._library()
         tensors: Mapping[str, Array] = {}
         if WEIGHTS in self.manifest.files:
@@ -192,8 +194,6 @@ class _Reader:
             if missing:
                 raise InputError(f"{self.name}: the weights lack {', '.join(missing)}")
             functions[entry.name] = Function(entry, entry.programs[level], library, tensors)
-        if not functions:
-            raise InputError(f"{self.name} has no function")
         return Model(self.manifest, functions)
 
     def _library(self) -> tuple[Library, list[str]]:

@@ -104,6 +104,7 @@ class Pool:
     workers: Any
     reset: Any
     join: Any
+    held: Any  # what the functions live in
 
 
 _lock = threading.Lock()
@@ -120,7 +121,7 @@ def install(find: Callable[[str], int] | None = None) -> Pool:
     global _pool, _joined
     with _lock:
         if _pool is None:
-            _pool = _pool_of(_compiled() if find is None else list(map(find, SYMBOLS)))
+            _pool = _pool_of(_compiled() if find is None else list(map(find, SYMBOLS)), find)
         if not _joined and "torch" in sys.modules and config.get("shared_threads"):
             team = team_of_process()
             if team is not None:
@@ -235,10 +236,11 @@ def _compiled() -> list[int]:
     return native.addresses(ir_text(llvm.get_process_triple()), SYMBOLS, {})
 
 
-def _pool_of(addresses: Sequence[int]) -> Pool:
+def _pool_of(addresses: Sequence[int], held: Any) -> Pool:
     return Pool(
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
         ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(addresses[3]),
+        held,
     )

@@ -68,7 +68,9 @@ def test_a_folder_that_others_may_write_to_turns_the_cache_off(
     assert cache.get(KEY) == PROGRAM
 
 
-def test_a_shared_folder_above_is_fine(cache: Cache, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shared_folder_above_is_fine(
+    cache: Cache, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder.parent.chmod(0o1777)
     assert cache.get(KEY) == PROGRAM
     assert not warnings(capsys)
@@ -95,7 +97,9 @@ def test_an_entry_that_others_may_write_to_is_replaced(
     assert cache.get(KEY) == PROGRAM
 
 
-def test_an_entry_that_is_no_plain_file_is_not_read(cache: Cache, folder: Path, tmp_path: Path) -> None:
+def test_an_entry_that_is_no_plain_file_is_not_read(
+    cache: Cache, folder: Path, tmp_path: Path
+) -> None:
     path = entry(folder)
     os.replace(path, tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
@@ -113,7 +117,9 @@ def test_the_folder_itself_may_be_a_link(cache: Cache, folder: Path, tmp_path: P
     assert Cache(tmp_path / "link", 1 << 30).get(KEY) == PROGRAM
 
 
-def test_a_system_without_users_trusts_all(cache: Cache, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_users_trusts_all(
+    cache: Cache, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder.chmod(0o777)
     assert cache.get(KEY) is None
     monkeypatch.delattr(os, "geteuid")
