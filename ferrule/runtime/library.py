@@ -12,7 +12,7 @@ from typing import Any
 
 from ferrule.base.errors import InputError
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # closing may happen wherever memory is collected
 _paths: set[str] = set()  # of the libraries that are open
 
 
