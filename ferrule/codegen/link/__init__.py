@@ -1,0 +1,1 @@
+"""Relocatable objects as a shared library, without a linker."""
