@@ -359,8 +359,6 @@ def dynamic_symbols(library: bytes) -> dict[str, int]:
 
 def object_of(text: str, target: Target, reloc: str = "pic") -> bytes:
     """A module as an object, by another relocation model than programs have."""
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
     found = llvm.Target.from_triple(target.triple)
     machine = found.create_target_machine(
         cpu=target.cpu, features=target.features, reloc=reloc, codemodel="default"
