@@ -111,7 +111,7 @@ class PlainRecord:
 
 def record_of(entry: int, block: int, count: int, dims: int) -> Record | PlainRecord:
     """A record, native where LLVM is at work here and can make it."""
-    kind = Record if "llvmlite" in sys.modules else PlainRecord
+    kind = PlainRecord if sys.modules.get("llvmlite") is None else Record
     return kind(entry, block, count, dims)
 
 
