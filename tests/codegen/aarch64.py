@@ -8,7 +8,7 @@ The executable holds all operands in one block of memory, each between two lines
 reads the block from its standard input, runs the program's `prepare` and its entry, and writes the
 block to its standard output: so a write outside of a buffer shows. `ferrule_parallel` is here a
 loop over threads: the work is divided as the pool would divide it. The C library's functions that
-programs call are memory alone; mathematics from libm is not there.
+programs call are memory alone.
 
 It needs `qemu-aarch64` (Debian: qemu-user) and the linker and assembler of
 binutils-aarch64-linux-gnu; `missing()` says which of them are not installed.
