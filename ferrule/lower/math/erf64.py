@@ -13,7 +13,7 @@ import math
 from ferrule.ir.expr import Expr, select
 from ferrule.lower.math.coefficients import ERF64, ERFCX64
 from ferrule.lower.math.exp import scaled_by, split
-from ferrule.lower.math.floats import Floats, absolute, below, clamp, copysign, ordered_sum
+from ferrule.lower.math.floats import Floats, Pair, absolute, below, clamp, copysign, ordered_sum
 
 _CENTRE = 61 / 16  # as tools/fit_polynomials.py has it
 
@@ -54,13 +54,8 @@ def _tail(m: Floats, a: Expr, rest: Expr | None) -> Expr:
     return scaled_by(m, _without_square(m, a), h, n)
 
 
-def _without_square(m: Floats, a: Expr) -> tuple[Expr, Expr]:
+def _without_square(m: Floats, a: Expr) -> Pair:
     """e^(a^2) * erfc(a) as a sum of two numbers."""
     u = (a - _CENTRE) / (a + _CENTRE)
-    top, top_rest = ordered_sum(m.number(ERFCX64[0]), u * m.horner(u, ERFCX64[1:]))
-    bottom, bottom_rest = ordered_sum(2.0 * a, m.number(1.0))
-    inverse = 1.0 / bottom
-    quotient = top * inverse
-    p, lost = m.product(quotient, bottom)
-    rest = ((top - p) - lost) + (top_rest - quotient * bottom_rest)
-    return quotient, rest * inverse
+    top = ordered_sum(m.number(ERFCX64[0]), u * m.horner(u, ERFCX64[1:]))
+    return m.quotient(top, ordered_sum(2.0 * a, m.number(1.0)))

@@ -3,9 +3,9 @@
     lower_math(e)      every operator of RULES in `e` replaced by its formula
 
 In f32 the results are within 2 ulp for the exponentials and logarithms and 4 ulp for the others, in
-f64 within 2 ulp but for sigmoid, normal_cdf (3), erfinv (4), and lgamma and digamma, which are as
-near as their terms: subnormal arguments and results, infinities, NaN and signed zeros included.
-f16 and bf16 are computed in f32.
+f64 within 2 ulp but for acosh (2.5), sigmoid, normal_cdf (3), erfinv (4), and lgamma and digamma,
+which are as near as their terms: subnormal arguments and results, infinities, NaN and signed zeros
+included. f16 and bf16 are computed in f32.
 
 What a formula is made of: add sub mul div fma neg abs sqrt copysign min max floor, comparisons,
 select, casts and bitcasts, and integer add sub mul shl shr and or xor.

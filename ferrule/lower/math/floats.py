@@ -18,6 +18,7 @@ from ferrule.base.dtype import DType, f32, f64, i32, u64
 from ferrule.ir.expr import Expr, bitcast, call, cast, compare, const, maximum, minimum, select
 
 INF = math.inf
+Pair = tuple[Expr, Expr]  # a number and what is left to a sum of more bits
 _UPPER = -(1 << 27)  # all but the lower 27 bits
 
 
@@ -63,7 +64,7 @@ class Floats:
             out = self.fma(out, x, c)
         return out
 
-    def product(self, a: Expr, b: Expr | float) -> tuple[Expr, Expr]:
+    def product(self, a: Expr, b: Expr | float) -> Pair:
         """(p, e) of f64 with a*b = p + e, p rounded to nearest, where neither overflows nor is
         subnormal. The product is written as fma(a, b, -0.0), which no later sum is fused with.
         Without fused operations the factors are cut in halves, whose products are exact.
@@ -76,7 +77,15 @@ class Floats:
         (a1, a2), (b1, b2) = self.halves(a), self.halves(b)
         return p, ((a1 * b1 - p) + a1 * b2 + a2 * b1) + a2 * b2
 
-    def halves(self, x: Expr) -> tuple[Expr, Expr]:
+    def quotient(self, a: Pair, b: Pair) -> Pair:
+        """a / b of two sums of two numbers of f64."""
+        inverse = 1.0 / b[0]
+        q = a[0] * inverse
+        p, lost = self.product(q, b[0])
+        rest = ((a[0] - p) - lost) + (a[1] - q * b[1])
+        return q, rest * inverse
+
+    def halves(self, x: Expr) -> Pair:
         """An f64 as the sum of its upper 26 bits and the rest."""
         upper = self.value(call("and", self.bits(x), self.mask(_UPPER)))
         return upper, x - upper
@@ -100,7 +109,7 @@ class Floats:
         return Floats(f64, self.has_fma)
 
 
-def ordered_sum(a: Expr, b: Expr) -> tuple[Expr, Expr]:
+def ordered_sum(a: Expr, b: Expr) -> Pair:
     """(s, e) with a + b = s + e, s rounded to nearest, where |a| >= |b| or a is 0."""
     s = a + b
     return s, b - (s - a)

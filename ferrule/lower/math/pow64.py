@@ -15,6 +15,7 @@ from ferrule.lower.math.exp import limits, scaled, split
 from ferrule.lower.math.floats import (
     INF,
     Floats,
+    Pair,
     above,
     absolute,
     below,
@@ -24,8 +25,6 @@ from ferrule.lower.math.floats import (
     same,
 )
 from ferrule.lower.math.log import parts64
-
-Pair = tuple[Expr, Expr]
 
 _LN2 = (0.6931471805598903, 5.497923018708371e-14)  # 42 bits, and the rest
 _TWO_THIRDS = (0.6666666666666666, 3.700743415417188e-17)
@@ -46,7 +45,7 @@ def power_of_size(m: Floats, size: Expr, y: Expr) -> Expr:
 def _log(m: Floats, x: Expr) -> Pair:
     """log(x) for positive finite x; anything for others."""
     k, f = parts64(m, x)
-    s = _quotient(m, f)
+    s = m.quotient((f, m.number(0.0)), ordered_sum(m.number(2.0), f))
     q = _times(m, s, s)
     rest = m.fma(q[0], m.horner(q[0], LOG_REST64), _TWO_THIRDS[1])
     inner = ordered_sum(m.number(_TWO_THIRDS[0]), rest)
@@ -55,15 +54,6 @@ def _log(m: Floats, x: Expr) -> Pair:
     low = m.fma(s[1], 2.0, cubic[1] + lost)
     total, lost = ordered_sum(k * _LN2[0], high)
     return ordered_sum(total, m.fma(k, _LN2[1], lost + low))
-
-
-def _quotient(m: Floats, f: Expr) -> Pair:
-    """f / (2 + f) for |f| < 1/2."""
-    bottom, lost = ordered_sum(m.number(2.0), f)
-    inverse = 1.0 / bottom
-    s = f * inverse
-    p, e = m.product(s, bottom)
-    return s, ((f - p) - m.fma(s, lost, e)) * inverse
 
 
 def _times(m: Floats, a: Pair, b: Pair) -> Pair:

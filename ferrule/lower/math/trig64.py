@@ -21,6 +21,7 @@ from ferrule.ir.expr import Expr, call, cast, compare, const, maximum, minimum, 
 from ferrule.lower.math.coefficients import ATAN64, COS64, SIN64
 from ferrule.lower.math.floats import (
     Floats,
+    Pair,
     above,
     absolute,
     below,
@@ -126,7 +127,7 @@ def _wide_product(a: Expr, b: Expr) -> tuple[Expr, Expr]:
     return high, call("or", _shl(middle, 32), _and(low, _LOW))
 
 
-def _as_floats(m: Floats, high: Expr, low: Expr) -> tuple[Expr, Expr]:
+def _as_floats(m: Floats, high: Expr, low: Expr) -> Pair:
     """The 128 bits of two words, the first below 2^63, times 2^-128, as a sum of two numbers. 51,
     52 and 24 bits are put below a power of two, which is subtracted.
     """
@@ -140,20 +141,24 @@ def _as_floats(m: Floats, high: Expr, low: Expr) -> tuple[Expr, Expr]:
     return ordered_sum(a, b + below_power(_and(low, 0xFFFFFF), -76))
 
 
-def _sine(m: Floats, r: Expr, rest: Expr) -> Expr:
-    """sin(r + rest) for |r| <= pi/4."""
+def _sine(m: Floats, r: Expr, rest: Expr) -> Pair:
+    """sin(r + rest) for |r| <= pi/4, as r and the difference."""
     z = r * r
     cube = z * r
     inner = m.fma(z, m.fma(cube, -m.horner(z, SIN64[1:]), 0.5 * rest), -rest)
-    return r - m.fma(cube, -SIN64[0], inner)
+    return r, -m.fma(cube, -SIN64[0], inner)
 
 
-def _cosine(m: Floats, r: Expr, rest: Expr) -> Expr:
-    """cos(r + rest) for |r| <= pi/4."""
+def _cosine(m: Floats, r: Expr, rest: Expr) -> Pair:
+    """cos(r + rest) for |r| <= pi/4, as 1 - r^2/2 and the difference."""
     z = r * r
     half = 0.5 * z
     most = 1.0 - half
-    return most + (((1.0 - most) - half) + m.fma(z * z, m.horner(z, COS64), -(r * rest)))
+    return most, ((1.0 - most) - half) + m.fma(z * z, m.horner(z, COS64), -(r * rest))
+
+
+def _either(odd: Expr, a: Pair, b: Pair) -> Pair:
+    return select(odd, a[0], b[0]), select(odd, a[1], b[1])
 
 
 def _flipped(m: Floats, y: Expr, sign: Expr) -> Expr:
@@ -168,21 +173,22 @@ def _finite(x: Expr, y: Expr) -> Expr:
 
 def sin(m: Floats, x: Expr) -> Expr:
     q, r, rest = _reduced(m, x)
-    y = select(_is_odd(q), _cosine(m, r, rest), _sine(m, r, rest))
-    return _finite(x, _flipped(m, y, call("xor", _shl(q, 62), m.bits(x))))
+    high, low = _either(_is_odd(q), _cosine(m, r, rest), _sine(m, r, rest))
+    return _finite(x, _flipped(m, high + low, call("xor", _shl(q, 62), m.bits(x))))
 
 
 def cos(m: Floats, x: Expr) -> Expr:
     q, r, rest = _reduced(m, x)
-    y = select(_is_odd(q), _sine(m, r, rest), _cosine(m, r, rest))
-    return _finite(x, _flipped(m, y, _shl(q + const(1, u64), 62)))
+    high, low = _either(_is_odd(q), _sine(m, r, rest), _cosine(m, r, rest))
+    return _finite(x, _flipped(m, high + low, _shl(q + const(1, u64), 62)))
 
 
 def tan(m: Floats, x: Expr) -> Expr:
     q, r, rest = _reduced(m, x)
-    sine, cosine, odd = _sine(m, r, rest), _cosine(m, r, rest), _is_odd(q)
-    y = select(odd, cosine, sine) / select(odd, sine, cosine)
-    return _finite(x, _flipped(m, y, call("xor", _shl(q, 63), m.bits(x))))
+    odd, cosine = _is_odd(q), ordered_sum(*_cosine(m, r, rest))
+    sine = ordered_sum(*_sine(m, r, rest))
+    high, low = m.quotient(_either(odd, cosine, sine), _either(odd, sine, cosine))
+    return _finite(x, _flipped(m, high + low, call("xor", _shl(q, 63), m.bits(x))))
 
 
 # ---- inverses ------------------------------------------------------------------------------------
