@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ import pytest
 from ferrule.base.dtype import DType, bf16, f16, f32, f64
 from ferrule.codegen.llvm.compile import assembly
 from ferrule.codegen.llvm.emit import emit_module
-from ferrule.ir.expr import Buf, arg, axis, call, const
+from ferrule.ir.expr import Buf, Expr, arg, axis, call, const
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import For, Function, Store
 from ferrule.ir.operators import OPERATORS
 from ferrule.ir.system import Access
 from ferrule.lower.math.expand import lower_math
+from ferrule.lower.math.floats import Floats
 from ferrule.target.cpu import Target, named, supports
 from tests import math64
 
@@ -51,13 +53,22 @@ def samples(count: int) -> np.ndarray:
 
 def program(op: str, count: int, target: Target, dtype: DType = f32) -> Function:
     """y[i] = op(x0[i], ..) in vectors of LANES."""
+
+    def value(*xs: Expr) -> Expr:
+        return lower_math(call(op, *xs), target.has_fma)
+
+    return mapped(value, OPERATORS[op].arity, count, dtype)
+
+
+def mapped(value: Callable[..., Expr], arity: int, count: int, dtype: DType) -> Function:
+    """y[i] = value(x0[i], ..) in vectors of LANES."""
     outer, lane = axis("i", count // LANES), axis("l", LANES)
     at = outer * LANES + lane
     n = const(count)
-    inputs = [Buf(f"x{k}", (n,), dtype) for k in range(OPERATORS[op].arity)]
+    inputs = [Buf(f"x{k}", (n,), dtype) for k in range(arity)]
     out = Buf("y", (n,), dtype)
-    value = lower_math(call(op, *(b[at] for b in inputs)), target.has_fma)
-    body = For(lane, const(0), const(LANES), Kind.LANES, (Store((Access(out, (at,)),), (value,)),))
+    store = Store((Access(out, (at,)),), (value(*(b[at] for b in inputs)),))
+    body = For(lane, const(0), const(LANES), Kind.LANES, (store,))
     return Function("kernel", (out, *inputs), 1, (), (outer,), (body,))
 
 
@@ -104,6 +115,23 @@ def test_machine_code_of_doubles_is_accurate(runner: Any, name: str, op: str):
     np.testing.assert_array_equal(got, want)
     number = ~np.isnan(want)
     np.testing.assert_array_equal(np.signbit(got[number]), np.signbit(want[number]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_products_of_two_parts_are_not_fused(runner: Any, name: str):
+    """p is rounded although a sum follows, and p + e is the product."""
+    if not supports(name):
+        pytest.skip(f"this machine does not run code for {name}")
+    m, rng = Floats(f64, named(name).has_fma), np.random.default_rng(9)
+    xs = 2.0 ** rng.uniform(-100, 100, (3, 1 << 10)) * rng.choice([-1, 1], (3, 1 << 10))
+    xs[2] = -xs[0] * xs[1] * (1 + rng.integers(0, 2, 1 << 10))
+    total, rest = np.zeros(1 << 10), np.zeros(1 << 10)
+    runner(mapped(lambda x, y, z: m.product(x, y)[0] + z, 3, 1 << 10, f64), named(name))(total, *xs)
+    np.testing.assert_array_equal(total, xs[0] * xs[1] + xs[2])
+    runner(mapped(lambda x, y: m.product(x, y)[1], 2, 1 << 10, f64), named(name))(rest, *xs[:2])
+    for x, y, e in zip(*xs[:2], rest, strict=True):
+        lost = Fraction(x) * Fraction(y) - Fraction(x * y)
+        assert abs(Fraction(e) - lost) <= abs(Fraction(x * y)) / 2**104
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -20,6 +20,7 @@ from ferrule.base.dtype import f32, f64
 from ferrule.ir.calls import Functions
 from ferrule.ir.expr import Expr, cast, rewrite
 from ferrule.ir.loop import map_stmts
+from ferrule.ir.system import Monoid
 from ferrule.lower.math import exp as math_exp
 from ferrule.lower.math import gamma as math_gamma
 from ferrule.lower.math import log as math_log
@@ -43,11 +44,16 @@ RULES: dict[str, Rule] = {
 
 
 def expand(level: Functions, target_has_fma: bool) -> Functions:
-    """`level` with every such operator written out."""
-    functions = (
-        replace(f, body=map_stmts(f.body, lambda e: lower_math(e, target_has_fma)))
-        for f in level.functions
-    )
+    """`level` with every such operator written out, in what stores combine by too."""
+
+    def lowered(e: Expr) -> Expr:
+        return lower_math(e, target_has_fma)
+
+    def folded(monoid: Monoid) -> Monoid:
+        combine = tuple(map(lowered, monoid.combine))
+        return monoid if combine == monoid.combine else replace(monoid, combine=combine)
+
+    functions = (replace(f, body=map_stmts(f.body, lowered, folded)) for f in level.functions)
     return replace(level, functions=tuple(functions))
 
 
