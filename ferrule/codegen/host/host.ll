@@ -1,10 +1,5 @@
 ; What every entry uses. host.py adds the kernels' declarations and the functions of one program.
 
-; A page of writable data, in which the loader has room for the addresses of external functions
-; (ferrule.runtime.cpu looks for it).
-@ferrule.room = internal global i64 0
-@llvm.used = appending global [1 x ptr] [ptr @ferrule.room], section "llvm.metadata"
-
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 
