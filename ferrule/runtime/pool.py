@@ -117,7 +117,7 @@ def install() -> Pool:
 @functools.cache
 def host_table() -> Any:
     """The host table of this process's programs (`ferrule.base.artifact`), an array of i64."""
-    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, install().address, 0)
+    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, install().address, 0, 0)
 
 
 def team_of_process() -> tuple[int, ...] | None:

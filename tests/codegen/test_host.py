@@ -168,7 +168,7 @@ class Machine:
     def __init__(self, p: Program, scratch: int | None = None, kernels: str = ""):
         self.engine = jit(KERNELS, kernels, emit_host(p, "k", scratch))
         parallel = self.engine.get_function_address("parallel")
-        self.host = np.array([HOST_BYTES, parallel, 0], np.int64)
+        self.host = np.array([HOST_BYTES, parallel, 0, 0], np.int64)
         self.regions = ctypes.c_int64.from_address(self.engine.get_global_value_address("regions"))
 
     def function(self, name: str, kind: type):
