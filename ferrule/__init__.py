@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ferrule.api import compile, elements
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
+    from ferrule.api.profile import profile
     from ferrule.api.session import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
     from ferrule.runtime.pool import get_num_threads, set_num_threads
@@ -47,6 +48,7 @@ __all__ = [
     "get_num_threads",
     "jit",
     "nn",
+    "profile",
     "reset_counters",
     "set_num_threads",
 ]
@@ -59,6 +61,7 @@ _FROM = {
     "define_operator": "ferrule.api.operators",
     "get_num_threads": "ferrule.runtime.pool",
     "jit": "ferrule.api.jit",
+    "profile": "ferrule.api.profile",
     "reset_counters": "ferrule.runtime.counters",
     "set_num_threads": "ferrule.runtime.pool",
 }
