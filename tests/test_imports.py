@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent / "ferrule"
 FLOORS = {"base": 0, "target": 1, "ir": 2, "ops": 3, "pipeline": 5, "api": 6}
 ROOM, TOP = 4, 7
 ROOF = {"cli"}  # folders that count as files beside the folders
-SEES = {"runtime": {"base"}, "codegen": {"base", "target", "ir"}}
+SEES = {"runtime": {"base"}, "report": {"base"}, "codegen": {"base", "target", "ir"}}
 FILES = {
     ".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p
     for p in sorted(ROOT.rglob("*.py"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from ferrule.base.errors import ParseError
@@ -256,14 +257,17 @@ def _finished(kernels: Mapping[tuple[int, int], _Kernel]) -> Iterator[Kernel]:
 
 
 def _timeline(r: Recorded) -> Iterator[Span]:
-    threads = [t for t, *_ in r.calls]
+    """All that was recorded until the first block's memory was full."""
     rows: dict[int, str] = {}
-    for thread in threads:
-        rows.setdefault(thread, f"caller {len(rows) + 1}")
+    full = [r.clock.at(t.events[-1, 3]) for t in r.traces if t.lost]
+    until = min(full, default=None)
     for thread, start, end in r.calls:
-        yield Span(rows[thread], r.name, CALL, start, end)
+        row = rows.setdefault(thread, f"caller {len(rows) + 1}")
+        if until is None or end <= until:
+            yield Span(row, r.name, CALL, start, end)
     for thread, name, start, end in r.spans:
-        yield Span(rows.get(thread, "caller"), name, FRAMEWORK, start, end)
+        if until is None or end <= until:
+            yield Span(rows.get(thread, "caller"), name, FRAMEWORK, start, end)
     for trace in r.traces:
         yield from _launched(trace, r.clock, rows)
 
@@ -271,7 +275,7 @@ def _timeline(r: Recorded) -> Iterator[Span]:
 def _launched(trace: Trace, clock: Clock, rows: dict[int, str]) -> Iterator[Span]:
     """The spans of one trace. Launches are told before the entry that tells the thread."""
     facts = trace.program.meta["launches"]
-    several = {f["phase"] for f, after in zip(facts, facts[1:]) if f["phase"] == after["phase"]}
+    several = {f["phase"] for f, after in pairwise(facts) if f["phase"] == after["phase"]}
     waiting: list[tuple[str, str, int, int]] = []
     shared = WHOLE  # until when the last launch on several threads lasted
     for number, who, start, end, _ in trace.events.tolist():

@@ -56,8 +56,8 @@ _running = threading.Lock()
 
 
 class Profile:
-    """A profile of what runs in its `with` block; see `profile`. What it has measured is there after
-    the block.
+    """A profile of what runs in its `with` block; see `profile`. What it has measured is there
+    after the block.
     """
 
     def __init__(self, model: Any = None) -> None:

@@ -26,8 +26,8 @@ stands in the host table, 8 bytes each, which whoever runs it provides:
     [1] parallel(kernel, ctx, i64 n, i64 threads, user): kernel(ctx, lo, hi, tid) for parts lo..hi
         that are 0..n together, each once, with 0 <= tid < threads of no two at a time
     [2] user, which `parallel` is given
-    [3] trace(table, kernel, ctx, n, i64 threads, i64 number, i64 parts), or null: is called in place
-        of running kernel(ctx, 0, n, 0), or of `parallel` where threads > 1, and has to do that
+    [3] trace(table, kernel, ctx, n, i64 threads, i64 number, i64 parts), or null: is called in
+        place of kernel(ctx, 0, n, 0), or of `parallel` where threads > 1, and has to do that
 
 `number` says which launch it is: -1 the whole entry, else the place of its first call in the list
 `launches` of the program's meta, which has the calls of the entry. A launch of several calls has

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 
 class Listener(Protocol):
-    """`span(place, operator)` is entered when an operator starts in a place, such as NumPy, and left
-    when it ends.
+    """`span(place, operator)` is entered when an operator starts in a place, such as NumPy, and
+    left when it ends.
     """
 
     def span(self, place: str, operator: Any) -> AbstractContextManager[None]: ...

@@ -1,6 +1,6 @@
 """Launches: what each call of a program is, as facts that go with its code.
 
-    launches(program, outcome, equations)    a dict for each call of `main`, in the order of walk_runs
+    launches(program, outcome, equations)   a dict for each call of `main`, by walk_runs
 
     name        the kernel's, or that of the kernel it packs an operand for
     phase       calls of one phase are one launch
@@ -41,8 +41,8 @@ Level = Any  # a program at some level, or a Module of such
 
 
 def launches(program: Program, outcome: Outcome, equations: Level | None) -> list[dict[str, Any]]:
-    """The facts of each call of `program.main`. `equations` is the system, or the module of systems,
-    before anything was substituted; None where the compilation began below.
+    """The facts of each call of `program.main`. `equations` is the system, or the module of
+    systems, before anything was substituted; None where the compilation began below.
     """
     kernels, graph = outcome.levels.get("kernels"), outcome.levels.get("segments")
     known: dict[tuple[str, str], dict[str, Any]] = {}
@@ -167,7 +167,7 @@ def _gathered(
     for name, kernels in own.items():
         for k in kernels:
             subjects.setdefault(k, {})[name] = None
-    for name, kernels in reversed(places.items()):
+    for name, kernels in reversed(list(places.items())):
         for k in kernels:
             subjects.setdefault(k, {})[name] = None
             if name in origins:
@@ -176,8 +176,8 @@ def _gathered(
 
 
 def _origins(system: System, graph: Graph | None) -> Mapping[str, tuple[str, str]]:
-    """The operator of each buffer, and its place in the user's program. Stages stand in the order of
-    nodes, and those of a node end with the ones that write its outputs.
+    """The operator of each buffer, and its place in the user's program. Stages stand in the order
+    of nodes, and those of a node end with the ones that write its outputs.
     """
     if graph is None:
         return {}

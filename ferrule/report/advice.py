@@ -10,18 +10,22 @@ from ferrule.report.data import (
     FRAMEWORK,
     IDLE,
     MEMORY,
+    OVERHEAD,
     PRODUCTS,
+    SHARES,
     Kernel,
     Report,
 )  # fmt: skip
 
 OF_SHARE = {
-    COMPUTE: "Most of the time is products: `tune` their schedules, or store weights in fewer bits.",
-    MEMORY: "Most of the time is moving bytes: look below which kernels were kept apart and why, and "
-    "whether a smaller dtype would do.",
-    FRAMEWORK: "Operators that ferrule lacks run in the framework: replace them, or define them with "
-    "ferrule.define_operator.",
-    CALL: "Python around the calls takes longest: give more work to a call, such as a larger batch.",
+    COMPUTE: "Most of the time is products: compile with tune=True, or store weights in fewer "
+    "bits.",
+    MEMORY: "Most of the time is moving bytes: look below which kernels were kept apart and why, "
+    "and whether a smaller dtype would do.",
+    FRAMEWORK: "Operators that ferrule lacks run in the framework: replace them, or define them "
+    "with ferrule.define_operator.",
+    CALL: "Python around the calls takes longest: give more work to a call, such as a larger "
+    "batch.",
     ENTRY: "Launching kernels takes longest: they are small, so give more work to a call.",
     FORK_JOIN: "Waking threads and waiting for them takes longest: use fewer threads for so little "
     "work.",
@@ -31,15 +35,16 @@ _OF_BOUND = {
     PRODUCTS: "bound by multiply-adds: faster only with fewer of them, or with narrower numbers",
     "L1": "its data fit in L1: bound by loads and stores, or by the instructions between",
     "L2": "its data fit in L2: bound by the way from L2",
-    "L3": "its data fit in L3: bound by the way from L3; less data a call, or a smaller dtype, helps",
-    "DRAM": "its data fit in no cache: bound by memory; smaller dtypes or larger fusions help",
+    "L3": "its data fit in L3: bound by the way from there, so smaller dtypes help",
+    "DRAM": "its data fit in no cache: bound by memory, so smaller dtypes or larger fusions help",
 }
 _NEAR, _FAR = 0.7, 0.35
 
 
 def of_report(report: Report) -> str:
-    """The sentence of the largest share."""
-    return OF_SHARE[max(report.shares, key=lambda name: report.shares[name])]
+    """The sentence of the largest share; of the largest overhead where overhead is most."""
+    most = 2 * report.overhead > report.wall
+    return OF_SHARE[max(OVERHEAD if most else SHARES, key=lambda name: report.shares[name])]
 
 
 def of_kernel(k: Kernel) -> str:

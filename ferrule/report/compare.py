@@ -66,8 +66,8 @@ def compare(before: Report, after: Report) -> Comparison:
         a, b = first.get(key), second.get(key)
         known = b or a
         assert known is not None
-        times = [0.0 if k is None else k.seconds / n for k, n in zip((a, b), calls)]
-        kernels.append(Change(known.name, *times, holds(known)))
+        was, now = (0.0 if k is None else k.seconds / n for k, n in zip((a, b), calls))
+        kernels.append(Change(known.name, was, now, holds(known)))
     return Comparison(
         before,
         after,

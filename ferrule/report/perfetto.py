@@ -14,8 +14,8 @@ _PROCESS = 1
 
 
 def trace_events(report: Report) -> str:
-    """JSON: a complete event ("X") for each span, its times in microseconds from the first, in their
-    order; a thread for each row.
+    """JSON: a complete event ("X") for each span, its times in microseconds from the first, in
+    their order; a thread for each row.
     """
     rows = {row: i for i, row in enumerate(dict.fromkeys(s.row for s in report.timeline), 1)}
     first = min((s.start for s in report.timeline), default=0)

@@ -56,13 +56,15 @@ def peaks_line(r: Report) -> str:
     return f"peaks of {p.cpu}, {n} thread{'s' if n > 1 else ''}, on {p.date}: {flops}; {read}"
 
 
-_HEAD = ("kernel", "share", "a call", "flop/s", "B/s", "floor", "of floor", "bound", "threads", "holds")
+_HEAD = (
+    "kernel", "share", "a call", "flop/s", "B/s", "floor", "of floor", "bound", "threads", "holds",
+)  # fmt: skip
 
 
 def _row(k: Kernel, wall: float) -> tuple[str, ...]:
     calls = max(k.calls, 1)
     return (
-        label(k),
+        k.name,
         percent(k.seconds / wall),
         seconds(k.mean),
         scaled(k.flops_rate, ""),
@@ -73,11 +75,6 @@ def _row(k: Kernel, wall: float) -> tuple[str, ...]:
         three(k.threads).removesuffix(".00"),
         holds(k),
     )
-
-
-def label(k: Kernel) -> str:
-    """A kernel's name, that of a packing with what it is."""
-    return f"{k.name}"
 
 
 def holds(k: Kernel) -> str:

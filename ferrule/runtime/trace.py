@@ -79,8 +79,8 @@ def compiled() -> Native:
 
 
 class Clock:
-    """The CPU's counter against `time.perf_counter_ns`, from two moments: when it was made, and when
-    it is `settled`.
+    """The CPU's counter against `time.perf_counter_ns`, from two moments: when this was made, and
+    when it is settled.
     """
 
     def __init__(self) -> None:
