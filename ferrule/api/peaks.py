@@ -215,15 +215,14 @@ def _reading(target: Target) -> str:
     vectors = range(_vectors(target))
     kind = f"<{target.vector_bytes // 8} x i64>"
     block = len(vectors) * target.vector_bytes
-    loads = (
-        line
-        for i in vectors
-        for line in (
+
+    def loads(i: int) -> list[str]:
+        return [
             f"  %p{i} = getelementptr i8, ptr %block, i64 {i * target.vector_bytes}",
             f"  %x{i} = load {kind}, ptr %p{i}, align {target.vector_bytes}",
             f"  %b{i} = or {kind} %a{i}, %x{i}",
-        )
-    )
+        ]
+
     parts = [
         "define void @reads(ptr %ctx, i64 %first, i64 %last, i64 %thread) {",
         "entry:",
@@ -243,16 +242,14 @@ def _reading(target: Target) -> str:
         "  br label %again",
         "again:",
         "  %r = phi i64 [ 0, %begin ], [ %r1, %read ]",
-        *(
-            f"  %c{i} = phi {kind} [ zeroinitializer, %begin ], [ %b{i}, %read ]" for i in vectors
-        ),
+        *(f"  %c{i} = phi {kind} [ zeroinitializer, %begin ], [ %b{i}, %read ]" for i in vectors),
         "  br label %loop",
         "loop:",
         "  %k = phi i64 [ 0, %again ], [ %k1, %loop ]",
         *(f"  %a{i} = phi {kind} [ %c{i}, %again ], [ %b{i}, %loop ]" for i in vectors),
         f"  %skip = mul i64 %k, {block}",
         "  %block = getelementptr i8, ptr %start, i64 %skip",
-        *loads,
+        *(line for i in vectors for line in loads(i)),
         "  %k1 = add i64 %k, 1",
         "  %rest = icmp slt i64 %k1, %blocks",
         "  br i1 %rest, label %loop, label %read",

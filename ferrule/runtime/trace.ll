@@ -4,7 +4,7 @@
 ; A table belongs to one argument block, which one call at a time has. So what is written here has one
 ; writer, but for cells, which have one for each thread: nothing is locked.
 ;
-; trace.py fills in @CYCLES@ and @THREAD@ and makes the memory.
+; trace.py fills in @CYCLES@, its @DECLARATION@ and @THREAD@, and makes the memory.
 
 %Host = type {
   i64, ptr, ptr, ptr,   ; as all host tables: bytes, parallel, user, trace
@@ -31,11 +31,11 @@ declare i64 @llvm.umin.i64(i64, i64)
 declare i64 @llvm.umax.i64(i64, i64)
 declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
-declare i64 @CYCLES@()
+@DECLARATION@
 declare i64 @THREAD@()
 
 define i64 @ferrule_cycles() {
-  %now = call i64 @CYCLES@()
+  %now = @CYCLES@
   ret i64 %now
 }
 
@@ -46,9 +46,9 @@ define internal void @part(ptr %part, i64 %lo, i64 %hi, i64 %tid) {
   %kernel = load ptr, ptr %part
   %ctx = load ptr, ptr %p.ctx
   %cells = load ptr, ptr %p.cells
-  %from = call i64 @CYCLES@()
+  %from = @CYCLES@
   call void %kernel(ptr %ctx, i64 %lo, i64 %hi, i64 %tid)
-  %to = call i64 @CYCLES@()
+  %to = @CYCLES@
   %p.busy = getelementptr %Cell, ptr %cells, i64 %tid, i32 0
   %p.first = getelementptr %Cell, ptr %cells, i64 %tid, i32 1
   %p.last = getelementptr %Cell, ptr %cells, i64 %tid, i32 2
@@ -144,9 +144,9 @@ define void @ferrule_trace(ptr %host, ptr %kernel, ptr %ctx, i64 %n, i64 %wanted
   %shared = or i1 %several, %many
   br i1 %shared, label %share, label %alone
 alone:
-  %from = call i64 @CYCLES@()
+  %from = @CYCLES@
   call void %kernel(ptr %ctx, i64 0, i64 %n, i64 0)
-  %to = call i64 @CYCLES@()
+  %to = @CYCLES@
   %long = sub i64 %to, %from
   call void @launched(ptr %host, i64 %number, i64 %long, i64 0, i64 0, i64 1)
   call void @ran(ptr %host, i64 %number, i64 %long)
@@ -207,7 +207,7 @@ each:
 run:
   %fn = phi ptr [ @part, %single ], [ %kernel, %each ]
   %arg = phi ptr [ %wraps, %single ], [ %table, %each ]
-  %from = call i64 @CYCLES@()
+  %from = @CYCLES@
   %serial = icmp eq i64 %count, 1
   br i1 %serial, label %here, label %fork
 here:
@@ -221,7 +221,7 @@ fork:
   call void %parallel(ptr %fn, ptr %arg, i64 %n, i64 %count, ptr %user)
   br label %done
 done:
-  %to = call i64 @CYCLES@()
+  %to = @CYCLES@
   call void @event(ptr %host, i64 %number, i64 -1, i64 %from, i64 %to, i64 %count)
   br label %call
 call:                                  ; sums over the cells of each call

@@ -16,7 +16,6 @@ Times are counted by the CPU: `Clock` turns them into those of `time.perf_counte
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -44,11 +43,17 @@ LAUNCH = -1
 _HEAD = HOST_BYTES // 8
 _ROW, _CELL, _EVENT = 8, 8, 5  # words
 _LEAST = np.iinfo(np.int64).max
+# How the counter is read, and what that has to have declared. It goes at one rate on x86 CPUs since
+# about 2008; LLVM's own way on AArch64 is a counter that programs may not read.
 _COUNTERS = {
-    "x86_64": "llvm.readcyclecounter",  # at one rate, on all that have AVX2
-    "aarch64": "llvm.readsteadycounter",
-    "riscv64": "llvm.readsteadycounter",
-}
+    "x86_64": (
+        "call i64 @llvm.readcyclecounter()", "declare i64 @llvm.readcyclecounter()"
+    ),
+    "aarch64": ('call i64 asm sideeffect "mrs $0, cntvct_el0", "=r"()', ""),
+    "riscv64": (
+        "call i64 @llvm.readsteadycounter()", "declare i64 @llvm.readsteadycounter()"
+    ),
+}  # fmt: skip
 _SETTLED_NS = 20_000_000  # over which the counter's rate is known to a part in 10^4 and better
 
 
@@ -62,20 +67,27 @@ class Native:
 
 @cache
 def compiled() -> Native:
-    """trace.ll, compiled once a process. Raises UnsupportedError for a CPU without a counter that
-    programs may read.
-    """
+    """trace.ll, compiled once a process. Raises UnsupportedError as `ir_text` does."""
     import llvmlite.binding as llvm
 
-    architecture = llvm.get_process_triple().split("-")[0]
+    text = ir_text(llvm.get_process_triple())
+    trace, cycles = native.addresses(text, ("ferrule_trace", "ferrule_cycles"), {})
+    return Native(trace, ctypes.CFUNCTYPE(ctypes.c_int64)(cycles))
+
+
+def ir_text(triple: str) -> str:
+    """trace.ll for `triple`. Raises UnsupportedError for a CPU without a counter that programs may
+    read.
+    """
+    architecture = triple.split("-")[0]
     architecture = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture, architecture)
     if architecture not in _COUNTERS:
         raise UnsupportedError(f"a profile needs a counter of cycles; {architecture} has none")
-    thread = "GetCurrentThreadId" if sys.platform == "win32" else "pthread_self"
+    read, declaration = _COUNTERS[architecture]
+    thread = "GetCurrentThreadId" if "windows" in triple else "pthread_self"
     text = resources.files(__package__).joinpath("trace.ll").read_text(encoding="utf-8")
-    text = text.replace("@CYCLES@", f"@{_COUNTERS[architecture]}").replace("@THREAD@", f"@{thread}")
-    trace, cycles = native.addresses(text, ("ferrule_trace", "ferrule_cycles"), {})
-    return Native(trace, ctypes.CFUNCTYPE(ctypes.c_int64)(cycles))
+    text = text.replace("@CYCLES@", read).replace("@DECLARATION@", declaration)
+    return text.replace("@THREAD@", f"@{thread}")
 
 
 class Clock:
