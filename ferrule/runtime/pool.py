@@ -136,7 +136,7 @@ def host_table() -> Any:
 
 @functools.cache
 def _host_table(parallel: int) -> Any:
-    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, parallel, 0)
+    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, parallel, 0, 0)
 
 
 def team_of_process() -> tuple[int, ...] | None:
