@@ -200,6 +200,15 @@ class Code(Scalars):
         given = self.slot("i64", SLOT_THREADS)
         return self.once("threads", f"call i64 @llvm.smax.i64(i64 {given}, i64 1)")
 
+    def size(self, bytes: Expr) -> str:
+        """A number of bytes, none where it would be less: `prepare` runs with all dims 0, which
+        facts of theirs may exclude.
+        """
+        found = self.value(bytes)
+        if bytes.is_const:
+            return found
+        return self.once(("size", bytes), f"call i64 @llvm.smax.i64(i64 {found}, i64 0)")
+
     def address(self, buf: Buf) -> str:
         """The pointer to a buffer's first element."""
         slot = self.memory.slots.get(buf)
@@ -231,7 +240,7 @@ class Code(Scalars):
 
 def _arena_bytes(memory: Memory, key: str) -> str:
     code = Code(memory, None)
-    temps, scratch = code.value(memory.temps), code.value(memory.scratch)
+    temps, scratch = code.size(memory.temps), code.size(memory.scratch)
     all_scratch = code.emit(f"mul i64 {scratch}, {code.threads()}")
     total = code.emit(f"add i64 {temps}, {all_scratch}")
     code.do(f"ret i64 {total}")
@@ -283,12 +292,12 @@ class _Steps:
                 sizes[name] = max(sizes.get(name, 0), FIRST + len(f.bufs) + len(f.dims))
         if not sizes:
             return
-        scratch = code.emit(f"getelementptr i8, ptr %arena, i64 {code.value(self.memory.temps)}")
+        scratch = code.emit(f"getelementptr i8, ptr %arena, i64 {code.size(self.memory.temps)}")
         for name, slots in sizes.items():
             code.do(f"{name} = alloca [{slots} x i64]")
             self._set(name, STATUS, "ptr", "%status")
             self._set(name, SCRATCH, "ptr", scratch)
-            self._set(name, SCRATCH_BYTES, "i64", code.value(self.memory.scratch))
+            self._set(name, SCRATCH_BYTES, "i64", code.size(self.memory.scratch))
 
     def _steps(self, steps: tuple[Step, ...]) -> None:
         for step in steps:
