@@ -147,8 +147,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--busy", type=counts, default=(0, 4), help="busy processes, such as 0,4")
     parser.add_argument("--threads", type=counts, default=(1, 2), help="such as 1,2")
     parser.add_argument("--pools", default=",".join(POOLS), help="of workers,team")
-    parser.add_argument("--calls", type=int, default=100, help="calls in a row")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--calls", type=int, default=300, help="calls in a row")
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args(arguments)
     if unknown := set(options.pools.split(",")) - set(POOLS):
         parser.error(f"no pool {', '.join(sorted(unknown))}; there are {', '.join(POOLS)}")

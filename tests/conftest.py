@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import llvmlite.binding as llvm
 import pytest
 
 from tests.cpus import CPUS, pretend
@@ -22,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests that call LLVM themselves come in any order.
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
     cpu = config.getoption("--cpu")
     if cpu is not None:
         pretend(cpu)

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,18 +16,20 @@ import numpy as np
 from ferrule.api.session import InferenceSession, read_model
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
-from ferrule.frontend.onnx.model import Array
+from ferrule.frontend.onnx.model import Array, Port
+from ferrule.runtime.load import Function, load
 
 _FIRST = 4
 
 _ABOUT = f"""\
-Compiles an ONNX model, runs it once, and prints each output: its name, dtype, shape, smallest and
-largest element, mean, and first elements.
+Compiles an ONNX model, or takes an artifact of `ferrule build`, runs it once, and prints each
+output: its name, dtype, shape, smallest and largest element, mean, and first elements.
 
 {FEEDS}
 examples:
   ferrule run model.onnx --random
   ferrule run model.onnx --input ids=ids.npy --input mask=mask.npy --output results
+  ferrule run model.ferrule --random
 """
 
 
@@ -41,20 +44,34 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = read_model(options.model)
-    feed = feed_of(model.body.inputs, options, options.random)
+    built = load(options.model) if zipfile.is_zipfile(options.model) else None
+    model = read_model(options.model) if built is None else None
+    inputs = ports_of(built) if built is not None else model.body.inputs if model else ()
+    feed = feed_of(inputs, options, options.random)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):
-        session = InferenceSession(model)
+        run = built.run if built is not None else InferenceSession(options.model).run
         with feed.blamed():
-            results = session.run(None, feed.arrays)
-    parts = [p for port, x in zip(session.get_outputs(), results) for p in parts_of(port.name, x)]
+            results = run(None, feed.arrays)
+    outputs = [p.name for p in model.body.outputs] if model is not None else []
+    names = built.outputs if built is not None else outputs
+    parts = [p for name, x in zip(names, results) for p in parts_of(name, x)]
     for name, array in parts:
         print(f"output {name}: {summary(array)}" if array is not None else f"output {name}: none")
     if options.output is not None:
         save(options.output, [(name, array) for name, array in parts if array is not None])
+
+
+def ports_of(model: Function) -> tuple[Port, ...]:
+    """The arguments of a built model."""
+    return tuple(
+        Port(name, "tensor", np.dtype(np.float32), ())
+        if spec is None
+        else Port(name, "tensor", spec.element.numpy, spec.shape)
+        for name, spec in zip(model.inputs, model.specs, strict=True)
+    )
 
 
 def parts_of(name: str, x: Any) -> Iterator[tuple[str, Array | None]]:
@@ -133,5 +150,5 @@ def _umask() -> int:
 
 
 COMMAND = Command(
-    "run", "an ONNX model on inputs from files or at random", _run, _arguments, _ABOUT
+    "run", "a model or an artifact on inputs from files or at random", _run, _arguments, _ABOUT
 )

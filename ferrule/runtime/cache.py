@@ -5,7 +5,8 @@
 
 One file an entry, `DIR/xx/KEY.ferrule`, written beside its place and renamed into it, so that other
 processes see a whole entry or none. Entries carry a checksum; a damaged one is deleted and counts
-as absent. A folder that cannot be written keeps nothing, with one line in the log. When the folder
+as absent. A folder that cannot be written keeps nothing, with one line in the log, and so does one
+that other users may write to, since what is in it would be run (see trusted). When the folder
 outgrows its limit, the entries used least recently go, down to nine tenths.
 """
 
@@ -21,8 +22,10 @@ from ferrule.base import log
 from ferrule.base.artifact import Compiled
 from ferrule.base.config import Settings
 from ferrule.base.errors import CacheError, InputError
+from ferrule.runtime import trusted
 
 _SUFFIX = ".ferrule"
+_told = False  # that something is not trusted, once a process
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -42,7 +45,10 @@ class Cache:
             return None
         path = self._path(key)
         try:
-            data = path.read_bytes()
+            data = trusted.read(path)
+        except trusted.Untrusted as error:
+            _tell_untrusted(error)
+            return None
         except OSError:
             return None
         try:
@@ -64,6 +70,8 @@ class Cache:
         try:
             _write(path, compiled.to_bytes())
             self.prune()
+        except trusted.Untrusted as error:
+            _tell_untrusted(error)
         except OSError as error:
             log.warn(f"compiled programs are not kept on disk: {error}; see FERRULE_CACHE_DIR")
         return compiled
@@ -108,7 +116,8 @@ def cache_of(settings: Settings) -> Cache:
 
 
 def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    trusted.make_folder(path.parent.parent)
+    trusted.make_folder(path.parent)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -118,3 +127,14 @@ def _write(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(name)
         raise
+
+
+def _tell_untrusted(error: trusted.Untrusted) -> None:
+    global _told
+    if not _told:
+        _told = True
+        log.warn(
+            "compiled programs are not read from disk where others may have written them: "
+            f"{error}; make it yours alone (chown, chmod go-w), delete it, or name a folder of "
+            "your own in FERRULE_CACHE_DIR"
+        )

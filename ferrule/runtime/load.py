@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferrule.base.artifact import Compiled
+from ferrule.base.artifact import Compiled, TensorSpec
 from ferrule.base.cpu import architecture, supports
 from ferrule.base.errors import InputError
 from ferrule.base.features import LEVELS
@@ -74,6 +74,18 @@ class Function:
         self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.index is None}
         self._call = NumpyCallable(executable)
         self._plain = entry.inputs == tuple(map(Input, range(len(entry.arguments))))
+
+    @property
+    def specs(self) -> tuple[TensorSpec | None, ...]:
+        """The dtype and shape of each argument, by extents that are numbers or text over dims; None
+        for one that nothing reads.
+        """
+        known: dict[int, TensorSpec] = {}
+        for x, spec in zip(self._inputs, self._call.executable.compiled.inputs):
+            order = x.order or tuple(range(len(spec.shape)))
+            shape = tuple(spec.shape[order.index(d)] for d in range(len(order)))
+            known[x.place] = TensorSpec(self.inputs[x.place], spec.dtype, shape)
+        return tuple(known.get(i) for i in range(len(self.inputs)))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The results for arguments in order or by name: one array, or a tuple of several. Raises
@@ -167,6 +179,8 @@ class _Reader:
             raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
 
     def model(self) -> Model:
+        if not self.manifest.entries:
+            raise InputError(f"{self.name} has no function")
         library, levels = self._library()
         tensors: Mapping[str, Array] = {}
         if WEIGHTS in self.manifest.files:
@@ -180,8 +194,6 @@ class _Reader:
             if missing:
                 raise InputError(f"{self.name}: the weights lack {', '.join(missing)}")
             functions[entry.name] = Function(entry, entry.programs[level], library, tensors)
-        if not functions:
-            raise InputError(f"{self.name} has no function")
         return Model(self.manifest, functions)
 
     def _library(self) -> tuple[Library, list[str]]:

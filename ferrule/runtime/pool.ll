@@ -32,18 +32,18 @@
 ; at the mark, all sequentially consistent: so no wake-up is lost. (If one were, a worker would miss
 ; a job, and the others would run its range.)
 ;
-; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of our
-; workers': threads that wait for work of either kind would spin on the same CPUs. Members claim as
-; workers do, each as the worker of its number. The team is always the whole one, of which members
-; beyond what a job wants return at once: OpenMP ends threads that a smaller team has no use for.
-; ferrule_pool_join says how to run a function in the team of the thread that calls it. A job that
-; wants more threads, or another thread's, is the workers'.
+; Where a thread has a team of OpenMP threads already (PyTorch's), its jobs are theirs in place of
+; our workers': threads that wait for work of either kind would spin on the same CPUs. Members
+; claim as workers do, each as the worker of its number. The team is always the whole one, of which
+; members beyond what a job wants return at once: OpenMP ends threads that a smaller team has no
+; use for. ferrule_pool_join says how to run a function in the team of the thread that calls it. A
+; job that wants more threads, or another thread's, is the workers'.
 ;
 ; OpenMP ends a job when all members have come, also those for whom nothing was left. So on busy
 ; CPUs a caller still waits for members that have not begun. Where it has waited, after the last
 ; claim, for longer than `patience` and than it has worked itself, the team is late: jobs go to the
-; workers for a fifth of a second. A team that is late again, within as long as it has rested, rests
-; twice as long, up to 13 seconds.
+; workers for a second. A team that is late again, within as long as it has rested, rests twice as
+; long, up to 16 seconds.
 ;
 ; One caller at a time has the pool. Any other (another thread of the process, or a task that calls
 ; again) runs its whole range itself, as tid 0. If a worker cannot be made, the range is split
@@ -63,7 +63,7 @@
 @job_ranges = internal global i64 0
 @job_pieces = internal global i64 0            ; of each range
 @number = internal global i64 0                ; of the job
-@team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32 threads, i32 0)
+@team_run = internal global ptr null           ; void (void (*fn)(void *), void *, i32, i32)
 @team_number = internal global ptr null        ; i32 ()
 @team_most = internal global ptr null          ; i32 ()
 @team_patience = internal global i64 0         ; nanoseconds, as all that follow
@@ -268,8 +268,8 @@ tire:
   %since = sub i64 %began, %until
   %again = icmp slt i64 %since, %rest
   %twice = shl i64 %rest, 1
-  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 12800000000)
-  %next = select i1 %again, i64 %longer, i64 200000000
+  %longer = call i64 @llvm.smin.i64(i64 %twice, i64 16000000000)
+  %next = select i1 %again, i64 %longer, i64 1000000000
   %then = add i64 %ended, %next
   store i64 %next, ptr @team_rest
   store i64 %then, ptr @team_until

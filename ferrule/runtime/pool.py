@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import os
 import sys
 import threading
@@ -34,6 +35,7 @@ from ferrule.base import config
 from ferrule.base.artifact import HOST_BYTES
 from ferrule.base.errors import InputError
 from ferrule.runtime import native
+from ferrule.runtime.quota import cpu_quota
 
 MAX_THREADS = 64
 SYMBOLS = ("ferrule_parallel", "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
@@ -102,6 +104,7 @@ class Pool:
     workers: Any
     reset: Any
     join: Any
+    held: Any  # what the functions live in
 
 
 _lock = threading.Lock()
@@ -118,7 +121,7 @@ def install(find: Callable[[str], int] | None = None) -> Pool:
     global _pool, _joined
     with _lock:
         if _pool is None:
-            _pool = _pool_of(_compiled() if find is None else list(map(find, SYMBOLS)))
+            _pool = _pool_of(_compiled() if find is None else list(map(find, SYMBOLS)), find)
         if not _joined and "torch" in sys.modules and config.get("shared_threads"):
             team = team_of_process()
             if team is not None:
@@ -175,8 +178,9 @@ def set_num_threads(count: int | None) -> None:
     """Sets how many threads programs use from now on, 1 to 64; None goes back to the default.
 
     The default is the setting `num_threads` (FERRULE_NUM_THREADS), else OMP_NUM_THREADS, else the
-    number of CPUs that this process may run on; the environment is read once, and again after this
-    call. `config.override(num_threads=..)` goes before both.
+    number of CPUs that this process may run on or, where that is less, that its control groups give
+    it time for. The environment is read once, and again after this call.
+    `config.override(num_threads=..)` goes before both.
     """
     global _threads, _default
     if count is not None and (type(count) is not int or not 1 <= count <= MAX_THREADS):
@@ -199,7 +203,9 @@ def get_num_threads() -> int:
 
 
 def default_threads() -> int:
-    """The number of threads that the environment asks for, else one for each usable CPU."""
+    """The number of threads that the environment asks for, else one for each usable CPU, but no
+    more than the control groups' quota rounded up: what is beyond it, the system stops for a while.
+    """
     setting = config.get("num_threads")
     if setting is not None:
         return int(setting)
@@ -208,6 +214,9 @@ def default_threads() -> int:
         return min(int(omp), MAX_THREADS)
     affinity = getattr(os, "sched_getaffinity", None)
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = cpu_quota()
+    if quota is not None:
+        usable = min(usable, math.ceil(quota))
     return min(usable, MAX_THREADS)
 
 
@@ -227,10 +236,11 @@ def _compiled() -> list[int]:
     return native.addresses(ir_text(llvm.get_process_triple()), SYMBOLS, {})
 
 
-def _pool_of(addresses: Sequence[int]) -> Pool:
+def _pool_of(addresses: Sequence[int], held: Any) -> Pool:
     return Pool(
         addresses[0],
         ctypes.CFUNCTYPE(ctypes.c_int64)(addresses[1]),
         ctypes.CFUNCTYPE(None)(addresses[2]),
         ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, ctypes.c_int64)(addresses[3]),
+        held,
     )

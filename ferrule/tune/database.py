@@ -8,7 +8,9 @@ digest) or version of the schedules is another record.
 
 Several processes may write at once: each write is a transaction that waits for the others. A file
 that is no database is put aside under another name, with a warning, and a new one begun; nothing
-that is read from a file can raise anything but TuningError.
+that is read from a file can raise anything but TuningError. Who else may write to it is not asked,
+unlike with compiled programs: it holds numbers, a program made by any of them is proven defined
+before it runs, and people may share one file.
 """
 
 from __future__ import annotations
@@ -135,7 +137,7 @@ class Database:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction on the file, which is made where it is missing or damaged."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # the cache's, too
             with contextlib.closing(self._sound()) as db:
                 db.execute("begin immediate")
                 yield db

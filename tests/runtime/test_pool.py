@@ -409,6 +409,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("_bare")
 def test_the_number_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "cpu_quota", lambda: None)
     assert pool.default_threads() == min(64, len(os.sched_getaffinity(0)))
     monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
     assert pool.default_threads() == 5

@@ -28,7 +28,7 @@ from ferrule.codegen.link.machine import OutOfRange, Want
 _WORD = 8
 _RELA, _DYNAMIC = struct.Struct("<QQq"), struct.Struct("<QQ")
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _RELA_AT, _RELA_SIZE, _RELA_ENTRY = 1, 4, 5, 6, 7, 8, 9
-_STRTAB_SIZE, _SYMBOL_SIZE, _SONAME, _GNU_HASH, _RELATIVE = 10, 11, 14, 0x6FFFFEF5, 0x6FFFFFF9
+_STRTAB_SIZE, _SYMBOL_SIZE, _SONAME, _GNU_HASH, _RELATIVE_COUNT = 10, 11, 14, 0x6FFFFEF5, 0x6FFFFFF9
 _A, _AW, _AX = read.ALLOC, read.ALLOC | read.WRITE, read.ALLOC | read.EXEC
 _SYMBOL_BYTES = 24
 _NO_MORE_FRAMES = bytes(4)
@@ -120,14 +120,13 @@ class _Library:
             ".got": self._slots,
             ".dynamic": self._dynamic,
         }
-        contents = {n: make[n]() for n in self.layout.places if n in make}
-        sums = {n: bytearray(p.part.size) for n, p in self.layout.places.items() if n not in make}
-        for where, part in self.gathered.pieces.items():
-            section = self.gathered.section(where)
-            if section.kind != read.NOBITS:
-                at = self.bases[where] - self.address(part)
-                sums[part][at : at + section.size] = self._filled(where)
-        contents |= {n: bytes(data) for n, data in sums.items()}
+        parts = {n: p.part for n, p in self.layout.places.items() if p.part.kind != read.NOBITS}
+        sums = {n: bytearray(part.size) for n, part in parts.items() if n not in make}
+        for where, name in self.gathered.pieces.items():
+            if name in sums:
+                data, at = self._filled(where), self.bases[where] - self.address(name)
+                sums[name][at : at + len(data)] = data
+        contents = {n: bytes(sums[n]) if n in sums else make[n]() for n in parts}
         return written(self.layout, self.gathered.flags, contents, self._names())
 
     def address(self, part: str) -> int:
@@ -249,7 +248,7 @@ class _Library:
             own = sum(isinstance(aim, Spot) for _, aim, _, _ in self._loaded())
             entries += [(_RELA_AT, self.address(".rela.dyn"))]
             entries += [(_RELA_SIZE, parts[".rela.dyn"].part.size), (_RELA_ENTRY, _RELA.size)]
-            entries += [(_RELATIVE, own)]
+            entries += [(_RELATIVE_COUNT, own)]
         return b"".join(_DYNAMIC.pack(*e) for e in (*entries, (0, 0)))
 
     def _names(self) -> list[tuple[Part, bytes]]:
@@ -321,7 +320,7 @@ def _groups(
     def table(name: str, kind: int, entry: int, link: str, flags: int = _A, info: int = 0) -> Part:
         return Part(name, kind, flags, _WORD, sizes.get(name, 0), entry, link, info)
 
-    entries = needed + 8 + (4 if sizes[".rela.dyn"] else 0)
+    entries = needed + 8 + (4 if sizes[".rela.dyn"] else 0)  # as `_Library._dynamic` writes them
     stubs = Part(".plt", read.PROGBITS, _AX, 16, sizes[".plt"], gathered.machine.stub_size)
     constants = (
         table(".hash", read.HASH, 4, ".dynsym"),

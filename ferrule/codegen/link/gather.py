@@ -26,6 +26,7 @@ MACHINES = {m.number: m for m in (X86_64, AARCH64, RISCV64)}
 MOST_ALIGNED = 4096  # the smallest page: a loader promises no more
 LOADED = (".data", ".data.rel.ro")  # where the loader may write an address
 FRAMES = ".eh_frame"  # how to unwind the stack, a record a function
+_RUN = (".init", ".fini", ".ctors", ".dtors")  # what is run when a library is opened or closed
 _UNWIND = 0x70000001  # the kind that x86-64 has for it
 
 Where = tuple[int, int]  # an object, a section of it
@@ -147,7 +148,7 @@ def part_of(section: Section) -> str:
         return ""
     unwind = name == FRAMES and kind in (read.PROGBITS, _UNWIND)
     written = flags & read.EXEC and (flags & read.WRITE or kind == read.NOBITS)
-    known = unwind or kind in (read.PROGBITS, read.NOBITS)
+    known = unwind or (kind in (read.PROGBITS, read.NOBITS) and not name.startswith(_RUN))
     if not known or written or flags & (read.TLS | read.COMPRESSED):
         raise CompileError(
             f"section {name} of type {kind:#x} and flags {flags:#x} has no place in this library"
@@ -237,8 +238,9 @@ class _Names:
         are then for no function.
         """
         number = where[0]
-        name, value, _, binding, _, section = self.objects[number].symbols[symbol]
+        name, value, _, binding, kind, section = self.objects[number].symbols[symbol]
         if binding != read.LOCAL and name in self.defined:
+            kind = self.defined[name][0].kind
             number, section, value = self.defined[name][1]
         elif section == read.UNDEFINED and name:
             return name
@@ -249,6 +251,8 @@ class _Names:
                 f"{self.at(where, offset)}: {name or f'symbol {symbol}'} lies in no section that "
                 "the library has"
             )
+        if kind > read.SECTION:
+            raise CompileError(f"{self.at(where, offset)}: {name} is of type {kind}, not known")
         return Spot(number, section, value)
 
     def _unknown(self, kind: int) -> str:

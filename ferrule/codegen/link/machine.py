@@ -88,5 +88,5 @@ def distance(bits: int) -> Put:
 
 
 def absolute(number: int, value: int, place: int) -> int:
-    """The value itself."""
-    return value
+    """The value itself, as a number of 64 bits."""
+    return signed(value, 64)

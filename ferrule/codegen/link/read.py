@@ -22,7 +22,7 @@ PROGBITS, SYMTAB, STRTAB, RELA, HASH, DYNAMIC, NOTE, NOBITS, REL, DYNSYM = (
 GROUP, CREL, GNU_HASH = 17, 0x40000014, 0x6FFFFFF6
 WRITE, ALLOC, EXEC, TLS, COMPRESSED = 1, 2, 4, 0x400, 0x800  # flags of sections
 LOCAL, GLOBAL, WEAK = 0, 1, 2  # bindings of symbols
-NOTYPE, OBJECT, FUNC = 0, 1, 2  # types of symbols
+NOTYPE, OBJECT, FUNC, SECTION = 0, 1, 2, 3  # types of symbols
 UNDEFINED, RESERVED = 0, 0xFF00  # sections of symbols
 
 _RELOCATABLE, _COMDAT = 1, 1
@@ -83,7 +83,7 @@ def read_object(code: bytes) -> Object:
     """
     try:
         return _Reader(code).read()
-    except (struct.error, IndexError, ValueError) as error:
+    except (struct.error, IndexError, ValueError, OverflowError) as error:
         raise CompileError(f"a damaged object file: {error}") from error
 
 

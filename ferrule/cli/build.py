@@ -1,0 +1,66 @@
+"""`ferrule build`: a model as an artifact that runs without the compiler."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from ferrule.api.session import InferenceSession
+from ferrule.base.errors import InputError
+from ferrule.cli.command import Command, add_model
+from ferrule.pipeline.build import DEFAULT_TARGETS
+from ferrule.target.cpu import PORTABLE
+
+_ABOUT = f"""\
+Compiles an ONNX model for one or more CPUs into one file, which `ferrule.load` and `ferrule run`
+take with numpy alone. The best code that a CPU has is taken when the file is loaded.
+
+targets: {", ".join(PORTABLE)}
+
+examples:
+  ferrule build model.onnx -o model.ferrule
+  ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64
+"""
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    add_model(parser)
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="the artifact (default: MODEL.ferrule)"
+    )
+    parser.add_argument(
+        "--target",
+        type=lambda text: [t for t in text.split(",") if t],
+        default=list(DEFAULT_TARGETS),
+        metavar="NAMES",
+        help=f"targets, with commas between them (default: {','.join(DEFAULT_TARGETS)})",
+    )
+    parser.add_argument(
+        "--shape",
+        type=_shape,
+        action="append",
+        default=[],
+        metavar="NAME=SIZES",
+        help="fix the shape of an input, as in x=1,3,224,224",
+    )
+
+
+def _build(options: argparse.Namespace) -> None:
+    output = options.output or Path(options.model).with_suffix(".ferrule")
+    shapes: Mapping[str, Sequence[int]] = dict(options.shape)
+    InferenceSession(options.model, shapes=shapes).save(output, options.target)
+    print(f"{output}: {output.stat().st_size} bytes, for {', '.join(options.target)}")
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, sizes = text.partition("=")
+    try:
+        return name, tuple(int(n) for n in sizes.split(",") if n)
+    except ValueError:
+        raise InputError(f"{text!r} must be a name and sizes, as in x=1,3,224,224") from None
+
+
+COMMAND = Command(
+    "build", "an ONNX model as a file that runs without the compiler", _build, _arguments, _ABOUT
+)

@@ -1,0 +1,177 @@
+"""Manifest: what an artifact, a file of compiled programs, says of itself.
+
+    artifact = zip of stored entries:  manifest.json
+                                       lib/ARCHITECTURE-SYSTEM.so    code of all levels, and a pool
+                                       weights.safetensors           parameters, on a page
+
+    manifest = format requires name made_by entries libraries files
+    entry    = name (arguments) (inputs) (outputs) (params) programs      a function of the model
+    input    = place among the arguments, order
+    output   = name, place among the program's outputs or a tensor that it always is, order
+    programs = level of an architecture -> descriptor of the compiled program, without its code
+
+A reader takes formats up to `FORMAT` and refuses a file that requires what it does not know; other
+keys that it does not know it passes over. `files` has the size and the SHA-256 of each entry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ferrule.base.artifact import Compiled, from_header, header_of
+from ferrule.base.errors import InputError
+
+FORMAT = 1
+KNOWN: frozenset[str] = frozenset()
+"""What a file may require of its reader."""
+
+MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input of a program: the argument at `place`, transposed by `order` where that is given."""
+
+    place: int
+    order: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """A result of an entry: the program's at `index`, which lies transposed by `order` where that
+    is given, or the `tensor` that it always is.
+    """
+
+    name: str
+    index: int | None
+    order: tuple[int, ...] | None = None
+    tensor: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A function of a model. `arguments` are names in order, `inputs` and `params`, which are names
+    of tensors, in the program's order; `programs` are descriptors without code by
+    "ARCHITECTURE/LEVEL".
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[Result, ...]
+    params: tuple[str, ...]
+    programs: Mapping[str, Compiled]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a file of the zip must be."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """`libraries` are files by "ARCHITECTURE-SYSTEM"."""
+
+    name: str
+    entries: tuple[Entry, ...]
+    libraries: Mapping[str, str]
+    files: Mapping[str, Stored]
+    made_by: str = ""
+    requires: tuple[str, ...] = ()
+
+    def to_json(self) -> str:
+        """As text, keys in order."""
+        plain = {
+            "format": FORMAT,
+            "requires": list(self.requires),
+            "name": self.name,
+            "made_by": self.made_by,
+            "entries": [_plain(e) for e in self.entries],
+            "libraries": dict(self.libraries),
+            "files": {n: {"size": f.size, "sha256": f.sha256} for n, f in self.files.items()},
+        }
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def manifest_of(text: bytes) -> Manifest:
+    """The manifest that `to_json` wrote. Raises InputError for one that is damaged, of a later
+    format, or that requires what this version does not know.
+    """
+    try:
+        plain = json.loads(text)
+        version, requires = int(plain["format"]), tuple(plain["requires"])
+        if version > FORMAT:
+            raise InputError(
+                f"the artifact has format {version}, and this version of ferrule reads {FORMAT}: "
+                "install a later one, or build the artifact again"
+            )
+        unknown = [r for r in requires if r not in KNOWN]
+        if unknown:
+            raise InputError(
+                f"the artifact requires {', '.join(map(str, unknown))}, which this version of "
+                "ferrule does not know: install a later one"
+            )
+        return Manifest(
+            str(plain["name"]),
+            tuple(_entry(e) for e in plain["entries"]),
+            {str(k): str(v) for k, v in plain["libraries"].items()},
+            {n: Stored(int(f["size"]), str(f["sha256"])) for n, f in plain["files"].items()},
+            str(plain.get("made_by", "")),
+            requires,
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"the artifact's manifest is malformed: {error!r}") from error
+
+
+def _plain(e: Entry) -> dict[str, Any]:
+    return {
+        "name": e.name,
+        "arguments": list(e.arguments),
+        "inputs": [[x.place, x.order] for x in e.inputs],
+        "outputs": [[r.name, r.index, r.order, r.tensor] for r in e.outputs],
+        "params": list(e.params),
+        "programs": {level: header_of(c) for level, c in e.programs.items()},
+    }
+
+
+def _entry(plain: Mapping[str, Any]) -> Entry:
+    entry = Entry(
+        str(plain["name"]),
+        tuple(map(str, plain["arguments"])),
+        tuple(Input(int(place), _order(order)) for place, order in plain["inputs"]),
+        tuple(
+            Result(str(n), None if i is None else int(i), _order(order), str(t))
+            for n, i, order, t in plain["outputs"]
+        ),
+        tuple(map(str, plain["params"])),
+        {str(k): from_header(dict(h), b"") for k, h in plain["programs"].items()},
+    )
+    for level, c in entry.programs.items():
+        if len(c.inputs) != len(entry.inputs) or len(c.params) != len(entry.params):
+            raise ValueError(f"{entry.name}: the program for {level} takes other arguments")
+        if any(not 0 <= x.place < len(entry.arguments) for x in entry.inputs):
+            raise ValueError(f"{entry.name}: an input that is not there")
+        if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in entry.outputs):
+            raise ValueError(f"{entry.name}: an output that is not there")
+        ranks = [(x.order, len(spec.shape)) for x, spec in zip(entry.inputs, c.inputs)]
+        made = [r for r in entry.outputs if r.index is not None]
+        ranks += [(r.order, len(c.outputs[r.index or 0].shape)) for r in made]
+        if any(o is not None and sorted(o) != list(range(n)) for o, n in ranks):
+            raise ValueError(f"{entry.name}: an order of dimensions that is none")
+    return entry
+
+
+def _order(given: Any) -> tuple[int, ...] | None:
+    return None if given is None else tuple(map(int, given))
+
+
+def bare(c: Compiled) -> Compiled:
+    """A descriptor without code and without what people read."""
+    meta = {k: c.meta[k] for k in ("kernels", "target") if k in c.meta}
+    return replace(c, object_code=b"", meta=meta)

@@ -1,0 +1,244 @@
+"""Loading an artifact: a model that was compiled ahead of time, run with numpy alone.
+
+    model = load("m.ferrule")
+    y = model(x)                                  # or model.run(None, {"x": x}), as in a session
+    model["decode"](x)                            # one of several functions
+
+The code is that of the best level that this CPU has. It is read into memory, compared with its
+SHA-256, and only then opened. Weights are mapped from the file: processes share them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import platform
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferrule.base.artifact import Compiled, TensorSpec
+from ferrule.base.cpu import architecture, supports
+from ferrule.base.errors import InputError
+from ferrule.base.features import LEVELS
+from ferrule.base.manifest import MANIFEST, WEIGHTS, Entry, Input, Manifest, Result, manifest_of
+from ferrule.base.safetensors import tensors_of
+from ferrule.runtime import pool
+from ferrule.runtime.arrays import NumpyCallable
+from ferrule.runtime.cpu import Executable
+from ferrule.runtime.library import Library
+
+Array = NDArray[Any]
+
+_LEVELS = (*(known.name for known in LEVELS), "generic")  # the best first
+
+
+def load(path: str | os.PathLike[str], *, verify: bool = True) -> Model:
+    """The model in an artifact, ready to run.
+
+    The code's checksum is always looked at; without `verify` that of the weights is not, so that
+    their pages are read when they are first used. Raises InputError for what is no artifact, is
+    damaged, is of a later format, or has no code that this machine runs.
+    """
+    name = os.fspath(path)
+    try:
+        with open(name, "rb") as file:
+            return _Reader(name, file, verify).model()
+    except OSError as error:
+        raise InputError(f"{name} cannot be read: {error}") from error
+
+
+class Function:
+    """One function of a model, on NumPy arrays. May be called from many threads at once.
+
+    `inputs` and `outputs` are the names of its arguments and results. bf16 tensors are `uint16`
+    arrays of their bits.
+    """
+
+    def __init__(
+        self, entry: Entry, compiled: Compiled, library: Library, tensors: Mapping[str, Array]
+    ) -> None:
+        self.name = entry.name
+        self.inputs = entry.arguments
+        self.outputs = tuple(r.name for r in entry.outputs)
+        self.target = str(compiled.meta.get("target"))
+        self._entry, self._inputs = entry, entry.inputs
+        executable = Executable(compiled, library)
+        if entry.params:
+            params = [tensors[n] for n in entry.params]
+            executable.bind([(x.ctypes.data, x) for x in params])
+        self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.index is None}
+        self._call = NumpyCallable(executable)
+        self._plain = entry.inputs == tuple(map(Input, range(len(entry.arguments))))
+
+    @property
+    def specs(self) -> tuple[TensorSpec | None, ...]:
+        """The dtype and shape of each argument, by extents that are numbers or text over dims; None
+        for one that nothing reads.
+        """
+        known: dict[int, TensorSpec] = {}
+        for x, spec in zip(self._inputs, self._call.executable.compiled.inputs):
+            order = x.order or tuple(range(len(spec.shape)))
+            shape = tuple(spec.shape[order.index(d)] for d in range(len(order)))
+            known[x.place] = TensorSpec(self.inputs[x.place], spec.dtype, shape)
+        return tuple(known.get(i) for i in range(len(self.inputs)))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The results for arguments in order or by name: one array, or a tuple of several. Raises
+        InputError, InputTypeError and GuardError for arguments that do not fit, and RunError where
+        the program fails.
+        """
+        names = self.inputs
+        if len(args) > len(names):
+            raise InputError(f"{self.name} takes {len(names)} inputs, not {len(args)}")
+        out = self._results(list(args) if not kwargs else self._named(args, kwargs))
+        return out[0] if len(out) == 1 else tuple(out)
+
+    def run(self, output_names: Sequence[str] | None, feed: Mapping[str, Any]) -> list[Any]:
+        """The outputs of these names (all of them for None), for inputs by name."""
+        names = self.outputs if output_names is None else output_names
+        for name in names:
+            if name not in self.outputs:
+                raise InputError(
+                    f"{self.name} has no output {name!r}; its outputs are: "
+                    f"{', '.join(self.outputs)}"
+                )
+        out = dict(zip(self.outputs, self._results(self._named((), feed)), strict=True))
+        return [out[name] for name in names]
+
+    def _named(self, args: Sequence[Any], more: Mapping[str, Any]) -> list[Any]:
+        given = {**dict(zip(self.inputs, args)), **more}
+        twice = set(self.inputs[: len(args)]) & more.keys()
+        unknown = [n for n in more if n not in self.inputs]
+        missing = [n for n in self.inputs if n not in given]
+        if unknown or missing or twice:
+            what = f"{', '.join(sorted(twice))} is given twice" if twice else ""
+            what = what or (f"it lacks {', '.join(missing)}" if missing else "")
+            what = what or f"it has no {', '.join(unknown)}"
+            raise InputError(f"{self.name} takes {', '.join(self.inputs) or 'nothing'}: {what}")
+        return [given[n] for n in self.inputs]
+
+    def _results(self, given: list[Any]) -> list[Any]:
+        if len(given) != len(self.inputs):
+            missing = ", ".join(self.inputs[len(given) :])
+            raise InputError(f"{self.name} takes {len(self.inputs)} inputs: it lacks {missing}")
+        out = self._call(*(given if self._plain else [self._input(x, given) for x in self._inputs]))
+        return [self._result(r, out) for r in self._entry.outputs]
+
+    def _input(self, x: Input, given: Sequence[Any]) -> Any:
+        value = given[x.place]
+        if x.order is None:
+            return value
+        if not isinstance(value, np.ndarray) or value.ndim != len(x.order):
+            raise InputError(
+                f"the argument {self.inputs[x.place]} of {self.name} must be an array of rank "
+                f"{len(x.order)}"
+            )
+        return value.transpose(x.order)
+
+    def _result(self, r: Result, out: Sequence[Array]) -> Array:
+        if r.index is None:
+            return self._constants[r.tensor].copy()
+        x = out[r.index]
+        return x if r.order is None else x.transpose(np.argsort(r.order))
+
+
+class Model(Function):
+    """A loaded artifact: its first function, and the others by name."""
+
+    def __init__(self, manifest: Manifest, functions: Mapping[str, Function]) -> None:
+        first = next(iter(functions.values()))
+        self.__dict__.update(first.__dict__)
+        self.manifest, self.functions = manifest, dict(functions)
+
+    def __getitem__(self, name: str) -> Function:
+        """The function of that name. Raises InputError if there is none."""
+        if name not in self.functions:
+            known = ", ".join(self.functions)
+            raise InputError(f"{self.manifest.name} has no function {name!r}; it has: {known}")
+        return self.functions[name]
+
+
+class _Reader:
+    """An artifact's file, opened."""
+
+    def __init__(self, name: str, file: Any, verify: bool) -> None:
+        self.name, self.verify = name, verify
+        try:
+            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            with zipfile.ZipFile(file) as archive:
+                self.places = {i.filename: i for i in archive.infolist()}
+                self.manifest = manifest_of(archive.read(MANIFEST))
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
+        except (ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+            raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
+
+    def model(self) -> Model:
+        if not self.manifest.entries:
+            raise InputError(f"{self.name} has no function")
+        library, levels = self._library()
+        tensors: Mapping[str, Array] = {}
+        if WEIGHTS in self.manifest.files:
+            tensors = tensors_of(self._bytes(WEIGHTS, self.verify))
+        functions = {}
+        for entry in self.manifest.entries:
+            level = next((k for k in levels if k in entry.programs), None)
+            if level is None:
+                raise InputError(f"{self.name}: {entry.name} has no code for this machine")
+            missing = [n for n in _needed(entry) if n not in tensors]
+            if missing:
+                raise InputError(f"{self.name}: the weights lack {', '.join(missing)}")
+            functions[entry.name] = Function(entry, entry.programs[level], library, tensors)
+        return Model(self.manifest, functions)
+
+    def _library(self) -> tuple[Library, list[str]]:
+        """The code for this machine, and the keys of the levels that it runs, the best first."""
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture(), architecture())
+        system = platform.system().lower()
+        file = self.manifest.libraries.get(f"{machine}-{system}")
+        levels = [f"{machine}/{level}" for level in _LEVELS if supports(level)]
+        held = {k for e in self.manifest.entries for k in e.programs}
+        if file is None or not held.intersection(levels):
+            raise InputError(
+                f"{self.name} has code for {', '.join(sorted(held))}, and this machine is "
+                f"{machine}-{system} with {', '.join(k.partition('/')[2] for k in levels)}: build "
+                "it for one of these"
+            )
+        library = Library(bytes(self._bytes(file, True)), self.manifest.name or "model")
+        pool.install(library.address)
+        return library, levels
+
+    def _bytes(self, file: str, verify: bool) -> memoryview:
+        """The bytes of an entry, as its manifest says they are."""
+        info, wanted = self.places.get(file), self.manifest.files.get(file)
+        if info is None or wanted is None:
+            raise InputError(f"{self.name} is damaged: it lacks {file}")
+        if info.compress_type != zipfile.ZIP_STORED or info.file_size != wanted.size:
+            raise InputError(f"{self.name} is damaged: {file} is not stored as it was")
+        start = self._start(info)
+        data = memoryview(self.map)[start : start + wanted.size]
+        if verify and (len(data) != wanted.size or _digest(data) != wanted.sha256):
+            raise InputError(f"{self.name} is damaged: the checksum of {file} does not match")
+        return data
+
+    def _start(self, info: zipfile.ZipInfo) -> int:
+        """Where an entry's bytes begin: behind its local header (APPNOTE 4.3.7)."""
+        at = info.header_offset
+        head = self.map[at : at + 30]
+        if len(head) < 30 or head[:4] != b"PK\3\4":
+            raise InputError(f"{self.name} is damaged: {info.filename} has no header")
+        name, extra = (int.from_bytes(head[k : k + 2], "little") for k in (26, 28))
+        return at + 30 + name + extra
+
+
+def _needed(entry: Entry) -> tuple[str, ...]:
+    return (*entry.params, *(r.tensor for r in entry.outputs if r.index is None))
+
+
+def _digest(data: memoryview) -> str:
+    return hashlib.sha256(data).hexdigest()
