@@ -182,7 +182,8 @@ def _objects(made: Bundle, targets: Sequence[Target]) -> dict[str, bytes]:
 def _write(folder: Path, made: Bundle, weights: _Weights, objects: Mapping[str, bytes]) -> None:
     library = f"lib{made.name}"
     imports = (*IMPORTS, *pool.IMPORTS)
-    shared = shared_library(list(objects.values()), exports(made), f"{library}.so", imports)
+    code = list(objects.values())
+    shared = shared_library(code, exports(made), f"{library}.so", imports, resident=True)
     found: dict[str, Sequence[bytes | memoryview]] = {
         f"{made.name}.h": [files.header_text(made).encode()],
         f"{library}.so": [shared],

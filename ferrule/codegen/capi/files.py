@@ -133,13 +133,13 @@ def _filled(template: str, names: Mapping[str, str]) -> str:
 def identifier(name: str, taken: Sequence[str] = ()) -> str:
     """A plain C identifier from any text."""
     made = re.sub(r"\W", "_", name, flags=re.ASCII)
-    if not made or made[0].isdigit() or made in _WORDS or made in taken:
+    if not made or made[0].isdigit() or made in _WORDS.split() or made in taken:
         made = f"m_{made}"
     return made
 
 
-_WORDS = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if int
-    long register return short signed sizeof static struct switch typedef union unsigned void
-    volatile while inline restrict class new delete template this operator""".split()
-)
+_WORDS = """
+auto break case char const continue default do double else enum extern float for goto if int long
+register return short signed sizeof static struct switch typedef union unsigned void volatile while
+inline restrict class new delete template this operator
+"""

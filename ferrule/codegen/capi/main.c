@@ -55,6 +55,7 @@ int main(int argc, char **argv) {
   @NAME@_model *model = NULL;
   int code = @NAME@_create(argc > 1 ? argv[1] : "@WEIGHTS@", NULL, &model);
   if (code) return failed(code);
+  printf("@NAME@ on %s\n", @NAME@_level(model));
 @SHAPES@
   DLTensor inputs[@PREFIX@_INPUTS + 1] = {{0}}, outputs[@PREFIX@_OUTPUTS + 1] = {{0}};
   for (int i = 0; i < @PREFIX@_INPUTS; i++) {
