@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -158,16 +159,55 @@ class CLibrary:
         return [tuple(t.shape[: t.ndim]) for t in outputs]
 
     def run(self, model: Any, inputs: Sequence[Array]) -> list[Array]:
-        given = [tensor(x) for x in inputs]
-        made = []
+        """The outputs; bf16 is uint16, as everywhere."""
+        given, made = [tensor(x) for x in inputs], []
+        self._as_bf16("input", given)
         for spec, shape in zip(self.specs("output"), self.shapes(given)):
             order = spec.order[: spec.ndim] if spec.order else range(spec.ndim)
             whole = np.full([shape[k] for k in order], 0x5A).astype(spec.dtype)
             made.append(whole.transpose(np.argsort(order)) if spec.ndim else whole)
-        self.run_on(model, given, [tensor(x) for x in made])
+        results = [tensor(x) for x in made]
+        self._as_bf16("output", results)
+        self.run_on(model, given, results)
         return made
+
+    def _as_bf16(self, role: str, some: Sequence[DLTensor]) -> None:
+        for t, spec in zip(some, self.specs(role)):
+            t.code = 4 if (t.code, t.bits, spec.code) == (1, 16, 4) else t.code
 
     def run_on(
         self, model: Any, inputs: Sequence[DLTensor], outputs: Sequence[DLTensor]
     ) -> None:
         self.check(f"{self.prefix}_run", model, tensors(inputs), tensors(outputs))
+
+
+# ---- the other files of a bundle -----------------------------------------------------------------
+
+
+def members(file: Path) -> dict[str, bytes]:
+    """The objects of a static library, by name."""
+    data, at, found = file.read_bytes(), 8, {}
+    while at < len(data):
+        name, size = data[at : at + 16].decode().strip(), int(data[at + 48 : at + 58])
+        if name != "/":
+            found[name.removesuffix("/")] = data[at + 60 : at + 60 + size]
+        at += 60 + size + size % 2
+    return found
+
+
+def built(folder: Path, name: str, static: bool, *flags: str, source: str = "main.c") -> Path:
+    """The example, or another program, compiled by gcc."""
+    out = folder / f"{Path(source).stem}-{'static' if static else 'shared'}"
+    how = [f"lib{name}.a", "-static"] if static else ["-L.", f"-l{name}", "-Wl,-rpath,$ORIGIN"]
+    warnings = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
+    command = ["gcc", *warnings, *flags, source, *how, "-pthread", "-o", out.name]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def outcome(command: list[Any], folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(c) for c in command], cwd=folder, capture_output=True, text=True, timeout=300,
+        **options,
+    )  # fmt: skip

@@ -121,7 +121,8 @@ def _names(bundle: Bundle) -> Mapping[str, str]:
         "NAME": bundle.name,
         "UPPER": bundle.name.upper(),
         "TITLE": bundle.name,
-        "WEIGHTS": weights_name(bundle) if bundle.weights else "it has none: NULL",
+        "WEIGHTS": weights_name(bundle) if bundle.weights else "",
+        "PATH": f'"{weights_name(bundle)}"' if bundle.weights else "NULL",
     }
 
 

@@ -62,8 +62,8 @@ typedef struct {
 
 typedef struct @NAME@_model @NAME@_model;
 
-/* Makes a model of the file of weights (@WEIGHTS@), which is mapped and shared
- * between processes; options may be NULL. *out is NULL where it fails. */
+/* Makes a model of the file of weights (here @PATH@), which is mapped and
+ * shared between processes; options may be NULL. *out is NULL where it fails. */
 int @NAME@_create(const char *weights, const @NAME@_options *options, @NAME@_model **out);
 
 /* The same of weights in memory, at a multiple of 8 bytes, which must live as long as the model. */

@@ -53,7 +53,7 @@ static int failed(int code) {
 
 int main(int argc, char **argv) {
   @NAME@_model *model = NULL;
-  int code = @NAME@_create(argc > 1 ? argv[1] : "@WEIGHTS@", NULL, &model);
+  int code = @NAME@_create(argc > 1 ? argv[1] : @PATH@, NULL, &model);
   if (code) return failed(code);
   printf("@NAME@ on %s\n", @NAME@_level(model));
 @SHAPES@
