@@ -16,8 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-Number = "Value | int"
-
 
 @dataclass(frozen=True, eq=False)
 class Value:
@@ -57,9 +55,6 @@ class Value:
     def rest(self, other: Value | int) -> Value:
         """The remainder of unsigned numbers."""
         return self._with("urem", other)
-
-    def left(self, other: Value | int) -> Value:
-        return self._with("shl", other)
 
     def right(self, other: Value | int) -> Value:
         return self._with("lshr", other)
