@@ -19,10 +19,10 @@ import torch
 
 from benchmarks.contraction_check import Checked, ExactCase, compiled_alone
 from benchmarks.contraction_table import find
-from benchmarks.peak import Peak
 from benchmarks.peers import PEERS, Case, Ready, Unavailable
 from benchmarks.rows import Result, Row
 from benchmarks.worker import Job, result_of, serve, try_peer
+from ferrule.api.peaks import Peak
 from ferrule.tune.interleave import Timing, interleave
 
 PEAK = "peak"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ferrule.api.artifacts import bundle, save
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
+    from ferrule.api.profile import profile
     from ferrule.api.session import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
     from ferrule.runtime.load import load
@@ -51,6 +52,7 @@ __all__ = [
     "jit",
     "load",
     "nn",
+    "profile",
     "reset_counters",
     "save",
     "set_num_threads",
@@ -66,6 +68,7 @@ _FROM = {
     "get_num_threads": "ferrule.runtime.pool",
     "jit": "ferrule.api.jit",
     "load": "ferrule.runtime.load",
+    "profile": "ferrule.api.profile",
     "reset_counters": "ferrule.runtime.counters",
     "save": "ferrule.api.artifacts",
     "set_num_threads": "ferrule.runtime.pool",

@@ -42,7 +42,7 @@ def pretend(name: str) -> None:
     cpu_of_host.features = lambda: own
     if cpu.hidden:
         llvm.get_host_cpu_name = lambda: name
-    target._caches = lambda: cpu.caches
+    target.cache_sizes = lambda: (*cpu.caches, 0)
 
 
 def server(name: str) -> Target:

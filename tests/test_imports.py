@@ -18,6 +18,7 @@ ROOM, TOP = 4, 7
 ROOF = {"cli"}  # folders that count as files beside the folders
 SEES = {
     "runtime": {"base"},
+    "report": {"base"},
     "codegen": {"base", "target", "ir"},
     "frontend": {"base", "ir", "ops"},  # what a program means is the same for all targets
 }

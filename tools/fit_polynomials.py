@@ -58,6 +58,23 @@ def _log_quotient(s: mpf) -> mpf:
     return (mp.log((1 + s) / (1 - s)) / s - 2) / s**2
 
 
+def _log_quotient_rest(s: mpf) -> mpf:
+    return (_log_quotient(s) - mpf(2) / 3) / s**2
+
+
+ERFCX_CENTRE = mpf(61) / 16  # near where u has its middle; the first coefficient rounds well
+
+
+def _scaled_erfc(u: mpf) -> mpf:
+    """(1 + 2a) * e^(a^2) * erfc(a) where u = (a - c) / (a + c), c = ERFCX_CENTRE."""
+    a = ERFCX_CENTRE * (1 + u) / (1 - u)
+    return (1 + 2 * a) * mp.exp(a * a) * mp.erfc(a)
+
+
+def _lgamma(d: mpf) -> mpf:
+    return mp.loggamma(2 + d) / d
+
+
 def _tail(x: mpf) -> mpf:
     return mp.erfc(x / mp.sqrt(2)) / 2
 
@@ -107,6 +124,39 @@ TABLE = (
     Entry("LOG64", "(log((1+s)/(1-s)) / s - 2) / s^2 in s^2, 1/sqrt(2) <= (1+s)/(1-s) <= sqrt(2)",
           near_zero(of_square(_log_quotient), lambda q: mpf(2) / 3), (0, 0.1716**2), 6,
           weight=lambda q: q, dtype=np.float64),
+    Entry("EXP2_64", "(2^r - 1) / r, |r| <= 1/2",
+          near_zero(lambda r: mp.expm1(r * mp.ln2) / r, lambda r: mp.ln2 + r * mp.ln2**2 / 2),
+          (-0.5, 0.5), 11, dtype=np.float64),
+    Entry("SINH64", "(sinh(x) - x) / x^3 in x^2, |x| <= 1",
+          near_zero(of_square(lambda x: (mp.sinh(x) - x) / x**3), lambda s: mpf(1) / 6),
+          (0, 1), 6, weight=lambda s: s, dtype=np.float64),
+    Entry("TANH64", "(tanh(x) - x) / x^3 in x^2, |x| <= ln(3)/2",
+          near_zero(of_square(lambda x: (mp.tanh(x) - x) / x**3), lambda s: -mpf(1) / 3),
+          (0, 0.3018), 9, weight=lambda s: s, dtype=np.float64),
+    Entry("SIN64", "(sin(r) - r) / r^3 in r^2, |r| <= pi/4",
+          near_zero(of_square(lambda r: (mp.sin(r) - r) / r**3), lambda s: -mpf(1) / 6),
+          (0, FOURTH_PI**2), 5, weight=lambda s: s, dtype=np.float64),
+    Entry("COS64", "(cos(r) - 1 + r^2/2) / r^4 in r^2, |r| <= pi/4",
+          near_zero(of_square(lambda r: (mp.cos(r) - 1 + r**2 / 2) / r**4), lambda s: mpf(1) / 24),
+          (0, FOURTH_PI**2), 5, weight=lambda s: s**2, dtype=np.float64),
+    Entry("ASIN64", "(asin(x) - x) / x^3 in x^2, |x| <= 1/2",
+          near_zero(of_square(lambda x: (mp.asin(x) - x) / x**3), lambda s: mpf(1) / 6),
+          (0, 0.25), 12, weight=lambda s: s, dtype=np.float64),
+    Entry("ATAN64", "(atan(t) - t) / t^3 in t^2, |t| <= 1/2",
+          near_zero(of_square(lambda t: (mp.atan(t) - t) / t**3), lambda s: -mpf(1) / 3),
+          (0, 0.25), 11, weight=lambda s: s, dtype=np.float64),
+    Entry("ERF64", "erf(x) / x - 1 in x^2, |x| <= 1/2",
+          near_zero(of_square(lambda x: mp.erf(x) / x - 1),
+                    lambda s: 2 / mp.sqrt(mp.pi) * (1 - s / 3) - 1),
+          (0, 0.25), 8, dtype=np.float64),
+    Entry("ERFCX64", "(1 + 2a) * e^(a^2) * erfc(a) in u = (a-c)/(a+c), c = 61/16, 1/2 <= a <= 27.5",
+          _scaled_erfc, (-0.76812, 0.75649), 21, dtype=np.float64),
+    Entry("LOG_REST64", "(log((1+s)/(1-s)) / s - 2 - 2/3 s^2) / s^4 in s^2, as LOG64",
+          near_zero(of_square(_log_quotient_rest), lambda q: mpf(2) / 5), (0, 0.1716**2), 6,
+          weight=lambda q: q**2, dtype=np.float64),
+    Entry("LGAMMA64", "lgamma(2 + d) / d, |d| <= 1/2",
+          near_zero(_lgamma, lambda d: 1 - mp.euler), (-0.5, 0.5), 7, 6,
+          weight=lambda d: 1 / near_zero(_lgamma, lambda e: 1 - mp.euler)(d), dtype=np.float64),
     Entry("ERFC64", "e^(z^2) * erfc(z), 0 <= z <= 11",
           lambda z: mp.exp(z * z) * mp.erfc(z), (0, 11), 5, 6,
           weight=lambda z: mp.exp(-z * z) / mp.erfc(z), warp=2, dtype=np.float64),
@@ -136,7 +186,7 @@ def text(name: str, values: list[float], dtype: type) -> list[str]:
     numbers = [str(dtype(v)) for v in values]
     lines, line = [], f"{name} = ("
     for n in numbers:
-        if len(line) + len(n) > 96:
+        if len(line) + len(n) > (84 if n is numbers[-1] else 96):
             lines.append(line.rstrip())
             line = "    "
         line += n + ", "

@@ -153,6 +153,12 @@ class Jitted:
         """How many programs have been compiled so far."""
         return sum(map(len, self._programs.values()))
 
+    @property
+    def executables(self) -> tuple[Any, ...]:
+        """The programs compiled and loaded so far."""
+        known = [p for programs in list(self._programs.values()) for p in programs]
+        return tuple(p.compiled.executable for p in known if p.compiled is not None)
+
     def explain(self) -> str:
         """What the kernels of each program compiled so far hold, and why neighbours were not
         joined.

@@ -141,6 +141,11 @@ class InferenceSession:
         return self._runner.in_numpy
 
     @property
+    def executables(self) -> tuple[Any, ...]:
+        """The programs compiled and loaded so far."""
+        return tuple(p.compiled.executable for p in self._runner.programs)
+
+    @property
     def kernels(self) -> int:
         """How many kernels the programs compiled so far have."""
         return sum(p.compiled.kernels for p in self._runner.programs)

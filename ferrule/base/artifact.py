@@ -22,10 +22,16 @@ many programs live side by side in one process:
 `arena_bytes` tells for such a block. The code imports nothing. What it needs of its surroundings
 stands in the host table, 8 bytes each, which whoever runs it provides:
 
-    [0] bytes of the table, 24 or more
+    [0] bytes of the table, 32 or more
     [1] parallel(kernel, ctx, i64 n, i64 threads, user): kernel(ctx, lo, hi, tid) for parts lo..hi
         that are 0..n together, each once, with 0 <= tid < threads of no two at a time
     [2] user, which `parallel` is given
+    [3] trace(table, kernel, ctx, n, i64 threads, i64 number, i64 parts), or null: is called in
+        place of kernel(ctx, 0, n, 0), or of `parallel` where threads > 1, and has to do that
+
+`number` says which launch it is: -1 the whole entry, else the place of its first call in the list
+`launches` of the program's meta, which has the calls of the entry. A launch of several calls has
+`parts` > 1; its ctx is then the table that `codegen/host/host.ll` describes.
 
 On disk: 8 bytes of magic, the header's length as 8 bytes little-endian, a JSON header, the object
 code, and the SHA-256 of all before it.
@@ -43,7 +49,7 @@ from ferrule.base.dtype import DType, from_name
 from ferrule.base.errors import CacheError
 
 SLOT_ARENA, SLOT_THREADS, SLOT_CONST, SLOT_HOST, SLOT_FIRST = range(5)
-HOST_BYTES = 24
+HOST_BYTES = 32
 ALIGNMENT = 64
 
 _MAGIC = b"FERRULE2"

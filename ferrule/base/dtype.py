@@ -13,12 +13,14 @@ unsigned with signed gives the next wider signed type, and f16 with bf16 gives f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from ferrule.base.errors import InputTypeError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray  # which takes long to import
 
 
 @dataclass(frozen=True)

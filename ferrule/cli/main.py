@@ -17,13 +17,14 @@ from collections.abc import Sequence
 
 import ferrule
 from ferrule.base.errors import FerruleError
-from ferrule.cli import bench, build, demo, inspect, opt, run, settings, tune
+from ferrule.cli import bench, build, demo, inspect, opt, profile, run, settings, tune
 from ferrule.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     build.COMMAND,
     bench.COMMAND,
+    profile.COMMAND,
     inspect.COMMAND,
     tune.COMMAND,
     opt.OPT,

@@ -95,17 +95,26 @@ def walk_stmts(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
             yield from walk_stmts(s.orelse)
 
 
-def map_stmts(body: tuple[Stmt, ...], fn: Callable[[Expr], Expr]) -> tuple[Stmt, ...]:
-    """`body` with `fn` applied to each value, index, condition and bound."""
+def map_stmts(
+    body: tuple[Stmt, ...],
+    fn: Callable[[Expr], Expr],
+    of_monoid: Callable[[Monoid], Monoid] = lambda m: m,
+) -> tuple[Stmt, ...]:
+    """`body` with `fn` applied to each value, index, condition and bound, and `of_monoid` to what
+    stores combine by.
+    """
     out: list[Stmt] = []
     for s in body:
         if isinstance(s, For):
-            out.append(For(s.axis, fn(s.lo), fn(s.hi), s.kind, map_stmts(s.body, fn)))
+            inner = map_stmts(s.body, fn, of_monoid)
+            out.append(For(s.axis, fn(s.lo), fn(s.hi), s.kind, inner))
         elif isinstance(s, If):
-            out.append(If(fn(s.cond), map_stmts(s.body, fn), map_stmts(s.orelse, fn)))
+            then, other = (map_stmts(b, fn, of_monoid) for b in (s.body, s.orelse))
+            out.append(If(fn(s.cond), then, other))
         elif isinstance(s, Store):
             targets = tuple(Access(b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
-            out.append(Store(targets, tuple(fn(v) for v in s.values), s.monoid))
+            monoid = s.monoid if s.monoid is None else of_monoid(s.monoid)
+            out.append(Store(targets, tuple(fn(v) for v in s.values), monoid))
         elif isinstance(s, Prefetch):
             out.append(s.at(tuple(fn(i) for i in s.idx)))
         else:

@@ -30,7 +30,8 @@ from ferrule.ir.program import Program, walk_runs
 from ferrule.ir.system import System
 from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
-from ferrule.pipeline.passes import Options, level_of, options_for, steps
+from ferrule.pipeline.launches import launches
+from ferrule.pipeline.passes import Options, Pass, level_of, options_for, steps
 from ferrule.pipeline.run import lowered, run
 from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
@@ -209,7 +210,13 @@ def compile_program(program: Program, key: str, target: Target) -> Compiled:
 
 
 def _compile(source: Any, options: Options) -> Compiled:
-    outcome = run(source, steps(level_of(source), "object", options), options)
+    equations: list[Any] = []
+
+    def keep(p: Pass, level: Any) -> None:
+        if p.name == "equations":
+            equations.append(level)
+
+    outcome = run(source, steps(level_of(source), "object", options), options, keep)
     program: Program = outcome.levels["program"]
     keys = dict.fromkeys(d.key for d in outcome.decisions if d.kind == "schedule" and d.key)
     meta = {
@@ -217,6 +224,7 @@ def _compile(source: Any, options: Options) -> Compiled:
         "target": options.target.name,
         "passes": {name: round(t, 6) for name, t in outcome.seconds.items()},
         "explain": explain(outcome),
+        "launches": launches(program, outcome, equations[0] if equations else None),
         "decisions": [asdict(d) for d in outcome.decisions],
         "blockings": {key: _shown(options.blockings.get(key)) for key in keys},
     }

@@ -18,10 +18,9 @@ import sys
 import threading
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferrule.base.artifact import ALIGNMENT, TensorSpec
 from ferrule.base.dtype import bf16, from_name
@@ -29,7 +28,10 @@ from ferrule.base.errors import InputError, InputTypeError
 from ferrule.runtime.cpu import Executable
 from ferrule.runtime.signature import Signature
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # which takes long to import
+
+    Array = NDArray[Any]
 
 _POOLED = 64 << 10
 _KEPT = 4

@@ -13,10 +13,9 @@ function of CPython's own kind (call.ll) takes a fifth of it.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
+import sys
 import threading
 from collections.abc import Callable, Sequence
-from importlib import resources
 from typing import Any
 
 from ferrule.base.artifact import SLOT_FIRST, SLOT_THREADS
@@ -80,7 +79,7 @@ class Record:
 
 
 class PlainRecord:
-    """A Record without native code of its own: the same by ctypes, where LLVM is not there."""
+    """A Record without native code of its own: the same by ctypes, where LLVM is not at work."""
 
     __slots__ = ("_block", "_busy", "_dims", "_entry", "_size", "address")
 
@@ -111,8 +110,8 @@ class PlainRecord:
 
 
 def record_of(entry: int, block: int, count: int, dims: int) -> Record | PlainRecord:
-    """A record, native where LLVM is there to make it."""
-    kind = Record if importlib.util.find_spec("llvmlite") else PlainRecord
+    """A record, native where LLVM is at work here and can make it."""
+    kind = PlainRecord if sys.modules.get("llvmlite") is None else Record
     return kind(entry, block, count, dims)
 
 
@@ -178,6 +177,8 @@ def _compiled() -> tuple[_MethodDef, _MethodDef, _MethodDef]:
     api: Any = ctypes.pythonapi
     symbols = {name: _address(getattr(api, name)) for name in _EXTERNALS}
     symbols |= {"_Py_NoneStruct": id(None), "_Py_TrueStruct": id(True)}
+    from importlib import resources
+
     text = resources.files(__package__).joinpath("call.ll").read_text(encoding="utf-8")
     text = text.replace("i64 %i, FIRST", f"i64 %i, {SLOT_FIRST}")
     text = text.replace("i64 %inputs, FIRST", f"i64 %inputs, {SLOT_FIRST}")

@@ -16,6 +16,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
+import threading
+import time
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
@@ -24,6 +27,7 @@ from ferrule.base.artifact import (
     SLOT_ARENA,
     SLOT_CONST,
     SLOT_FIRST,
+    SLOT_HOST,
     SLOT_THREADS,
     Compiled,
 )
@@ -32,6 +36,7 @@ from ferrule.base.errors import CompileError, InputError, RunError, RunIndexErro
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared, record_of
 from ferrule.runtime.linked import Linked
+from ferrule.runtime.trace import Trace, Tracer
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -67,12 +72,13 @@ class Arena:
 
 
 class _State:
-    """What one call owns while it runs: the argument block, its arena, and the dims it is for.
+    """What one call owns while it runs: the argument block, its arena, the dims it is for, and what
+    is told of it while somebody looks.
 
     `count` arguments begin at SLOT_FIRST, of which those from index `dims` on are dims.
     """
 
-    __slots__ = ("address", "arena", "args", "made_for", "record")
+    __slots__ = ("address", "arena", "args", "made_for", "record", "trace")
 
     def __init__(self, slots: int, entry: int, count: int, dims: int) -> None:
         self.args = bytearray(slots * _SLOT)
@@ -80,6 +86,7 @@ class _State:
         self.arena: Arena | None = None
         self.made_for: tuple[tuple[int, ...], int] | None = None  # dims and threads
         self.record = record_of(entry, self.address, count, dims)
+        self.trace: Trace | None = None
 
     def unmake(self) -> None:
         """From here the block is for no number of threads, so that no call takes it."""
@@ -128,6 +135,8 @@ class Executable:
         self._dims_slot = SLOT_FIRST + len(compiled.inputs) + len(compiled.outputs)
         self._params_slot = self._dims_slot + len(compiled.dims)
         self._binding: _Binding | None = None
+        with _lock:
+            _loaded.add(self)
         if not compiled.params:
             self.bind(())
 
@@ -179,7 +188,7 @@ class Executable:
         if state is None:
             state = self._state(binding)
             state.record.take()
-            binding.states.append(state)
+            binding.states.append(state)  # before it asks whom to tell: see `trace`
         try:
             threads, *rest = arguments
             fits = state.made_for == (dims, threads)
@@ -251,6 +260,30 @@ class Executable:
             state.unmake()
             raise
         state.made_for = dims, threads
+        self._tell(state)
+
+    def look(self) -> None:
+        """Lets each block tell the present tracer of its calls, or nobody; calls that are under way
+        are waited for.
+        """
+        binding = self._binding
+        for state in [] if binding is None else list(binding.states):
+            while not state.record.take():
+                time.sleep(_PAUSE)
+            try:
+                self._tell(state)
+            finally:
+                state.record.release()
+
+    def _tell(self, state: _State) -> None:
+        tracer, made_for = _tracer, state.made_for
+        trace = None
+        if tracer is not None and made_for is not None:
+            trace = tracer.trace(state, self.compiled, *made_for)
+        if trace is not state.trace:
+            own = ctypes.addressof(pool.host_table()) if trace is None else trace.address
+            state.set(SLOT_HOST, [own])
+            state.trace = trace
 
     def _grow(self, state: _State, dims: tuple[int, ...] = ()) -> None:
         """Makes the arena of `state` as large as its block asks for."""
@@ -273,6 +306,22 @@ class Executable:
         text = errors[code - 1]
         kind = RunIndexError if text.lower().startswith("index") else RunError
         raise kind(f"{name}: {text}")
+
+
+_lock = threading.Lock()
+_loaded: weakref.WeakSet[Executable] = weakref.WeakSet()
+_tracer: Tracer | None = None
+_PAUSE = 20e-6
+
+
+def trace(tracer: Tracer | None) -> None:
+    """From here on every program of this process tells `tracer` of its calls; nobody where None."""
+    global _tracer
+    _tracer = tracer  # first: a block that is made meanwhile is either seen here or asks for it
+    with _lock:
+        programs = list(_loaded)
+    for program in programs:
+        program.look()
 
 
 def load(compiled: Compiled) -> Executable:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import _ctypes
 import ctypes
 import os
-import tempfile
 import threading
 import weakref
 from typing import Any
@@ -52,6 +51,8 @@ def _opened(code: bytes, name: str) -> tuple[ctypes.CDLL, str]:
     first again for a path that it knows, whatever lies there now.
     """
     if not hasattr(os, "memfd_create"):
+        import tempfile
+
         with tempfile.NamedTemporaryFile(suffix=".so") as stream:
             stream.write(code)
             stream.flush()

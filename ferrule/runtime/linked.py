@@ -9,7 +9,6 @@ from ferrule.base.artifact import Compiled
 from ferrule.base.elf import undefined_symbols
 from ferrule.base.errors import CompileError
 
-_ROOM = b"ferrule.room"  # a symbol of codegen/host/host.ll
 _FORMATS = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\x64\x86")  # ELF, Mach-O, COFF of x86-64
 
 
@@ -21,6 +20,8 @@ class Linked:
     def __init__(self, compiled: Compiled) -> None:
         import llvmlite.binding as llvm
 
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
         code = compiled.object_code
         # LLVM ends the process for code it cannot read and for a missing symbol, so look first.
         if not code.startswith(_FORMATS):
@@ -33,9 +34,8 @@ class Linked:
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         # llvmlite's memory manager keeps an object's sections side by side. LLVM's own maps them
         # one by one, and ends the process where two come to lie more than 2 GiB apart. The first
-        # makes no room for the addresses of external functions, so the object must bring some.
-        together = _ROOM in code
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, together)
+        # makes no room for the addresses of external functions, of which there are none.
+        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine, True)
         self._engine.add_object_file(self._object)
         self._engine.finalize_object()
 
@@ -46,14 +46,11 @@ class Linked:
 
 
 def _refuse_unknown(compiled: Compiled) -> None:
-    """CompileError where the code calls what this process has not: it would jump to nowhere."""
-    import llvmlite.binding as llvm
-
-    process = ctypes.CDLL(None)
+    """CompileError where the code calls anything outside of it: it would jump to nowhere."""
     try:
         wanted = undefined_symbols(compiled.object_code)
     except ValueError as error:
         raise CompileError(f"{compiled.name}: {error}") from error
-    for symbol in wanted:
-        if not hasattr(process, symbol) and llvm.address_of_symbol(symbol) is None:
-            raise CompileError(f"{compiled.name}: its code calls {symbol}, which is not there")
+    if wanted:
+        calls = ", ".join(wanted)
+        raise CompileError(f"{compiled.name}: its code calls {calls}, and has to be whole")

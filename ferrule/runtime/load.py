@@ -16,10 +16,9 @@ import os
 import platform
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferrule.base.artifact import Compiled, TensorSpec
 from ferrule.base.cpu import architecture, supports
@@ -32,7 +31,10 @@ from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import Executable
 from ferrule.runtime.library import Library
 
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # which takes long to import
+
+    Array = NDArray[Any]
 
 _LEVELS = (*(known.name for known in LEVELS), "generic")  # the best first
 

@@ -13,6 +13,7 @@ def addresses(text: str, names: Sequence[str], externals: Mapping[str, int]) -> 
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
+    llvm.initialize_native_asmparser()  # of what is written as assembly
     for name, address in externals.items():
         llvm.add_symbol(name, address)
     module = llvm.parse_assembly(text)

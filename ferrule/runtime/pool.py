@@ -28,7 +28,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from typing import Any
 
 from ferrule.base import config
@@ -137,7 +136,7 @@ def host_table() -> Any:
 
 @functools.cache
 def _host_table(parallel: int) -> Any:
-    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, parallel, 0)
+    return (ctypes.c_int64 * (HOST_BYTES // 8))(HOST_BYTES, parallel, 0, 0)
 
 
 def team_of_process() -> tuple[int, ...] | None:
@@ -225,6 +224,8 @@ def ir_text(triple: str) -> str:
     machine = _MACHINES.get(triple.split("-")[0])
     if machine is None or "linux" not in triple:
         return _SERIAL
+    from importlib import resources
+
     text = resources.files(__package__).joinpath("pool.ll").read_text(encoding="utf-8")
     text = text.replace("@PAUSE_DECLARATION@", machine.declaration)
     return text.replace("@PAUSE@", machine.pause).replace("@FUTEX@", str(machine.futex))

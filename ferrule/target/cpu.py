@@ -146,7 +146,7 @@ def least(name: str) -> Target:
         raise InputError(f"no target is called {name!r}; expected host, {', '.join(NAMES)}")
     own = baseline(architecture()) if name == "generic" else level(name)
     if architecture() in own.architectures:
-        return _of_level(own, triple(), *_caches())
+        return _of_level(own, triple(), *cache_sizes()[:2])
     if own.architectures != ARM:
         raise InputError(
             f"target {name} is an instruction set of x86-64, and this machine is {triple()}; "
@@ -197,9 +197,11 @@ def _of_level(own: Level, triple: str, l1: int, l2: int) -> Target:
     )  # fmt: skip
 
 
-def _caches() -> tuple[int, int]:
-    """Bytes of L1 data and of L2, from the kernel's description of CPU 0, else common ones."""
-    sizes = {1: 32 << 10, 2: 512 << 10}
+def cache_sizes() -> tuple[int, int, int]:
+    """Bytes of L1 data, of L2 and of L3, from the kernel's description of CPU 0, else common ones;
+    an L3 that it does not tell of has none.
+    """
+    sizes = {1: 32 << 10, 2: 512 << 10, 3: 0}
     for index in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"):
         try:
             level = int((index / "level").read_text())
@@ -209,7 +211,7 @@ def _caches() -> tuple[int, int]:
             continue
         if kind != "Instruction" and level in sizes and size > 0:
             sizes[level] = size
-    return sizes[1], sizes[2]
+    return sizes[1], sizes[2], sizes[3]
 
 
 def _bytes(text: str) -> int:

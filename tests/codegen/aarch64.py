@@ -220,7 +220,8 @@ _MAIN = """\
 @memory = internal global [BLOCK x i8] zeroinitializer, align 64
 @constants = internal global [CONSTANTS x i8] zeroinitializer, align 64
 @heap = internal global [HEAP x i8] zeroinitializer, align 64
-@host = internal global [3 x i64] [i64 HOST_BYTES, i64 ptrtoint (ptr @parallel to i64), i64 0]
+@host = internal global [4 x i64] [i64 HOST_BYTES, i64 ptrtoint (ptr @parallel to i64),
+                                  i64 0, i64 0]
 @args = internal global [SLOTS x i64] [VALUES]
 
 declare i32 @@ENTRY@(ptr)

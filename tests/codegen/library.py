@@ -248,7 +248,7 @@ def run_in_process(graph: Graph, arrays: Sequence[Array], target: Target) -> lis
     count = len(places) - len(compiled.params)
     const = _aligned(compiled.const_bytes)
     parallel = ctypes.cast(library.parallel, ctypes.c_void_p).value
-    host = np.array([HOST_BYTES, parallel, 0], np.int64)
+    host = np.array([HOST_BYTES, parallel, 0, 0], np.int64)
     head = [0, 2, const.ctypes.data, host.ctypes.data]
     block = [*head, *places[:count], *layout.dims, *places[count:]]
     assert len(block) == compiled.slots > SLOT_FIRST

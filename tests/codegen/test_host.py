@@ -123,9 +123,29 @@ end:
 }
 """
 
+TRACE = """
+@told = global [32 x i64] zeroinitializer
+@count = global i64 0
+define void @trace(ptr %host, ptr %kernel, ptr %ctx, i64 %n, i64 %threads, i64 %number,
+                   i64 %parts) {
+  %i = load i64, ptr @count
+  %i1 = add i64 %i, 1
+  store i64 %i1, ptr @count
+  %at = mul i64 %i, 3
+  %p0 = getelementptr i64, ptr @told, i64 %at
+  %p1 = getelementptr i64, ptr %p0, i64 1
+  %p2 = getelementptr i64, ptr %p0, i64 2
+  store i64 %number, ptr %p0
+  store i64 %parts, ptr %p1
+  store i64 %threads, ptr %p2
+  call void %kernel(ptr %ctx, i64 0, i64 %n, i64 0)
+  ret void
+}
+"""
+
 N = dim("n")
 SPACING = 128 + 512  # 100 bytes of scratch, aligned, and what keeps threads apart
-X, Y = Buf("x", (N,), f32), Buf("y", (N,), f32)
+X, Y, Z = (Buf(name, (N,), f32) for name in "xyz")
 IN, OUT = Buf("in", (N,), f32), Buf("out", (N,), f32)
 GRID = (axis("i", N),)
 FUNCTIONS = (
@@ -168,7 +188,7 @@ class Machine:
     def __init__(self, p: Program, scratch: int | None = None, kernels: str = ""):
         self.engine = jit(KERNELS, kernels, emit_host(p, "k", scratch))
         parallel = self.engine.get_function_address("parallel")
-        self.host = np.array([HOST_BYTES, parallel, 0], np.int64)
+        self.host = np.array([HOST_BYTES, parallel, 0, 0], np.int64)
         self.regions = ctypes.c_int64.from_address(self.engine.get_global_value_address("regions"))
 
     def function(self, name: str, kind: type):
@@ -305,6 +325,38 @@ def test_repeated_launches_stay_small():
         return emit_host(program([*steps, *same]), "k").count("\n")
 
     assert lines(200) - lines(100) == 100 * (2 + 1) + 100
+
+
+def test_trace_is_called_in_place_of_launches_and_told_their_numbers():
+    """It writes down (number, parts, threads) and runs the kernel; where it is null, nothing is."""
+    two = Run("two", ((Call("twice", (Y, X), const(0)), Call("increment", (Z, X), const(0))),))
+    main = (run("increment", Y, X), two, run("twice", Y, X, cost=const(10**6)))
+    m = Machine(program(main, outputs=(Y, Z)), kernels=TRACE)
+    x, y, z = np.ones(8, np.float32), np.zeros(8, np.float32), np.zeros(8, np.float32)
+    told = (ctypes.c_int64 * 32).from_address(m.engine.get_global_value_address("told"))
+    count = ctypes.c_int64.from_address(m.engine.get_global_value_address("count"))
+    assert m(x, y, z, dims=(8,), threads=2) == 0
+    assert count.value == 0
+    m.host[3] = m.engine.get_function_address("trace")
+    assert m(x, y, z, dims=(8,), threads=2) == 0
+    np.testing.assert_array_equal(y, 2 * x)
+    np.testing.assert_array_equal(z, x + 1)
+    rows = [tuple(told[3 * i : 3 * i + 3]) for i in range(count.value)]
+    assert rows == [(-1, 1, 1), (0, 1, 0), (1, 2, 0), (3, 1, 2)]
+    fails = Machine(program((run("fail", Y),)), kernels=TRACE)
+    fails.host[3] = fails.engine.get_function_address("trace")
+    assert fails(x, y, dims=(8,)) == 1
+
+
+@pytest.mark.parametrize(("name", "loads"), [("launch", 1), ("enter", 3)])
+def test_without_a_trace_the_hook_is_a_load_and_a_branch(name: str, loads: int) -> None:
+    """`enter` reads the arena, which it did without the hook, and the host table's address."""
+    body = support().partition(f"@ferrule.{name}(")[2]
+    before, _, after = body.partition("%untold = icmp eq ptr %trace, null\n")
+    assert before.count(" load ") == loads
+    assert after.lstrip().startswith("br i1 %untold, label %plain, label %")
+    plain = after.partition("\nplain:\n")[2].partition("ret ")[0]
+    assert "trace" not in plain
 
 
 def test_size_expressions_agree_with_the_shape_language():

@@ -318,27 +318,7 @@ def test_f64_to_f16_rounds_once(run_on, width):
     same(got, x.astype(np.float16))
 
 
-@WAYS
-def test_functions_of_libm(run_on, width):
-    x = rng.uniform(0.1, 0.9, N)
-    unary = {
-        "exp": np.exp, "log1p": np.log1p, "tanh": np.tanh, "acos": np.arccos,
-        "erf": np.vectorize(math.erf), "lgamma": np.vectorize(math.lgamma),
-        "sigmoid": lambda v: 1 / (1 + np.exp(-v)),
-    }  # fmt: skip
-    binary = {"pow": np.power, "atan2": np.arctan2, "hypot": np.hypot, "nextafter": np.nextafter}
-    for d in (f32, f64):
-        xs = x.astype(d.numpy)
-        got = evaluate(
-            run_on, width, [(d, xs)],
-            lambda a: [call(op, a) for op in unary] + [call(op, a, a * 2.0) for op in binary],
-        )  # fmt: skip
-        want = [fn(xs) for fn in unary.values()] + [fn(xs, xs * 2) for fn in binary.values()]
-        for name, g, w in zip((*unary, *binary), got, want, strict=True):
-            np.testing.assert_allclose(g, w, rtol=1e-5 if d == f32 else 1e-12, err_msg=name)
-
-
-def test_a_function_without_formula_or_libm_is_refused():
+def test_what_was_not_lowered_is_refused():
     y, i = Buf("y", (const(4),), f32), axis("i", 4)
     f = Function("f", (y,), 1, (), (i,), (Store((Access(y, (i,)),), (call("digamma", y[i]),)),))
     with pytest.raises(UnsupportedError, match="digamma"):

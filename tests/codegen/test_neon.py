@@ -29,7 +29,7 @@ from ferrule.pipeline.run import lowered
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import load
 from ferrule.target.cpu import host, named
-from tests import test_ops_compiled
+from tests import math64, test_ops_compiled
 from tests.codegen import aarch64
 
 NEON = named("neon")
@@ -178,10 +178,21 @@ def test_rounding_is_an_instruction() -> None:
     assert "frintm" in compiled(graph_of(ops.floor, ((64,),), (), f32))
 
 
+@emulated
+@pytest.mark.parametrize("op", ["expm1", "log10", "tan", "asin", "tanh", "erfc", "pow", "atan2"])
+def test_functions_of_doubles(op: str, tmp_path: Path) -> None:
+    """Sums of two numbers stay what they are where every product may be fused."""
+    xs = list(math64.operands(op))
+    (got,) = aarch64.run_under_qemu(
+        graph_of(getattr(ops, op), [x.shape for x in xs], (), f64), xs, tmp_path
+    )
+    assert math64.errors(got, math64.exact(op)).max() <= math64.BOUNDS[op]
+
+
 def test_the_pool_compiles() -> None:
     code = compile_module(pool.ir_text(NEON.triple), NEON)
     assert code.startswith(b"\x7fELF")
-    assert pool.SYMBOL.encode() in code
+    assert all(s.encode() in code for s in pool.SYMBOLS)
 
 
 @foreign

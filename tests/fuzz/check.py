@@ -84,7 +84,7 @@ def settings(setup: Setup) -> Iterator[None]:
         if setup.split:
             target = replace(target, machine=replace(target.machine, grain_ns=1))
         with (
-            mock.patch("ferrule.pipeline.compile.current", return_value=target),
+            mock.patch("ferrule.pipeline.compile.named", return_value=target),
             mock.patch.object(cpu, "Arena", _memory.arena),
         ):
             yield

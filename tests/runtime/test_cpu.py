@@ -148,7 +148,7 @@ def test_code_that_calls_what_is_not_there_is_refused(build: Build) -> None:
           ret i32 %code
         }
     """
-    with pytest.raises(CompileError, match="calls ferrule_is_not_there, which is not there"):
+    with pytest.raises(CompileError, match="calls ferrule_is_not_there, and has to be whole"):
         cpu.load(build(call + NOTHING, "calling"))
 
 

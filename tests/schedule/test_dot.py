@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,8 +21,10 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.pipeline.compile import compile_graph
 from ferrule.pipeline.passes import options_for, steps
 from ferrule.pipeline.run import lowered, run
-from ferrule.runtime.arrays import Array, NumpyCallable
+from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import Target, least
+
+Array = np.ndarray[Any, Any]
 
 PLAIN = least("avx2")
 DOTS = PLAIN.having("avxvnni")

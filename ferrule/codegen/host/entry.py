@@ -102,7 +102,7 @@ def emit_host(
         kernels,
         _arena_bytes(memory, key),
         _Steps(memory, machine.grain_ns).define("main", program.main),
-        _Steps(memory, machine.grain_ns).define("prepare", program.prepare),
+        _Steps(memory, machine.grain_ns, _calls(program.main)).define("prepare", program.prepare),
         _ENTRIES.replace("KEY", key),
     )
     return "\n".join(parts)
@@ -111,13 +111,13 @@ def emit_host(
 @cache
 def support() -> str:
     """The IR text that every entry uses."""
-    return (resources.files(__package__) / "host.ll").read_text()
+    text = (resources.files(__package__) / "host.ll").read_text()
+    return text.replace("HOST_SLOT", str(8 * SLOT_HOST))
 
 
 _ENTRIES = """\
 define i32 @ferrule_entry_KEY(ptr %args) {
-  %arena = load ptr, ptr %args
-  %status = call i32 @ferrule.main(ptr %args, ptr %arena)
+  %status = call i32 @ferrule.enter(ptr %args, ptr @ferrule.main)
   ret i32 %status
 }
 
@@ -242,10 +242,12 @@ class _Steps:
     """Emits one list of steps as a function `i32 NAME(ptr args, ptr arena)`.
 
     ctx 0 serves the calls that run alone; ctx i + 1 the i-th kernel of a phase of several. `held`
-    tells what each slot of each ctx holds where the next instruction stands.
+    tells what each slot of each ctx holds where the next instruction stands. Calls are numbered
+    from `first` on, in the order of `walk_runs`.
     """
 
-    def __init__(self, memory: Memory, grain_ns: int):
+    def __init__(self, memory: Memory, grain_ns: int, first: int = 0):
+        self.number = first
         self.grain_ns = grain_ns
         self.memory = memory
         self.program = memory.program
@@ -297,6 +299,7 @@ class _Steps:
             else:
                 for phase in step.phases:
                     self._phase(phase)
+                    self.number += len(phase)
 
     def _variants(self, step: Variants) -> None:
         code, before = self.code, dict(self.held)
@@ -313,6 +316,7 @@ class _Steps:
                     self._steps(body)
                 code.do(f"br label %{end}")
                 if guard is TRUE:
+                    self.number += sum(_calls(rest) for _, rest in step.branches[i + 1 :])
                     break
                 code.label(no)
             else:
@@ -383,7 +387,9 @@ class _Steps:
         n, wanted = code.value(points), code.value(floordiv(cost, const(self.grain_ns)))
         host = code.slot("ptr", SLOT_HOST)
         operands = f"ptr {host}, ptr {kernel}, ptr {ctx}, i64 {n}, i64 {wanted}"
-        code.do(f"call void @ferrule.launch({operands}, i64 {code.threads()})")
+        code.do(
+            f"call void @ferrule.launch({operands}, i64 {code.threads()}, i64 {self.number})"
+        )
 
     def _points(self, call: Call) -> Expr:
         return product([a.extent for a in self._function(call).grid])
@@ -410,6 +416,10 @@ class _Steps:
 def _stays(base: str, slot: int) -> bool:
     """Whether a slot has one value throughout."""
     return base.startswith("%ctx") and slot < FIRST
+
+
+def _calls(steps: tuple[Step, ...]) -> int:
+    return sum(len(phase) for r in walk_runs(steps) for phase in r.phases)
 
 
 def _labels(steps: tuple[Step, ...]) -> int:

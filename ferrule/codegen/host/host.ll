@@ -1,21 +1,31 @@
 ; What every entry uses. host.py adds the kernels' declarations and the functions of one program.
 
-; A page of writable data, in which the loader has room for the addresses of external functions
-; (ferrule.runtime.cpu looks for it).
-@ferrule.room = internal global i64 0
-@llvm.used = appending global [1 x ptr] [ptr @ferrule.room], section "llvm.metadata"
-
 declare i64 @llvm.smin.i64(i64, i64)
 declare i64 @llvm.smax.i64(i64, i64)
 
 ; Runs kernel(ctx, 0..n) on at most `wanted` of `threads` threads, several by the host table's
-; `parallel`.
+; `parallel`. The host table's `trace`, where there is one, does it instead; `number` is the launch's.
 define internal void @ferrule.launch(ptr %host, ptr %kernel, ptr %ctx, i64 %n, i64 %wanted,
-                                      i64 %threads) noinline {
+                                      i64 %threads, i64 %number) noinline {
   %empty = icmp sle i64 %n, 0
   br i1 %empty, label %end, label %some
 some:
   %count = call i64 @llvm.smin.i64(i64 %wanted, i64 %threads)
+  %p.trace = getelementptr i8, ptr %host, i64 24
+  %trace = load ptr, ptr %p.trace
+  %untold = icmp eq ptr %trace, null
+  br i1 %untold, label %plain, label %told
+told:
+  %several = icmp eq ptr %kernel, @ferrule.dispatch
+  br i1 %several, label %parts, label %tell
+parts:
+  %rows = load i64, ptr %ctx
+  br label %tell
+tell:
+  %size = phi i64 [ 1, %told ], [ %rows, %parts ]
+  call void %trace(ptr %host, ptr %kernel, ptr %ctx, i64 %n, i64 %count, i64 %number, i64 %size)
+  br label %end
+plain:
   %serial = icmp sle i64 %count, 1
   br i1 %serial, label %one, label %many
 one:
@@ -29,6 +39,46 @@ many:
   call void %parallel(ptr %kernel, ptr %ctx, i64 %n, i64 %count, ptr %user)
   br label %end
 end:
+  ret void
+}
+
+; Runs the steps of an entry, and gives its status. The host table's `trace` is told of it as of a
+; launch of number -1.
+define internal i32 @ferrule.enter(ptr %args, ptr %steps) noinline {
+  %arena = load ptr, ptr %args
+  %p.host = getelementptr i8, ptr %args, i64 HOST_SLOT
+  %host = load ptr, ptr %p.host
+  %p.trace = getelementptr i8, ptr %host, i64 24
+  %trace = load ptr, ptr %p.trace
+  %untold = icmp eq ptr %trace, null
+  br i1 %untold, label %plain, label %tell
+plain:
+  %status = call i32 %steps(ptr %args, ptr %arena)
+  ret i32 %status
+tell:
+  %ctx = alloca { ptr, ptr, ptr, i32 }
+  %p.steps = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 1
+  %p.arena = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 2
+  %p.status = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 3
+  store ptr %args, ptr %ctx
+  store ptr %steps, ptr %p.steps
+  store ptr %arena, ptr %p.arena
+  store i32 0, ptr %p.status
+  call void %trace(ptr %host, ptr @ferrule.whole, ptr %ctx, i64 1, i64 1, i64 -1, i64 1)
+  %told = load i32, ptr %p.status
+  ret i32 %told
+}
+
+; An entry as a kernel of one point.
+define internal void @ferrule.whole(ptr %ctx, i64 %lo, i64 %hi, i64 %tid) {
+  %p.steps = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 1
+  %p.arena = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 2
+  %p.status = getelementptr { ptr, ptr, ptr, i32 }, ptr %ctx, i64 0, i32 3
+  %args = load ptr, ptr %ctx
+  %steps = load ptr, ptr %p.steps
+  %arena = load ptr, ptr %p.arena
+  %status = call i32 %steps(ptr %args, ptr %arena)
+  store i32 %status, ptr %p.status
   ret void
 }
 

@@ -15,7 +15,7 @@ from ferrule.codegen.llvm import integer
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.convert import convert
 from ferrule.codegen.llvm.isa import select
-from ferrule.codegen.llvm.libm import call_libm
+from ferrule.codegen.llvm.remainder import remainder
 from ferrule.codegen.llvm.types import bits_of, float_literal
 
 _FLOAT_BINARY = {
@@ -76,7 +76,9 @@ def _float(b: Builder, op: str, vals: list[Val]) -> Val:
     if op in _ROUNDINGS:
         return _rounded(b, op, x)
     emit = _FLOAT_OTHER.get(op)
-    return emit(b, x, y) if emit is not None else call_libm(b, op, vals)
+    if emit is None:
+        raise UnsupportedError(f"codegen has no {op} of {x.type}: it must be lowered before")
+    return emit(b, x, y)
 
 
 def literal(v: Val, value: float) -> Val:
@@ -137,14 +139,8 @@ def _sign(b: Builder, x: Val, _: Val) -> Val:
     return b.select(b.compare("fcmp ogt", x, zero), literal(x, 1.0), negative)
 
 
-def _sigmoid(b: Builder, x: Val, _: Val) -> Val:
-    one = literal(x, 1.0)
-    e = call_libm(b, "exp", [b.pure(f"fneg {x.full} {x.text}", x.type, x.width, x.level)])
-    return b.binary("fdiv", one, b.binary("fadd", one, e))
-
-
 def _mod(b: Builder, x: Val, y: Val) -> Val:
-    r = call_libm(b, "rem", [x, y])
+    r = remainder(b, x, y)
     zero = literal(x, 0.0)
     apart = b.binary("xor", b.compare("fcmp olt", r, zero), b.compare("fcmp olt", y, zero))
     apart = b.binary("and", apart, b.compare("fcmp une", r, zero))
@@ -162,8 +158,8 @@ _FLOAT_OTHER = {
     "isinf": lambda b, x, _: b.compare(
         "fcmp oeq", b.intrinsic("fabs", x), literal(x, float("inf"))
     ),
-    "sigmoid": _sigmoid,
     "floordiv": lambda b, x, y: rounded(b, "floor", b.binary("fdiv", x, y)),
     "truncdiv": lambda b, x, y: rounded(b, "trunc", b.binary("fdiv", x, y)),
+    "rem": remainder,
     "mod": _mod,
 }

@@ -20,6 +20,7 @@ import numpy as np
 
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import FerruleError, UnsupportedError
+from ferrule.base.spans import span
 from ferrule.frontend.onnx.convert import LOOPS, Conversion, convert, guarded, storage
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.place import CompiledConversion, Direct, Key, Onward, Place
@@ -293,6 +294,10 @@ class Runner:
 
     def _run_host(self, op: Op, env: dict[str, Any]) -> None:
         self._in_numpy[op.title] = None
+        with span("NumPy", op.title):
+            self._run_told(op, env)
+
+    def _run_told(self, op: Op, env: dict[str, Any]) -> None:
         args = [self.value(n, env) if n else None for n in op.inputs]
         if _is_control(op):
             found = guarded(op, lambda: CONTROL[op.type](self, op, args, env))

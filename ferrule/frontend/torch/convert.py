@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -257,8 +258,18 @@ def _exprs(a: Any) -> Iterable[Expr]:
 
 
 def location(node: Any) -> str:
-    """The last line of the user's program that a node comes from, as file:line."""
-    trace = node.meta.get("stack_trace") or ""
+    """The module of the user's program that a node comes from, by its path, and the last line, as
+    file:line; what of these is known.
+    """
+    within = list((node.meta.get("nn_module_stack") or {}).values())
+    path = _ROOT.sub("", str(within[-1][0])) if within else ""
+    return ", ".join(x for x in (path, _line(node.meta.get("stack_trace") or "")) if x)
+
+
+_ROOT = re.compile(r"^L\['\w+'\]\.?|^L__self___?")  # what Dynamo calls the module itself
+
+
+def _line(trace: str) -> str:
     lines = [x.strip() for x in trace.splitlines() if x.strip().startswith("File ")]
     if not lines:
         return ""

@@ -108,6 +108,11 @@ class CompiledModule:
         return self._plan.explain()
 
     @property
+    def executables(self) -> tuple[Any, ...]:
+        """The loaded programs that a call runs."""
+        return self._plan.executables
+
+    @property
     def kernels(self) -> int:
         """How many kernels one call runs."""
         return self._plan.kernels

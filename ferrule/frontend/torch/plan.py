@@ -19,6 +19,7 @@ import torch
 from ferrule.base import log
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
+from ferrule.base.spans import span
 from ferrule.frontend.torch.bodies import Body, is_body
 from ferrule.frontend.torch.convert import FxConverter
 from ferrule.frontend.torch.memory import beneath
@@ -51,6 +52,11 @@ class Direct:
     inputs: tuple[int, ...]
     params: tuple[int, ...]
     results: tuple[int, ...] | None
+
+    @property
+    def executables(self) -> tuple[Any, ...]:
+        """The loaded program, alone."""
+        return (self.bound.program.executable,)
 
     def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """The graph's results for these placeholders."""
@@ -113,6 +119,13 @@ class Plan:
         """The operators that PyTorch runs."""
         apart = (s.segment for s in self.steps if s.bound is None)
         return tuple(sorted({operator_name(n) for s in apart for n in s.nodes}))
+
+    @property
+    def executables(self) -> tuple[Any, ...]:
+        """The loaded programs, those of bodies of loops and branches among them."""
+        bodies = [b.plan for b in self.attributes.values() if isinstance(b, Body)]
+        own = [s.bound.program.executable for s in self.steps if s.bound is not None]
+        return (*own, *(e for plan in bodies for e in plan.executables))
 
     @property
     def kernels(self) -> int:
@@ -233,7 +246,8 @@ class Plan:
         for step in self.steps:
             if step.bound is None:
                 for n in step.segment.nodes:
-                    _value(n, env)
+                    with span("PyTorch", n.target):
+                        _value(n, env)
             else:
                 params = [env[n] for n in step.params]
                 out = step.bound([_value(n, env) for n in step.inputs], params)

@@ -50,6 +50,25 @@ def _fma(x: Array, y: Array, z: Array) -> Any:
     return x * y + z
 
 
+def _fused(x: Array, y: Array, z: Array) -> Any:
+    """x*y + z in f64 as of exact sums, but that what two roundings lost is rounded itself: the
+    errors of the product and of the sum are added to it (Dekker, 1971; Knuth's sum of two numbers).
+    """
+    product = x * y
+    (x1, x2), (y1, y2) = _halves(x), _halves(y)
+    lost = ((x1 * y1 - product) + x1 * y2 + x2 * y1) + x2 * y2
+    total = product + z
+    part = total - product
+    rest = ((product - (total - part)) + (z - part)) + lost
+    return np.where(np.isfinite(rest) & (rest != 0), total + rest, total)  # -0.0 stays
+
+
+def _halves(x: Array) -> tuple[Any, Any]:
+    bits = np.asarray(x, np.float64).view(np.int64)
+    upper = (bits & -(1 << 27)).view(np.float64)
+    return upper, x - upper
+
+
 ARITHMETIC = (
     Operator(
         "add", 2, floats=np.add, ints=np.add, bools=np.logical_or, exact=operator.add,
@@ -64,7 +83,7 @@ ARITHMETIC = (
         infix=(7, "*"), folds="iu", commutative=True, unit=1, float_unit=1.0, collapse=(0, 0),
     ),
     Operator("neg", 1, floats=np.negative, ints=np.negative, exact=operator.neg, involution=True),
-    Operator("fma", 3, floats=_fma, ints=_fma, wide=True),
+    Operator("fma", 3, floats=_fused, ints=_fma, wide=True),
     Operator("div", 2, 4, floats=np.divide, ints=_truncdiv, infix=(7, "/"), divides=True),
     Operator(
         "truncdiv", 2, 6, floats=lambda x, y: np.trunc(x / y), ints=_truncdiv, divides=True

@@ -55,6 +55,6 @@ MATHEMATICS = (
     _function("erfc", 80, special.erfc),
     _function("erfinv", 104, special.erfinv),
     _function("normal_cdf", 24, special.normal_cdf),
-    _function("lgamma", 200, special.lgamma),  # a call for each lane
+    _function("lgamma", 376, special.lgamma),
     _function("digamma", 300, special.digamma),
 )

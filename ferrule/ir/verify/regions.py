@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferrule.base.dtype import i64
 from ferrule.base.errors import RunError
 from ferrule.ir.expr import Expr, axis, le, loads, lt, rewrite
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
@@ -171,12 +172,17 @@ def _of_data(
 
 
 def _atoms(c: Expr) -> Iterator[Expr]:
-    """What a condition on integers is made of below its sums, comparisons and connectives."""
-    if c.op in _CONNECTIVES and (c.dtype.is_int or c.dtype.is_bool):
-        for x in c.args:
-            yield from _atoms(x)
-    else:
-        yield c
+    """What a condition on integers is made of below its sums, comparisons and connectives, each
+    once.
+    """
+    seen, stack = {c}, [c]
+    while stack:
+        x = stack.pop()
+        if x.op in _CONNECTIVES and (x.dtype.is_int or x.dtype.is_bool):
+            stack += (a for a in x.args if a not in seen)
+            seen.update(x.args)
+        else:
+            yield x
 
 
 def _replaced(c: Expr, axes: Mapping[Expr, Expr]) -> Expr:
@@ -185,8 +191,10 @@ def _replaced(c: Expr, axes: Mapping[Expr, Expr]) -> Expr:
 
 
 def _values(e: Expr, env: Env) -> Range | None:
-    """The integers that something read may be, if they are known to be few."""
-    if not e.dtype.is_int:
+    """The integers that something read may be, if they are known to be few. Indices are i64; any
+    other integer is data.
+    """
+    if e.dtype != i64:
         return None
     if e.op == "bounded" and not loads(e.args[1]) and not e.args[1].axes:
         return 0, eval_int(e.args[1], env)

@@ -1,8 +1,12 @@
 """Floating-point formulas as Exprs: the few words in which ferrule.lower's mathematics is written.
 
 A `Floats` is the arithmetic of one dtype, f32 or f64, on a target with or without fused
-multiply-add. Bits are integers of the same width: signed for f32 (what vector units compare and
-shift), unsigned for f64 (an i64 would be taken for an index).
+multiply-add. What needs more than 53 bits is the sum of two numbers of f64, the second within half
+a unit in the last place of the first (Dekker, "A Floating-Point Technique for Extending the
+Available Precision", 1971).
+
+Bits are integers of the same width: signed for f32 (what vector units compare and shift), unsigned
+for f64 (an i64 would be taken for an index).
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from ferrule.base.dtype import DType, f32, f64, i32, u64
 from ferrule.ir.expr import Expr, bitcast, call, cast, compare, const, maximum, minimum, select
 
 INF = math.inf
+Pair = tuple[Expr, Expr]  # a number and what is left to a sum of more bits
+_UPPER = -(1 << 27)  # all but the lower 27 bits
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,32 @@ class Floats:
             out = self.fma(out, x, c)
         return out
 
+    def product(self, a: Expr, b: Expr | float) -> Pair:
+        """(p, e) of f64 with a*b = p + e, p rounded to nearest, where neither overflows nor is
+        subnormal. The product is written as fma(a, b, -0.0), which no later sum is fused with.
+        Without fused operations the factors are cut in halves, whose products are exact.
+        """
+        b = b if isinstance(b, Expr) else self.number(b)
+        if self.has_fma:
+            p = self.fma(a, b, -0.0)
+            return p, call("fma", a, b, -p)
+        p = a * b
+        (a1, a2), (b1, b2) = self.halves(a), self.halves(b)
+        return p, ((a1 * b1 - p) + a1 * b2 + a2 * b1) + a2 * b2
+
+    def quotient(self, a: Pair, b: Pair) -> Pair:
+        """a / b of two sums of two numbers of f64."""
+        inverse = 1.0 / b[0]
+        q = a[0] * inverse
+        p, lost = self.product(q, b[0])
+        rest = ((a[0] - p) - lost) + (a[1] - q * b[1])
+        return q, rest * inverse
+
+    def halves(self, x: Expr) -> Pair:
+        """An f64 as the sum of its upper 26 bits and the rest."""
+        upper = self.value(call("and", self.bits(x), self.mask(_UPPER)))
+        return upper, x - upper
+
     def bits(self, x: Expr) -> Expr:
         return bitcast(x, self.integer)
 
@@ -75,6 +107,12 @@ class Floats:
     def widened(self) -> Floats:
         """The same on f64."""
         return Floats(f64, self.has_fma)
+
+
+def ordered_sum(a: Expr, b: Expr) -> Pair:
+    """(s, e) with a + b = s + e, s rounded to nearest, where |a| >= |b| or a is 0."""
+    s = a + b
+    return s, b - (s - a)
 
 
 def absolute(x: Expr) -> Expr:

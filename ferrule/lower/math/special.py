@@ -1,8 +1,8 @@
-"""erf, erfc, erfinv, normal_cdf, pow, hypot, rsqrt, nextafter, digamma.
+"""erf, erfc, erfinv, normal_cdf, pow, hypot, rsqrt, nextafter.
 
 erf needs no division: polynomials, and a power of two. erfc, erfinv and pow are computed in f64,
 whose spare bits take up what squares, logarithms and cancellation lose; their formulas are only as
-good as f32 needs.
+good as f32 needs. Those of f64 are in erf64, erfinv and pow64.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 
 from ferrule.base.dtype import i32
 from ferrule.ir.expr import Expr, call, cast, compare, const, select
+from ferrule.lower.math import erf64, pow64
 from ferrule.lower.math.coefficients import (
     ERF,
     ERF_TAIL,
@@ -41,7 +42,7 @@ from ferrule.lower.math.log import log_of_double
 def erf(m: Floats, x: Expr) -> Expr:
     """x * p(x^2) near 0, else 1 - 2^g(|x|) with a polynomial g; the power as in math_exp."""
     if not m.is_single:
-        return call("erf", x)
+        return erf64.erf(m, x)
     a = clamp(absolute(x), high=3.92)
     s = a * a
     near = a * m.horner(s, ERF)
@@ -58,7 +59,7 @@ def normal_cdf(m: Floats, x: Expr) -> Expr:
     where g is below the smallest exponent.
     """
     if not m.is_single:
-        return call("erf", x * math.sqrt(0.5)) * 0.5 + 0.5
+        return erf64.normal_cdf(m, x)
     g = clamp(m.horner(absolute(x), NORMAL_TAIL), low=float(-m.bias))
     h = _power(m, g)
     return select(below(x, 0.0), h, 1.0 - h)
@@ -74,7 +75,7 @@ def _power(m: Floats, g: Expr) -> Expr:
 def erfc(m: Floats, x: Expr) -> Expr:
     """exp(-z^2) * (a quotient of polynomials) with z = |x|; 2 minus that for negative x."""
     if not m.is_single:
-        return call("erfc", x)
+        return erf64.erfc(m, x)
     wide = m.widened()
     z = cast(clamp(absolute(x), high=11.0), wide.dtype)
     tail = bounded_exp(wide, -(z * z)) * wide.horner(z, ERFC64_TOP)
@@ -102,7 +103,7 @@ def pow(m: Floats, x: Expr, y: Expr) -> Expr:
     if y.is_const and y.value in _POWERS:
         return _POWERS[y.value](m, x)
     if not m.is_single:
-        return call("pow", x, y)
+        return pow64.pow(m, x, y)
     wide = m.widened()
     size, exponent = cast(absolute(x), wide.dtype), cast(y, wide.dtype)
     log = choose((same(size, 0.0), -INF), (below(size, INF), log_of_double(wide, size)), size)
@@ -127,50 +128,27 @@ _POWERS = {
 }
 
 
-def digamma(m: Floats, x: Expr) -> Expr:
-    """In f64: Stirling's series at x + 10, less 1/x + .. + 1/(x + 9); below 0 by reflection."""
-    wide = m.widened()
-    a = cast(x, wide.dtype)
-    negative = below(a, 0.0)
-    z = select(negative, 1.0 - a, a)
-    steps = 1.0 / z
-    for k in range(1, _SHIFT):
-        steps = steps + 1.0 / (z + float(k))
-    t = z + float(_SHIFT)
-    r = 1.0 / (t * t)
-    y = log_of_double(wide, t) - 0.5 / t - r * wide.horner(r, _STIRLING) - steps
-    part = a - call("floor", a)
-    turn = part - select(above(part, 0.5), wide.number(1.0), wide.number(0.0))
-    square = turn * turn
-    cotangent = wide.horner(square, _COS_PI) / (turn * wide.horner(square, _SIN_PI))
-    mirrored = y - math.pi * cotangent
-    pole = call("and", negative, same(part, 0.0))
-    out = choose(
-        (same(a, 0.0), -copysign(wide.number(INF), a)),
-        (call("or", pole, same(a, -INF)), math.nan),
-        (same(a, INF), a),
-        (negative, mirrored),
-        y,
-    )
-    return narrowed(out) if m.is_single else out
-
-
-_SHIFT = 10
-_COS_PI = tuple((-1) ** k * math.pi ** (2 * k) / math.factorial(2 * k) for k in range(12))
-_SIN_PI = tuple(
-    (-1) ** k * math.pi ** (2 * k + 1) / math.factorial(2 * k + 1) for k in range(12)
-)  # of t in [-1/2, 1/2], sin divided by t
-_STIRLING = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-
-
 def hypot(m: Floats, x: Expr, y: Expr) -> Expr:
-    """In f64 the squares neither overflow nor vanish. An infinite side wins over NaN."""
+    """In f64 the squares of f32 neither overflow nor vanish; those of f64 are scaled. An infinite
+    side wins over NaN.
+    """
     if not m.is_single:
-        return call("hypot", x, y)
+        return _hypot64(m, x, y)
     wide = m.widened()
     a, b = cast(x, wide.dtype), cast(y, wide.dtype)
     infinite = call("or", same(absolute(x), INF), same(absolute(y), INF))
     return select(infinite, m.number(INF), narrowed(call("sqrt", wide.fma(a, a, b * b))))
+
+
+def _hypot64(m: Floats, x: Expr, y: Expr) -> Expr:
+    a, b = absolute(x), absolute(y)
+    most = call("max", a, b)
+    up, down = m.number(2.0**600), m.number(2.0**-600)
+    scale = choose((above(most, 2.0**500), down), (below(most, 2.0**-500), up), m.number(1.0))
+    back = choose((above(most, 2.0**500), up), (below(most, 2.0**-500), down), m.number(1.0))
+    p, q = a * scale, b * scale
+    infinite = call("or", same(a, INF), same(b, INF))
+    return select(infinite, m.number(INF), call("sqrt", m.fma(p, p, q * q)) * back)
 
 
 def rsqrt(m: Floats, x: Expr) -> Expr:
@@ -179,8 +157,6 @@ def rsqrt(m: Floats, x: Expr) -> Expr:
 
 def nextafter(m: Floats, x: Expr, y: Expr) -> Expr:
     """The bits of x moved by one, away from zero or towards it; from zero, the least subnormal."""
-    if not m.is_single:
-        return call("nextafter", x, y)
     bits, one = m.bits(x), m.mask(1)
     outward = compare("eq", below(x, y), above(x, 0.0))
     moved = m.value(select(outward, bits + one, bits - one))

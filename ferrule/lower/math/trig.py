@@ -1,11 +1,11 @@
-"""The trigonometric functions of f32 and their inverses.
+"""The trigonometric functions and their inverses: those of f32, and asin and acos of both.
 
 sin, cos and tan reduce |x| to r = |x| - q*pi/2, |r| <= pi/4, in fixed point (Payne and Hanek,
 "Radian Reduction for Trigonometric Functions", 1983), one way for every size of x: with
 |x| = M * 2^e, M an integer of 24 bits, the fraction of |x| * 2/pi / 4 is M times the bits of 2/pi
 from some place on, which is where a 64-bit window is cut out of a constant; what stands to the left
 of it are whole turns. The product's upper two bits are the quadrant q, the others r to 60 bits.
-Below pi/4, r is |x| itself.
+Below pi/4, r is |x| itself. The others of f64 are in trig64.
 """
 
 from __future__ import annotations
@@ -14,8 +14,19 @@ import math
 
 from ferrule.base.dtype import f64, i32, u32, u64
 from ferrule.ir.expr import Expr, bitcast, call, cast, compare, const, maximum, select
-from ferrule.lower.math.coefficients import ASIN, ATAN, COS, SIN
-from ferrule.lower.math.floats import INF, Floats, above, absolute, below, choose, copysign, same
+from ferrule.lower.math import trig64
+from ferrule.lower.math.coefficients import ASIN, ASIN64, ATAN, COS, SIN
+from ferrule.lower.math.floats import (
+    INF,
+    Floats,
+    above,
+    absolute,
+    below,
+    choose,
+    copysign,
+    ordered_sum,
+    same,
+)
 
 # 2/pi to 288 bits after 32 zeros, in words of 64 bits, the first most significant.
 _TWO_OVER_PI = (
@@ -93,7 +104,7 @@ def _finite(x: Expr, y: Expr) -> Expr:
 
 def sin(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
-        return call("sin", x)
+        return trig64.sin(m, x)
     q, r = _reduced(m, x)
     sine, cosine = _sin_cos(m, r)
     sign = call("xor", call("shl", q, const(30, i32)), m.bits(x))
@@ -102,7 +113,7 @@ def sin(m: Floats, x: Expr) -> Expr:
 
 def cos(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
-        return call("cos", x)
+        return trig64.cos(m, x)
     q, r = _reduced(m, x)
     sine, cosine = _sin_cos(m, r)
     sign = call("shl", q + 1, const(30, i32))
@@ -111,7 +122,7 @@ def cos(m: Floats, x: Expr) -> Expr:
 
 def tan(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
-        return call("tan", x)
+        return trig64.tan(m, x)
     q, r = _reduced(m, x)
     sine, cosine = _sin_cos(m, r)
     odd = _odd(q)
@@ -122,38 +133,39 @@ def tan(m: Floats, x: Expr) -> Expr:
 # ---- inverses ------------------------------------------------------------------------------------
 
 
-def _asin_parts(m: Floats, a: Expr) -> tuple[Expr, Expr]:
-    """(whether a > 1/2, p) with asin(a) = p, or pi/2 - 2p where a > 1/2, for a >= 0."""
+def _asin_parts(m: Floats, a: Expr) -> tuple[Expr, Expr, Expr]:
+    """(whether a > 1/2, p, q) with asin(a) = p + q, or pi/2 - 2(p + q) where a > 1/2, for a >= 0;
+    q is small beside p.
+    """
     big = above(a, 0.5)
     s = select(big, m.fma(a, -0.5, 0.5), a * a)
     w = select(big, call("sqrt", s), a)
-    return big, m.fma(w * s, m.horner(s, ASIN), w)
+    return big, w, w * s * m.horner(s, ASIN if m.is_single else ASIN64)
 
 
-def _pieces(m: Floats, value: float) -> tuple[float, float]:
-    """A number as the sum of two of m's."""
-    high = float(m.dtype.numpy.type(value))
-    return high, value - high
+def _half_pi(m: Floats) -> tuple[float, float]:
+    """pi/2 as the sum of two of m's numbers."""
+    if not m.is_single:
+        return trig64.HALF_PI
+    high = float(m.dtype.numpy.type(math.pi / 2))
+    return high, math.pi / 2 - high
 
 
 def asin(m: Floats, x: Expr) -> Expr:
-    if not m.is_single:
-        return call("asin", x)
-    big, p = _asin_parts(m, absolute(x))
-    high, low = _pieces(m, math.pi / 2)
-    return copysign(select(big, m.fma(p, -2.0, high) + low, p), x)
+    big, p, q = _asin_parts(m, absolute(x))
+    high, low = _half_pi(m)
+    far, lost = ordered_sum(m.number(high), -2.0 * p)
+    return copysign(select(big, far + (m.fma(q, -2.0, low) + lost), p + q), x)
 
 
 def acos(m: Floats, x: Expr) -> Expr:
-    """2p near 1, pi - 2p near -1, pi/2 - asin(x) between."""
-    if not m.is_single:
-        return call("acos", x)
-    big, p = _asin_parts(m, absolute(x))
+    """2(p + q) near 1, pi less that near -1, pi/2 - asin(x) between."""
+    big, p, q = _asin_parts(m, absolute(x))
     negative = below(x, 0.0)
-    high, low = _pieces(m, math.pi)
-    outer = select(negative, m.fma(p, -2.0, high) + low, 2.0 * p)
-    half_high, half_low = _pieces(m, math.pi / 2)
-    return select(big, outer, half_high - (copysign(p, x) - half_low))
+    high, low = _half_pi(m)
+    far = m.fma(p, -2.0, 2 * high) + m.fma(q, -2.0, 2 * low)
+    near = high - (copysign(p + q, x) - low)
+    return select(big, select(negative, far, 2.0 * (p + q)), near)
 
 
 def _atan_small(m: Floats, t: Expr) -> Expr:
@@ -164,7 +176,7 @@ def _atan_small(m: Floats, t: Expr) -> Expr:
 
 def atan(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
-        return call("atan", x)
+        return trig64.atan(m, x)
     a = absolute(x)
     big = above(a, 1.0)
     p = _atan_small(m, select(big, 1.0 / a, a))
@@ -174,7 +186,7 @@ def atan(m: Floats, x: Expr) -> Expr:
 def atan2(m: Floats, y: Expr, x: Expr) -> Expr:
     """The angle of (x, y); equal infinities count as equal sizes, and zeros as on the axis of x."""
     if not m.is_single:
-        return call("atan2", y, x)
+        return trig64.atan2(m, y, x)
     a, b = absolute(y), absolute(x)
     least, most = call("min", a, b), call("max", a, b)
     equal = call("and", same(a, b), above(a, 0.0))

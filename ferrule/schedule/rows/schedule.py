@@ -161,19 +161,23 @@ def mergeable(st: Stage, a: Expr, b: Expr) -> bool:
 
 
 def _outside_addresses(e: Expr, axes: tuple[Expr, ...]) -> bool:
-    """Whether an axis's value is used, other than in the index of a load."""
-    if e.op == "load":
-        return any(_outside_addresses(inner, axes) for i in e.args for inner in _data(i))
-    if e in axes:
-        return e.dtype == ONE.dtype and e.op == "axis"
-    if not e.axes or e.axes.isdisjoint(axes):
-        return False
-    return any(_outside_addresses(a, axes) for a in e.args)
-
-
-def _data(index: Expr) -> tuple[Expr, ...]:
-    """Loads inside an index: their addresses must merge too, which `stride` finds not linear."""
-    return loads(index)
+    """Whether an axis's value is used, other than in the index of a load. Of loads inside an index
+    the addresses must merge too, which `stride` finds not linear.
+    """
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if x in seen:
+            continue
+        seen.add(x)
+        if x.op == "load":
+            stack += (inner for i in x.args for inner in loads(i))
+        elif x in axes:
+            return True
+        elif not x.axes.isdisjoint(axes):
+            stack += x.args
+    return False
 
 
 # ---- the lane axis -------------------------------------------------------------------------------
