@@ -20,7 +20,7 @@ from ferrule.codegen.capi import tensors as t
 from ferrule.codegen.capi.body import Body, Value, Variable, Writer
 from ferrule.codegen.capi.message import CODES, Shape, Text, fail
 
-M_LEVEL, M_THREADS, M_HOST, M_MAP, M_MAPPED, M_WEIGHTS, M_LOCK = 0, 8, 16, 40, 48, 56, 64
+M_LEVEL, M_THREADS, M_MAP, M_MAPPED, M_WEIGHTS, M_LOCK, M_HOST = 0, 8, 16, 24, 32, 40, s.HOST
 STATE_ARENA, STATE_BLOCK = 8, 16
 _ROW = 8
 

@@ -1,6 +1,6 @@
 """Models: made from weights, and destroyed.
 
-    model = level threads host:24 mapping mapped weights lock:64 | constants states, by function
+    model = level threads mapping mapped weights lock:64 host | constants states, by function
 
 `weights` are the bytes of the file, whether this library has mapped it (`mapping` is then where, of
 `mapped` bytes) or its user holds them.

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ferrule.base.artifact import SLOT_FIRST, Compiled, Guard
+from ferrule.base.artifact import HOST_BYTES, SLOT_FIRST, Compiled, Guard
 from ferrule.base.dtype import DType, from_name
 from ferrule.codegen.capi.body import Writer
 from ferrule.codegen.capi.sizes import sizes_function
@@ -30,7 +30,8 @@ P_ENTRY, P_PREPARE, P_ARENA, P_CONST = range(0, PROGRAM_BYTES, 8)
 ) = range(0, 24 * 8, 8)  # fmt: skip
 _CODES = {"i": 0, "u": 1, "f": 2, "b": 6}  # DLPack's DLDataTypeCode
 _BFLOAT = 4
-FIRST_FUNCTION, FUNCTION_BYTES = 128, 16  # in a model: its constants and its states, by function
+HOST = 40 + 64  # in a model, whose lock lies before it (see model.py)
+FIRST_FUNCTION, FUNCTION_BYTES = HOST + HOST_BYTES, 16  # constants and states, by function
 
 
 @dataclass(frozen=True)
