@@ -23,7 +23,7 @@ from ferrule.base.version import VERSION as __version__
 if TYPE_CHECKING:
     from ferrule import nn
     from ferrule.api import compile, elements
-    from ferrule.api.artifacts import save
+    from ferrule.api.artifacts import bundle, save
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
     from ferrule.api.profile import profile
@@ -43,6 +43,7 @@ __all__ = [
     "UnsupportedError",
     "VerifyError",
     "__version__",
+    "bundle",
     "compile",
     "counters",
     "define_operator",
@@ -60,6 +61,7 @@ __all__ = [
 _MODULES = {"elements": "ferrule.api.elements", "nn": "ferrule.nn"}
 _FROM = {
     "InferenceSession": "ferrule.api.session",
+    "bundle": "ferrule.api.artifacts",
     "compile": "ferrule.api",
     "counters": "ferrule.runtime.counters",
     "define_operator": "ferrule.api.operators",

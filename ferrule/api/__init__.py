@@ -8,9 +8,10 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ferrule.api.artifacts import save
+from ferrule.api.artifacts import bundle, save
 from ferrule.api.tuning import compiler
 from ferrule.base import config
+from ferrule.base.compiler import Writers
 from ferrule.pipeline.compile import native
 
 
@@ -60,7 +61,7 @@ def compile(
             dynamic_shapes,
             compiler(tune, config.settings()),
             functools.partial(_compile_saved, dict(options or {})),
-            save,
+            Writers(save, bundle),
         )
 
 

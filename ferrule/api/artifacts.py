@@ -3,6 +3,7 @@
     compiled.save("m.ferrule", targets=["x86-64-v3", "aarch64"])
     ferrule.save("m.ferrule", {"prefill": first, "decode": second})
     model = ferrule.load("m.ferrule")              # needs numpy alone
+    compiled.bundle("folder", targets=["x86-64-v3"])     # a C library
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from typing import Any
 
 from ferrule.base import config
 from ferrule.base.errors import InputError
+from ferrule.ir.source import Source
 from ferrule.pipeline.build import DEFAULT_TARGETS, build, plain_name
+from ferrule.pipeline.bundle import bundle as make_bundle
 
 
 def save(
@@ -32,6 +35,31 @@ def save(
     and InputError for other targets and what was not compiled.
     """
     file = Path(path)
+    chosen = tuple(targets) or DEFAULT_TARGETS
+    settings = config.settings(**(options or {}))
+    build(plain_name(file.stem), _sources(compiled), chosen, file, settings)
+
+
+def bundle(
+    folder: str | os.PathLike[str],
+    compiled: Any,
+    targets: Sequence[str] = (),
+    *,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes what `ferrule.compile` gave, or several by name, as a C library into `folder`: the
+    header NAME.h, libNAME.so, libNAME.a, the weights NAME.safetensors, an example main.c and a
+    CMakeLists.txt. NAME is the folder's.
+
+    `targets` are as for `save`, of one architecture. Raises what `save` raises.
+    """
+    name = Path(folder).absolute().name
+    settings = config.settings(**(options or {}))
+    make_bundle(name, _sources(compiled), tuple(targets) or DEFAULT_TARGETS, folder, settings)
+
+
+def _sources(compiled: Any) -> list[Source]:
+    """The functions to build, by the names that they are given."""
     several = dict(compiled) if isinstance(compiled, Mapping) else {"main": compiled}
     for name, model in several.items():
         if not hasattr(model, "source"):
@@ -39,7 +67,4 @@ def save(
                 f"{name} is a {type(model).__name__}: expected what ferrule.compile gives for a "
                 "module or an ONNX model"
             )
-    sources = [model.source(plain_name(name)) for name, model in several.items()]
-    chosen = tuple(targets) or DEFAULT_TARGETS
-    build(plain_name(file.stem), sources, chosen, file, config.settings(**(options or {})))
-
+    return [model.source(plain_name(name)) for name, model in several.items()]

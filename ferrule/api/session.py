@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ferrule.api.artifacts import save
+from ferrule.api.artifacts import bundle, save
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -123,6 +123,10 @@ class InferenceSession:
     def save(self, path: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
         """Builds the model into an artifact, as `ferrule.save` does."""
         save(path, self, targets, options=self._options)
+
+    def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+        """Writes the model as a C library, as `ferrule.bundle` does."""
+        bundle(folder, self, targets, options=self._options)
 
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""

@@ -1,10 +1,12 @@
-"""Compiler: what a frontend is given to compile and to run with, so that it need not know how."""
+"""Compiler: what a frontend is given to compile and to run with, so that it need not know how; and
+Writers, by which what it compiled becomes files.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ferrule.base.errors import CompileError, FerruleError
 
@@ -39,3 +41,12 @@ class Compiler:
                 f"{graph.name} could not be compiled, a defect of ferrule, please report it: "
                 f"{type(error).__name__}: {error}"
             ) from error
+
+
+class Writers(NamedTuple):
+    """What writes a compiled model into files, each called as f(path, compiled, targets): `save` an
+    artifact, `bundle` the folder of a C library.
+    """
+
+    save: Callable[..., None]
+    bundle: Callable[..., None]

@@ -58,7 +58,7 @@ def build(
         raise InputError(f"name a target to build for, of {', '.join(PORTABLE)}")
     if len({s.name for s in sources}) != len(sources) or not sources:
         raise InputError("an artifact has one function or more, each with a name of its own")
-    tensors = _Tensors(sources)
+    tensors = Tensors(sources)
     programs = {
         (s.name, t.name, t.architecture): compile_for(s.graph, t, settings)
         for s in sources
@@ -79,10 +79,10 @@ def build(
         {f: _stored(parts) for f, parts in files.items()}, f"ferrule {VERSION}",
     )  # fmt: skip
     text = manifest.to_json().encode()
-    _write(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
+    write_whole(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
 
 
-class _Tensors:
+class Tensors:
     """The arrays of all sources, equal ones once."""
 
     def __init__(self, sources: Iterable[Source]) -> None:
@@ -121,7 +121,7 @@ def _bytes(x: Array) -> memoryview:
 
 
 def _entry(
-    s: Source, programs: Mapping[tuple[str, str, str], Compiled], tensors: _Tensors
+    s: Source, programs: Mapping[tuple[str, str, str], Compiled], tensors: Tensors
 ) -> Entry:
     outputs = tuple(
         Result(r.name, r.index, r.order, "" if r.array is None else tensors.names[id(r.array)])
@@ -176,7 +176,8 @@ def _zip(stream: BinaryIO, files: Mapping[str, Sequence[bytes | memoryview]]) ->
                     entry.write(p)
 
 
-def _write(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Writes a file, which is there whole or not at all. Raises InputError where it cannot be."""
     try:
         handle, name = tempfile.mkstemp(dir=path.absolute().parent, suffix=".tmp")
     except OSError as error:

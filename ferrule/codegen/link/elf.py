@@ -30,6 +30,7 @@ _RELA, _DYNAMIC = struct.Struct("<QQq"), struct.Struct("<QQ")
 _NEEDED, _HASH, _STRTAB, _SYMTAB, _RELA_AT, _RELA_SIZE, _RELA_ENTRY = 1, 4, 5, 6, 7, 8, 9
 _STRTAB_SIZE, _SYMBOL_SIZE, _SONAME, _GNU_HASH, _RELATIVE_COUNT = 10, 11, 14, 0x6FFFFEF5, 0x6FFFFFF9
 _A, _AW, _AX = read.ALLOC, read.ALLOC | read.WRITE, read.ALLOC | read.EXEC
+_FLAGS_1, _NO_DELETE = 0x6FFFFFFB, 8
 _SYMBOL_BYTES = 24
 _NO_MORE_FRAMES = bytes(4)
 
@@ -40,12 +41,14 @@ def shared_library(
     soname: str,
     imports: Sequence[str] = (),
     needed: Sequence[str] = (),
+    resident: bool = False,
 ) -> bytes:
     """The bytes of a shared library that is made of relocatable ELF64 little-endian `objects` and
     lets others see `exports` alone. Equal objects give equal bytes.
 
     `imports` are the names that objects may use without defining them, `needed` the libraries that
-    a loader opens along with this one.
+    a loader opens along with this one. A `resident` library stays in its process when it is closed,
+    as one must that has threads.
 
     Raises CompileError for a damaged object; for objects of several machines or an unknown one; for
     a name that is defined twice, or not at all; for relocations that are not known, do not reach
@@ -55,7 +58,7 @@ def shared_library(
         if not name or "\0" in name:
             raise CompileError(f"{name!r} is no name for a library or a symbol")
     gathered = gather(objects, imports)
-    return _Library.of(gathered, exports, soname, needed).written()
+    return _Library.of(gathered, exports, soname, needed, resident).written()
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,12 @@ class _Library:
     strings: tuple[bytes, dict[str, int]]
     soname: str
     needed: Sequence[str]
+    resident: bool
 
     @staticmethod
     def of(
-        gathered: Gathered, exports: Sequence[str], soname: str, needed: Sequence[str]
+        gathered: Gathered, exports: Sequence[str], soname: str, needed: Sequence[str],
+        resident: bool,
     ) -> _Library:
         _check_exports(gathered, exports)
         calls = [f.aim for f in gathered.wanting(Want.CALL) if isinstance(f.aim, str)]
@@ -98,13 +103,13 @@ class _Library:
             ".plt": gathered.machine.stub_size * len(set(calls)),
             ".got": _WORD * len(slots),
         }
-        placed = lay_out(gathered.machine, _groups(gathered, sizes, len(needed)))
+        placed = lay_out(gathered.machine, _groups(gathered, sizes, len(needed) + resident))
         return _Library(
             gathered, placed,
             {w: placed.places[gathered.pieces[w]].address + at for w, at in offsets.items()},
             {aim: k for k, aim in enumerate(slots)},
             {name: k for k, name in enumerate(dict.fromkeys(calls))},
-            len(imported), symbols, strings, soname, needed,
+            len(imported), symbols, strings, soname, needed, resident,
         )  # fmt: skip
 
     def written(self) -> bytes:
@@ -240,6 +245,7 @@ class _Library:
     def _dynamic(self) -> bytes:
         parts, at = self.layout.places, self.strings[1]
         entries = [(_NEEDED, at[name]) for name in self.needed]
+        entries += [(_FLAGS_1, _NO_DELETE)] if self.resident else []
         entries += [(_SONAME, at[self.soname]), (_HASH, self.address(".hash"))]
         entries += [(_GNU_HASH, self.address(".gnu.hash")), (_STRTAB, self.address(".dynstr"))]
         entries += [(_SYMTAB, self.address(".dynsym")), (_STRTAB_SIZE, len(self.strings[0]))]
@@ -307,7 +313,7 @@ def _arranged(gathered: Gathered) -> tuple[dict[Where, int], dict[str, int]]:
 
 
 def _groups(
-    gathered: Gathered, sizes: Mapping[str, int], needed: int
+    gathered: Gathered, sizes: Mapping[str, int], more: int
 ) -> tuple[tuple[int, bool, tuple[Part, ...]], ...]:
     """The parts of each segment. A part without a size is left out."""
     alignments: dict[str, int] = {FRAMES: _WORD}
@@ -320,7 +326,7 @@ def _groups(
     def table(name: str, kind: int, entry: int, link: str, flags: int = _A, info: int = 0) -> Part:
         return Part(name, kind, flags, _WORD, sizes.get(name, 0), entry, link, info)
 
-    entries = needed + 8 + (4 if sizes[".rela.dyn"] else 0)  # as `_Library._dynamic` writes them
+    entries = more + 8 + (4 if sizes[".rela.dyn"] else 0)  # as `_Library._dynamic` writes them
     stubs = Part(".plt", read.PROGBITS, _AX, 16, sizes[".plt"], gathered.machine.stub_size)
     constants = (
         table(".hash", read.HASH, 4, ".dynsym"),

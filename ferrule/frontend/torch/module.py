@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 
-from ferrule.base.compiler import Compiler
+from ferrule.base.compiler import Compiler, Writers
 from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.torch.arguments import Arguments
 from ferrule.frontend.torch.capture import export_decompositions
@@ -39,10 +39,10 @@ class CompiledModule:
         state: dict[str, torch.Tensor],
         owned: Owned | None,
         again: Callable[[bytes], CompiledModule],
-        build: Callable[..., None],
+        writers: Writers,
         seconds: float,
     ):
-        self.compile_seconds, self._build = seconds, build
+        self.compile_seconds, self._writers = seconds, writers
         self._owned, self._seen = owned, registrations[0]
         self._plan, self._program, self._again = plan, program, again
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
@@ -121,7 +121,13 @@ class CompiledModule:
         """Builds the module, with its parameters as they are now, into an artifact, as
         `ferrule.save` does.
         """
-        self._build(path, self, targets)
+        self._writers.save(path, self, targets)
+
+    def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+        """Writes the module, with its parameters as they are now, as a C library, as
+        `ferrule.bundle` does.
+        """
+        self._writers.bundle(folder, self, targets)
 
     def source(self, name: str) -> Source:
         """The module as a function that is built without this process: arguments and results are
@@ -224,11 +230,10 @@ def compile_module(
     dynamic_shapes: Any,
     compiler: Compiler,
     again: Callable[[bytes], CompiledModule],
-    build: Callable[..., None],
+    writers: Writers,
 ) -> CompiledModule:
     """A torch.nn.Module, or an ExportedProgram, compiled through torch.export. `again` compiles the
-    bytes of a saved ExportedProgram likewise, for copies; `build(path, compiled, targets)` is what
-    `save` calls.
+    bytes of a saved ExportedProgram likewise, for copies; `save` and `bundle` call `writers`.
     """
     started = time.perf_counter()
     with torch.no_grad(), recurrent_layers_whole():
@@ -246,7 +251,7 @@ def compile_module(
     plan = Plan(graph_module, _params(program, state), compiler, _ranges(program))
     owned = Owned(module) if isinstance(module, torch.nn.Module) else None
     seconds = time.perf_counter() - started
-    return CompiledModule(plan, program, state, owned, again, build, seconds)
+    return CompiledModule(plan, program, state, owned, again, writers, seconds)
 
 
 def _ranges(program: Any) -> dict[str, Any]:
