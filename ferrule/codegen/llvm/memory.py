@@ -248,11 +248,13 @@ def _read_masked(
     b, buf = cx.b, at.buf
     if scalar is not None:
         mask = b.binary("and", b.splat(scalar, at.width), mask)
+    if not b.target.has_mask_registers and at.width * buf.dtype.size > b.target.vector_bytes:
+        mask = _opaque(cx, mask, buf.dtype.size)
     ptr, type = pointer(cx, buf, at.offsets[0]), memory_type(buf.dtype)
     nothing = Val("zeroinitializer", type, at.width)
     text = spelling.text(b, ptr, mask, nothing, buf.dtype.size)
     v = _placed(cx, buf, text, type, at.width, max(ptr.level, mask.level))
-    return _alone(cx, v) if cx.b.target.has_mask_registers else v
+    return _alone(cx, v) if b.target.has_mask_registers else v
 
 
 def _alone(cx: Context, v: Val) -> Val:
@@ -262,12 +264,27 @@ def _alone(cx: Context, v: Val) -> Val:
     that is still needed it takes the load out again without the mask: it then reads past the end.
     """
     b, real = cx.b, {"i32": "float", "i64": "double"}.get(v.type, v.type)
-    full = vector_type(real, v.width)
-    callee = f"llvm.arithmetic.fence.{suffix(real, v.width)}"
-    b.declare(callee, full, full)
-    given = b.convert("bitcast", v, real)
-    out = b.pure(f"call {full} @{callee}({full} {given.text})", real, v.width, v.level)
-    return b.convert("bitcast", out, v.type)
+    return b.convert("bitcast", _fenced(cx, b.convert("bitcast", v, real)), v.type)
+
+
+def _opaque(cx: Context, mask: Val, size: int) -> Val:
+    """A mask for elements of so many bytes of which LLVM can't tell that some lanes are never true.
+
+    It cuts loads that are longer than a register, and loads a part without its mask where that is
+    false and the same lanes of what is computed from it are masked out: past the end again.
+    """
+    b, whole, real = cx.b, f"i{8 * size}", "float" if size == 4 else "double"
+    bits = b.convert("bitcast", b.convert("sext", mask, whole), real)
+    back = b.convert("bitcast", _fenced(cx, bits), whole)
+    return b.compare("icmp slt", back, b.splat(b.integer(0, whole), mask.width))
+
+
+def _fenced(cx: Context, v: Val) -> Val:
+    """The same floats, of which LLVM knows nothing."""
+    full = vector_type(v.type, v.width)
+    callee = f"llvm.arithmetic.fence.{suffix(v.type, v.width)}"
+    cx.b.declare(callee, full, full)
+    return cx.b.pure(f"call {full} @{callee}({full} {v.text})", v.type, v.width, v.level)
 
 
 def _read_lanes(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -> Val:
