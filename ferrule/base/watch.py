@@ -18,14 +18,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step:
-    """Where a compilation is: in the `done`-th pass of `all`, counted from 0, of the program
-    `name`, and there at `kernel`, the `kernels_done`-th of `kernels` (0 before and between them).
+    """Where a compilation of the program `name` is: `done` of its `passes` are over, and in the
+    next `kernels_done` of its `kernels` (0 of 0 where they are not told apart), before `kernel`.
     """
 
     name: str = ""
-    pass_: str = ""
+    passes: tuple[str, ...] = ()
     done: int = 0
-    all: int = 0
     kernel: str = ""
     kernels_done: int = 0
     kernels: int = 0

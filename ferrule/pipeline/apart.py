@@ -28,7 +28,7 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-from ferrule.base import config, errors, log
+from ferrule.base import config, errors, log, watch
 from ferrule.base.artifact import Compiled
 from ferrule.base.compiler import Compiler
 from ferrule.base.config import Settings
@@ -81,6 +81,7 @@ class _Process:
                 reply = None
             if reply is None:
                 self.close()
+                watch.tell(watch.Step())  # whoever ended it may end the compilation too
                 raise CompileError(f"the process that compiles ended with {child.wait()}")
             kind, value = pickle.loads(reply)
             return str(kind), value
@@ -163,7 +164,7 @@ def _read(requests: queue.SimpleQueue[bytes]) -> None:
 def _reply(request: bytes) -> tuple[str, Any]:
     try:
         logs, cache, graph, options = pickle.loads(request)
-        with config.override(logs=logs):
+        with config.override(logs=logs), watch.watched(lambda step: None):
             return "compiled", compile_fresh(cache, graph, options).to_bytes()
     except FerruleError as error:
         return type(error).__name__, str(error)

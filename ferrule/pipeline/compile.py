@@ -31,6 +31,7 @@ from ferrule.ir.system import System
 from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
 from ferrule.pipeline.passes import Options, level_of, options_for, steps
+from ferrule.pipeline.progress import compiling
 from ferrule.pipeline.run import lowered, run
 from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
@@ -162,7 +163,9 @@ def compile_fresh(cache: Cache, graph: Graph, options: Options) -> Compiled:
         chosen = {k: _shown(options.blockings.get(k)) for k in first.meta["blockings"]}
         if chosen != first.meta["blockings"]:
             options = replace(options, key=_variant(options.key, chosen))
-    return cache.put(options.key, _compile(graph, options))
+    with compiling():
+        made = _compile(graph, options)
+    return cache.put(options.key, made)
 
 
 def _variant(key: str, chosen: Mapping[str, str]) -> str:

@@ -53,8 +53,9 @@ def run(
     decisions: list[Any] = []
     levels = {level_of(program): program}
     _look(None, program, options)
+    names = tuple(p.name for p in passes)
     for i, p in enumerate(passes):
-        watch.tell(watch.Step(name_of(program), p.name, i, len(passes)))
+        watch.tell(watch.Step(name_of(program), names, i))
         started = time.perf_counter()
         program, decided = _apply(p, program)
         seconds[p.name] = time.perf_counter() - started
