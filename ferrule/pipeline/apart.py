@@ -25,6 +25,7 @@ import struct
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -47,7 +48,7 @@ def apart(settings: Settings) -> Compiler:
     """What frontends are given: compiles in another process as `settings` say."""
     made = native(settings)
     compiled = functools.partial(compile_graph, settings=settings, fresh=_fresh)
-    return Compiler(compiled, made.on_arrays, made.count_fallback, made.strict)
+    return replace(made, program_of=compiled, ahead=True)
 
 
 def close() -> None:

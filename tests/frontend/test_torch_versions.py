@@ -24,6 +24,7 @@ from ferrule.frontend.torch.plan import Direct
 from ferrule.pipeline import apart
 from ferrule.pipeline.compile import compile_fresh
 from ferrule.runtime.counters import counters
+from ferrule.runtime.cpu import Executable
 
 ALL = WARM + LOOKS[-1] + 1
 GUARD = {"guard_speed": True, "cache": False}
@@ -242,6 +243,32 @@ def test_a_module_becomes_what_was_compiled(held: Held) -> None:
     twin = copy.deepcopy(run)
     assert type(twin) is CompiledModule
     torch.testing.assert_close(twin(x), expected)
+
+
+@pytest.mark.parametrize("how", ["dynamo", "export"])
+def test_no_call_packs_weights(
+    held: Held, runs: list[int], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    threads: list[str] = []
+    bind = Executable.bind
+
+    def bound(*args: Any) -> None:
+        threads.append(threading.current_thread().name)
+        bind(*args)
+
+    monkeypatch.setattr(Executable, "bind", bound)
+    model, x = Model(), torch.randn(3, 8)
+    if how == "dynamo":
+        run = torch.compile(model, backend="ferrule", options=BACKGROUND)
+        run(x)
+        held.go_on.set()
+        until(lambda: run(x) is not None and runs)
+    else:
+        run = ferrule.compile(model, (x,), options=BACKGROUND)
+        held.go_on.set()
+        assert run.kernels == 2
+    torch.testing.assert_close(run(x), model(x))
+    assert threads == ["ferrule"]
 
 
 def test_parameters_that_are_replaced_meanwhile_are_seen(held: Held) -> None:

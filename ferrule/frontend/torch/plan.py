@@ -28,6 +28,8 @@ from ferrule.frontend.torch.segments import Segment, operator_name, segments, wa
 from ferrule.frontend.torch.sizes import Ranges
 from ferrule.frontend.torch.strides import correct_strides
 
+_REAL = (torch.Tensor, torch.nn.Parameter)  # and no others: those of tracing have no memory
+
 
 @dataclass
 class Step:
@@ -157,7 +159,17 @@ class Plan:
         self._forget(steps)
         self.steps, self._drafts = steps, []
         self.direct = self._direct()
+        if compiler.ahead:
+            self._bind()
         return self
+
+    def _bind(self) -> None:
+        """Binds the parameters, as far as they are real and known; calls bind what has changed."""
+        known = {**self.attributes, **self.params}
+        for step in self.steps:
+            params = [known.get(n) for n in step.params]
+            if step.bound is not None and params and all(type(p) in _REAL for p in params):
+                step.bound.bind(params)
 
     def _drafted(self) -> tuple[list[_Draft | Step], Mapping[str, str]]:
         """The segments as graphs, and why operators are left to PyTorch; nodes that can't be
