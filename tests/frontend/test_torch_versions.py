@@ -25,6 +25,7 @@ from ferrule.pipeline import apart
 from ferrule.pipeline.compile import compile_fresh
 from ferrule.runtime.counters import counters
 from ferrule.runtime.cpu import Executable
+from tests.api.own import own_shrink
 
 ALL = WARM + LOOKS[-1] + 1
 GUARD = {"guard_speed": True, "cache": False}
@@ -382,6 +383,22 @@ def test_without_another_process_a_thread_compiles(monkeypatch: pytest.MonkeyPat
     model, x = Model(), torch.randn(3, 8)
     run = ferrule.compile(model, (x,), options=BACKGROUND)
     assert run.kernels == 2
+    torch.testing.assert_close(run(x), model(x))
+
+
+def test_operators_of_the_user_are_compiled_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(self: Any, request: bytes) -> None:
+        raise AssertionError("sent to a process that has no such operator")
+
+    monkeypatch.setattr(apart._Process, "ask", ask)
+
+    class Shrinking(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return own_shrink(x * 2) + 1
+
+    model, x = Shrinking(), torch.randn(100)
+    run = ferrule.compile(model, (x,), options=BACKGROUND)
+    assert run.kernels == 1
     torch.testing.assert_close(run(x), model(x))
 
 
