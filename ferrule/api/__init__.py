@@ -8,11 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ferrule.api import versions
 from ferrule.api.artifacts import bundle, save
 from ferrule.api.tuning import compiler
 from ferrule.base import config
-from ferrule.base.compiler import Writers
-from ferrule.pipeline.compile import native
+from ferrule.base.compiler import Compiler, Writers
+from ferrule.base.config import Settings
+from ferrule.base.errors import InputError
 
 
 def compile(
@@ -23,6 +25,7 @@ def compile(
     dynamic_shapes: Any = None,
     options: Mapping[str, Any] | None = None,
     tune: Any = None,
+    reference: Any = None,
 ) -> Any:
     """Compile a `torch.nn.Module`, an `ExportedProgram` or an ONNX model for inference.
 
@@ -43,26 +46,47 @@ def compile(
     all together. What is found is kept (`ferrule.api.tuning`), so that later compilations use it at
     once. Ctrl-C ends the tuning early, and the compilation goes on with what was found.
 
+    `reference` is a function of the same arguments, or True for the module itself: what the model
+    is measured beside on its first calls, and which runs in its place where it is faster
+    (`ferrule.api.guard` has the rule). Those calls run both, and return what was compiled. It runs
+    without gradients, must not write into its arguments, and must give what the module gives. The
+    option `guard_speed` is `reference=True`. With the option `background` calls run in PyTorch, or
+    in `reference`, until the model is compiled by another process; `explain()` and the like wait.
+
     An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
     `InferenceSession`; what varies in size is stated in the model.
     """
     if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
         from ferrule.api.session import InferenceSession
 
-        given = compiler(tune, config.settings(**(options or {})))
-        return InferenceSession(module, options, compiler=given)
-    from ferrule.frontend.torch.module import compile_module
+        settings = config.settings(**(options or {}))
+        given = _compiler(tune, settings)
+        make = functools.partial(InferenceSession, module, options, compiler=given)
+        return versions.session(make, reference, settings)
+    from ferrule.frontend.torch.module import trace_module
 
     with config.override(**(options or {})):
-        return compile_module(
+        settings = config.settings()
+        traced = trace_module(
             module,
             tuple(example_inputs),
             dict(example_kwargs or {}),
             dynamic_shapes,
-            compiler(tune, config.settings()),
-            functools.partial(_compile_saved, dict(options or {})),
+            _compiler(tune, settings),
+            functools.partial(_compile_saved, {**(options or {}), **_AT_ONCE}),
             Writers(save, bundle),
         )
+        return versions.module(traced, reference, settings)
+
+
+_AT_ONCE = {"guard_speed": False, "background": False}
+
+
+def _compiler(tune: Any, settings: Settings) -> Compiler:
+    """What compiles. Raises InputError for a tuning in the background."""
+    if tune and settings.background:
+        raise InputError("tune measures, which it cannot do in the background: use one of the two")
+    return compiler(tune, settings) if tune else versions.compiler(settings)
 
 
 def _compile_saved(options: dict[str, Any], saved: bytes) -> Any:
@@ -79,4 +103,4 @@ def torch_backend(gm: Any, example_inputs: Sequence[Any], **kwargs: Any) -> Any:
     """The Dynamo backend "ferrule": what `torch.compile(model, backend="ferrule")` calls."""
     from ferrule.frontend.torch.backend import make_backend
 
-    return make_backend(native)(gm, example_inputs, **kwargs)
+    return make_backend(versions.compiler, versions.arranged)(gm, example_inputs, **kwargs)

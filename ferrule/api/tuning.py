@@ -41,6 +41,7 @@ from ferrule.pipeline.compile import (
     native,
     tuning_tasks,
 )
+from ferrule.pipeline.progress import tuning
 from ferrule.runtime import pool
 from ferrule.runtime.cpu import Executable, load
 from ferrule.schedule.choose import TuningTask
@@ -58,7 +59,7 @@ from ferrule.tune import database
 from ferrule.tune.interrupt import interrupts
 from ferrule.tune.measure import SLOT_SECONDS, Measured, side_by_side
 from ferrule.tune.model import Guide, History
-from ferrule.tune.progress import Progress, Status, shown, silent
+from ferrule.tune.progress import Progress, Status, silent
 from ferrule.tune.search import Point, Search
 
 Array = NDArray[Any]
@@ -563,7 +564,7 @@ class _Tuned:
         seconds, began = self.budget.seconds, time.monotonic()
         left = None if seconds is None else seconds - self.spent
         if left is None or left > 0:
-            with shown() as progress:
+            with tuning() as progress:
                 budget = replace(self.budget, seconds=left)
                 report = tune([graph], budget, progress, self.settings)
             log.log(1, report.text)

@@ -20,13 +20,15 @@ class Compiler:
     """`program_of` makes a loaded program of a Graph (`pipeline.compile.CompiledGraph`), or raises
     CompileError or UnsupportedError. `on_arrays` makes a function of NumPy arrays of a program's
     executable. `count_fallback` is told the name of each operator that runs in the framework; a
-    `strict` one allows none.
+    `strict` one allows none. Where it works `ahead` of the calls, parameters are bound, and weights
+    packed, as soon as programs are there, and not by the first call.
     """
 
     program_of: Callable[..., Any]
     on_arrays: Callable[[Any], Callable[..., tuple[Any, ...]]]
     count_fallback: Callable[[str], None] = _uncounted
     strict: bool = False
+    ahead: bool = False
 
     def compile(self, graph: Any) -> Any:
         """The program of a graph. Raises CompileError for whatever goes wrong in the compiler."""

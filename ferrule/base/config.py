@@ -127,6 +127,20 @@ SETTINGS: tuple[Setting, ...] = (
         doc="run on PyTorch's OpenMP threads where it is loaded, not on others beside them",
     ),
     Setting(
+        name="guard_speed",
+        env="FERRULE_GUARD_SPEED",
+        type=bool,
+        default=False,
+        doc="measure compiled PyTorch programs beside eager at first, and keep the faster",
+    ),
+    Setting(
+        name="background",
+        env="FERRULE_BACKGROUND",
+        type=bool,
+        default=False,
+        doc="run PyTorch programs in eager until they are compiled, in another process",
+    ),
+    Setting(
         name="numerics",
         env="FERRULE_NUMERICS",
         type=str,
@@ -156,6 +170,8 @@ class Settings:
     cache_mb: int = 2048
     tuning: bool = True
     tuning_db: str | None = None
+    guard_speed: bool = False
+    background: bool = False
     numerics: str = "fast"
     target: str = "host"
 

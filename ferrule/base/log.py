@@ -7,11 +7,25 @@ generated code, 5 cache and runtime, 6 proofs, 7 every rewrite.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ferrule.base import config
 
 _warned: set[str] = set()
+_above: list[Callable[[], None]] = []
+
+
+@contextmanager
+def above(erase: Callable[[], None]) -> Iterator[None]:
+    """Inside the `with`, `erase` takes away what stands on the present line of the terminal before
+    a message is shown.
+    """
+    _above.append(erase)
+    try:
+        yield
+    finally:
+        _above.remove(erase)
 
 
 def enabled(level: int) -> bool:
@@ -22,11 +36,7 @@ def enabled(level: int) -> bool:
 def log(level: int, message: str | Callable[[], str]) -> None:
     """Shows a message of `level`; pass a function where the text is costly to make."""
     if enabled(level):
-        print(
-            f"ferrule[{level}] {message() if callable(message) else message}",
-            file=sys.stderr,
-            flush=True,
-        )
+        _show(f"ferrule[{level}] {message() if callable(message) else message}")
 
 
 def warn(message: str, once: bool = True) -> None:
@@ -34,4 +44,10 @@ def warn(message: str, once: bool = True) -> None:
     if once and message in _warned:
         return
     _warned.add(message)
-    print(f"ferrule: {message}", file=sys.stderr, flush=True)
+    _show(f"ferrule: {message}")
+
+
+def _show(line: str) -> None:
+    for erase in tuple(_above):
+        erase()
+    print(line, file=sys.stderr, flush=True)

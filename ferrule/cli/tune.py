@@ -13,8 +13,8 @@ from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_target, add_threads, chosen, positive, seconds
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import CompiledGraph, compile_graph, native
+from ferrule.pipeline.progress import tuning
 from ferrule.tune.database import Database, default_path
-from ferrule.tune.progress import shown
 
 _ABOUT = """\
 Measures schedules of a model's matrix products, convolutions and attention beside the default ones,
@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
 def _tune(options: argparse.Namespace) -> None:
     budget = Budget(options.trials, options.time_budget, options.again)
     graphs = graphs_of(options.model)
-    with shown() as progress:
+    with tuning() as progress:
         report = tune(graphs, budget, progress)
     print(report.text())
     for graph in () if report.interrupted else graphs:

@@ -8,6 +8,7 @@ becomes a mask and any other a branch around as much as possible.
 
 from __future__ import annotations
 
+from ferrule.base.watch import each
 from ferrule.ir.calls import Functions, Scheduled
 from ferrule.ir.expr import (
     ONE,
@@ -30,7 +31,7 @@ _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
 
 def lower_loops(level: Scheduled) -> Functions:
     """`level` with each kernel as a function of loops."""
-    functions = tuple(lower_kernel(k) for k in level.kernels)
+    functions = tuple(lower_kernel(k) for k in each(level.kernels))
     return Functions(level.interface, functions, level.prepare, level.main)
 
 

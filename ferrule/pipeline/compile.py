@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
 from ferrule.pipeline.launches import launches
 from ferrule.pipeline.passes import Options, Pass, level_of, options_for, steps
+from ferrule.pipeline.progress import compiling
 from ferrule.pipeline.run import lowered, run
 from ferrule.runtime import counters, pool
 from ferrule.runtime.arrays import NumpyCallable
@@ -44,6 +45,7 @@ from ferrule.schedule.space import blocking_from
 from ferrule.target.cpu import Target, named
 from ferrule.tune import database
 
+Fresh = Callable[[Cache, Graph, Options], Compiled]
 TUNED_VERSION = f"{VERSION}/1"
 """Of the schedules: blockings that were tuned for another version are not used."""
 
@@ -87,9 +89,10 @@ def compile_graph(
     graph: Graph,
     settings: Settings | None = None,
     blockings: Mapping[str, Blocking] | None = None,
+    fresh: Fresh | None = None,
 ) -> CompiledGraph:
     """`graph` compiled as `settings` say (None: as they are now), or taken from the cache, and
-    loaded.
+    loaded. `fresh` compiles what the cache lacks, and puts it there.
 
     `blockings` are by tuning key, and those of the tuning database where None. With the setting
     `verify` or `dump_dir` the cache is not asked; with `verify` the first run is compared with the
@@ -97,7 +100,7 @@ def compile_graph(
     """
     started = time.perf_counter()
     settings = config.settings() if settings is None else settings
-    compiled = compile_for(graph, named(settings.target), settings, blockings)
+    compiled = compile_for(graph, named(settings.target), settings, blockings, fresh)
     counters.count("kernels", int(compiled.meta["kernels"]))
     executable = Checked(compiled, graph) if settings.verify else load(compiled)
     seconds = time.perf_counter() - started
@@ -112,6 +115,7 @@ def compile_for(
     target: Target,
     settings: Settings,
     blockings: Mapping[str, Blocking] | None = None,
+    fresh: Fresh | None = None,
 ) -> Compiled:
     """`graph` as code for any target, or what the cache has of it."""
     cache = cache_of(settings)
@@ -125,7 +129,8 @@ def compile_for(
     if compiled is not None:
         counters.count("cache_hits")
         return compiled
-    made = _fresh(cache, graph, options_for(target, settings, key=key, blockings=chosen))
+    options = options_for(target, settings, key=key, blockings=chosen)
+    made = (fresh or compile_fresh)(cache, graph, options)
     counters.count("compilations")
     return made
 
@@ -152,14 +157,16 @@ def _cached(cache: Cache, key: str, blockings: Mapping[str, Blocking]) -> Compil
     return first if chosen == first.meta["blockings"] else cache.get(_variant(key, chosen))
 
 
-def _fresh(cache: Cache, graph: Graph, options: Options) -> Compiled:
+def compile_fresh(cache: Cache, graph: Graph, options: Options) -> Compiled:
     """`graph` compiled and put into the cache; its functions' names end in the key there."""
     first = cache.get(options.key)
     if first is not None:
         chosen = {k: _shown(options.blockings.get(k)) for k in first.meta["blockings"]}
         if chosen != first.meta["blockings"]:
             options = replace(options, key=_variant(options.key, chosen))
-    return cache.put(options.key, _compile(graph, options))
+    with compiling():
+        made = _compile(graph, options)
+    return cache.put(options.key, made)
 
 
 def _variant(key: str, chosen: Mapping[str, str]) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferrule.base import log
+from ferrule.base import log, watch
 from ferrule.base.errors import VerifyError
 from ferrule.ir.analysis.cost import kernel_ns
 from ferrule.ir.calls import alone, alone_functions, alone_scheduled
@@ -53,7 +53,9 @@ def run(
     decisions: list[Any] = []
     levels = {level_of(program): program}
     _look(None, program, options)
-    for p in passes:
+    names = tuple(p.name for p in passes)
+    for i, p in enumerate(passes):
+        watch.tell(watch.Step(name_of(program), names, i))
         started = time.perf_counter()
         program, decided = _apply(p, program)
         seconds[p.name] = time.perf_counter() - started

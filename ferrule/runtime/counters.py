@@ -1,8 +1,10 @@
 """What has happened in this process: compilations, cache hits, kernels, the time they took, and
 operators left out.
 
-counters()  ->  {"compilations": 1, "cache_hits": 0, "kernels": 12, "compile_seconds": 0.21,
-                 "fallbacks": {"aten.sort": 1}}
+counters()  ->  {"compilations": 1, "cache_hits": 0, "kernels": 12, "eager_kept": 0,
+                 "compile_seconds": 0.21, "fallbacks": {"aten.sort": 1}}
+
+`eager_kept` counts the programs that were slower than eager, by the guard of `guard_speed`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 
 from ferrule.base.errors import InputError
 
-NAMES = ("compilations", "cache_hits", "kernels")
+NAMES = ("compilations", "cache_hits", "kernels", "eager_kept")
 
 _lock = threading.Lock()
 _counts = dict.fromkeys(NAMES, 0)

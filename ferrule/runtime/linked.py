@@ -30,6 +30,8 @@ class Linked:
             if symbol.encode() not in code:
                 raise CompileError(f"{compiled.name}: its object code has no function {symbol}")
         _refuse_unknown(compiled)
+        llvm.initialize_native_target()  # another process may have compiled the code
+        llvm.initialize_native_asmprinter()
         self._object = llvm.ObjectFileRef.from_data(code)
         machine = llvm.Target.from_default_triple().create_target_machine(jit=True)
         # llvmlite's memory manager keeps an object's sections side by side. LLVM's own maps them

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from ferrule.base.digest import digest
 from ferrule.base.errors import CompileError
+from ferrule.base.watch import each
 from ferrule.ir.analysis.cost import kernel_ns, weighed
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Call, Kernels, Scheduled
@@ -70,7 +71,7 @@ _canonical = functools.lru_cache(maxsize=512)(canonical)
 
 def _forms(level: Kernels) -> Iterator[_Form]:
     known = level.constant
-    for kernel in level.kernels:
+    for kernel in each(level.kernels):
         formal, actual = _canonical(replace(kernel, schedule=None))
         pairs = zip(formal.globals, actual, strict=True)
         yield _Form(kernel, formal, actual, frozenset(f for f, a in pairs if a in known))

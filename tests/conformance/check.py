@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from ferrule.base import config, log
 from ferrule.frontend.torch.backend import make_backend
-from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.capture import capture
 from ferrule.frontend.torch.plan import Plan
 from ferrule.pipeline.compile import native
 
@@ -167,19 +167,12 @@ def _counting(counted: list[int]) -> Callable[..., Any]:
 
 def _aot(traced: _Traced, tensors: list[torch.Tensor], fallbacks: dict[str, str]) -> Any:
     """The compiled sample, None where it can't be traced."""
-    reached: list[int] = []
-
-    def captured(graph: Any, params: Any) -> Plan:
-        reached.append(1)
-        return Plan(graph, params, native(config.settings()))
-
     try:
-        return through_aot(traced, tensors, captured)
+        taken = capture(traced, tensors)
     except Exception as error:
-        if reached:
-            raise
         fallbacks["trace"] = f"{type(error).__name__}: {_short(error)}"
         return None
+    return taken.finish(Plan(taken.graph, taken.params).compile(native(config.settings())))
 
 
 # ---- comparing -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import ferrule
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.cpu import supports
-from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.capture import capture
 from ferrule.frontend.torch.plan import Plan
 from ferrule.ir.graph import Graph
 from ferrule.ir.text import to_text
@@ -96,7 +96,8 @@ def graph_of(module: torch.nn.Module, *inputs: torch.Tensor) -> Graph:
         return interpreted(graph)
 
     compiler = Compiler(compile_graph, NumpyCallable)
-    through_aot(Listed(module), inputs, lambda g, p: Plan(g, p, compiler))(*inputs)
+    taken = capture(Listed(module), inputs)
+    taken.finish(Plan(taken.graph, taken.params).compile(compiler))(*inputs)
     (graph,) = seen
     return graph
 

@@ -74,7 +74,7 @@ def test_one_of_several_results_is_named_after_what_gives_it() -> None:
 
 def test_values_are_forgotten_when_nothing_needs_them() -> None:
     gm = captured(lambda x: x.sin().sort()[0].exp(), torch.randn(3))
-    plan = Plan(gm, {}, Compiler(interpreted, NumpyCallable))
+    plan = Plan(gm, {}).compile(Compiler(interpreted, NumpyCallable))
     dropped = {n.name for step in plan.steps for n in step.forget}
     assert any("sin" in name for name in dropped)
     x = torch.randn(5)

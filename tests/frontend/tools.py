@@ -20,7 +20,7 @@ from ferrule.base.artifact import Compiled, DimSource, TensorSpec
 from ferrule.base.compiler import Compiler
 from ferrule.base.shapes import shape_function
 from ferrule.codegen.shape_text import extent
-from ferrule.frontend.torch.capture import through_aot
+from ferrule.frontend.torch.capture import capture
 from ferrule.frontend.torch.plan import Plan
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, Value
@@ -52,7 +52,8 @@ def graphs(
         return interpreted(graph)
 
     compiler = Compiler(compile_graph, NumpyCallable, left.append)
-    run = through_aot(_Function(fn), inputs, lambda g, p: Plan(g, p, compiler))
+    taken = capture(_Function(fn), inputs)
+    run = taken.finish(Plan(taken.graph, taken.params).compile(compiler))
     return run(*inputs), seen, left
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,55 @@ def test_a_run_like_the_one_before_is_one_call_and_others_are_not() -> None:
         session.run(None, {"x": x, "y": y.astype(np.float64)})
     with pytest.raises(FerruleError):
         session.run(None, {"x": x, "y": y[:3]})
+
+
+# ---- beside a reference --------------------------------------------------------------------------
+
+
+def test_the_faster_of_a_model_and_its_reference_is_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = InferenceSession.__call__
+
+    def slow(*args: object) -> object:
+        time.sleep(0.01)
+        return call(*args)
+
+    monkeypatch.setattr(InferenceSession, "__call__", slow)
+    proto, x, w, b = dense(), random(2, 4), random(4, 3), random(3)
+    calls = []
+
+    def reference(x: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return np.maximum(x @ w + b, 0)
+
+    s = ferrule.compile(proto, reference=reference)
+    for _ in range(50):
+        np.testing.assert_allclose(s(x), np.maximum(x @ w + b, 0), rtol=1e-5, atol=1e-6)
+    assert len(calls) == 50
+    assert isinstance(s, InferenceSession)
+    assert "the ONNX model runs in eager from now on" in capsys.readouterr().err
+    np.testing.assert_allclose(s.run(None, {"x": x})[0], reference(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_model_becomes_a_session_in_the_background() -> None:
+    x, calls = random(2, 4), []
+    expected = ferrule.compile(dense())(x)
+
+    def reference(x: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        return expected
+
+    s = ferrule.compile(dense(), reference=reference, options={"background": True, "cache": False})
+    np.testing.assert_array_equal(s(x), expected)
+    assert calls
+    assert s.get_inputs()[0].name == "x"  # waits
+    assert isinstance(s, InferenceSession)
+    np.testing.assert_array_equal(s(x), expected)
+
+
+def test_an_onnx_model_has_no_eager_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="must be a function of its arguments"):
+        ferrule.compile(dense(), reference=True)
+    assert type(ferrule.compile(dense(), options={"background": True})) is InferenceSession
+    assert "as reference" in capsys.readouterr().err

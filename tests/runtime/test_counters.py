@@ -29,6 +29,7 @@ def test_counting() -> None:
         "compilations": 1,
         "cache_hits": 0,
         "kernels": 12,
+        "eager_kept": 0,
         "compile_seconds": 0.75,
         "fallbacks": {"aten.sort": 2},
     }

@@ -1,10 +1,10 @@
-"""What a tuning run shows."""
+"""What a tuning run tells."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from ferrule.tune.progress import Status, clock, shown
+from ferrule.tune.progress import Status, clock
 
 STATUS = Status(12, 48, 1, 3, 1.254, "f32 m=4", 61.0)
 
@@ -20,13 +20,3 @@ def test_a_line_tells_trials_the_best_and_the_time_left() -> None:
 
 def test_a_clock_has_minutes() -> None:
     assert [clock(s) for s in (0, 5.4, 65, 3600)] == ["0:00", "0:05", "1:05", "60:00"]
-
-
-def test_without_a_terminal_the_first_and_the_last_line_are_printed(capsys) -> None:
-    with shown() as progress:
-        for trials in range(49):
-            progress(replace(STATUS, trials=trials))
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0].startswith("0 of 48")
-    assert lines[-1].startswith("48 of 48")
-    assert len(lines) < 20

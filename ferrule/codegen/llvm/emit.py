@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ferrule.base.watch import each
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.memory import load
 from ferrule.codegen.llvm.stmts import loop, run, stack_bytes, written
@@ -204,7 +205,8 @@ def emit_module(functions: Iterable[Function], target: Target, extra: str = "") 
     """A module of functions. With `extra` text (definitions that call them) after them, they are
     internal to the module; else they are exported.
     """
-    return link([lower(f, target, "internal" if extra else "") for f in functions], target, extra)
+    linkage = "internal" if extra else ""
+    return link([lower(f, target, linkage) for f in each(tuple(functions))], target, extra)
 
 
 def link(emitted: Iterable[Emitted], target: Target, extra: str = "") -> str:

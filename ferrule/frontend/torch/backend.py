@@ -8,6 +8,7 @@ A graph becomes functional ATen operators (`capture`), and those a plan of compi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,15 +17,35 @@ from ferrule.base import config, log
 from ferrule.base.compiler import Compiler
 from ferrule.base.config import Settings
 from ferrule.base.errors import InputError
-from ferrule.frontend.torch.capture import through_aot
-from ferrule.frontend.torch.plan import Direct, Plan
+from ferrule.frontend.torch.capture import capture
+from ferrule.frontend.torch.plan import Plan
 
 MODES = ("default",)
 
 
-def make_backend(compiler: Callable[[Settings], Compiler]) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class Traced:
+    """A graph that was captured and can run in two ways: `eager` in PyTorch, and what `finish`
+    compiles. `once` is empty, or says why a call must not run both.
+    """
+
+    name: str
+    eager: Callable[..., Any]
+    finish: Callable[[], Callable[..., Any]]
+    once: str
+
+
+def at_once(traced: Traced, settings: Settings) -> Callable[..., Any]:
+    """The compiled function."""
+    return traced.finish()
+
+
+def make_backend(
+    compiler: Callable[[Settings], Compiler],
+    arrange: Callable[[Traced, Settings], Callable[..., Any]] = at_once,
+) -> Callable[..., Any]:
     """The backend that compiles with what `compiler` makes of the settings, and tells it what runs
-    in PyTorch.
+    in PyTorch. `arrange` makes the function that is called.
     """
 
     def backend(
@@ -46,14 +67,24 @@ def make_backend(compiler: Callable[[Settings], Compiler]) -> Callable[..., Any]
         if any(isinstance(x, torch.Tensor) and x.is_neg() for x in example_inputs):
             return gm.forward  # the sign is a bit of the tensor, not of its memory
 
-        def captured(graph: Any, params: dict[Any, torch.Tensor]) -> Plan | Direct:
-            with config.override(**(options or {})):
-                plan = Plan(graph, params, compiler(config.settings()))
-            return plan.direct or plan
+        captured = capture(gm, example_inputs)
+        plan = Plan(captured.graph, captured.params)
+        settings = config.settings(**(options or {}))
 
-        return through_aot(gm, example_inputs, captured)
+        def finish() -> Callable[..., Any]:
+            with config.override(**(options or {})):
+                plan.compile(compiler(settings))
+            return captured.finish(plan.direct or plan)
+
+        return arrange(Traced(_name(plan), gm.forward, finish, captured.once), settings)
 
     return backend
+
+
+def _name(plan: Plan) -> str:
+    """What a graph is called in messages: Dynamo numbers its graphs, and its results have names."""
+    results = ", ".join(n.name for n in plan.results if isinstance(n, torch.fx.Node))
+    return f"the graph that computes {results}" if results else "a graph without results"
 
 
 def _trains(gm: Any, example_inputs: Sequence[Any]) -> bool:

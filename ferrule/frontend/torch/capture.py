@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,24 @@ import torch
 from ferrule.frontend.torch.table import ATEN
 from ferrule.frontend.torch.whole import recurrent_layers_whole
 
-Inner = Callable[[Any, dict[Any, torch.Tensor]], Callable[[list[Any]], Sequence[Any]]]
+Run = Callable[[Sequence[Any]], Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A graph of functional ATen operators, and what is around it. `params` are its placeholders
+    that are parameters or buffers which it does not change. `finish` makes a function of the
+    original inputs of one that runs the graph. `once` is empty, or says why a call must not run
+    twice on the same arguments.
+    """
+
+    graph: Any
+    params: dict[Any, torch.Tensor]
+    once: str
+    finish: Callable[[Run], Callable[..., Any]]
+
+
+WRITES = "it writes into its arguments or buffers"
 
 
 @contextlib.contextmanager
@@ -124,14 +142,11 @@ def _unless_refused(
     return NotImplemented if refuses(*plain, **kwargs) else decompose(*args, **kwargs)
 
 
-def through_aot(
-    gm: Any, example_inputs: Sequence[Any], compile_captured: Inner
-) -> Callable[..., Any]:
-    """`gm` functionalised by AOTAutograd and compiled by `compile_captured(graph_module, params)`.
+def capture(gm: Any, example_inputs: Sequence[Any]) -> Captured:
+    """`gm` functionalised by AOTAutograd.
 
-    `params` are the placeholders that are parameters or buffers which the graph does not change.
-    The result takes gm's inputs. It is the compiled function itself, without AOTAutograd's wrapper,
-    where that has nothing to do.
+    What `finish` gives is the function itself, without AOTAutograd's wrapper, where that has
+    nothing to do.
     """
     from torch._functorch.aot_autograd import aot_module_simplified
     from torch._guards import TracingContext
@@ -141,30 +156,20 @@ def through_aot(
         *dict(gm.named_buffers(remove_duplicate=False)).values(),
     ]
     given = [*owned, *example_inputs]
-    made: list[Any] = []
+    found: list[tuple[Any, Any]] = []  # the graph, and what AOTAutograd tells of it
+    finished: list[Run] = []
 
     def inner(graph: Any, fake_inputs: Sequence[Any]) -> Any:
         context = TracingContext.try_get()
-        meta = context.fw_metadata if context is not None else None
         graph.graph.eliminate_dead_code()
-        holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
-        aligned = len(holders) == len(given)
-        fixed = _unchanged(meta, len(owned)) if aligned else frozenset()
-        params = {
-            n: given[i]
-            for i, n in enumerate(holders)
-            if i in fixed and isinstance(given[i], torch.Tensor)
-        }
-        run = compile_captured(graph, params)
+        found.append((graph, context.fw_metadata if context is not None else None))
 
         def boxed(args: list[Any]) -> Sequence[Any]:
             mine = list(args)
             args.clear()
-            return run(mine)
+            return finished[0](mine)
 
         boxed._boxed_call = True  # type: ignore[attr-defined]
-        if aligned and _needs_no_wrapper(meta):
-            made.append(run)
         return boxed
 
     with keep_whole() if not torch.is_grad_enabled() else contextlib.nullcontext():
@@ -175,10 +180,42 @@ def through_aot(
             inference_compiler=inner,
             decompositions=decompositions(),
         )
-    if not made:
-        return wrapped
-    run = made[0]
-    return (lambda *args: run([*owned, *args])) if owned else (lambda *args: run(args))
+    ((graph, meta),) = found
+    holders = [n for n in graph.graph.nodes if n.op == "placeholder"]
+    aligned = len(holders) == len(given)
+    fixed = _unchanged(meta, len(owned)) if aligned else frozenset()
+    params = {
+        n: given[i]
+        for i, n in enumerate(holders)
+        if i in fixed and isinstance(given[i], torch.Tensor)
+    }
+
+    def finish(run: Run) -> Callable[..., Any]:
+        finished.append(run)
+        if not aligned or not _needs_no_wrapper(meta):
+            return wrapped
+        return (lambda *args: run([*owned, *args])) if owned else (lambda *args: run(args))
+
+    return Captured(graph, params, not_twice(graph) or _writes(meta), finish)
+
+
+def not_twice(graph_module: Any) -> str:
+    """Why a graph must not run twice where it is called once, by its operators; empty if it may."""
+    graphs = [m.graph for m in graph_module.modules() if isinstance(m, torch.fx.GraphModule)]
+    seeded = torch.Tag.nondeterministic_seeded
+    for n in (n for graph in graphs for n in graph.nodes):
+        if seeded in getattr(n.target, "tags", ()):
+            return f"it draws random numbers ({n.target})"
+    return ""
+
+
+def _writes(meta: Any) -> str:
+    """Why a graph must not run twice, by what AOTAutograd tells of its inputs and effects."""
+    if meta is None:
+        return "nothing is known of what it writes"
+    if any(i.mutates_data or i.mutates_metadata for i in meta.input_info):
+        return WRITES
+    return "it has effects" if meta.tokens else ""
 
 
 def _unchanged(meta: Any, owned: int) -> frozenset[int]:

@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from torch.utils._pytree import tree_map, tree_structure, tree_unflatten
 from ferrule.base.compiler import Compiler, Writers
 from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.torch.arguments import Arguments
-from ferrule.frontend.torch.capture import export_decompositions
+from ferrule.frontend.torch.capture import WRITES, export_decompositions, not_twice
 from ferrule.frontend.torch.plan import Plan
 from ferrule.frontend.torch.replaced import Owned, registrations
 from ferrule.frontend.torch.run import Bound, shown, stored
@@ -43,7 +44,7 @@ class CompiledModule:
         seconds: float,
     ):
         self.compile_seconds, self._writers = seconds, writers
-        self._owned, self._seen = owned, registrations[0]
+        self._owned, self._seen = owned, owned.seen if owned else registrations[0]
         self._plan, self._program, self._again = plan, program, again
         self._in_spec, self._out_spec = program.call_spec.in_spec, program.call_spec.out_spec
         taken, made = program.graph_signature.input_specs, program.graph_signature.output_specs
@@ -223,7 +224,19 @@ def _apart(inputs: Any) -> Any:
     return tree_map(once, inputs)
 
 
-def compile_module(
+@dataclass(frozen=True)
+class TracedModule:
+    """A module that was exported and can run in two ways: what `in_pytorch` gives, and what
+    `finish` compiles. `once` is empty, or says why a call must not run both.
+    """
+
+    name: str
+    in_pytorch: Callable[[], Callable[..., Any]]
+    finish: Callable[[], CompiledModule]
+    once: str
+
+
+def trace_module(
     module: Any,
     example_inputs: tuple[Any, ...],
     example_kwargs: dict[str, Any],
@@ -231,8 +244,8 @@ def compile_module(
     compiler: Compiler,
     again: Callable[[bytes], CompiledModule],
     writers: Writers,
-) -> CompiledModule:
-    """A torch.nn.Module, or an ExportedProgram, compiled through torch.export. `again` compiles the
+) -> TracedModule:
+    """A torch.nn.Module, or an ExportedProgram, captured by torch.export. `again` compiles the
     bytes of a saved ExportedProgram likewise, for copies; `save` and `bundle` call `writers`.
     """
     started = time.perf_counter()
@@ -248,10 +261,42 @@ def compile_module(
     graph_module = program.graph_module
     graph_module.graph.eliminate_dead_code()
     state = {**program.constants, **program.state_dict}
-    plan = Plan(graph_module, _params(program, state), compiler, _ranges(program))
+    plan = Plan(graph_module, _params(program, state), _ranges(program))
     owned = Owned(module) if isinstance(module, torch.nn.Module) else None
-    seconds = time.perf_counter() - started
-    return CompiledModule(plan, program, state, owned, again, writers, seconds)
+
+    def finish() -> CompiledModule:
+        plan.compile(compiler)
+        seconds = time.perf_counter() - started
+        return CompiledModule(plan, program, state, owned, again, writers, seconds)
+
+    name = type(module).__name__
+    return TracedModule(name, lambda: _in_pytorch(module), finish, _once(program))
+
+
+def _in_pytorch(module: Any) -> Callable[..., Any]:
+    """A module, or an ExportedProgram, called in PyTorch."""
+    exported = isinstance(module, torch.export.ExportedProgram)
+    return without_gradients(module.module() if exported else module)
+
+
+def without_gradients(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn` whose results have no gradients, as those of a compiled module."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad():
+            return fn(*args, **kwargs)
+
+    return call
+
+
+def _once(program: Any) -> str:
+    """Why a program must not run twice where it is called once; empty if it may."""
+    made = program.graph_signature.output_specs
+    if any(s.kind.name.endswith("MUTATION") for s in made):
+        return WRITES
+    if any(s.kind.name == "TOKEN" for s in made):
+        return "it has effects"
+    return not_twice(program.graph_module)
 
 
 def _ranges(program: Any) -> dict[str, Any]:

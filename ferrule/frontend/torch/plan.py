@@ -1,6 +1,7 @@
 """A captured FX graph as a plan: compiled segments and PyTorch's, run one after another.
 
-    plan = Plan(graph_module, params, compiler)
+    plan = Plan(graph_module, params)       # reads the graph, its sizes and what is known of them
+    plan.compile(compiler)                  # may be done in another thread, and later
     results = plan(args)                    # one for each placeholder in, one for each result out
 
 Most graphs are one segment: then a call is one compiled program between two lists (`Direct`). An
@@ -28,6 +29,8 @@ from ferrule.frontend.torch.segments import Segment, operator_name, segments, wa
 from ferrule.frontend.torch.sizes import Ranges
 from ferrule.frontend.torch.strides import correct_strides
 
+_REAL = (torch.Tensor, torch.nn.Parameter)  # and no others: those of tracing have no memory
+
 
 @dataclass
 class Step:
@@ -40,6 +43,17 @@ class Step:
     inputs: list[Any] = field(default_factory=list)
     params: list[Any] = field(default_factory=list)
     forget: list[Any] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A segment as a graph to compile, and what its `Bound` takes beside the program."""
+
+    step: Step
+    graph: Any
+    given: list[Any]
+    orders: Any
+    shifts: dict[int, int]
 
 
 @dataclass(frozen=True)
@@ -65,15 +79,14 @@ class Direct:
 
 
 class Plan:
-    """An FX graph of functional ATen operators, compiled; `params` are the tensors of placeholders
-    that stay the same.
+    """An FX graph of functional ATen operators, to be compiled; `params` are the tensors of
+    placeholders that stay the same.
     """
 
     def __init__(
         self,
         graph_module: Any,
         params: Mapping[Any, torch.Tensor],
-        compiler: Compiler,
         ranges: Ranges | None = None,
     ):
         correct_strides(graph_module.graph)
@@ -87,12 +100,13 @@ class Plan:
         }
         for n, value in self.attributes.items():
             if is_body(n, value):
-                plan = Plan(value, {}, compiler, ranges)
-                self.attributes[n] = Body(plan)
+                self.attributes[n] = Body(Plan(value, {}, ranges))
         results = next(n for n in nodes if n.op == "output").args[0]
         self.results = list(results) if isinstance(results, tuple | list) else [results]
-        self.steps = self._compile(compiler)
-        self.direct = self._direct()
+        self.steps: list[Step] = []
+        self.direct: Direct | None = None
+        self._refused: dict[Any, str] = {}
+        self._drafts, self._reasons = self._drafted()
 
     def __call__(self, args: Sequence[Any]) -> Sequence[Any]:
         """The graph's results for these placeholders."""
@@ -135,27 +149,53 @@ class Plan:
 
     # ---- compiling -------------------------------------------------------------------------------
 
-    def _compile(self, compiler: Compiler) -> list[Step]:
-        """The steps; nodes that can't be converted or compiled are left to PyTorch, and the rest is
-        cut anew.
+    def compile(self, compiler: Compiler) -> Plan:
+        """Makes the programs, and gives the plan itself, which can be called from then on; what
+        does not compile is left to PyTorch. Raises CompileError where something would run in
+        PyTorch and the compiler is strict.
         """
-        refused: dict[Any, str] = {}
+        for body in self.attributes.values():
+            if isinstance(body, Body):
+                body.plan.compile(compiler)
         while True:
-            cut, reasons = segments(self.graph, refused)
             try:
-                steps = [self._step(s, compiler) for s in cut]
+                steps = [_bound(draft, compiler) for draft in self._drafts]
                 break
             except _RefusedError as error:
-                refused |= dict.fromkeys(error.nodes, error.reason)
-        if reasons and compiler.strict:
-            raise CompileError("; ".join(f"{op}: {why}" for op, why in reasons.items()))
-        for operator, why in reasons.items():
+                self._refused |= dict.fromkeys(error.nodes, error.reason)
+                self._drafts, self._reasons = self._drafted()
+        if self._reasons and compiler.strict:
+            raise CompileError("; ".join(f"{op}: {why}" for op, why in self._reasons.items()))
+        for operator, why in self._reasons.items():
             compiler.count_fallback(operator)
             log.warn(f"{operator} runs in PyTorch: {why}")
         self._forget(steps)
-        return steps
+        self.steps, self._drafts = steps, []
+        self.direct = self._direct()
+        if compiler.ahead:
+            self._bind()
+        return self
 
-    def _step(self, s: Segment, compiler: Compiler) -> Step:
+    def _bind(self) -> None:
+        """Binds the parameters, as far as they are real and known; calls bind what has changed."""
+        known = {**self.attributes, **self.params}
+        for step in self.steps:
+            params = [known.get(n) for n in step.params]
+            if step.bound is not None and params and all(type(p) in _REAL for p in params):
+                step.bound.bind(params)
+
+    def _drafted(self) -> tuple[list[_Draft | Step], Mapping[str, str]]:
+        """The segments as graphs, and why operators are left to PyTorch; nodes that can't be
+        converted are left to it too, and the rest is cut anew.
+        """
+        while True:
+            cut, reasons = segments(self.graph, self._refused)
+            try:
+                return [self._draft(s) for s in cut], reasons
+            except _RefusedError as error:
+                self._refused |= dict.fromkeys(error.nodes, error.reason)
+
+    def _draft(self, s: Segment) -> _Draft | Step:
         if not s.ours:
             return Step(s)
         converter = FxConverter(f"segment_{s.nodes[0].name}", self._ranges)
@@ -174,15 +214,14 @@ class Plan:
             graph, orders = converter.build(s.outputs)
             names = [v.name for v in graph.inputs[len(inputs) :]]
             numbers = [self._symbol(name) for name in names]
-            program = compiler.compile(graph)
         except FerruleError as error:
             raise _RefusedError(current, str(error)) from error
         shifts = {
             len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
         }
-        inputs += numbers
         given = [*converter.input_orders, *(None for _ in numbers)]
-        return Step(s, Bound(program, given, orders, shifts), inputs, params)
+        step = Step(s, None, inputs + numbers, params)
+        return _Draft(step, graph, given, orders, shifts)
 
     def _symbol(self, name: str) -> Any:
         """The node whose value is the size called `name`; a new one where only a shape has it."""
@@ -263,6 +302,19 @@ class _RefusedError(Exception):
     def __init__(self, nodes: list[Any], reason: str):
         super().__init__(reason)
         self.nodes, self.reason = nodes, reason
+
+
+def _bound(draft: _Draft | Step, compiler: Compiler) -> Step:
+    """A segment ready to run. Raises _RefusedError where it does not compile."""
+    if isinstance(draft, Step):
+        return draft
+    step = draft.step
+    try:
+        program = compiler.compile(draft.graph)
+    except FerruleError as error:
+        raise _RefusedError(list(step.segment.nodes), str(error)) from error
+    bound = Bound(program, draft.given, draft.orders, draft.shifts)
+    return Step(step.segment, bound, step.inputs, step.params)
 
 
 def _value(a: Any, env: dict[Any, Any]) -> Any:

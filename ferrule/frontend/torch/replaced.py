@@ -41,10 +41,12 @@ def _watch(modules: Iterable[torch.nn.Module]) -> None:
 
 
 class Owned:
-    """The tensors and layers of a module as they were when it was compiled, by name."""
+    """The tensors and layers of a module as they were when it was captured, by name, and how many
+    registrations had been `seen` by then.
+    """
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self._module = module
+        self._module, self.seen = module, registrations[0]
         self._layers, self._tensors = _layers(module), _tensors(module)
         _watch(self._layers.values())
 

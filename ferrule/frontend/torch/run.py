@@ -206,8 +206,8 @@ class Bound:
 
     `given` and `made` tell for each input and output the order of its dimensions in memory where it
     is not row-major: the program reads and writes tensors that are transposed so. `shifts` are
-    added to integer inputs, by input index. Parameters are bound by the first call, not while
-    tracing, when PyTorch lets no real tensor be touched.
+    added to integer inputs, by input index. Parameters are bound by the first call if not by `bind`
+    before; not while tracing, when PyTorch lets no real tensor be touched.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class Bound:
         self._params: Params | None = None
         self._lock = threading.Lock()
 
-    def _refresh(self, params: Sequence[torch.Tensor]) -> None:
+    def bind(self, params: Sequence[torch.Tensor]) -> None:
         """Bind the parameters, and again if one was replaced or changed since the last call. Raises
         InputError for one of another dtype or shape than it had.
         """
@@ -271,7 +271,7 @@ class Bound:
             if out is not None:
                 return out
         if params:
-            self._refresh(params)
+            self.bind(params)
         return self._with_numbers(inputs) if self._shifts else self._looked_up(inputs)
 
     def _looked_up(self, inputs: Sequence[Any]) -> Sequence[torch.Tensor]:
