@@ -1,4 +1,4 @@
-"""`ferrule build`: a model as an artifact that runs without the compiler."""
+"""`ferrule build`: a model as an artifact, or as a C library, that runs without the compiler."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ targets: {", ".join(PORTABLE)}
 examples:
   ferrule build model.onnx -o model.ferrule
   ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64
+  ferrule build model.onnx --c-bundle model_c
 """
 
 
@@ -37,6 +38,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help=f"targets, with commas between them (default: {','.join(DEFAULT_TARGETS)})",
     )
     parser.add_argument(
+        "--c-bundle",
+        type=Path,
+        metavar="DIR",
+        help="write a C library with its header, weights and an example there, not an artifact",
+    )
+    parser.add_argument(
         "--shape",
         type=_shape,
         action="append",
@@ -47,9 +54,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(options: argparse.Namespace) -> None:
+    if options.c_bundle is not None and options.output is not None:
+        raise InputError("--output and --c-bundle are two things to write: give one of them")
     output = options.output or Path(options.model).with_suffix(".ferrule")
     shapes: Mapping[str, Sequence[int]] = dict(options.shape)
-    InferenceSession(options.model, shapes=shapes).save(output, options.target)
+    session = InferenceSession(options.model, shapes=shapes)
+    if options.c_bundle is not None:
+        session.bundle(options.c_bundle, options.target)
+        files = ", ".join(sorted(f.name for f in options.c_bundle.iterdir()))
+        print(f"{options.c_bundle}: {files}")
+        return
+    session.save(output, options.target)
     print(f"{output}: {output.stat().st_size} bytes, for {', '.join(options.target)}")
 
 

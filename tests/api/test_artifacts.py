@@ -331,6 +331,10 @@ def test_the_command_line_builds_and_runs(
     assert "output y: float32 [1, 4]" in out
     assert "output fixed: float32 [4]; min -3, max" in out
     assert main(["build", str(tmp_path / "o.onnx"), "--target", "vax"]) == 1
+    bundle = tmp_path / "o_c"
+    command = ["build", str(tmp_path / "o.onnx"), "--target", target, "--c-bundle", str(bundle)]
+    assert main(command) == 0
+    assert {"main.c", "CMakeLists.txt"} < {f.name for f in bundle.iterdir()}
 
 
 def test_code_is_unmapped_with_the_last_of_its_models(saved: tuple[Path, Any]) -> None:
