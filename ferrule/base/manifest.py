@@ -29,6 +29,8 @@ KNOWN: frozenset[str] = frozenset()
 """What a file may require of its reader."""
 
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+LEVEL = "ferrule_level"
+"""The function of a library, i64(), that gives the place of the level for this CPU, or -1."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Images:
+    """A library: its file, and the levels that it has code for, the best last, as `LEVEL` counts
+    them.
+    """
+
+    file: str
+    levels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Stored:
     """What a file of the zip must be."""
 
@@ -76,11 +88,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Manifest:
-    """`libraries` are files by "ARCHITECTURE-SYSTEM"."""
+    """`libraries` are by "ARCHITECTURE-SYSTEM"."""
 
     name: str
     entries: tuple[Entry, ...]
-    libraries: Mapping[str, str]
+    libraries: Mapping[str, Images]
     files: Mapping[str, Stored]
     made_by: str = ""
     requires: tuple[str, ...] = ()
@@ -93,7 +105,7 @@ class Manifest:
             "name": self.name,
             "made_by": self.made_by,
             "entries": [_plain(e) for e in self.entries],
-            "libraries": dict(self.libraries),
+            "libraries": {k: [x.file, list(x.levels)] for k, x in self.libraries.items()},
             "files": {n: {"size": f.size, "sha256": f.sha256} for n, f in self.files.items()},
         }
         return json.dumps(plain, sort_keys=True, separators=(",", ":"))
@@ -120,7 +132,10 @@ def manifest_of(text: bytes) -> Manifest:
         return Manifest(
             str(plain["name"]),
             tuple(_entry(e) for e in plain["entries"]),
-            {str(k): str(v) for k, v in plain["libraries"].items()},
+            {
+                str(key): Images(str(file), tuple(map(str, levels)))
+                for key, (file, levels) in plain["libraries"].items()
+            },
             {n: Stored(int(f["size"]), str(f["sha256"])) for n, f in plain["files"].items()},
             str(plain.get("made_by", "")),
             requires,

@@ -25,15 +25,27 @@ from ferrule.base.artifact import Compiled
 from ferrule.base.config import Settings
 from ferrule.base.dtype import from_numpy
 from ferrule.base.errors import InputError
-from ferrule.base.manifest import MANIFEST, WEIGHTS, Entry, Input, Manifest, Result, Stored, bare
+from ferrule.base.manifest import (
+    LEVEL,
+    MANIFEST,
+    WEIGHTS,
+    Entry,
+    Images,
+    Input,
+    Manifest,
+    Result,
+    Stored,
+    bare,
+)
 from ferrule.base.safetensors import PAGE, header_of
 from ferrule.base.version import VERSION
+from ferrule.codegen.capi.levels import level_module, ordered
 from ferrule.codegen.link.elf import shared_library
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.source import Source
 from ferrule.pipeline.compile import compile_for
 from ferrule.runtime import pool
-from ferrule.target.cpu import PORTABLE, Target, portable
+from ferrule.target.cpu import PORTABLE, portable
 
 Array = NDArray[Any]
 
@@ -53,7 +65,7 @@ def build(
     Raises InputError for a target that is not in PORTABLE or a folder that cannot be written, and
     CompileError where a function cannot be compiled.
     """
-    chosen = [portable(t) for t in dict.fromkeys(targets)]
+    chosen = {t: portable(t) for t in dict.fromkeys(targets)}
     if not chosen:
         raise InputError(f"name a target to build for, of {', '.join(PORTABLE)}")
     if len({s.name for s in sources}) != len(sources) or not sources:
@@ -62,22 +74,23 @@ def build(
     programs = {
         (s.name, t.name, t.architecture): compile_for(s.graph, t, settings)
         for s in sources
-        for t in chosen
+        for t in chosen.values()
     }
     entries = tuple(_entry(s, programs, tensors) for s in sources)
-    libraries = {
-        f"{machine}-linux": _library(machine, chosen, programs)
-        for machine in dict.fromkeys(t.architecture for t in chosen)
+    machines = dict.fromkeys(t.architecture for t in chosen.values())
+    names = {m: ordered([n for n, t in chosen.items() if t.architecture == m]) for m in machines}
+    images = {
+        f"{m}-linux": Images(f"lib/{m}-linux.so", tuple(f"{m}/{chosen[n].name}" for n in names[m]))
+        for m in machines
     }
     files: dict[str, Sequence[bytes | memoryview]] = {
-        f"lib/{key}.so": [code] for key, code in libraries.items()
+        f"lib/{m}-linux.so": [_library(m, names[m], programs)] for m in machines
     }
     if tensors.held:
         files[WEIGHTS] = tensors.parts()
     manifest = Manifest(
-        name, entries, {key: f"lib/{key}.so" for key in libraries},
-        {f: _stored(parts) for f, parts in files.items()}, f"ferrule {VERSION}",
-    )  # fmt: skip
+        name, entries, images, {f: _stored(p) for f, p in files.items()}, f"ferrule {VERSION}"
+    )
     text = manifest.to_json().encode()
     write_whole(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
 
@@ -138,17 +151,18 @@ def _entry(
 
 
 def _library(
-    machine: str, targets: Sequence[Target], programs: Mapping[tuple[str, str, str], Compiled]
+    machine: str, levels: Sequence[str], programs: Mapping[tuple[str, str, str], Compiled]
 ) -> bytes:
-    """The code of all programs for an architecture, and a thread pool."""
+    """The code of all programs for an architecture, what tells the level of a CPU, and a thread
+    pool, which run on any of the architecture.
+    """
     own = [c for (*_, m), c in programs.items() if m == machine]
-    least = next(t for t in targets if t.architecture == machine)
     plain = portable(next(n for n, (m, _) in PORTABLE.items() if m == machine))
-    threads = compile_module(pool.ir_text(least.triple), plain)
+    texts = (level_module(levels), pool.ir_text(plain.triple))
     exports = [f for c in own for f in (c.entry, c.prepare, c.arena_bytes)]
     return shared_library(
-        [*(c.object_code for c in own), threads],
-        [*dict.fromkeys(exports), *pool.SYMBOLS],
+        [*(c.object_code for c in own), *(compile_module(text, plain) for text in texts)],
+        [*dict.fromkeys(exports), LEVEL, *pool.SYMBOLS],
         "model.so",
         imports=pool.IMPORTS,
     )

@@ -10,6 +10,7 @@ SHA-256, and only then opened. Weights are mapped from the file: processes share
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import mmap
 import os
@@ -21,10 +22,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ferrule.base.artifact import Compiled, TensorSpec
-from ferrule.base.cpu import architecture, supports
+from ferrule.base.cpu import architecture
 from ferrule.base.errors import InputError
-from ferrule.base.features import LEVELS
-from ferrule.base.manifest import MANIFEST, WEIGHTS, Entry, Input, Manifest, Result, manifest_of
+from ferrule.base.manifest import (
+    LEVEL,
+    MANIFEST,
+    WEIGHTS,
+    Entry,
+    Input,
+    Manifest,
+    Result,
+    manifest_of,
+)
 from ferrule.base.safetensors import tensors_of
 from ferrule.runtime import pool
 from ferrule.runtime.arrays import NumpyCallable
@@ -35,9 +44,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray  # which takes long to import
 
     Array = NDArray[Any]
-
-_LEVELS = (*(known.name for known in LEVELS), "generic")  # the best first
-
 
 def load(path: str | os.PathLike[str], *, verify: bool = True) -> Model:
     """The model in an artifact, ready to run.
@@ -198,22 +204,23 @@ class _Reader:
             functions[entry.name] = Function(entry, entry.programs[level], library, tensors)
         return Model(self.manifest, functions)
 
-    def _library(self) -> tuple[Library, list[str]]:
+    def _library(self) -> tuple[Library, tuple[str, ...]]:
         """The code for this machine, and the keys of the levels that it runs, the best first."""
         machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture(), architecture())
         system = platform.system().lower()
-        file = self.manifest.libraries.get(f"{machine}-{system}")
-        levels = [f"{machine}/{level}" for level in _LEVELS if supports(level)]
-        held = {k for e in self.manifest.entries for k in e.programs}
-        if file is None or not held.intersection(levels):
-            raise InputError(
-                f"{self.name} has code for {', '.join(sorted(held))}, and this machine is "
-                f"{machine}-{system} with {', '.join(k.partition('/')[2] for k in levels)}: build "
-                "it for one of these"
-            )
-        library = Library(bytes(self._bytes(file, True)), self.manifest.name or "model")
+        images = self.manifest.libraries.get(f"{machine}-{system}")
+        if images is None:
+            raise InputError(f"{self._lacks()}, and this machine is {machine}-{system}")
+        library = Library(bytes(self._bytes(images.file, True)), self.manifest.name or "model")
+        best = ctypes.CFUNCTYPE(ctypes.c_int64)(library.address(LEVEL))()
+        if not 0 <= best < len(images.levels):
+            raise InputError(f"{self._lacks()}, all of which ask for more than this CPU has")
         pool.install(library.address)
-        return library, levels
+        return library, images.levels[best::-1]
+
+    def _lacks(self) -> str:
+        held = (k for images in self.manifest.libraries.values() for k in images.levels)
+        return f"{self.name} has code for {', '.join(held) or 'nothing'} alone"
 
     def _bytes(self, file: str, verify: bool) -> memoryview:
         """The bytes of an entry, as its manifest says they are."""

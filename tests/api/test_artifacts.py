@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -119,6 +121,7 @@ folder = sys.argv[1]
 loaded = load(folder + "/net.ferrule")
 x, scale = np.load(folder + "/x.npy"), np.load(folder + "/scale.npy")
 np.save(folder + "/found.npy", loaded(x, scale)[0])
+print(loaded.target)
 print(sorted(m for m in sys.modules if m.startswith("ferrule.")))
 """
 
@@ -132,8 +135,32 @@ def test_it_runs_with_numpy_alone(saved: tuple[Path, Any]) -> None:
         [sys.executable, "-c", ALONE, str(path.parent)], capture_output=True, text=True, check=True
     )
     np.testing.assert_array_equal(np.load(path.with_name("found.npy")), load(path)(x, scale)[0])
-    rooms = {name.split(".")[1] for name in eval(done.stdout)}
+    rooms = {name.split(".")[1] for name in eval(done.stdout.splitlines()[1])}
     assert rooms == {"base", "runtime"}
+
+
+@pytest.mark.skipif(
+    architecture() != "x86_64" or shutil.which("qemu-x86_64") is None, reason="no emulator"
+)
+@pytest.mark.parametrize(
+    ("cpu", "level"), [("Nehalem", "generic"), ("Haswell", "avx2"), ("max", "avx2")]
+)
+def test_each_cpu_takes_the_best_that_it_has(
+    cpu: str, level: str, saved: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """Of all levels in one file, as the CPU itself tells, whatever machine that is."""
+    saved[1].save(tmp_path / "net.ferrule", ["x86-64", "x86-64-v3", "x86-64-v4"])
+    x, scale = images(3)
+    np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "scale.npy", scale)
+    run = [shutil.which("qemu-x86_64") or "", "-cpu", cpu, sys.executable, "-c", ALONE]
+    environment = {**os.environ, "OPENBLAS_CORETYPE": "Nehalem", "FERRULE_NUM_THREADS": "2"}
+    done = subprocess.run(
+        [*run, str(tmp_path)], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.split()[0] == level
+    expected = saved[1](torch.from_numpy(x), torch.from_numpy(scale))[0].detach()
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, rtol=2e-5, atol=1e-6)
 
 
 def test_equal_models_give_equal_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
@@ -199,7 +226,7 @@ def changed(path: Path, target: Path, **facts: Any) -> Path:
         ({"format": FORMAT + 1}, "install a later one"),
         ({"requires": ["telepathy"]}, "requires telepathy"),
         ({"entries": []}, "no function"),
-        ({"libraries": {}}, "build it for one of these"),
+        ({"libraries": {}}, "code for nothing alone"),
         ({"entries": 3}, "malformed"),
         ({"files": {}}, "lacks lib/"),
     ],

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ferrule.base.errors import CompileError
+from ferrule.base.manifest import LEVEL
 from ferrule.codegen.capi.body import Body, Value, Writer
 
 
@@ -58,9 +59,16 @@ def ordered(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(n for n in LEVELS if n in names)
 
 
-def define_level(m: Writer, names: Sequence[str]) -> None:
-    """Defines `i64 capi.level()`: the index of the best of these levels, of which the best is last,
-    that this CPU has, or -1.
+def level_module(names: Sequence[str]) -> str:
+    """A module of `define_level` alone, which others see as `ferrule_level`."""
+    m = Writer()
+    define_level(m, names, LEVEL)
+    return m.written()
+
+
+def define_level(m: Writer, names: Sequence[str], name: str = "capi.level") -> None:
+    """Defines `i64 name()`: the index of the best of these levels, of which the best is last, that
+    this CPU has, or -1.
     """
     asked = any(LEVELS[n] != Bits() for n in names)
     if asked:
@@ -68,7 +76,7 @@ def define_level(m: Writer, names: Sequence[str]) -> None:
             f"define internal void @capi.cpuid(i32 %leaf, i32 %sub, ptr %out) {_code(_CPUID)}",
             f"define internal i64 @capi.xgetbv() {_code(_XGETBV, 'i64 0')}",
         ]
-    f = m.define("i64", "capi.level", {})
+    f = m.define("i64", name, {}, exported=name == LEVEL)
     best = f.variable("i64", -1)
     found = _found(f) if asked else ()
     for k, name in enumerate(names):
