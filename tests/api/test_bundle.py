@@ -153,6 +153,7 @@ def same(ours: Any, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["mlp", "conv", "conv_last", "attention", "bytes"])
+@pytest.mark.slow
 def test_a_c_program_computes_what_python_does(bundles: Any, name: str) -> None:
     folder, model, calls = bundles[name]
     library = CLibrary(folder)
@@ -184,6 +185,7 @@ def test_weights_may_lie_in_memory(bundles: Any) -> None:
     library.destroy(handle)
 
 
+@pytest.mark.slow
 def test_several_functions_share_a_library(tmp_path: Path) -> None:
     first = made(mlp(), torch.randn(4, 64))
     second = made(Attention(), torch.randn(3, 16, 32))
@@ -507,6 +509,7 @@ DRIVER = Path(__file__).parent / "bundle_driver.c"
 
 @GCC
 @pytest.mark.parametrize("tool", ["valgrind", "address"])
+@pytest.mark.slow
 def test_tools_find_no_fault_in_memory(tmp_path: Path, tool: str) -> None:
     """Calls of all kinds, by 8 threads at once, models made and destroyed."""
     if tool == "valgrind" and shutil.which("valgrind") is None:

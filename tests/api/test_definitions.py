@@ -247,6 +247,7 @@ assert not {"torch", "onnx"} & sys.modules.keys()
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_page_for_users_runs() -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
