@@ -78,9 +78,14 @@ _FROM = {
 def __getattr__(name: str) -> Any:
     """What is asked for by its name, kept from then on."""
     if name in _MODULES:
-        return importlib.import_module(_MODULES[name])
-    if name not in _FROM:
+        found: Any = importlib.import_module(_MODULES[name])
+    elif name in _FROM:
+        found = getattr(importlib.import_module(_FROM[name]), name)
+    else:
         raise AttributeError(f"module 'ferrule' has no attribute {name!r}")
-    found = getattr(importlib.import_module(_FROM[name]), name)
     globals()[name] = found
     return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

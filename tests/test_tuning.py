@@ -12,7 +12,7 @@ import pytest
 
 from ferrule import ops
 from ferrule.api import tuning
-from ferrule.api.tuning import BATCH, Budget, Tuned, _Run, budget_from, tune
+from ferrule.api.tuning import BATCH, Budget, TunedOperator, _Run, budget_from, tune
 from ferrule.base import config
 from ferrule.base.dtype import f32
 from ferrule.base.errors import InputError
@@ -161,7 +161,7 @@ def test_without_time_nothing_is_tried_and_the_report_says_so() -> None:
 
 
 def test_batches_are_as_long_as_the_time_left() -> None:
-    (task, *_) = (Tuned(s, current()) for s in tuning_tasks(mlp(), current()))
+    (task, *_) = (TunedOperator(s, current()) for s in tuning_tasks(mlp(), current()))
     task.seconds = 1.0
     base = Database(default_path(config.settings()))
     counts = [
@@ -175,8 +175,8 @@ def test_batches_are_as_long_as_the_time_left() -> None:
 def test_the_run_teaches_one_model() -> None:
     """Candidates of all operators are learned from, in numbers that compare across them."""
     history = History()
-    for task in tuning_tasks(mlp(), current()):
-        task = Tuned(task, current(), history)
+    for operator in tuning_tasks(mlp(), current()):
+        task = TunedOperator(operator, current(), history)
         task.start(lambda: None)
         task.step(4)
     rows = [row for row, _ in history.rows.values()]

@@ -74,7 +74,10 @@ def compile(
             dynamic_shapes,
             _compiler(tune, settings),
             functools.partial(_compile_saved, {**(options or {}), **_AT_ONCE}),
-            Writers(save, bundle),
+            Writers(
+                functools.partial(save, options=options),
+                functools.partial(bundle, options=options),
+            ),
         )
         return versions.module(traced, reference, settings)
 

@@ -35,15 +35,16 @@ class _Worker:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._jobs: deque[Callable[[], None]] = deque()
+        self._jobs: deque[tuple[Callable[[], None], Future[Any]]] = deque()
         self._thread: threading.Thread | None = None
         self._ends = False
 
-    def put(self, job: Callable[[], None]) -> None:
+    def put(self, job: Callable[[], None], future: Future[Any]) -> None:
         with self._changed:
             if self._ends:
+                future.cancel()
                 return
-            self._jobs.append(job)
+            self._jobs.append((job, future))
             self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="ferrule", daemon=True)
@@ -52,7 +53,8 @@ class _Worker:
     def end(self) -> None:
         with self._changed:
             self._ends, thread = True, self._thread
-            self._jobs.clear()
+            while self._jobs:
+                self._jobs.popleft()[1].cancel()
             self._changed.notify()
         apart.close()
         if thread is not None:
@@ -69,9 +71,9 @@ class _Worker:
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._ends, IDLE_SECONDS)
             if self._jobs:
-                return self._jobs.popleft()
+                return self._jobs.popleft()[0]
             self._thread = None
-            apart.close()
+            apart.rest()
             return None
 
     def look(self, _: watch.Step) -> None:
@@ -81,7 +83,7 @@ class _Worker:
 
 def start(job: Callable[[], Any]) -> Future[Any]:
     """What `job` gives, later. It runs in the present context: settings that are overridden now
-    hold for it.
+    hold for it. It is cancelled where the process ends before it begins.
     """
     future: Future[Any] = Future()
     context, worker = contextvars.copy_context(), _worker
@@ -90,12 +92,14 @@ def start(job: Callable[[], Any]) -> Future[Any]:
         try:
             with watch.watched(worker.look):
                 found = job()
-        except Exception as error:
+        except BaseException as error:
             future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
         else:
             future.set_result(found)
 
-    worker.put(functools.partial(context.run, run))
+    worker.put(functools.partial(context.run, run), future)
     return future
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -70,6 +70,8 @@ def report_of(r: Recorded, peaks: Peaks | None) -> Report:
     wall = sum(end - start for _, start, end in r.calls) * 1e-9
     wall = max(wall, entries + shares[FRAMEWORK])  # programs may run outside of calls too
     shares[CALL] = wall - entries - shares[FRAMEWORK]
+    names = _names(r.traces)
+    finished = (k.done(names[id(k.program)]) for k in kernels.values() if k.calls)
     outside = [Outside(p, op, n, t) for (p, op), (n, t) in r.framework.items()]
     return Report(
         name=r.name,
@@ -79,9 +81,9 @@ def report_of(r: Recorded, peaks: Peaks | None) -> Report:
         elapsed=r.elapsed,
         threads=r.threads,
         shares=shares,
-        kernels=tuple(sorted(_finished(kernels), key=lambda k: -k.seconds)),
+        kernels=tuple(sorted(finished, key=lambda k: -k.seconds)),
         framework=tuple(sorted(outside, key=lambda o: -o.seconds)),
-        timeline=tuple(sorted(_timeline(r), key=lambda s: (s.start, -s.end))),
+        timeline=tuple(sorted(_timeline(r, names), key=lambda s: (s.start, -s.end))),
         lost=sum(t.lost for t in r.traces),
         peaks=peaks,
     )
@@ -240,39 +242,40 @@ def _why(decisions: Sequence[Mapping[str, Any]], subjects: set[str]) -> Iterator
             yield str(Decision(**{**d, "alternatives": tuple(d["alternatives"])}))
 
 
-def _finished(kernels: Mapping[tuple[int, int], _Kernel]) -> Iterator[Kernel]:
-    """The sums, with names of programs that tell those of the same name apart."""
+def _names(traces: Iterable[Trace]) -> dict[int, str]:
+    """The names of programs, by identity, with a number where several have one."""
     names: dict[int, str] = {}
-    for k in kernels.values():
-        if id(k.program) not in names:
+    for program in (t.program for t in traces):
+        if id(program) not in names:
             taken = set(names.values())
-            name, n = k.program.name, 2
+            name, n = program.name, 2
             while name in taken:
-                name, n = f"{k.program.name} ({n})", n + 1
-            names[id(k.program)] = name
-    return (k.done(names[id(k.program)]) for k in kernels.values() if k.calls)
+                name, n = f"{program.name} ({n})", n + 1
+            names[id(program)] = name
+    return names
 
 
 # ---- the timeline --------------------------------------------------------------------------------
 
 
-def _timeline(r: Recorded) -> Iterator[Span]:
+def _timeline(r: Recorded, names: Mapping[int, str]) -> list[Span]:
     """All that was recorded until the first block's memory was full."""
-    rows: dict[int, str] = {}
     full = [r.clock.at(t.events[-1, 3]) for t in r.traces if t.lost]
     until = min(full, default=None)
+    return [s for s in _spans(r, names) if until is None or s.end <= until]
+
+
+def _spans(r: Recorded, names: Mapping[int, str]) -> Iterator[Span]:
+    rows: dict[int, str] = {}
     for thread, start, end in r.calls:
-        row = rows.setdefault(thread, f"caller {len(rows) + 1}")
-        if until is None or end <= until:
-            yield Span(row, r.name, CALL, start, end)
+        yield Span(rows.setdefault(thread, f"caller {len(rows) + 1}"), r.name, CALL, start, end)
     for thread, name, start, end in r.spans:
-        if until is None or end <= until:
-            yield Span(rows.get(thread, "caller"), name, FRAMEWORK, start, end)
+        yield Span(rows.get(thread, "caller"), name, FRAMEWORK, start, end)
     for trace in r.traces:
-        yield from _launched(trace, r.clock, rows)
+        yield from _launched(trace, r.clock, rows, names[id(trace.program)])
 
 
-def _launched(trace: Trace, clock: Clock, rows: dict[int, str]) -> Iterator[Span]:
+def _launched(trace: Trace, clock: Clock, rows: dict[int, str], program: str) -> Iterator[Span]:
     """The spans of one trace. Launches are told before the entry that tells the thread."""
     facts = trace.program.meta["launches"]
     several = {f["phase"] for f, after in pairwise(facts) if f["phase"] == after["phase"]}
@@ -281,8 +284,8 @@ def _launched(trace: Trace, clock: Clock, rows: dict[int, str]) -> Iterator[Span
     for number, who, start, end, _ in trace.events.tolist():
         if number == WHOLE:
             row = rows.setdefault(who, f"caller {len(rows) + 1}")
-            yield Span(row, trace.program.name, ENTRY, clock.at(start), clock.at(end))
-            yield from (Span(row, *span) for span in waiting)
+            yield Span(row, program, ENTRY, clock.at(start), clock.at(end), program)
+            yield from (Span(row, *span, program) for span in waiting)
             waiting = []
             continue
         f, alone = facts[number], facts[number]["phase"] not in several
@@ -291,6 +294,6 @@ def _launched(trace: Trace, clock: Clock, rows: dict[int, str]) -> Iterator[Span
             shared = end
             waiting += [span] if alone else []
         elif who:
-            yield Span(f"worker {who}", *span)
+            yield Span(f"worker {who}", *span, program)
         elif start > shared or not alone:  # else the launch as a whole tells of it
             waiting.append(span)

@@ -186,10 +186,10 @@ def _products(target: Target) -> str:
         "  ret float %r",
         "}",
     ]
-    return "\n".join((*lines, _UNITS))
+    return "\n".join((*lines, _TASKS))
 
 
-_UNITS = """
+_TASKS = """
 define void @products(ptr %results, i64 %first, i64 %last, i64 %thread) {
 entry:
   br label %check

@@ -8,8 +8,8 @@
 
 While the block runs, every program of the process tells of its launches (`ferrule.runtime.trace`),
 frontends tell what they leave to a framework (`ferrule.base.spans`), and the classes whose objects
-users call are timed: their methods are replaced for as long. Outside of a profile nothing of this
-costs anything. The profile itself costs about 30 ns a launch and 1 µs a call.
+users call are timed: their methods are replaced for as long. Outside of a profile a launch
+reads one word and takes a branch.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ def tune(
     settings = config.settings() if settings is None else settings
     target, threads = named(settings.target), pool.get_num_threads()
     records, history = database.known(settings, target.key, threads, TUNED_VERSION), History()
-    tasks = [Tuned(s, target, history, records.get(s.key)) for s in _distinct(graphs, target)]
+    distinct = _distinct(graphs, target)
+    tasks = [TunedOperator(s, target, history, records.get(s.key)) for s in distinct]
     new = [t for t in tasks if budget.again or t.trials < min(budget.trials, t.points)]
     if budget.again:
         for t in new:
@@ -209,7 +210,7 @@ def _distinct(graphs: Iterable[Graph], target: Target) -> list[TuningTask]:
 class _Run:
     """The tasks of a run, one batch after another."""
 
-    tasks: Sequence[Tuned]
+    tasks: Sequence[TunedOperator]
     budget: Budget
     progress: Progress
     stop: Callable[[], None]
@@ -235,7 +236,7 @@ class _Run:
             return True
         return False
 
-    def _next(self) -> Tuned | None:
+    def _next(self) -> TunedOperator | None:
         """The operator with the most time for its batches so far, of those with trials left; one
         that was not started takes as long for its work as the others did.
         """
@@ -245,12 +246,12 @@ class _Run:
         timed = [t for t in self.tasks if t.seconds]
         pace = sum(t.seconds for t in timed) / sum(t.work for t in timed) if timed else 1.0
 
-        def weight(t: Tuned) -> float:
+        def weight(t: TunedOperator) -> float:
             return t.task.count * (t.seconds if t.started else pace * t.work) / (1 + t.batches)
 
         return max(open_ones, key=weight, default=None)
 
-    def _affordable(self, task: Tuned) -> int:
+    def _affordable(self, task: TunedOperator) -> int:
         """How many candidates there is time for, up to a batch."""
         each = BUILD_SECONDS + 2 * ROUNDS * max(task.seconds, SLOT_SECONDS)
         return max(1, int(min(BATCH, self._seconds_left() / each)))
@@ -260,12 +261,12 @@ class _Run:
         limit = self.budget.seconds
         return inf if limit is None else limit - (time.monotonic() - self.began)
 
-    def _keep(self, task: Tuned) -> None:
+    def _keep(self, task: TunedOperator) -> None:
         """Write what was found for an operator, and show how far it is."""
         self.base.put([task.record(self.threads)])
         self._tell(task)
 
-    def _tell(self, task: Tuned) -> None:
+    def _tell(self, task: TunedOperator) -> None:
         trials = sum(t.trials for t in self.tasks)
         wanted = sum(min(t.trials + t.left, self.budget.trials) for t in self.tasks)
         done = sum(not t.left or t.trials >= self.budget.trials for t in self.tasks)
@@ -310,7 +311,7 @@ class Candidate:
 
 
 @dataclass
-class Tuned:
+class TunedOperator:
     """An operator while it is tuned. `history` is what the operators of the run learn from, `known`
     what the database has of this one, `trials` are those of all runs; `seconds` is a call's time by
     the default schedule, 0 before that is measured; `chosen` is the blocking to keep, with its time
@@ -549,11 +550,11 @@ def compiler(wanted: Any, settings: Settings) -> Compiler:
     of `ferrule.compile`) says so. Raises InputError.
     """
     budget, made = budget_from(wanted), native(settings)
-    return made if budget is None else replace(made, program_of=_Tuned(budget, settings))
+    return made if budget is None else replace(made, program_of=_TuningCompiler(budget, settings))
 
 
 @dataclass
-class _Tuned:
+class _TuningCompiler:
     """Tunes and compiles one graph after another; they share the budget's seconds."""
 
     budget: Budget

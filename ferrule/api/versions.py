@@ -12,6 +12,7 @@ combination of sizes; with dynamic ones a table by sizes would have to be looked
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -173,7 +174,7 @@ class Pending:
         return self._made().__reduce__()
 
     def __copy__(self) -> Any:
-        return self._made()
+        return copy.copy(self._made())
 
     def _made(self) -> Any:
         if self._pending_process != os.getpid() and not self._pending.done():
@@ -205,10 +206,18 @@ def guard(made: Any, eager: Callable[..., Any], name: str) -> None:
 
 
 def _calling(kind: type, called: Callable[..., Any]) -> type:
-    """The class `kind` with another call."""
+    """The class `kind` with another call; a copy is a plain `kind`."""
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return called(*args, **kwargs)
 
-    own = {"__call__": call, "__module__": kind.__module__, "__doc__": kind.__doc__}
+    def copied(self: Any) -> Any:
+        plain: Any = object.__new__(kind)
+        plain.__dict__.update(self.__dict__)
+        return copy.copy(plain)
+
+    own = {
+        "__call__": call, "__copy__": copied, "__module__": kind.__module__,
+        "__doc__": kind.__doc__,
+    }  # fmt: skip
     return type(kind.__name__, (kind,), own)

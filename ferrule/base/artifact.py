@@ -50,6 +50,8 @@ from ferrule.base.errors import CacheError
 
 SLOT_ARENA, SLOT_THREADS, SLOT_CONST, SLOT_HOST, SLOT_FIRST = range(5)
 HOST_BYTES = 32
+MAX_THREADS = 64
+"""That a program may run on."""
 ALIGNMENT = 64
 
 _MAGIC = b"FERRULE2"

@@ -115,7 +115,7 @@ SETTINGS: tuple[Setting, ...] = (
         env="FERRULE_NUM_THREADS",
         type=int,
         default=None,
-        doc="threads of a program; unset: OMP_NUM_THREADS, else the CPUs this process may use",
+        doc="threads of a program; unset: OMP_NUM_THREADS, else the CPUs that it may use",
         low=1,
         high=64,
     ),
@@ -162,18 +162,18 @@ SETTINGS: tuple[Setting, ...] = (
 class Settings:
     """The settings of a compilation as one value, by the names of `SETTINGS`."""
 
-    dump_dir: str | None = None
-    verify: bool = False
-    strict: bool = False
-    cache: bool = True
-    cache_dir: str = "~/.cache/ferrule"
-    cache_mb: int = 2048
-    tuning: bool = True
-    tuning_db: str | None = None
-    guard_speed: bool = False
-    background: bool = False
-    numerics: str = "fast"
-    target: str = "host"
+    dump_dir: str | None
+    verify: bool
+    strict: bool
+    cache: bool
+    cache_dir: str
+    cache_mb: int
+    tuning: bool
+    tuning_db: str | None
+    guard_speed: bool
+    background: bool
+    numerics: str
+    target: str
 
     @property
     def cache_folder(self) -> Path:

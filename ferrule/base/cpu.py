@@ -55,4 +55,9 @@ def _told_by_llvm() -> frozenset[str]:
 
 def architecture() -> str:
     """The architecture of this process, as LLVM calls it."""
-    return platform.machine().lower()
+    return canonical(platform.machine().lower())
+
+
+def canonical(architecture: str) -> str:
+    """One name for what systems call differently."""
+    return {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture, architecture)

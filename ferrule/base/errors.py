@@ -20,6 +20,11 @@ def status_of(fault: str) -> int:
     return 1 + list(FAULTS).index(fault)
 
 
+def is_index(message: str) -> bool:
+    """Whether what a program reports is an IndexError: its message begins with "index"."""
+    return message.lower().startswith("index")
+
+
 class FerruleError(Exception):
     """The root of ferrule's exceptions."""
 

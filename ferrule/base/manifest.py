@@ -28,6 +28,7 @@ FORMAT = 1
 KNOWN: frozenset[str] = frozenset()
 """What a file may require of its reader."""
 
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
 MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
 LEVEL = "ferrule_level"
 """The function of a library, i64(), that gives the place of the level for this CPU, or -1."""
@@ -140,7 +141,9 @@ def manifest_of(text: bytes) -> Manifest:
             str(plain.get("made_by", "")),
             requires,
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except InputError:
+        raise
+    except _MALFORMED as error:
         raise InputError(f"the artifact's manifest is malformed: {error!r}") from error
 
 

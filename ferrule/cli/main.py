@@ -1,6 +1,6 @@
 """The dispatcher: reads the command line, runs one command, turns errors into messages.
 
-    ferrule run MODEL --random              an ONNX model, on inputs from files or at random
+    ferrule run MODEL --random              a model, on inputs from files or at random
     ferrule opt FILE --to LEVEL             a program as text, brought down to a level
 
 It ends with 0, with 1 and a message on the standard error where ferrule refuses, and with 2 for a

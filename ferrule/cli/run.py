@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import os
+import functools
 import re
-import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ferrule.api.session import InferenceSession, read_model
+from ferrule.base.errors import InputError
+from ferrule.base.files import write_whole
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
 from ferrule.frontend.onnx.model import Array, Port
@@ -44,19 +45,25 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    built = load(options.model) if zipfile.is_zipfile(options.model) else None
-    model = read_model(options.model) if built is None else None
-    inputs = ports_of(built) if built is not None else model.body.inputs if model else ()
+    if zipfile.is_zipfile(options.model):
+        if options.target is not None:
+            raise InputError("an artifact has its code already: --target is for `ferrule build`")
+        built = load(options.model)
+        inputs, names = ports_of(built), built.outputs
+        run: Callable[..., list[Any]] = built.run
+    else:
+        model = read_model(options.model)
+        inputs, names = model.body.inputs, tuple(p.name for p in model.body.outputs)
+
+        def run(wanted: None, arrays: Mapping[str, Array]) -> list[Any]:
+            return InferenceSession(model).run(wanted, arrays)
+
     feed = feed_of(inputs, options, options.random)
     if options.output is not None:
         options.output.mkdir(parents=True, exist_ok=True)
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
-    with chosen(options):
-        run = built.run if built is not None else InferenceSession(options.model).run
-        with feed.blamed():
-            results = run(None, feed.arrays)
-    outputs = [p.name for p in model.body.outputs] if model is not None else []
-    names = built.outputs if built is not None else outputs
+    with chosen(options), feed.blamed():
+        results = run(None, feed.arrays)
     parts = [p for name, x in zip(names, results) for p in parts_of(name, x)]
     for name, array in parts:
         print(f"output {name}: {summary(array)}" if array is not None else f"output {name}: none")
@@ -127,26 +134,9 @@ def save(folder: Path, arrays: Sequence[tuple[str, Array]]) -> None:
             stem = f"{base}_{len(taken)}"
         taken.add(stem)
         target = folder / f"{stem}.npy"
-        _write(target, x.astype(str) if x.dtype == np.dtype(object) else x)
+        plain = x.astype(str) if x.dtype == np.dtype(object) else x
+        write_whole(target, functools.partial(np.save, arr=plain, allow_pickle=False))
         print(f"saved {name} to {target}")
-
-
-def _write(target: Path, x: Array) -> None:
-    handle, name = tempfile.mkstemp(suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.save(file, x, allow_pickle=False)
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 COMMAND = Command(

@@ -151,7 +151,7 @@ def _join(g: _Group, st: Stage, producers: set[_Group], constant: bool) -> str |
     why = _contraction_rules(g, st, mapping, kept, sibling) or _grid_rules(g, st, kept)
     if why is not None:
         return why
-    g.members.append(_rename(st, mapping, kept))
+    g.members.append(_rename(st, mapping))
     g.grid = [a for a in g.grid if a in kept]
     g.panel = g.panel or contraction(st) is not None
     return None
@@ -230,7 +230,7 @@ def _settle(
     return {m: t for m, t in mapping.items() if t.axes and t.axes <= kept}, kept
 
 
-def _rename(st: Stage, mapping: dict[Expr, Expr], kept: set[Expr]) -> Stage:
+def _rename(st: Stage, mapping: dict[Expr, Expr]) -> Stage:
     c = st.compute
     axes: list[Expr] = []
     for a in c.axes:

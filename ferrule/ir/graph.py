@@ -12,7 +12,7 @@ Compute it lowers to. `params` are inputs whose values are known before the firs
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,21 +165,22 @@ def no_operator(name: str) -> str:
     )
 
 
+def graphs(graph: Graph) -> Iterator[Graph]:
+    """`graph` and those inside of it."""
+    yield graph
+    for n in graph.nodes:
+        for _, a in n.attrs:
+            if isinstance(a, Graph):
+                yield from graphs(a)
+
+
 def definitions(graph: Graph) -> str:
     """The stamps of the operators in `graph`, and in the graphs inside of it, that have one."""
     found: list[str] = []
-    given: list[Any] = [graph]
-    while given:
-        a = given.pop()
-        if isinstance(a, tuple):
-            given.extend(a)
-        if not isinstance(a, Graph):
-            continue
-        for n in a.nodes:
-            given.extend(x for _, x in n.attrs)
-            stamp = opdef(n.op).stamp
-            if stamp is not None:
-                found.append(f"{n.op} {stamp(tuple(v.type for v in n.inputs), n.attributes)}")
+    for n in (n for g in graphs(graph) for n in g.nodes):
+        stamp = opdef(n.op).stamp
+        if stamp is not None:
+            found.append(f"{n.op} {stamp(tuple(v.type for v in n.inputs), n.attributes)}")
     return "\n".join(found)
 
 

@@ -1,16 +1,16 @@
 """Kernel: what runs between two barriers.
 
-    item     = stage | scope | branch | prefetch
-    scope    = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
+    item     = stage | loop | branch | prefetch
+    loop     = for axis { item.. } with scratch..     a serial loop, and the life of its scratch
     branch   = if expr { item.. }                     items that may be left out
     prefetch = buf[idx..] [write]                     a hint; it means nothing
     kernel   = name, grid axis.., item.., scratch..   points independent, in any order; no barrier
     schedule = kind [size = number]..                 how it is to be brought into loops
 
 Meaning:
-- Every grid axis and every enclosing scope's axis is free in the items below it. Items run in
+- Every grid axis and every enclosing loop's axis is free in the items below it. Items run in
   order.
-- Scratch (Space.SCRATCH, Space.REG) belongs to the kernel (one grid point) or scope (one iteration)
+- Scratch (Space.SCRATCH, Space.REG) belongs to the kernel (one grid point) or loop (one iteration)
   that declares it and is undefined on entry: the interpreter poisons it.
 - Two grid points never write the same element of a GLOBAL buffer; so each grid axis is in the index
   of every global store, or is pinned by the stage's `when`.
@@ -118,11 +118,6 @@ class Kernel:
     def kind(self, axis: Expr) -> Kind:
         return dict(self.kinds).get(axis.name, Kind.SERIAL)
 
-    def with_kinds(self, **kinds: Kind) -> Kernel:
-        return replace(
-            self, kinds=tuple(sorted({**dict(self.kinds), **kinds}.items(), key=lambda k: k[0]))
-        )
-
     @property
     def globals(self) -> tuple[Buf, ...]:
         """The buffers of the program it touches, written ones first, in order of use."""
@@ -169,7 +164,7 @@ class Kernel:
 def walk_items(
     body: tuple[Item, ...], path: tuple[SerialLoop | Branch, ...] = ()
 ) -> Iterator[tuple[Item, tuple[SerialLoop | Branch, ...]]]:
-    """Each item in order with the scopes and branches around it; these come before what is in them.
+    """Each item in order with the loops and branches around it; these come before what is in them.
     """
     for item in body:
         yield item, path
@@ -185,7 +180,7 @@ def stages(body: tuple[Item, ...]) -> Iterator[Stage]:
 
 
 def substitute_items(body: tuple[Item, ...], mapping: dict[Expr, Expr]) -> tuple[Item, ...]:
-    """`body` with leaves replaced; scope axes may only be renamed."""
+    """`body` with leaves replaced; axes of loops may only be renamed."""
     out: list[Item] = []
     for item in body:
         if isinstance(item, SerialLoop):

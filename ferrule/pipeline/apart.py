@@ -58,6 +58,11 @@ def close() -> None:
     _process.close()
 
 
+def rest() -> None:
+    """Ends the other process unless somebody waits for it."""
+    _process.rest()
+
+
 class _Process:
     """The other process: started where it is first needed, one request at a time."""
 
@@ -80,12 +85,23 @@ class _Process:
                 reply = _receive(child.stdout)
             except OSError:
                 reply = None
+            except BaseException:  # an interrupt: what it would still answer is nobody's
+                self.close()
+                raise
             if reply is None:
                 self.close()
                 watch.tell(watch.Step())  # whoever ended it may end the compilation too
                 raise CompileError(f"the process that compiles ended with {child.wait()}")
             kind, value = pickle.loads(reply)
             return str(kind), value
+
+    def rest(self) -> None:
+        """Ends the process unless somebody waits for it."""
+        if self._asking.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._asking.release()
 
     def close(self) -> None:
         child, self._child = self._child, None
@@ -99,25 +115,31 @@ class _Process:
 
     def _running(self) -> subprocess.Popen[bytes] | None:
         if self._child is None or self._child.poll() is not None:
-            self._child = _started()
+            self._child = child = _begun()  # from here on `close` ends it
+            if child is not None and not _is_ready(child):
+                self._child = None
         return self._child
 
 
-def _started() -> subprocess.Popen[bytes] | None:
+def _begun() -> subprocess.Popen[bytes] | None:
     root = str(Path(__file__).parent.parent.parent)
     command = [sys.executable, "-c", _START.format(path=[root, *sys.path])]
     try:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
     except (OSError, ValueError) as error:
         log.log(1, f"no other process to compile in: {error}")
         return None
+
+
+def _is_ready(child: subprocess.Popen[bytes]) -> bool:
+    """Waits until a process can take requests; False where it ends before."""
     assert child.stdout is not None
     if _receive(child.stdout) == _READY:
-        return child
+        return True
     log.log(1, f"the process to compile in ended with {child.wait()}")
-    return None
+    return False
 
 
 def _fresh(cache: Cache, graph: Graph, options: Options) -> Compiled:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from ferrule.base.artifact import Compiled
 from ferrule.base.config import Settings
 from ferrule.base.dtype import from_numpy
 from ferrule.base.errors import InputError
+from ferrule.base.files import write_whole
 from ferrule.base.manifest import (
     LEVEL,
     MANIFEST,
@@ -45,11 +45,12 @@ from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.source import Source
 from ferrule.pipeline.compile import compile_for
 from ferrule.runtime import pool
-from ferrule.target.cpu import PORTABLE, portable
+from ferrule.target.cpu import PORTABLE, plainest, portable
 
 Array = NDArray[Any]
 
 DEFAULT_TARGETS = ("x86-64-v3", "x86-64-v4")
+_LARGE = 1 << 31  # bytes of an entry from which on its header is that of Zip64
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the time of each entry, so that equal models give equal files
 
 
@@ -92,7 +93,7 @@ def build(
         name, entries, images, {f: _stored(p) for f, p in files.items()}, f"ferrule {VERSION}"
     )
     text = manifest.to_json().encode()
-    write_whole(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
+    write_file(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
 
 
 class Tensors:
@@ -157,7 +158,7 @@ def _library(
     pool, which run on any of the architecture.
     """
     own = [c for (*_, m), c in programs.items() if m == machine]
-    plain = portable(next(n for n, (m, _) in PORTABLE.items() if m == machine))
+    plain = plainest(machine)
     texts = (level_module(levels), pool.ir_text(plain.triple))
     exports = [f for c in own for f in (c.entry, c.prepare, c.arena_bytes)]
     return shared_library(
@@ -181,29 +182,22 @@ def _zip(stream: BinaryIO, files: Mapping[str, Sequence[bytes | memoryview]]) ->
         for name, parts in files.items():
             info = zipfile.ZipInfo(name, _EPOCH)
             info.external_attr = 0o644 << 16
-            at = stream.tell() + 30 + len(name.encode()) + 4
-            # A private field (APPNOTE 4.5), as zipalign writes it.
+            large = sum(len(p) for p in parts) >= _LARGE
+            # A private field (APPNOTE 4.5), as zipalign writes it; behind it comes that of Zip64.
+            at = stream.tell() + 30 + len(name.encode()) + 4 + (20 if large else 0)
             gap = -at % PAGE
             info.extra = b"\x35\xd9" + gap.to_bytes(2, "little") + bytes(gap)
-            with archive.open(info, "w", force_zip64=False) as entry:
+            with archive.open(info, "w", force_zip64=large) as entry:
                 for p in parts:
                     entry.write(p)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """Writes a file, which is there whole or not at all. Raises InputError where it cannot be."""
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, suffix=".tmp")
+        write_whole(path, write)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
-    try:
-        with os.fdopen(handle, "w+b") as stream:
-            write(stream)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def plain_name(text: str) -> str:

@@ -31,10 +31,10 @@ from ferrule.codegen.link.archive import archive
 from ferrule.codegen.link.elf import shared_library
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.source import Made, Source
-from ferrule.pipeline.build import Tensors, write_whole
+from ferrule.pipeline.build import Tensors, write_file
 from ferrule.pipeline.compile import compile_for
 from ferrule.runtime import pool
-from ferrule.target.cpu import PORTABLE, Target, portable
+from ferrule.target.cpu import PORTABLE, Target, plainest, portable
 
 
 def bundle(
@@ -49,8 +49,9 @@ def bundle(
     Raises InputError for a target that is not in PORTABLE, targets of several architectures, or a
     folder that cannot be written, and CompileError where a function cannot be compiled.
     """
-    levels = ordered(list(dict.fromkeys(targets)))
-    chosen = [portable(n) for n in levels]
+    by_name = {n: portable(n) for n in dict.fromkeys(targets)}
+    levels = ordered(list(by_name))
+    chosen = [by_name[n] for n in levels]
     if len({t.architecture for t in chosen}) != 1:
         raise InputError(
             "a bundle is for one architecture: name its targets, of "
@@ -61,9 +62,12 @@ def bundle(
     sources = [_wanted(s) for s in sources]
     weights = _Weights(sources)
     plain = files.identifier(name)
+    prefixes = [_prefix(plain, s, sources) for s in sources]
+    if len(set(prefixes)) != len(prefixes):
+        raise InputError(f"two functions have one name in C: {', '.join(prefixes)}; rename one")
     functions = tuple(
-        _function(s, _prefix(plain, s, sources), _compiled(s, chosen, settings), weights)
-        for s in sources
+        _function(s, prefix, _compiled(s, chosen, settings), weights)
+        for s, prefix in zip(sources, prefixes)
     )
     made = Bundle(
         plain, functions, levels, weights.size, len(weights.header), digest(weights.header)
@@ -170,7 +174,7 @@ def _objects(made: Bundle, targets: Sequence[Target]) -> dict[str, bytes]:
     programs.
     """
     machine = targets[0].architecture
-    plain = portable(next(n for n, (m, _) in PORTABLE.items() if m == machine))
+    plain = plainest(machine)
     programs = {c.key: c.object_code for f in made.functions for c in f.programs}
     return {
         "api.o": compile_module(api_text(made), plain),
@@ -198,7 +202,7 @@ def _write(folder: Path, made: Bundle, weights: _Weights, objects: Mapping[str, 
     except OSError as error:
         raise InputError(f"{folder} cannot be made: {error}") from error
     for name, parts in found.items():
-        write_whole(folder / name, functools.partial(_fill, parts))
+        write_file(folder / name, functools.partial(_fill, parts))
 
 
 def _fill(parts: Sequence[bytes | memoryview], stream: BinaryIO) -> None:

@@ -38,7 +38,7 @@ _OF_BOUND = {
     "L3": "its data fit in L3: bound by the way from there, so smaller dtypes help",
     "DRAM": "its data fit in no cache: bound by memory, so smaller dtypes or larger fusions help",
 }
-_NEAR, _FAR = 0.7, 0.35
+_NEAR, FAR = 0.7, 0.35
 
 
 def of_report(report: Report) -> str:
@@ -50,8 +50,10 @@ def of_report(report: Report) -> str:
 def of_kernel(k: Kernel) -> str:
     """What bounds a kernel, how near it is, and what would help."""
     share = k.share_of_floor
-    if share is None:
+    if share is None and k.bytes is None:
         return "Its sizes are known in a loop alone, so it has no floor."
+    if share is None:
+        return "The peaks of this machine could not be measured, so it has no floor."
     text = _OF_BOUND[k.bound]
     if share >= _NEAR:
         return f"Near its floor, {text}."
@@ -59,7 +61,7 @@ def of_kernel(k: Kernel) -> str:
         return f"Its threads idle for most of the time: fewer would do; {text}."
     if k.packs:
         return f"A copy for the product after it, made on each call; {text}."
-    if share >= _FAR:
+    if share >= FAR:
         return f"Some way from its floor, {text}."
     more = "tuning may help" if k.bound == PRODUCTS else "its operations or its access cost more"
     return f"Far from its floor, so {more}; {text}."

@@ -200,7 +200,7 @@ def timeline(report: Report) -> str:
     parts.append(f'<text x="{_W - 10}" y="{bottom}" text-anchor="end">{whole}</text>')
     calls = sum(s.kind == CALL for s in spans)
     return _figure(
-        parts, height, f"The last {calls} of {report.calls} calls: calls, in them compiled code, "
+        parts, height, f"The last {calls} of the calls that were recorded, in them compiled code, "
         "in it launches; of workers, from the first to the last that they did of a launch.",
     )  # fmt: skip
 

@@ -135,7 +135,7 @@ class Outside:
 @dataclass(frozen=True)
 class Span:
     """Something that ran from `start` to `end` (nanoseconds) in a row of the timeline. `kind` is
-    "call", "entry", "framework", or a kernel's COMPUTE or MEMORY.
+    "call", "entry", "framework", or a kernel's COMPUTE or MEMORY, which is of `program`.
     """
 
     row: str
@@ -143,6 +143,7 @@ class Span:
     kind: str
     start: int
     end: int
+    program: str = ""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,6 @@ from ferrule.report.charts import CLASSES, roofline, timeline
 from ferrule.report.data import MEANING, Kernel, Report
 from ferrule.report.text import peaks_line
 
-_FAR = 0.35  # of its floor, from where on a kernel's gauge has another colour
-
 
 def page(report: Report) -> str:
     """The whole page."""
@@ -125,7 +123,7 @@ def _cell(value: float | str | None, shown: str, kind: str = "") -> str:
 def _gauge(share: float | None) -> str:
     if share is None:
         return ""
-    far = " far" if share < _FAR else ""
+    far = " far" if share < advice.FAR else ""
     return f'<span class="gauge{far}"><i style="width:{min(share, 1) * 100:.0f}%"></i></span>'
 
 

@@ -30,13 +30,13 @@ def trace_events(report: Report) -> str:
             {"ph": "M", "pid": _PROCESS, "tid": i, "name": "thread_sort_index",
              "args": {"sort_index": i}}
         )  # fmt: skip
-    told = {k.name: k for k in report.kernels}
+    told = {(k.program, k.name): k for k in report.kernels}
     for s in report.timeline:
         event: dict[str, Any] = {
             "ph": "X", "pid": _PROCESS, "tid": rows[s.row], "name": s.name, "cat": s.kind,
             "ts": (s.start - first) / 1e3, "dur": max(s.end - s.start, 0) / 1e3,
         }  # fmt: skip
-        k = told.get(s.name) if s.kind.endswith("intensive") else None
+        k = told.get((s.program, s.name)) if s.kind.endswith("intensive") else None
         if k is not None:
             event["args"] = {"operators": ", ".join(k.operators), "at": "; ".join(k.places)}
         events.append(event)

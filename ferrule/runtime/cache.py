@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ferrule.base import log
 from ferrule.base.artifact import Compiled
 from ferrule.base.config import Settings
 from ferrule.base.errors import CacheError, InputError
+from ferrule.base.files import write_whole
 from ferrule.runtime import trusted
 
 _SUFFIX = ".ferrule"
@@ -118,15 +118,7 @@ def cache_of(settings: Settings) -> Cache:
 def _write(path: Path, data: bytes) -> None:
     trusted.make_folder(path.parent.parent)
     trusted.make_folder(path.parent)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+    write_whole(path, lambda file: file.write(data), private=True)
 
 
 def _tell_untrusted(error: trusted.Untrusted) -> None:

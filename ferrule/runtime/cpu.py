@@ -32,7 +32,7 @@ from ferrule.base.artifact import (
     Compiled,
 )
 from ferrule.base.cpu import supports
-from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError
+from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError, is_index
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared, record_of
 from ferrule.runtime.linked import Linked
@@ -122,7 +122,7 @@ class Executable:
 
     def __init__(self, compiled: Compiled, code: Code | None = None) -> None:
         needed = compiled.meta.get("target", "generic")
-        if not supports(needed):
+        if code is None and not supports(needed):  # a library has told which code runs here
             raise CompileError(
                 f"{compiled.name} was compiled for {needed}, which this CPU lacks: compile it "
                 "here, or for the target generic"
@@ -304,7 +304,7 @@ class Executable:
         if not 1 <= code <= len(errors):
             raise RunError(f"{name} failed with code {code}, which it has no message for")
         text = errors[code - 1]
-        kind = RunIndexError if text.lower().startswith("index") else RunError
+        kind = RunIndexError if is_index(text) else RunError
         raise kind(f"{name}: {text}")
 
 

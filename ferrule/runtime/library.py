@@ -1,4 +1,6 @@
-"""A shared library from bytes: opened from memory, never written to disk."""
+"""A shared library from bytes: opened from memory, or through a file where the system has no other
+way.
+"""
 
 from __future__ import annotations
 

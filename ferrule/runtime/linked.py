@@ -20,8 +20,6 @@ class Linked:
     def __init__(self, compiled: Compiled) -> None:
         import llvmlite.binding as llvm
 
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
         code = compiled.object_code
         # LLVM ends the process for code it cannot read and for a missing symbol, so look first.
         if not code.startswith(_FORMATS):

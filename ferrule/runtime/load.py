@@ -180,10 +180,11 @@ class _Reader:
             self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             with zipfile.ZipFile(file) as archive:
                 self.places = {i.filename: i for i in archive.infolist()}
-                self.manifest = manifest_of(archive.read(MANIFEST))
+                plain = self.places[MANIFEST].compress_type == zipfile.ZIP_STORED
+                self.manifest = manifest_of(archive.read(MANIFEST) if plain else b"")
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-        except (ValueError, KeyError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        except (ValueError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
             raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
 
     def model(self) -> Model:
@@ -192,7 +193,10 @@ class _Reader:
         library, levels = self._library()
         tensors: Mapping[str, Array] = {}
         if WEIGHTS in self.manifest.files:
-            tensors = tensors_of(self._bytes(WEIGHTS, self.verify))
+            weights = self._bytes(WEIGHTS)
+            if self.verify:
+                self._compare(WEIGHTS, weights)
+            tensors = tensors_of(weights)
         functions = {}
         for entry in self.manifest.entries:
             level = next((k for k in levels if k in entry.programs), None)
@@ -206,12 +210,14 @@ class _Reader:
 
     def _library(self) -> tuple[Library, tuple[str, ...]]:
         """The code for this machine, and the keys of the levels that it runs, the best first."""
-        machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(architecture(), architecture())
+        machine = architecture()
         system = platform.system().lower()
         images = self.manifest.libraries.get(f"{machine}-{system}")
         if images is None:
             raise InputError(f"{self._lacks()}, and this machine is {machine}-{system}")
-        library = Library(bytes(self._bytes(images.file, True)), self.manifest.name or "model")
+        code = bytes(self._bytes(images.file))  # a copy: the file may change after it is compared
+        self._compare(images.file, code)
+        library = Library(code, self.manifest.name or "model")
         best = ctypes.CFUNCTYPE(ctypes.c_int64)(library.address(LEVEL))()
         if not 0 <= best < len(images.levels):
             raise InputError(f"{self._lacks()}, all of which ask for more than this CPU has")
@@ -222,18 +228,21 @@ class _Reader:
         held = (k for images in self.manifest.libraries.values() for k in images.levels)
         return f"{self.name} has code for {', '.join(held) or 'nothing'} alone"
 
-    def _bytes(self, file: str, verify: bool) -> memoryview:
-        """The bytes of an entry, as its manifest says they are."""
+    def _bytes(self, file: str) -> memoryview:
+        """The bytes of an entry, as many as the manifest says."""
         info, wanted = self.places.get(file), self.manifest.files.get(file)
         if info is None or wanted is None:
             raise InputError(f"{self.name} is damaged: it lacks {file}")
         if info.compress_type != zipfile.ZIP_STORED or info.file_size != wanted.size:
             raise InputError(f"{self.name} is damaged: {file} is not stored as it was")
         start = self._start(info)
-        data = memoryview(self.map)[start : start + wanted.size]
-        if verify and (len(data) != wanted.size or _digest(data) != wanted.sha256):
+        return memoryview(self.map)[start : start + wanted.size]
+
+    def _compare(self, file: str, data: bytes | memoryview) -> None:
+        """Raises InputError where these are not the bytes that the manifest speaks of."""
+        wanted = self.manifest.files[file]
+        if len(data) != wanted.size or hashlib.sha256(data).hexdigest() != wanted.sha256:
             raise InputError(f"{self.name} is damaged: the checksum of {file} does not match")
-        return data
 
     def _start(self, info: zipfile.ZipInfo) -> int:
         """Where an entry's bytes begin: behind its local header (APPNOTE 4.3.7)."""
@@ -248,6 +257,3 @@ class _Reader:
 def _needed(entry: Entry) -> tuple[str, ...]:
     return (*entry.params, *(r.tensor for r in entry.outputs if r.index is None))
 
-
-def _digest(data: memoryview) -> str:
-    return hashlib.sha256(data).hexdigest()

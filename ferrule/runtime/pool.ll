@@ -1,9 +1,9 @@
 ; The thread pool: fork and join over a range, on pthreads and futexes.
 ;
 ;   void ferrule_parallel(void (*fn)(void *ctx, i64 lo, i64 hi, i64 tid), void *ctx,
-;                         i64 n, i64 threads)
+;                         i64 n, i64 threads, void *user)
 ;
-; splits [0, n) into min(n, threads, 64) contiguous ranges whose lengths differ by at most one. The
+; does not look at `user`, and splits [0, n) into min(n, threads, 64) contiguous ranges whose lengths differ by at most one. The
 ; caller is tid 0 and worker w is tid w, and range w is worker w's own. Each range is cut into up to
 ; 16 pieces. Whoever runs points has claimed their pieces before; `tid` says who it is, whosever
 ; range they belong to, so that two that run at once never have the same. A thread claims

@@ -1,10 +1,10 @@
 """The thread pool that compiled programs call: `ferrule_parallel`, in LLVM IR.
 
-The pool (pool.ll) is compiled once a process, when the first program is loaded, and stands in the
-host table that the object code of every program is given. Workers are made when a call
-first wants them, spin for about a third of a millisecond after a job, which is what a loop of calls
-leaves between two, and then sleep without using a CPU.
-After a fork the child starts with no workers and makes its own.
+The pool (pool.ll) is compiled once a process, when the first program is loaded, or is that of the
+first artifact. It stands in the host table that the object code of every program is given. Workers
+are made when a call first wants them, spin for about a third of a millisecond after a job, which is
+what a loop of calls leaves between two, and then sleep without using a CPU. After a fork the child
+starts with no workers and makes its own.
 
 Where PyTorch is imported when a program is loaded, jobs of the thread that loads it go to PyTorch's
 OpenMP threads (setting `shared_threads`). After an operator of its own these spin for milliseconds,
@@ -31,12 +31,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferrule.base import config
-from ferrule.base.artifact import HOST_BYTES
+from ferrule.base.artifact import HOST_BYTES, MAX_THREADS
 from ferrule.base.errors import InputError
 from ferrule.runtime import native
 from ferrule.runtime.quota import cpu_quota
 
-MAX_THREADS = 64
 SYMBOLS = ("ferrule_parallel", "ferrule_pool_workers", "ferrule_pool_reset", "ferrule_pool_join")
 IMPORTS = (
     "pthread_create",

@@ -21,17 +21,19 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ferrule.base.artifact import HOST_BYTES, Compiled
+from ferrule.base.cpu import canonical
 from ferrule.base.errors import UnsupportedError
 from ferrule.runtime import native, pool
 
-Words = NDArray[np.int64]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray  # which takes long to import
+
+    Words = NDArray[np.int64]
 
 EVENTS = 1 << 15
 ENTRY = -1
@@ -79,8 +81,9 @@ def ir_text(triple: str) -> str:
     """trace.ll for `triple`. Raises UnsupportedError for a CPU without a counter that programs may
     read.
     """
-    architecture = triple.split("-")[0]
-    architecture = {"arm64": "aarch64", "amd64": "x86_64"}.get(architecture, architecture)
+    from importlib import resources
+
+    architecture = canonical(triple.split("-")[0])
     if architecture not in _COUNTERS:
         raise UnsupportedError(f"a profile needs a counter of cycles; {architecture} has none")
     read, declaration = _COUNTERS[architecture]

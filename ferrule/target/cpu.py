@@ -175,6 +175,11 @@ def portable(name: str) -> Target:
     return _of_level(own, f"{machine}-unknown-linux-gnu", 32 << 10, 1 << 20)
 
 
+def plainest(machine: str) -> Target:
+    """The target that every CPU of an architecture of PORTABLE has."""
+    return portable(next(name for name, (m, _) in PORTABLE.items() if m == machine))
+
+
 def triple() -> str:
     """LLVM's triple of this process: architecture, vendor, system."""
     import llvmlite.binding as llvm

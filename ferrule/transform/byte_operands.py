@@ -43,10 +43,6 @@ class ByteOperand:
         """u8 or i8."""
         return self.source.dtype
 
-    @property
-    def rank(self) -> int:
-        return self.wide.rank
-
     def taken(self, b: GraphBuilder) -> tuple[Value, Value | None]:
         """The bytes, and the i32 zero point: of rank 0, or of `zero_shape`; None where it is 0."""
         value, zero = self.source, None
@@ -117,11 +113,17 @@ def _zero_shape(steps: list[Node]) -> Shape | None:
     return shape
 
 
-def _number(zero: Value, makers: Makers) -> int | None:
-    """The one number that all elements of a value are known to be."""
-    n = makers.get(zero)
+def _beneath(v: Value, makers: Makers) -> Node | None:
+    """What makes a value, without views."""
+    n = makers.get(v)
     while n is not None and n.op in _VIEWS:
         n = makers.get(n.inputs[0])
+    return n
+
+
+def _number(zero: Value, makers: Makers) -> int | None:
+    """The one number that all elements of a value are known to be."""
+    n = _beneath(zero, makers)
     if n is None or n.op != "full" or isinstance(n.attributes["value"], Expr):
         return None
     return int(n.attributes["value"])
@@ -131,9 +133,7 @@ def _reach(dtype: DType, zero: Value | None, number: int | None, makers: Makers)
     low, high = int(dtype.min), int(dtype.max)
     if number is not None:
         return max(abs(low - number), abs(high - number))
-    n = None if zero is None else makers.get(zero)
-    while n is not None and n.op in _VIEWS:
-        n = makers.get(n.inputs[0])
+    n = None if zero is None else _beneath(zero, makers)
     if n is None or n.op != "cast" or n.inputs[0].dtype not in (u8, i8):
         return None
     other = n.inputs[0].dtype

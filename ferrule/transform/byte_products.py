@@ -19,14 +19,13 @@ What comes out is left as it is by a second run for the same target.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from ferrule import ops
 from ferrule.base.dtype import f32, i8, i32, u8
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.graph import Graph, GraphBuilder, Node, Value
+from ferrule.ir.graph import Graph, GraphBuilder, Node, Value, graphs
 from ferrule.target.cpu import Target
 from ferrule.transform.byte_forms import Form, form_of
 from ferrule.transform.byte_operands import ByteOperand, Makers, byte_operand
@@ -42,20 +41,15 @@ _FEW_COLUMNS = 8  # of a result, which leave most of a vector empty
 
 def byte_products(graph: Graph, target: Target) -> Rewritten:
     """`graph` with its products of bytes as they suit `target`, and how that is."""
-    names = set(_names(graph))
+    names = {
+        v.name
+        for g in graphs(graph)
+        for v in (*g.inputs, *g.params, *(v for n in g.nodes for v in n.outputs))
+    }
     stem = "q"
     while any(name.startswith(stem) for name in names):
         stem += "q"
     return _rewritten(graph, GraphBuilder(graph.name, stem), set(graph.params), target)
-
-
-def _names(graph: Graph) -> Iterable[str]:
-    yield from (v.name for v in (*graph.inputs, *graph.params))
-    for n in graph.nodes:
-        yield from (v.name for v in n.outputs)
-        for _, a in n.attrs:
-            if isinstance(a, Graph):
-                yield from _names(a)
 
 
 def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target) -> Rewritten:
@@ -65,7 +59,7 @@ def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target)
     instead: dict[Value, Value] = {}
     decisions: list[Decision] = []
     for n in (with_inputs(n, instead) for n in graph.nodes):
-        first = len(b.nodes)
+        first, b.location = len(b.nodes), n.location
         if n.op == LOOP:
             n, decided = _in_body(n, b, known, target)
             decisions += decided
@@ -146,10 +140,12 @@ class _Product:
 
     @property
     def bound(self) -> int | None:
-        """What terms of one sum come to at most."""
+        """What terms of one sum come to at most, where the operands themselves are small."""
         told = self.node.attributes.get("bound")
+        if self.x.reach is None or self.w.reach is None:
+            return None  # a zero point may be any number: it says nothing of each operand
         found = [] if told is None else [int(told)]
-        if self.form.terms.is_const and self.x.reach is not None and self.w.reach is not None:
+        if self.form.terms.is_const:
             found.append(int(self.form.terms.value) * self.x.reach * self.w.reach)
         return min(found, default=None)
 
@@ -193,6 +189,8 @@ def _obstacle(p: _Product, target: Target) -> str:
         return "zero points, or groups, can't be taken out of the sums"
     if p.form.columns.is_const and p.form.columns.value < _FEW_COLUMNS:
         return "few columns leave most of a vector empty"
+    if not any(s.is_const for *_, s in p.form.pairs):
+        return "how many terms there are is not known"
     if p.filled is None:
         return "few terms leave most of a word empty"
     if not p.known and estimate(p.form.rows) < target.machine.products.few_rows:

@@ -37,7 +37,7 @@ class LoopPart:
 
 
 @dataclass(frozen=True)
-class Stretch:
+class StraightSegment:
     """A straight graph and the loops that run behind it. Values keep their names, so that what a
     segment reads and an earlier one or a loop makes is the same Value.
     """
@@ -75,7 +75,7 @@ def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
     return Module(face, tuple(parts))
 
 
-def segments(graph: Graph) -> tuple[Stretch, ...]:
+def segments(graph: Graph) -> tuple[StraightSegment, ...]:
     """The segments of `graph` in the order in which they run. The graph's outputs are outputs of
     the segment or the loop that makes them; those that are inputs, params or repeated are of the
     last segment, which copies them.
@@ -160,7 +160,7 @@ class _Parts:
                 waiting.extend(n.inputs)
         return tuple(n for n in self.graph.nodes if n in wanted)
 
-    def segment(self, k: int) -> Stretch:
+    def segment(self, k: int) -> StraightSegment:
         """The nodes of level `k` that later ones or the outputs need, and the loops behind them."""
         loops = [n for n in self.bodies if self.level[n.outputs[0]] == k + 1]
         nodes = [
@@ -181,7 +181,7 @@ class _Parts:
             tuple(nodes),
             tuple(outputs),
         )
-        return Stretch(graph, tuple(LoopPart(n, self.bodies[n]) for n in loops))
+        return StraightSegment(graph, tuple(LoopPart(n, self.bodies[n]) for n in loops))
 
     def outputs(self, k: int, loops: Sequence[Node]) -> list[Value]:
         """What segment `k` makes for others: the graph's outputs, what later segments and bodies

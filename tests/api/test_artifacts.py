@@ -14,6 +14,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -123,6 +124,7 @@ x, scale = np.load(folder + "/x.npy"), np.load(folder + "/scale.npy")
 np.save(folder + "/found.npy", loaded(x, scale)[0])
 print(loaded.target)
 print(sorted(m for m in sys.modules if m.startswith("ferrule.")))
+print([m for m in ("numpy.typing", "importlib.resources") if m in sys.modules])
 """
 
 
@@ -135,6 +137,7 @@ def test_it_runs_with_numpy_alone(saved: tuple[Path, Any]) -> None:
         [sys.executable, "-c", ALONE, str(path.parent)], capture_output=True, text=True, check=True
     )
     np.testing.assert_array_equal(np.load(path.with_name("found.npy")), load(path)(x, scale)[0])
+    assert "numpy.typing" not in done.stdout  # it takes as long as all that is ours
     rooms = {name.split(".")[1] for name in eval(done.stdout.splitlines()[1])}
     assert rooms == {"base", "runtime"}
 
@@ -161,6 +164,33 @@ def test_each_cpu_takes_the_best_that_it_has(
     assert done.stdout.split()[0] == level
     expected = saved[1](torch.from_numpy(x), torch.from_numpy(scale))[0].detach()
     np.testing.assert_allclose(np.load(tmp_path / "found.npy"), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_options_of_the_compilation_hold_for_what_is_saved(
+    saved: tuple[Path, Any], tmp_path: Path
+) -> None:
+    seen: list[Any] = []
+
+    def build(name: str, sources: Any, targets: Any, path: Any, settings: Any) -> None:
+        seen.append(settings)
+
+    inputs = [torch.from_numpy(x) for x in images(2)]
+    model = compiled(net(), *inputs, options={"numerics": "strict"})
+    with mock.patch("ferrule.api.artifacts.build", build):
+        model.save(tmp_path / "a.ferrule")
+        saved[1].save(tmp_path / "b.ferrule")
+    assert [s.numerics for s in seen] == ["strict", "fast"]
+
+
+def test_files_of_any_size(saved: tuple[Path, Any], tmp_path: Path) -> None:
+    """Entries of 2 GiB and more have headers of another form."""
+    with mock.patch("ferrule.pipeline.build._LARGE", 1):
+        saved[1].save(tmp_path / "large.ferrule", HERE)
+    x, scale = images(2)
+    found = load(tmp_path / "large.ferrule")(x, scale)[0]
+    np.testing.assert_array_equal(found, load(saved[0])(x, scale)[0])
+    with zipfile.ZipFile(tmp_path / "large.ferrule") as archive:
+        assert archive.testzip() is None
 
 
 def test_equal_models_give_equal_files(saved: tuple[Path, Any], tmp_path: Path) -> None:
@@ -223,11 +253,12 @@ def changed(path: Path, target: Path, **facts: Any) -> Path:
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"format": FORMAT + 1}, "install a later one"),
-        ({"requires": ["telepathy"]}, "requires telepathy"),
+        ({"format": FORMAT + 1}, "^[^:]*: the artifact has format"),
+        ({"requires": ["telepathy"]}, "^[^:]*: the artifact requires telepathy"),
         ({"entries": []}, "no function"),
         ({"libraries": {}}, "code for nothing alone"),
         ({"entries": 3}, "malformed"),
+        ({"format": float("inf")}, "malformed"),
         ({"files": {}}, "lacks lib/"),
     ],
 )
@@ -292,11 +323,11 @@ def test_bf16_and_other_layouts(tmp_path: Path) -> None:
 
 
 def test_what_a_framework_runs_is_refused_by_name(tmp_path: Path) -> None:
-    class Sorted(torch.nn.Module):
+    class Factors(torch.nn.Module):
         def forward(self, x: Any) -> Any:
             return torch.linalg.qr(x * 2)[0]
 
-    model = compiled(Sorted(), torch.randn(4, 4))
+    model = compiled(Factors(), torch.randn(4, 4))
     with pytest.raises(UnsupportedError, match="qr"):
         model.save(tmp_path / "no.ferrule", HERE[:1])
     assert list(tmp_path.iterdir()) == []

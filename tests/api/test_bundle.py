@@ -378,8 +378,15 @@ def test_targets_of_two_architectures_are_refused(tmp_path: Path) -> None:
     model = made(mlp(), torch.randn(4, 64))
     with pytest.raises(InputError, match="one architecture"):
         model.bundle(tmp_path / "both", ["x86-64", "aarch64"])
-    with pytest.raises(ferrule.FerruleError):
+    with pytest.raises(InputError, match="vax"):
         model.bundle(tmp_path / "none", ["vax"])
+    assert not (tmp_path / "both").exists()
+
+
+def test_functions_of_one_name_in_c_are_refused(tmp_path: Path) -> None:
+    model = made(mlp(), torch.randn(4, 64))
+    with pytest.raises(InputError, match="two functions have one name in C"):
+        ferrule.bundle(tmp_path / "both", {"a.b": model, "a_b": model}, HERE[:1])
     assert not (tmp_path / "both").exists()
 
 

@@ -165,7 +165,7 @@ def test_a_loop_around_it_has_it_in_its_key() -> None:
     for factor in (2.0, 3.0):
         inner = graph_of(simple(factor, name=name), dt.f32, [(3,)])
         y = Value("y", inner.outputs[0].type)
-        outer = Graph("g", inner.inputs, (), (Node("loop", (), (y,), (("body", (inner,)),)),), (y,))
+        outer = Graph("g", inner.inputs, (), (Node("loop", (), (y,), (("body", inner),)),), (y,))
         stamps.append(definitions(outer))
     assert name in stamps[0]
     assert stamps[0] != stamps[1]

@@ -15,7 +15,7 @@ from ferrule import elements as el
 from ferrule.base import dtype as dt
 from ferrule.base.config import override
 from ferrule.base.dtype import DType, from_storage, to_storage
-from ferrule.base.errors import CompileError, InputTypeError
+from ferrule.base.errors import CompileError, FerruleError, InputTypeError
 from ferrule.base.numerics import difference
 from ferrule.ir.interp import run_graph
 from tests.api.own import (
@@ -313,11 +313,21 @@ def test_without_a_domain_it_is_ferrules() -> None:
     ("given", "message"),
     [
         ({"bounds": 0.25}, "no attribute 'bounds'; the attributes of own_shrink are: bound"),
-        ({"bound": "big"}, "'bound' must be float"),
+        ({"bound": "big"}, "bound: expected a value of type float, got 'big'"),
         ({"inputs": 2}, "it takes 1 operands: x"),
     ],
 )
 def test_nodes_that_do_not_fit_are_refused(given: Any, message: str) -> None:
     feed = {f"x{i}": f32(3) for i in range(given.get("inputs", 1))}
-    with pytest.raises(CompileError, match=re.escape(message)):
+    with pytest.raises(FerruleError, match=re.escape(message)):
         session("Shrink", "com.example", **given).run(None, feed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes"), [("own_apart", {"by": 1.5}), ("Mixed", {"negative": 2})]
+)
+def test_attributes_are_never_cut_to_their_type(kind: str, attributes: dict[str, Any]) -> None:
+    domain, operands = ("ferrule", 2) if kind == "own_apart" else ("com.example", 1)
+    feed = {f"x{i}": f32(3) for i in range(operands)}
+    with pytest.raises(InputTypeError, match="expected a value of type"):
+        session(kind, domain, operands, **attributes).run(None, feed)

@@ -1,4 +1,4 @@
-"""`ferrule.profile`: shares, kernels, threads apart, what it costs to be there."""
+"""`ferrule.profile`: shares, kernels, threads apart, peaks, reports."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_shares_sum_to_the_time_of_all_calls(threads: int) -> None:
     with config.override(num_threads=threads):
         p = called(ferrule.jit(mlp), *ARGUMENTS)
     assert p.report.calls == 5
-    assert sum(p.shares.values()) == pytest.approx(p.wall, rel=0.02)
-    assert min(p.shares.values()) >= 0
+    assert sum(p.shares.values()) == pytest.approx(p.wall)
+    assert min(p.shares.values()) >= 0  # nothing is counted twice
     assert p.wall <= p.report.elapsed
     assert p.shares[FRAMEWORK] == 0
     assert p.shares[COMPUTE] > 0 < p.shares[CALL]
@@ -157,7 +157,8 @@ def test_threads_that_call_at_once_keep_apart() -> None:
     assert not failed
     assert p.report.calls == 4 * calls
     assert all(k.calls == 4 * calls for k in p.kernels)
-    assert sum(p.shares.values()) == pytest.approx(p.wall, rel=0.02)
+    assert sum(p.shares.values()) == pytest.approx(p.wall)
+    assert min(p.shares.values()) >= 0  # nothing is counted twice
     spans = p.report.timeline
     callers = [s for s in spans if s.row.startswith("caller")]
     assert len({s.row for s in callers}) == 4
@@ -235,7 +236,8 @@ def test_a_program_with_a_loop_and_launches_of_several_kernels() -> None:
     launches = facts.executables[0].compiled.meta["launches"]
     assert len({x["phase"] for x in launches}) < len(launches)
     assert len(p.kernels) == len(launches)
-    assert sum(p.shares.values()) == pytest.approx(p.wall, rel=0.02)
+    assert sum(p.shares.values()) == pytest.approx(p.wall)
+    assert min(p.shares.values()) >= 0  # nothing is counted twice
 
 
 class _Page(HTMLParser):
@@ -312,7 +314,7 @@ def test_peaks_are_measured_and_kept(tmp_path: Any, monkeypatch: pytest.MonkeyPa
         assert again.date != kept[key]["date"]
         file.write_text("{")
         assert measured_peaks.peaks() is not None
-    assert found.flops[1] >= found.flops[0] > 1e9
+    assert min(found.flops) > 0 < min(found.bandwidth["L1"])
     assert set(found.bandwidth) == set(LEVELS)
     assert found.level(1000, 1) == "L1"
     assert found.level(1 << 40, 1) == "DRAM"

@@ -39,7 +39,8 @@ def profiled(model: Any, calls: int = 4) -> profiles.Profile:
             for _ in range(calls):
                 model(X)
     assert p.report.calls == calls
-    assert sum(p.shares.values()) == pytest.approx(p.wall, rel=0.02)
+    assert sum(p.shares.values()) == pytest.approx(p.wall)
+    assert min(p.shares.values()) >= 0  # nothing is counted twice
     assert all(k.calls == calls for k in p.kernels)
     return p
 
@@ -88,6 +89,6 @@ def test_a_body_that_pytorch_calls_is_not_pytorchs_time() -> None:
     with torch.no_grad(), ferrule.profile(model) as p:
         model(x)
     assert any("while_loop" in o.operator for o in p.report.framework)
-    assert sum(p.shares.values()) == pytest.approx(p.wall, rel=0.02)
-    assert min(p.shares.values()) >= 0
+    assert sum(p.shares.values()) == pytest.approx(p.wall)
+    assert min(p.shares.values()) >= 0  # nothing is counted twice
     assert sum(k.calls for k in p.kernels if "dot_general" in k.operators) == 3

@@ -453,3 +453,36 @@ def test_a_fork_stays_in_eager_and_compiles_when_asked(held: Held) -> None:
         ok = torch.equal(run(x), expected) and run.kernels == 2 and type(run) is CompiledModule
         os._exit(0 if ok else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_reply_that_nobody_waits_for_goes_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an interrupt the next graph gets its own code."""
+    receive, interrupted = apart._receive, []
+
+    def once(file: Any) -> bytes | None:
+        if file.name != 0 and apart._process._child is not None and not interrupted:
+            interrupted.append(1)
+            raise KeyboardInterrupt
+        return receive(file)
+
+    apart.close()
+    process = apart._Process()
+    monkeypatch.setattr(apart, "_process", process)
+    assert process._running() is not None
+    monkeypatch.setattr(apart, "_receive", once)
+    with pytest.raises(KeyboardInterrupt):
+        process.ask(pickle.dumps((0,)))
+    assert interrupted
+    assert process._child is None
+    kind, _ = process.ask(pickle.dumps((0, None, None, None))) or ("", None)
+    assert kind.startswith("a defect")
+    process.close()
+
+
+def test_a_guarded_copy_is_no_longer_guarded() -> None:
+    model, x, calls = Model(), torch.randn(3, 8), []
+    run = ferrule.compile(model, (x,), reference=slowed(model, calls), options=GUARD)
+    other = copy.copy(run)
+    assert type(other) is CompiledModule
+    torch.testing.assert_close(other(x), model(x))
+    assert not calls

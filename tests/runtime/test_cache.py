@@ -1,4 +1,4 @@
-"""The disk cache: hits, damage, unwritable cache.folders, size limit, and many processes."""
+"""The disk cache: hits, damage, unwritable folders, size limit, and many processes."""
 
 from __future__ import annotations
 

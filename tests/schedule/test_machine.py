@@ -1,4 +1,4 @@
-"""The table of a machine: each of its entries is asked, so that another value makes other code."""
+"""The table of a machine: entries of it are asked, so that another value makes other code."""
 
 from __future__ import annotations
 

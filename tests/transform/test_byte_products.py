@@ -336,3 +336,32 @@ def test_explain_tells_the_way() -> None:
     deep = told(product(u8, i8, shape=(9, 2000, 17)), PLAIN)
     assert "sums in i32" in deep
     assert "may come to 65280000, beyond f32" in deep
+
+
+def test_what_takes_a_products_place_has_its_place_in_the_model() -> None:
+    b = GraphBuilder("g")
+    x, w = b.input(tensor((9, 6), i8), "x"), b.param(tensor((6, 8), i8), "w")
+    b.location = "layer 3"
+    graph = b.build([ops.matmul(b, ops.cast(b, x, i32), ops.cast(b, w, i32))])
+    for target in (DOTS, PLAIN):
+        made, _ = byte_products(graph, target)
+        assert len(made.nodes) > len(graph.nodes)
+        assert {n.location for n in made.nodes} == {"layer 3"}
+
+
+def test_a_bound_says_nothing_of_a_zero_point_that_may_be_any_number() -> None:
+    """255 - (2^24 + 1) is within the bound, and 2^24 + 1 is no f32."""
+    b = GraphBuilder("g")
+    x, zero, w = b.input(tensor((9, 1), u8)), b.input(tensor((), i32)), b.param(tensor((1, 8), i8))
+    own = ops.sub(b, ops.cast(b, x, i32), zero)
+    attributes = {"batch": ((), ()), "contract": ((1,), (0,)), "bound": 1 << 24}
+    graph = b.build([b.emit("dot_general", own, ops.cast(b, w, i32), **attributes)])
+    assert way(graph, PLAIN) == INTEGERS
+
+
+def test_unknown_numbers_of_terms_are_told_as_such() -> None:
+    b = GraphBuilder("g")
+    x, w = b.input(tensor((9, dim("k")), u8)), b.param(tensor((dim("k"), 8), i8))
+    graph = b.build([ops.matmul(b, ops.cast(b, x, i32), ops.cast(b, w, i32))])
+    _, (decision,) = byte_products(graph, DOTS)
+    assert "how many terms there are is not known" in decision.reason

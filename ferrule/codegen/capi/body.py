@@ -12,7 +12,7 @@ many bytes further. Numbers in Python stand for constants of the other operand's
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -158,12 +158,12 @@ class Body:
         at = place + offset if offset else place
         self.do(f"store {value.kind} {value.text}, ptr {at.text}")
 
-    def room(self, size: int | Value, align: int = 8) -> Value:
+    def room(self, size: int | Value) -> Value:
         """Bytes on the stack, for as long as the function runs."""
         if isinstance(size, Value):
-            return self.emit("ptr", f"alloca i8, i64 {size.text}, align {align}")
+            return self.emit("ptr", f"alloca i8, i64 {size.text}, align 8")
         name = self._fresh("r")
-        self._first.append(f"  %{name} = alloca [{size} x i8], align {align}")
+        self._first.append(f"  %{name} = alloca [{size} x i8], align 8")
         return Value(self, "ptr", f"%{name}")
 
     def variable(self, kind: str, start: Value | int | str) -> Variable:
@@ -212,12 +212,11 @@ class Body:
             i.set(number + 1)
 
     @contextmanager
-    def while_(self, holds: object) -> Iterator[None]:
+    def while_(self, holds: Callable[[], Value]) -> Iterator[None]:
         """What is done as long as `holds()`, which is emitted before each round, is true."""
         test, again, end = self._fresh("test"), self._fresh("again"), self._fresh("end")
         self._end(test)
         self._label(test)
-        assert callable(holds)
         self.do(f"br i1 {holds().text}, label %{again}, label %{end}")
         self._label(again)
         yield

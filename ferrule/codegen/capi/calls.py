@@ -102,8 +102,7 @@ def _extents(m: Writer) -> None:
     """Compares a tensor's sizes with the extents that the dims give."""
     f = m.define(
         "i32", "capi.extents",
-        {"function": "ptr", "spec": "ptr", "role": "ptr", "tensor": "ptr", "wanted": "ptr",
-         "dims": "ptr"},
+        {"function": "ptr", "spec": "ptr", "role": "ptr", "tensor": "ptr", "wanted": "ptr"},
     )  # fmt: skip
     shape, rank = f.load("ptr", f["tensor"], t.T_SHAPE), t.rank_of(f, f["spec"])
     text = Text(f.load("ptr", f["spec"], s.S_TEXT))
@@ -130,18 +129,18 @@ def _plan(m: Writer) -> None:
     with f.when(f["tensors"].is_null & count.more(0)):
         fail(m, f, "NULL", "the inputs of ", Text(_word(f, s.F_NAME, "ptr")), " are null")
     with f.each(count) as i:
-        spec, tensor = t.each_tensor(f, specs, f["tensors"], i)
+        spec, tensor = t.each_tensor(specs, f["tensors"], i)
         t.checked(f, "@capi.tensor", f["function"], spec, role, tensor)
     with f.each(_word(f, s.F_DIMS)) as i:
         dim = _word(f, s.F_DIM, "ptr") + i * s.DIM_BYTES
-        spec, tensor = t.each_tensor(f, specs, f["tensors"], f.load("i64", dim, s.D_INPUT))
+        spec, tensor = t.each_tensor(specs, f["tensors"], f.load("i64", dim, s.D_INPUT))
         out = f["dims"] + i * _ROW
         t.checked(f, "@capi.dim", f["function"], dim, spec, role, tensor, out)
     f.call("void", _word(f, s.F_SIZES, "ptr"), f["dims"], f["sizes"])
     at = f.variable("ptr", f["sizes"])
     with f.each(count) as i:
-        spec, tensor = t.each_tensor(f, specs, f["tensors"], i)
-        t.checked(f, "@capi.extents", f["function"], spec, role, tensor, at.get(), f["dims"])
+        spec, tensor = t.each_tensor(specs, f["tensors"], i)
+        t.checked(f, "@capi.extents", f["function"], spec, role, tensor, at.get())
         at.set(at.get() + t.rank_of(f, spec) * _ROW)
     t.checked(f, "@capi.guards", f["function"], f["dims"], f["sizes"])
     f.give(0)
@@ -188,7 +187,7 @@ def _output_shapes(m: Writer) -> None:
         fail(m, f, "NULL", "the outputs of ", Text(_word(f, s.F_NAME, "ptr")), " are null")
     at = _after_inputs(f, sizes)
     with f.each(count) as i:
-        spec, tensor = t.each_tensor(f, _word(f, s.F_OUTPUT, "ptr"), f["outputs"], i)
+        spec, tensor = t.each_tensor(_word(f, s.F_OUTPUT, "ptr"), f["outputs"], i)
         rank, shape = t.rank_of(f, spec), f.load("ptr", tensor, t.T_SHAPE)
         f.store(f.value("i32", t.CPU), tensor, t.T_DEVICE)
         f.store(rank.to("i32"), tensor, t.T_RANK)
@@ -258,7 +257,7 @@ def _arena(m: Writer) -> None:
     ask = f.load("ptr", program(f, f["model"]), s.P_ARENA)
     needed, arena = f.call("i64", ask, block), block + SLOT_ARENA * _ROW
     with f.when(needed.less(0)):
-        fail(m, f, "MEMORY", Text(_word(f, s.F_NAME, "ptr")), ": such sizes need no such memory")
+        fail(m, f, "MEMORY", Text(_word(f, s.F_NAME, "ptr")), ": these sizes are too large")
     enough = ~f.load("i64", f["state"], STATE_ARENA).less(needed)
     with f.when(enough & ~f.load("ptr", arena).is_null):
         f.give(0)
@@ -276,23 +275,23 @@ def _outputs(m: Writer) -> None:
     """Checks the tensors that results are written to, and writes those that the program does not
     make.
     """
-    params = {"function": "ptr", "tensors": "ptr", "sizes": "ptr", "dims": "ptr"}
+    params = {"function": "ptr", "tensors": "ptr", "sizes": "ptr"}
     f = m.define("i32", "capi.outputs", params)
     role, count = f.value("ptr", m.text("output")), _word(f, s.F_OUTPUTS)
     with f.when(f["tensors"].is_null & count.more(0)):
         fail(m, f, "NULL", "the outputs of ", Text(_word(f, s.F_NAME, "ptr")), " are null")
     at = _after_inputs(f, f["sizes"])
     with f.each(count) as i:
-        spec, tensor = t.each_tensor(f, _word(f, s.F_OUTPUT, "ptr"), f["tensors"], i)
+        spec, tensor = t.each_tensor(_word(f, s.F_OUTPUT, "ptr"), f["tensors"], i)
         t.checked(f, "@capi.tensor", f["function"], spec, role, tensor)
-        t.checked(f, "@capi.extents", f["function"], spec, role, tensor, at.get(), f["dims"])
+        t.checked(f, "@capi.extents", f["function"], spec, role, tensor, at.get())
         t.checked(f, "@capi.dense", f["function"], spec, role, tensor)
         at.set(at.get() + t.rank_of(f, spec) * _ROW)
     f.give(0)
 
     f = m.define("void", "capi.copies", {"model": "ptr", "function": "ptr", "tensors": "ptr"})
     with f.each(_word(f, s.F_OUTPUTS)) as i:
-        spec, tensor = t.each_tensor(f, _word(f, s.F_OUTPUT, "ptr"), f["tensors"], i)
+        spec, tensor = t.each_tensor(_word(f, s.F_OUTPUT, "ptr"), f["tensors"], i)
         fixed = f.load("i64", _word(f, s.F_FIXED, "ptr") + i * _ROW)
         copied = f.load("i64", _word(f, s.F_COPY, "ptr") + i * _ROW)
         size = f.call("i64", "@capi.bytes", spec, tensor)
@@ -315,9 +314,9 @@ def _run(m: Writer) -> None:
     role, specs = f.value("ptr", m.text("input")), _word(f, s.F_INPUT, "ptr")
     t.checked(f, "@capi.plan", f["function"], f["inputs"], dims, sizes)
     with f.each(_word(f, s.F_INPUTS)) as i:
-        spec, tensor = t.each_tensor(f, specs, f["inputs"], i)
+        spec, tensor = t.each_tensor(specs, f["inputs"], i)
         t.checked(f, "@capi.dense", f["function"], spec, role, tensor)
-    t.checked(f, "@capi.outputs", f["function"], f["outputs"], sizes, dims)
+    t.checked(f, "@capi.outputs", f["function"], f["outputs"], sizes)
     state = f.call("ptr", "@capi.take", f["model"], f["function"])
     with f.when(state.is_null):
         fail(m, f, "MEMORY", "out of memory for a call of ", Text(_word(f, s.F_NAME, "ptr")))

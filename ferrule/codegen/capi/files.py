@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib import resources
 
 from ferrule.base.dtype import from_name
@@ -120,7 +120,6 @@ def _names(bundle: Bundle) -> Mapping[str, str]:
     return {
         "NAME": bundle.name,
         "UPPER": bundle.name.upper(),
-        "TITLE": bundle.name,
         "WEIGHTS": weights_name(bundle) if bundle.weights else "",
         "PATH": f'"{weights_name(bundle)}"' if bundle.weights else "NULL",
     }
@@ -131,10 +130,10 @@ def _filled(template: str, names: Mapping[str, str]) -> str:
     return re.sub(r"@([A-Z]+)@", lambda found: names[found[1]], text)
 
 
-def identifier(name: str, taken: Sequence[str] = ()) -> str:
+def identifier(name: str) -> str:
     """A plain C identifier from any text."""
     made = re.sub(r"\W", "_", name, flags=re.ASCII)
-    if not made or made[0].isdigit() or made in _WORDS.split() or made in taken:
+    if not made or made[0].isdigit() or made in _WORDS.split():
         made = f"m_{made}"
     return made
 

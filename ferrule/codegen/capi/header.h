@@ -1,4 +1,4 @@
-/* @TITLE@: a model compiled by ferrule, as a C library.
+/* @NAME@: a model compiled by ferrule, as a C library.
  *
  * The tensors are DLPack's: where <dlpack/dlpack.h> is used, include it before this header. All
  * functions may be called from many threads at once, on one model too. They give 0, or a code of

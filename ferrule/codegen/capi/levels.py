@@ -79,9 +79,9 @@ def define_level(m: Writer, names: Sequence[str], name: str = "capi.level") -> N
     f = m.define("i64", name, {}, exported=name == LEVEL)
     best = f.variable("i64", -1)
     found = _found(f) if asked else ()
-    for k, name in enumerate(names):
+    for k, known in enumerate(names):
         has = f.value("i1", "true")
-        for need, bits in zip(LEVELS[name], found):
+        for need, bits in zip(LEVELS[known], found):
             has = has & (bits & need).equals(need)
         with f.when(has):
             best.set(k)

@@ -1,6 +1,6 @@
 /* Runs @NAME@ once on inputs that are a ramp, and prints what comes out.
  *
- *   cc main.c -L. -l@NAME@ -Wl,-rpath,'$ORIGIN' -o main       (or: cc main.c lib@NAME@.a -pthread)
+ *   cc main.c -L. -l@NAME@ -Wl,-rpath,'$ORIGIN' -pthread -o main   (or: cc main.c lib@NAME@.a -pthread)
  *   ./main @WEIGHTS@
  */
 #include "@NAME@.h"

@@ -8,9 +8,9 @@
 
 from __future__ import annotations
 
-from ferrule.base.artifact import HOST_BYTES, SLOT_ARENA
+from ferrule.base.artifact import HOST_BYTES, MAX_THREADS, SLOT_ARENA
 from ferrule.codegen.capi import spec as s
-from ferrule.codegen.capi.body import Body, Writer
+from ferrule.codegen.capi.body import Body, Value, Variable, Writer
 from ferrule.codegen.capi.calls import (
     M_HOST,
     M_LEVEL,
@@ -26,7 +26,6 @@ from ferrule.codegen.capi.calls import (
 from ferrule.codegen.capi.message import Text, fail
 from ferrule.codegen.capi.tensors import checked
 
-MOST_THREADS = 64
 OPTION_BYTES = 32
 O_SIZE, O_THREADS, O_PARALLEL, O_USER = range(0, OPTION_BYTES, 8)
 _CLOSED_ON_EXEC, _END, _READ, _PRIVATE = 0x80000, 2, 1, 2  # of open, lseek, mmap on Linux
@@ -71,7 +70,7 @@ def _threads(m: Writer) -> None:
         total.set(total.get() + f.call("i64", "@llvm.ctpop.i64", word))
     n = total.get()
     n = f.choose(n.less(1), f.value("i64", 1), n)
-    f.give(f.choose(n.more(MOST_THREADS), f.value("i64", MOST_THREADS), n))
+    f.give(f.choose(n.more(MAX_THREADS), f.value("i64", MAX_THREADS), n))
 
 
 def _options(m: Writer) -> None:
@@ -85,8 +84,8 @@ def _options(m: Writer) -> None:
         with f.when(size.below(OPTION_BYTES)):
             fail(m, f, "OPTIONS", f"options.size must be {OPTION_BYTES} or more, not ", size)
         given = f.load("i32", f["options"], O_THREADS).to("i64", signed=True)
-        with f.when(given.less(0) | given.more(MOST_THREADS)):
-            fail(m, f, "OPTIONS", f"options.threads must be 0, for all CPUs, to {MOST_THREADS}, "
+        with f.when(given.less(0) | given.more(MAX_THREADS)):
+            fail(m, f, "OPTIONS", f"options.threads must be 0, for all CPUs, to {MAX_THREADS}, "
                  "not ", given)  # fmt: skip
         threads.set(given)
         parallel = f.load("ptr", f["options"], O_PARALLEL)
@@ -249,7 +248,11 @@ def _destroy(m: Writer, tables: list[str]) -> None:
         at = s.FIRST_FUNCTION + s.FUNCTION_BYTES * k
         f.call("void", "@free", f.load("ptr", f["model"], at))
         state = f.variable("ptr", f.load("ptr", f["model"], at + 8))
-        with f.while_(lambda state=state: ~state.get().is_null):
+
+        def left(state: Variable = state) -> Value:
+            return ~state.get().is_null
+
+        with f.while_(left):
             own = state.get()
             state.set(f.load("ptr", own))
             f.call("void", "@free", f.load("ptr", own, STATE_BLOCK + SLOT_ARENA * 8))

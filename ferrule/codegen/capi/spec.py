@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from ferrule.base.artifact import HOST_BYTES, SLOT_FIRST, Compiled, Guard
 from ferrule.base.dtype import DType, from_name
+from ferrule.base.errors import is_index
 from ferrule.codegen.capi.body import Writer
 from ferrule.codegen.capi.sizes import sizes_function
 
@@ -140,7 +141,7 @@ def function_table(m: Writer, f: Function, number: int) -> str:
     programs = [w for c in f.programs for w in _program(c)]
     errors: list[int | str] = []
     for e in f.errors:
-        errors += [m.text(e), int(e.lower().startswith("index"))]
+        errors += [m.text(e), int(is_index(e))]
     fixed = [-1 if x is None else x for x in f.fixed]
     copies = [-1 if x is None else x for x in f.copies]
     words: list[int | str] = [

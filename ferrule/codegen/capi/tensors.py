@@ -36,7 +36,7 @@ def checked(f: Body, check: str, *args: Value) -> None:
         f.give(code)
 
 
-def each_tensor(f: Body, specs: Value, tensors: Value, i: Value) -> tuple[Value, Value]:
+def each_tensor(specs: Value, tensors: Value, i: Value) -> tuple[Value, Value]:
     """The spec and the tensor of index i."""
     return specs + i * SPEC_BYTES, tensors + i * TENSOR_BYTES
 

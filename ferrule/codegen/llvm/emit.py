@@ -61,11 +61,6 @@ def scratch_layout(function: Function, machine: Machine) -> tuple[dict[Buf, Expr
     return offsets, total
 
 
-def emit_function(function: Function, target: Target) -> str:
-    """The definitions of one function, without the declarations that `emit_module` adds."""
-    return lower(function, target).text
-
-
 def lower(function: Function, target: Target, linkage: str = "") -> Emitted:
     """One function as LLVM text; with the linkage `internal` it is not exported."""
     limit = sys.getrecursionlimit()

@@ -27,7 +27,7 @@ def register(own: ElementOperator, domain: str, kind: str) -> None:
                 f"it has no attribute {unknown[0]!r}; the attributes of {own.name} are: {known}"
             )
         values = [x for x in operands if x is not None]
-        given = {n: _read(cx, n, default) for n, default in own.defaults.items()}
+        given = {n: _read(x, own.defaults[n]) for n, x in cx.op.attrs.items()}
         return own.build(cx.b, *values, **given)
 
 
@@ -36,16 +36,8 @@ def forget(domain: str, kind: str) -> None:
     GRAPH.pop((domain, kind), None)
 
 
-def _read(cx: Context, name: str, default: Any) -> Any:
-    """An attribute of the node, of the type of its default."""
+def _read(x: Any, default: Any) -> Any:
+    """An attribute as the operator takes it, which checks its type; ONNX has integers for bools."""
     if isinstance(default, tuple):
-        if isinstance(default[0], str):
-            return cx.texts(name, default)
-        if isinstance(default[0], float):
-            return cx.floats(name, default)
-        return tuple(type(default[0])(x) for x in cx.ints(name, default))
-    if isinstance(default, bool):
-        return bool(cx.int(name, default))
-    if isinstance(default, str):
-        return cx.text(name, default)
-    return cx.int(name, default) if isinstance(default, int) else cx.float(name, default)
+        return tuple(_read(e, default[0]) for e in x) if isinstance(x, list | tuple) else x
+    return bool(x) if isinstance(default, bool) and x in (0, 1) else x

@@ -30,7 +30,7 @@ _BUILT = ("Shape", "Size")  # what follows from these is decided while a graph i
 
 
 class CompiledConversion:
-    """A stage, compiled. `onward` is what follows it in a run, once that is known."""
+    """A conversion, compiled. `onward` is what follows it in a run, once that is known."""
 
     def __init__(self, stage: Conversion, compiler: Compiler) -> None:
         self.stage = stage

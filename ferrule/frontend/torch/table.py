@@ -66,7 +66,7 @@ def aten(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 def own_rule(own: ElementOperator) -> None:
     """Register the rule of a user's operator, which PyTorch has as `torch.ops.ferrule.NAME`."""
-    ATEN[f"ferrule.{own.name}.default"] = lambda cx, *values, **attributes: own.build(
+    ATEN[f"ferrule.{own.name}.default"] = lambda cx, /, *values, **attributes: own.build(
         cx.b, *values, **attributes
     )
 

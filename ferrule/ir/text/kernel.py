@@ -77,8 +77,8 @@ def _schedule_text(s: Schedule) -> str:
 
 def _scratch(kernel: Kernel) -> set[Buf]:
     """The buffers that the kernel declares itself."""
-    scopes = [item for item, _ in walk_items(kernel.body) if isinstance(item, SerialLoop)]
-    return {*kernel.scratch, *(b for scope in scopes for b in scope.scratch)}
+    loops = [item for item, _ in walk_items(kernel.body) if isinstance(item, SerialLoop)]
+    return {*kernel.scratch, *(b for loop in loops for b in loop.scratch)}
 
 
 def _body_lines(scratch: Iterable[Buf], body: tuple[Item, ...], names: MonoidNames) -> Lines:

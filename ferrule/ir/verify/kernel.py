@@ -94,17 +94,17 @@ def _each(
     return faults
 
 
-def _scopes(body: tuple[Item, ...]) -> Iterator[SerialLoop]:
+def _loops(body: tuple[Item, ...]) -> Iterator[SerialLoop]:
     for item in body:
         if isinstance(item, SerialLoop):
             yield item
         if isinstance(item, (SerialLoop, Branch)):
-            yield from _scopes(item.body)
+            yield from _loops(item.body)
 
 
 def _scratch_declared(whole: Whole) -> Iterator[Fault]:
     kernel = whole[0]
-    declared = [*kernel.scratch, *(b for s in _scopes(kernel.body) for b in s.scratch)]
+    declared = [*kernel.scratch, *(b for s in _loops(kernel.body) for b in s.scratch)]
     for b in declared:
         if b.space not in _PRIVATE:
             yield Fault(f"{b.name} is declared as scratch and is {b.space.value}")

@@ -93,6 +93,12 @@ class Floats:
     def bits(self, x: Expr) -> Expr:
         return bitcast(x, self.integer)
 
+    def is_negative(self, x: Expr) -> Expr:
+        """Whether the sign bit is set, of -0.0 and NaN too."""
+        if self.is_single:
+            return compare("lt", self.bits(x), const(0, i32))
+        return compare("ge", self.bits(x), const(1 << 63, u64))
+
     def value(self, bits: Expr) -> Expr:
         """The float with these bits."""
         return bitcast(bits, self.dtype)
@@ -162,3 +168,8 @@ def choose(*cases: tuple[Expr, Expr | float] | Expr) -> Expr:
 def narrowed(x: Expr) -> Expr:
     """An f64 as f32."""
     return cast(x, f32)
+
+
+def finite(x: Expr, y: Expr) -> Expr:
+    """y, or NaN where x is infinite or NaN."""
+    return select(below(absolute(x), math.inf), y, const(math.nan, y.dtype))

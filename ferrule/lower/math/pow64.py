@@ -7,9 +7,7 @@ square and the coefficient 2/3 are sums of two numbers, p is a number.
 
 from __future__ import annotations
 
-import math
-
-from ferrule.ir.expr import Expr, call, compare, const, select
+from ferrule.ir.expr import Expr, call, select
 from ferrule.lower.math.coefficients import LOG_REST64
 from ferrule.lower.math.exp import limits, scaled, split
 from ferrule.lower.math.floats import (
@@ -60,16 +58,3 @@ def _times(m: Floats, a: Pair, b: Pair) -> Pair:
     p, e = m.product(a[0], b[0])
     return p, m.fma(a[0], b[1], m.fma(a[1], b[0], e))
 
-
-def pow(m: Floats, x: Expr, y: Expr) -> Expr:
-    """As IEEE 754 says for special values."""
-    size = absolute(x)
-    power = power_of_size(m, size, y)
-    whole = same(call("floor", y), y)
-    odd = call("and", whole, compare("ne", call("floor", y * 0.5), y * 0.5))
-    negative = compare("ge", m.bits(x), const(1 << 63, m.integer))
-    undefined = call("and", call("and", below(x, 0.0), above(x, -INF)), call("not", whole))
-    signed = select(call("and", negative, odd), -power, power)
-    unit = call("and", same(size, 1.0), same(absolute(y), INF))
-    one = call("or", call("or", same(y, 0.0), same(x, 1.0)), unit)
-    return choose((one, 1.0), (undefined, math.nan), signed)

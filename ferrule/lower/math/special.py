@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 
-from ferrule.base.dtype import i32
-from ferrule.ir.expr import Expr, call, cast, compare, const, select
+from ferrule.ir.expr import Expr, call, cast, compare, select
 from ferrule.lower.math import erf64, pow64
 from ferrule.lower.math.coefficients import (
     ERF,
@@ -102,20 +101,24 @@ def pow(m: Floats, x: Expr, y: Expr) -> Expr:
     """
     if y.is_const and y.value in _POWERS:
         return _POWERS[y.value](m, x)
-    if not m.is_single:
-        return pow64.pow(m, x, y)
-    wide = m.widened()
-    size, exponent = cast(absolute(x), wide.dtype), cast(y, wide.dtype)
-    log = choose((same(size, 0.0), -INF), (below(size, INF), log_of_double(wide, size)), size)
-    power = narrowed(bounded_exp(wide, clamp(exponent * log, -200.0, 200.0)))
+    size = absolute(x)
+    power = _power_of_size(m, size, y) if m.is_single else pow64.power_of_size(m, size, y)
     whole = same(call("floor", y), y)
     odd = call("and", whole, compare("ne", call("floor", y * 0.5), y * 0.5))
-    negative = compare("lt", m.bits(x), const(0, i32))
+    negative = m.is_negative(x)
     undefined = call("and", call("and", below(x, 0.0), above(x, -INF)), call("not", whole))
     signed = select(call("and", negative, odd), -power, power)
     unit = call("and", same(size, 1.0), same(absolute(y), INF))
     one = call("or", call("or", same(y, 0.0), same(x, 1.0)), unit)
     return choose((one, 1.0), (undefined, math.nan), signed)
+
+
+def _power_of_size(m: Floats, size: Expr, y: Expr) -> Expr:
+    """size^y for size >= 0, of f32."""
+    wide = m.widened()
+    size, exponent = cast(size, wide.dtype), cast(y, wide.dtype)
+    log = choose((same(size, 0.0), -INF), (below(size, INF), log_of_double(wide, size)), size)
+    return narrowed(bounded_exp(wide, clamp(exponent * log, -200.0, 200.0)))
 
 
 _POWERS = {

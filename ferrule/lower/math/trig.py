@@ -17,13 +17,13 @@ from ferrule.ir.expr import Expr, bitcast, call, cast, compare, const, maximum, 
 from ferrule.lower.math import trig64
 from ferrule.lower.math.coefficients import ASIN, ASIN64, ATAN, COS, SIN
 from ferrule.lower.math.floats import (
-    INF,
     Floats,
     above,
     absolute,
     below,
     choose,
     copysign,
+    finite,
     ordered_sum,
     same,
 )
@@ -97,18 +97,13 @@ def _flipped(m: Floats, y: Expr, sign: Expr) -> Expr:
     return m.value(call("xor", m.bits(y), call("and", sign, const(_SIGN, i32))))
 
 
-def _finite(x: Expr, y: Expr) -> Expr:
-    """y, or NaN where x is infinite or NaN."""
-    return select(below(absolute(x), INF), y, const(math.nan, y.dtype))
-
-
 def sin(m: Floats, x: Expr) -> Expr:
     if not m.is_single:
         return trig64.sin(m, x)
     q, r = _reduced(m, x)
     sine, cosine = _sin_cos(m, r)
     sign = call("xor", call("shl", q, const(30, i32)), m.bits(x))
-    return _finite(x, _flipped(m, select(_odd(q), cosine, sine), sign))
+    return finite(x, _flipped(m, select(_odd(q), cosine, sine), sign))
 
 
 def cos(m: Floats, x: Expr) -> Expr:
@@ -117,7 +112,7 @@ def cos(m: Floats, x: Expr) -> Expr:
     q, r = _reduced(m, x)
     sine, cosine = _sin_cos(m, r)
     sign = call("shl", q + 1, const(30, i32))
-    return _finite(x, _flipped(m, select(_odd(q), sine, cosine), sign))
+    return finite(x, _flipped(m, select(_odd(q), sine, cosine), sign))
 
 
 def tan(m: Floats, x: Expr) -> Expr:
@@ -127,7 +122,7 @@ def tan(m: Floats, x: Expr) -> Expr:
     sine, cosine = _sin_cos(m, r)
     odd = _odd(q)
     y = select(odd, cosine, sine) / select(odd, sine, cosine)
-    return _finite(x, _flipped(m, y, call("xor", call("shl", q, const(31, i32)), m.bits(x))))
+    return finite(x, _flipped(m, y, call("xor", call("shl", q, const(31, i32)), m.bits(x))))
 
 
 # ---- inverses ------------------------------------------------------------------------------------
@@ -192,5 +187,5 @@ def atan2(m: Floats, y: Expr, x: Expr) -> Expr:
     equal = call("and", same(a, b), above(a, 0.0))
     p = _atan_small(m, choose((equal, 1.0), (same(least, 0.0), least), least / most))
     p = select(above(a, b), math.pi / 2 - p, p)
-    backwards = compare("lt", m.bits(x), const(0, i32))
+    backwards = m.is_negative(x)
     return copysign(select(backwards, math.pi - p, p), y)

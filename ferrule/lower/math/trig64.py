@@ -27,6 +27,7 @@ from ferrule.lower.math.floats import (
     below,
     choose,
     copysign,
+    finite,
     ordered_sum,
     same,
 )
@@ -166,21 +167,16 @@ def _flipped(m: Floats, y: Expr, sign: Expr) -> Expr:
     return m.value(call("xor", m.bits(y), _and(sign, _SIGN)))
 
 
-def _finite(x: Expr, y: Expr) -> Expr:
-    """y, or NaN where x is infinite or NaN."""
-    return select(below(absolute(x), math.inf), y, const(math.nan, y.dtype))
-
-
 def sin(m: Floats, x: Expr) -> Expr:
     q, r, rest = _reduced(m, x)
     high, low = _either(_is_odd(q), _cosine(m, r, rest), _sine(m, r, rest))
-    return _finite(x, _flipped(m, high + low, call("xor", _shl(q, 62), m.bits(x))))
+    return finite(x, _flipped(m, high + low, call("xor", _shl(q, 62), m.bits(x))))
 
 
 def cos(m: Floats, x: Expr) -> Expr:
     q, r, rest = _reduced(m, x)
     high, low = _either(_is_odd(q), _sine(m, r, rest), _cosine(m, r, rest))
-    return _finite(x, _flipped(m, high + low, _shl(q + const(1, u64), 62)))
+    return finite(x, _flipped(m, high + low, _shl(q + const(1, u64), 62)))
 
 
 def tan(m: Floats, x: Expr) -> Expr:
@@ -188,7 +184,7 @@ def tan(m: Floats, x: Expr) -> Expr:
     odd, cosine = _is_odd(q), ordered_sum(*_cosine(m, r, rest))
     sine = ordered_sum(*_sine(m, r, rest))
     high, low = m.quotient(_either(odd, cosine, sine), _either(odd, sine, cosine))
-    return _finite(x, _flipped(m, high + low, call("xor", _shl(q, 63), m.bits(x))))
+    return finite(x, _flipped(m, high + low, call("xor", _shl(q, 63), m.bits(x))))
 
 
 # ---- inverses ------------------------------------------------------------------------------------
@@ -232,5 +228,5 @@ def atan2(m: Floats, y: Expr, x: Expr) -> Expr:
     scale = select(above(call("max", a, b), 2.0**1000), m.number(0.25), m.number(1.0))
     equal = call("and", same(a, b), above(a, 0.0))
     a, b = (select(equal, m.number(1.0), v * scale) for v in (a, b))
-    backwards = compare("ge", m.bits(x), const(_SIGN, u64))
+    backwards = m.is_negative(x)
     return copysign(angle(m, a, b, backwards), y)

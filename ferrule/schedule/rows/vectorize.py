@@ -158,7 +158,7 @@ class _Nest:
         )
 
     def _blocks(self) -> tuple[tuple[Expr, Block] | None, tuple[Expr, Block] | None]:
-        """(scope axis, block) for the full blocks and for the rest; None where there are none."""
+        """(loop axis, block) for the full blocks and for the rest; None where there are none."""
         if self.lane is None:
             return None, None
         n, w, p, unroll = self.lane.extent, self.shape.width, self.prefix, self._unroll()
@@ -206,7 +206,7 @@ class _Nest:
         elif self.loops[depth] is self.lane:
             for way in (self.main, self.tail):
                 if way is not None:
-                    body += self._scope(way[0], self._level(depth + 1, way[1]))
+                    body += self._loop(way[0], self._level(depth + 1, way[1]))
         else:
             body = (SerialLoop(self.loops[depth], self._level(depth + 1, block)),)
         after = [s for i in parts for s in self._add_part(i, block)]
@@ -231,7 +231,7 @@ class _Nest:
             for p in range(0, points, self.line // h.buf.dtype.size)
         )
 
-    def _scope(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
+    def _loop(self, a: Expr, body: tuple[Item, ...]) -> tuple[Item, ...]:
         return (SerialLoop(a, body),) if a.op == "axis" else body
 
     def _depth(self, st: Stage) -> int:
