@@ -2,11 +2,13 @@
 
     program  = name (inputs) (params) (outputs) (dims) [require fact what].. consts buf@offset..
                temps buf@offset.. prepare { step.. } main { step.. }
-    step     = run phase.. | variants | repeat
+    step     = run phase.. | variants | repeat | case
     phase    = call..                                   kernels side by side; a barrier follows
     call     = function(buf..) cost [note]              as in `calls`
     variants = when guard { step.. } .. else { step.. }
-    repeat   = for dim < count { row.. step.. }           row = buf is whole[index] [first buf]
+    repeat   = for dim < count | while buf { row.. step.. } [gives row..]
+    row      = buf is whole[index] [first buf]
+    case     = of buf { step.. } { step.. } ..
 
 Meaning:
 - `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed
@@ -17,10 +19,13 @@ Meaning:
   offsets in an arena of their own.
 - Kernels of one phase are independent; a phase starts when all of the one before it has ended.
 - `variants` runs the first branch whose guard over dims holds.
-- `repeat` runs its steps `count` times. In each iteration, which the dim numbers, a `row` is the
-  part of a larger buffer at an index of its first dimension; in iteration 0 it is the buffer
-  `first`, where there is one. So a state is handed on: it is read in the row that the iteration
-  before has written.
+- `repeat` runs its steps `count` times, or as long as the element of a bool buffer is true before
+  them. In each iteration, which the dim numbers, a `row` is the part of a larger buffer at an index
+  of its first dimension; in iteration 0 it is the buffer `first`, where there is one. So a state is
+  handed on: it is read in the row that the iteration before has written. What a repeat gives are
+  rows for the steps behind it, where the dim is the number of iterations that ran.
+- `case` runs one list of its steps: that of the element of an i32 buffer, where they count from 0,
+  and the last one for any other number.
 """
 
 from __future__ import annotations
@@ -63,15 +68,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Repeat:
-    """`steps`, `count` times; `iteration` is a dim that counts from 0."""
+    """`steps`, as often as `until` says: a number, or a bool buffer for as long as it is true.
+    `iteration` is a dim that counts from 0. `gives` are rows for what follows.
+    """
 
     iteration: Expr
-    count: Expr
+    until: Expr | Buf
     rows: tuple[Row, ...]
     steps: tuple[Step, ...]
+    gives: tuple[Row, ...] = ()
 
 
-Step = Run | Variants | Repeat
+@dataclass(frozen=True)
+class Case:
+    """One of `branches`, by the element of `index`."""
+
+    index: Buf
+    branches: tuple[tuple[Step, ...], ...]
+
+
+Step = Run | Variants | Repeat | Case
 
 
 @dataclass(frozen=True)
@@ -106,24 +122,30 @@ class Program:
         return Interface(self.name, self.inputs, self.params, self.outputs, self.requires)
 
 
-def walk_runs(steps: tuple[Step, ...]) -> Iterator[Run]:
-    """Each run in order, those of every variant; those of a repeat once."""
+def bodies(step: Step) -> tuple[tuple[Step, ...], ...]:
+    """The lists of steps inside of a step."""
+    if isinstance(step, Repeat):
+        return (step.steps,)
+    if isinstance(step, Case):
+        return step.branches
+    return () if isinstance(step, Run) else tuple(body for _, body in step.branches)
+
+
+def walk(steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Each step in order, before those inside of it; those of a repeat once."""
     for s in steps:
-        if isinstance(s, Run):
-            yield s
-        elif isinstance(s, Repeat):
-            yield from walk_runs(s.steps)
-        else:
-            for _, body in s.branches:
-                yield from walk_runs(body)
+        yield s
+        for body in bodies(s):
+            yield from walk(body)
+
+
+def walk_runs(steps: tuple[Step, ...]) -> Iterator[Run]:
+    """Each run in order, those of every branch; those of a repeat once."""
+    return (s for s in walk(steps) if isinstance(s, Run))
 
 
 def walk_rows(steps: tuple[Step, ...]) -> Iterator[Row]:
-    """The rows of each repeat."""
-    for s in steps:
+    """The rows of each repeat, and those that it gives."""
+    for s in walk(steps):
         if isinstance(s, Repeat):
-            yield from s.rows
-            yield from walk_rows(s.steps)
-        elif isinstance(s, Variants):
-            for _, body in s.branches:
-                yield from walk_rows(body)
+            yield from (*s.rows, *s.gives)

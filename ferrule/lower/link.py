@@ -2,23 +2,27 @@
 
 What one part makes and another reads has a place of its own in the arena for as long as it is
 needed; behind these lie the temps of the part that runs. A body's states and rows have no place:
-they are parts of larger buffers (`Row`).
+they are parts of larger buffers (`Row`). The states of a `while` are two rows in turn, one that is
+read and one that is written, and what it leaves is the one that was written last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ferrule.base.dtype import boolean
 from ferrule.ir.calls import Interface
-from ferrule.ir.expr import ONE, ZERO, Buf, Expr, dim, dims
+from ferrule.ir.expr import ONE, ZERO, Buf, Expr, const, dim, dims, mod
 from ferrule.ir.loop import Function
-from ferrule.ir.module import Module, Part
-from ferrule.ir.program import Placed, Program, Repeat, Row, Run, Step, Variants, walk_rows
+from ferrule.ir.module import Branch, Module, Part, Repetition, While
+from ferrule.ir.program import Case, Placed, Program, Repeat, Row, Run, Step, Variants, walk_rows
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Requirement
 from ferrule.lower.memory import Lifetime, plan, total
+
+TWO = const(2)
 
 
 def link(level: Program | Module[Any]) -> Program:
@@ -30,19 +34,25 @@ def link(level: Program | Module[Any]) -> Program:
     face, linked = level.interface, level.map(link)
     between, own_bytes = plan(_between(face, linked.parts))
     parts = [_Part(f"p{k}", part, own_bytes) for k, part in enumerate(linked.parts)]
+    run: list[Step] = []
+    for k, part in enumerate(parts):
+        control = part.part.control
+        if not isinstance(control, Branch):
+            run += part.main()
+        elif control.case == 0:
+            run.append(Case(control.index, tuple(p.main() for p in _cases(parts[k:]))))
     prepare: list[Step] = []
-    main: list[Step] = []
     consts: list[Placed] = []
     const_bytes = ZERO
     for part in parts:
         consts += part.consts(const_bytes)
         const_bytes = simplify(const_bytes + part.program.const_bytes)
         prepare += part.steps(part.program.prepare)
-        main += part.main()
     programs = [p.program for p in parts]
     found = {d for b in face.bufs for s in b.shape for d in dims(s)}
     found |= {d for p in programs for d in p.dims}
-    found |= {d for p in level.parts if p.repeated is not None for d in dims(p.repeated.count)}
+    counts = (p.control.count for p in level.parts if isinstance(p.control, Repetition))
+    found |= {d for count in counts for d in dims(count)}
     requires: dict[Expr, Requirement] = {}
     for r in (*face.requires, *(r for p in programs for r in p.requires)):
         requires.setdefault(r.fact, r)
@@ -59,30 +69,51 @@ def link(level: Program | Module[Any]) -> Program:
         arena_bytes=simplify(own_bytes + total([p.arena_bytes for p in programs])),
         scratch_bytes=total([p.scratch_bytes for p in programs]),
         prepare=tuple(prepare),
-        main=tuple(main),
+        main=tuple(run),
         requires=tuple(requires.values()),
     )
 
 
+def _cases(parts: list[_Part]) -> Iterator[_Part]:
+    """The branches that the first of `parts` begins."""
+    for k, part in enumerate(parts):
+        control = part.part.control
+        if not isinstance(control, Branch) or control.case != k:
+            return
+        yield part
+
+
 def _reads(part: Part[Program]) -> tuple[Buf, ...]:
     """The buffers from outside."""
-    r = part.repeated
-    if r is None:
-        return part.body.inputs
-    return (*r.first, *r.over, *part.body.inputs[len(r.first) + len(r.over) :])
+    return (*part.asked, *part.carried, *part.body.inputs[len(part.carried) :])
 
 
 def _between(face: Interface, parts: tuple[Part[Program], ...]) -> list[Lifetime]:
-    """How long what crosses parts is needed."""
+    """How long what crosses parts is needed, and what the loops among them keep."""
+    stand_for: dict[Buf, tuple[Buf, ...]] = {b: (b,) for b in face.bufs}
     first: dict[Buf, int] = {}
     last: dict[Buf, int] = {}
     for k, part in enumerate(parts):
-        for b in part.outputs:
-            first.setdefault(b, k)
-            last[b] = k
-        last.update((b, k) for b in _reads(part) if b in first)
+        last.update((s, k) for b in _reads(part) for s in stand_for[b])
+        if isinstance(part.control, While):
+            pairs = _pairs(part)
+            first.update(dict.fromkeys(pairs, k))
+            last.update(dict.fromkeys(pairs, k))
+            for b, pair, start in zip(part.outputs, pairs, part.control.first, strict=False):
+                stand_for[b] = (pair, *stand_for[start])
+        else:
+            for b in part.outputs:
+                stand_for[b] = (b,)
+                first.setdefault(b, k)
+                last[b] = k
     elsewhere = set(face.bufs)
     return [Lifetime(b, first[b], last[b]) for b in first if b not in elsewhere]
+
+
+def _pairs(part: Part[Program]) -> list[Buf]:
+    """Two of each state of a `while`, which its steps write in turn, and two flags."""
+    states = [Buf(f"{b.name}.pair", (TWO, *b.shape), b.dtype) for b in part.outputs]
+    return [*states, Buf(f"{part.outputs[0].name}.goes", (TWO,), boolean)]
 
 
 class _Part:
@@ -91,7 +122,8 @@ class _Part:
     def __init__(self, prefix: str, part: Part[Program], shift: Expr) -> None:
         self.prefix, self.part, self.shift = prefix, part, shift
         self.program = p = part.body
-        outer = part.outputs if part.repeated is None else tuple(map(self.local, p.outputs))
+        loops = isinstance(part.control, Repetition | While)
+        outer = tuple(map(self.local, p.outputs)) if loops else part.outputs
         own = [t.buf for t in (*p.consts, *p.temps)] + [r.buf for r in walk_rows(p.main)]
         self.renamed: Mapping[Buf, Buf] = {
             **{b: self.local(b) for b in own},
@@ -118,10 +150,12 @@ class _Part:
         ]
 
     def main(self) -> tuple[Step, ...]:
-        steps, r = self.steps(self.program.main), self.part.repeated
-        if r is None:
-            return steps
+        steps, r = self.steps(self.program.main), self.part.control
         t = dim(f"{self.program.name}.step")
+        if isinstance(r, While):
+            return (self.loop(r, t, steps),)
+        if not isinstance(r, Repetition):
+            return steps
         here = r.count - ONE - t if r.reverse else t
         before = here + ONE if r.reverse else here - ONE
         ins, outs = self.program.inputs, [self.renamed[b] for b in self.program.outputs]
@@ -134,6 +168,18 @@ class _Part:
         ]
         return (Repeat(t, r.count, tuple(rows), steps),)
 
+    def loop(self, control: While, t: Expr, steps: tuple[Step, ...]) -> Repeat:
+        """The steps of a `while`."""
+        p, part = self.program, self.part
+        pairs, firsts = _pairs(part), (*control.first, control.flag)
+        flag = self.local(Buf("goes", (), boolean))
+        before, here = mod(t + ONE, TWO), mod(t, TWO)
+        ins, outs = (*p.inputs[: len(control.first)], flag), [self.renamed[b] for b in p.outputs]
+        rows = [Row(b, pair, before, f) for b, pair, f in zip(ins, pairs, firsts, strict=True)]
+        rows += [Row(b, pair, here) for b, pair in zip(outs, pairs, strict=True)]
+        left = (Row(b, pair, before, f) for b, pair, f in zip(part.outputs, pairs, control.first))
+        return Repeat(t, flag, tuple(rows), steps, tuple(left))
+
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         return tuple(map(self.step, steps))
 
@@ -141,13 +187,16 @@ class _Part:
         if isinstance(step, Variants):
             return Variants(tuple((guard, self.steps(body)) for guard, body in step.branches))
         if isinstance(step, Repeat):
-            rows = tuple(
-                Row(
-                    self.place(r.buf), self.place(r.whole), r.index, r.first and self.place(r.first)
-                )
-                for r in step.rows
+            until = step.until
+            return Repeat(
+                step.iteration,
+                self.place(until) if isinstance(until, Buf) else until,
+                tuple(map(self.row, step.rows)),
+                self.steps(step.steps),
+                tuple(map(self.row, step.gives)),
             )
-            return replace(step, rows=rows, steps=self.steps(step.steps))
+        if isinstance(step, Case):
+            return Case(self.place(step.index), tuple(map(self.steps, step.branches)))
         phases = tuple(
             tuple(
                 replace(c, function=self.function(c.function), args=tuple(map(self.place, c.args)))
@@ -156,6 +205,10 @@ class _Part:
             for phase in step.phases
         )
         return Run(step.name, phases)
+
+    def row(self, r: Row) -> Row:
+        first = None if r.first is None else self.place(r.first)
+        return Row(self.place(r.buf), self.place(r.whole), r.index, first)
 
     def place(self, b: Buf) -> Buf:
         return self.renamed.get(b, b)

@@ -17,6 +17,9 @@ from ferrule.ops.bessel import (
 from ferrule.ops.contract import (
     addmm, bmm, dot_general, einsum, linear, matmul, scaled,
 )
+from ferrule.ops.control import (
+    case, cond, while_loop,
+)
 from ferrule.ops.conv import (
     conv,
 )
@@ -99,6 +102,8 @@ __all__ = [
     "p_norm",
     # loop
     "loop",
+    # control
+    "while_loop", "case", "cond",
     # scan
     "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin",
     # norm

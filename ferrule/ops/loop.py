@@ -3,9 +3,10 @@
     states, results of step t = body(states before t, row t of each of `rows`, captured values)
     outputs = the states behind each step, then the other results: each has one row a step
 
-A loop is the bounded form of StableHLO's `while`, and JAX's `scan`. With `reverse` the steps begin
-at the last row: step t takes and makes the rows count - 1 - t. The body is a Graph of its own,
-whose inputs are the states, a row of each of `rows`, and the captured values, in this order.
+A loop is JAX's `scan`; what runs until a condition fails is a `while` (ops/control.py). With
+`reverse` the steps begin at the last row: step t takes and makes the rows count - 1 - t. The body
+is a Graph of its own, whose inputs are the states, a row of each of `rows`, and the captured
+values, in this order.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def loop(
     types = [v.type for v in states] + [_row(v) for v in rows]
     given = tuple(inner.input(t, f"{inner.stem}a{i}") for i, t in enumerate(types))
     after, results = body(inner, given[: len(states)], given[len(states) :])
-    graph, captured = _closed(inner.build((*after, *results)))
+    graph, captured = closed(inner.build((*after, *results)))
     out = b.emit(
         "loop", *states, *rows, *captured, body=graph, count=simplify(as_index(count)),
         states=len(states), rows=len(rows), reverse=bool(reverse),
@@ -65,7 +66,7 @@ def loop(
     return out if isinstance(out, tuple) else (out,)
 
 
-def _closed(graph: Graph) -> tuple[Graph, Values]:
+def closed(graph: Graph) -> tuple[Graph, Values]:
     """`graph` with an input for each value that it uses and does not define, and these values."""
     defined = {*graph.inputs, *(v for n in graph.nodes for v in n.outputs)}
     used = [*(v for n in graph.nodes for v in n.inputs), *graph.outputs]
@@ -90,23 +91,21 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> tuple[TensorType, ...
             raise CompileError(f"a loop of {count} steps goes over the rows of {t}")
     given = [*types[:s], *(TensorType(t.shape[1:], t.dtype) for t in over), *types[s + n :]]
     outputs = [v.type for v in body.outputs]
-    for what, found, wanted in (("takes", given, expected), ("leaves", outputs, expected[:s])):
-        shown = f"the body of a loop {what} {_types(found)}, not {_types(wanted)}"
-        lacking = len(found) < len(wanted)
-        if lacking or (what == "takes" and len(found) > len(wanted)):
-            raise CompileError(shown)
-        if not all(_same(x, y) for x, y in zip(found, wanted)):
-            raise CompileError(shown)
+    check_types("the body of a loop takes", given, expected)
+    check_types("the body of a loop leaves", outputs[:s], expected[:s])
     return tuple(TensorType((count, *t.shape), t.dtype) for t in outputs)
+
+
+def check_types(what: str, found: Sequence[TensorType], wanted: Sequence[TensorType]) -> None:
+    """Raises CompileError for types that are not the `wanted` ones."""
+    if len(found) != len(wanted) or not all(map(_same, found, wanted)):
+        shown = (", ".join(map(str, types)) or "nothing" for types in (found, wanted))
+        raise CompileError(f"{what} {', not '.join(shown)}")
 
 
 def _same(a: TensorType, b: TensorType) -> bool:
     alike = a.dtype == b.dtype and a.rank == b.rank
     return alike and all(equal(x, y) for x, y in zip(a.shape, b.shape))
-
-
-def _types(types: Sequence[TensorType]) -> str:
-    return ", ".join(map(str, types)) or "nothing"
 
 
 def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:

@@ -8,7 +8,7 @@ from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.calls import Kernels
 from ferrule.ir.explain import describe
 from ferrule.ir.kernel import Kernel
-from ferrule.ir.module import Module
+from ferrule.ir.module import Control, Module, Repetition, While
 from ferrule.pipeline.run import Outcome
 
 
@@ -33,11 +33,18 @@ def _kernels(
     lines: list[str] = []
     for part in level.parts:
         own = _kernels(part.body, chosen, decisions)
-        if part.repeated is not None and own:
-            count = part.repeated.count
-            own = [f"loop of {count} steps {{", *(f"    {line}" for line in own), "}"]
+        if part.control is not None and own:
+            own = [f"{_head(part.control)} {{", *(f"    {line}" for line in own), "}"]
         lines += own
     return lines
+
+
+def _head(control: Control) -> str:
+    if isinstance(control, Repetition):
+        return f"loop of {control.count} steps"
+    if isinstance(control, While):
+        return f"loop while {control.flag.name}"
+    return f"where {control.index.name} is {control.case}"
 
 
 def _kernel(

@@ -30,7 +30,7 @@ from ferrule.target.cpu import Target
 from ferrule.transform.byte_forms import Form, form_of
 from ferrule.transform.byte_operands import ByteOperand, Makers, byte_operand
 from ferrule.transform.rewrite import Rewritten, with_inputs
-from ferrule.transform.split_loops import LOOP
+from ferrule.transform.split_loops import CONTROL, bodies, captured, carried
 
 _EXACT = 1 << 24  # integers up to it are floats
 _MIDDLE = 128  # what signed bytes are raised by to be unsigned
@@ -60,7 +60,7 @@ def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target)
     decisions: list[Decision] = []
     for n in (with_inputs(n, instead) for n in graph.nodes):
         first, b.location = len(b.nodes), n.location
-        if n.op == LOOP:
+        if n.op in CONTROL:
             n, decided = _in_body(n, b, known, target)
             decisions += decided
         found = _found(n, makers, known)
@@ -74,7 +74,7 @@ def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target)
             _put(b, first, n, instead.get(made, made), instead)
         for new in b.nodes[first:]:
             makers.update((v, new) for v in new.outputs)
-            if new.op != LOOP and all(v in known for v in new.inputs):
+            if new.op not in CONTROL and all(v in known for v in new.inputs):
                 known.update(new.outputs)
     nodes = tuple(with_inputs(n, instead) for n in b.nodes)
     outputs = tuple(instead.get(v, v) for v in graph.outputs)
@@ -84,13 +84,14 @@ def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target)
 def _in_body(
     n: Node, b: GraphBuilder, known: set[Value], target: Target
 ) -> tuple[Node, tuple[Decision, ...]]:
-    """A loop with its body rewritten."""
-    attrs = n.attributes
-    body, carried = attrs["body"], int(attrs["states"]) + int(attrs["rows"])
-    captured = zip(body.inputs[carried:], n.inputs[carried:], strict=True)
-    inside = {own for own, outer in captured if outer in known}
-    attrs["body"], decisions = _rewritten(body, b.inner(body.name), inside, target)
-    return replace(n, attrs=tuple(attrs.items())), decisions
+    """A loop or branching with its bodies rewritten."""
+    attrs, decisions = n.attributes, list[Decision]()
+    for name, body in bodies(n).items():
+        outside = zip(body.inputs[carried(n) :], captured(n), strict=True)
+        inside = {own for own, outer in outside if outer in known}
+        attrs[name], decided = _rewritten(body, b.inner(body.name), inside, target)
+        decisions += decided
+    return replace(n, attrs=tuple(attrs.items())), tuple(decisions)
 
 
 def _put(

@@ -1,9 +1,10 @@
-"""Split loops: a graph with loops as a module of straight graphs, each followed by loops.
+"""Split loops: a graph with loops and branches as a module of straight graphs, each followed by
+those.
 
-Every other pass sees straight graphs alone: a loop's body is one of its own. A value stands in the
-segment behind as many loops as lie, one after the other, before it. What depends on parameters
-alone is not handed from one graph to another but repeated in each that reads it, so that it stays
-known before the first run there; what nothing reads then is dropped below.
+Every other pass sees straight graphs alone: a loop's body, or a branch, is one of its own. A value
+stands in the segment behind as many loops as lie, one after the other, before it. What depends on
+parameters alone is not handed from one graph to another but repeated in each that reads it, so that
+it stays known before the first run there; what nothing reads then is dropped below.
 """
 
 from __future__ import annotations
@@ -15,25 +16,52 @@ from typing import Any
 from ferrule.ir.calls import Interface
 from ferrule.ir.expr import Buf, as_index
 from ferrule.ir.graph import Graph, Node, Value, requirements
-from ferrule.ir.module import Module, Part, Repetition
+from ferrule.ir.module import Branch, Control, Module, Part, Repetition, While
 
-LOOP = "loop"
+LOOP, WHILE, CASE = "loop", "while", "case"
+CONTROL = (LOOP, WHILE, CASE)
 
 
 @dataclass(frozen=True)
 class LoopPart:
-    """A loop: the node, and its body, whose captured values are those of the graph around it."""
+    """A loop or a branching: the node, and its bodies, whose captured values are those of the graph
+    around it.
+    """
 
     node: Node
-    body: Graph
+    bodies: tuple[Graph, ...]
 
-    @property
-    def states(self) -> int:
-        return int(self.node.attributes["states"])
+    def parts(self) -> Iterable[Part[Any]]:
+        """What runs the bodies."""
+        outputs = tuple(map(_buf, self.node.outputs))
+        for k, body in enumerate(self.bodies):
+            yield Part(split_loops(body), outputs, _control(self.node, k))
 
-    @property
-    def rows(self) -> int:
-        return int(self.node.attributes["rows"])
+
+def bodies(node: Node) -> dict[str, Graph]:
+    """The attributes of a loop or a branching that are graphs, in order."""
+    found = {k: g for k, g in node.attrs if isinstance(g, Graph)}
+    return dict(sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def carried(node: Node) -> int:
+    """The number of a body's first inputs that stand for states, or rows of what a loop goes over.
+    The others are captured: the node's last inputs.
+    """
+    if node.op == CASE:
+        return 0
+    attrs = node.attributes
+    return int(attrs["states"]) + int(attrs.get("rows", 0))
+
+
+def captured(node: Node) -> tuple[Value, ...]:
+    """The values of the graph around that the bodies of `node` use."""
+    return node.inputs[carried(node) + (node.op != LOOP) :]
+
+
+def _read(node: Node) -> tuple[Value, ...]:
+    """What a loop or branching reads itself: what decides, the first states, what it goes over."""
+    return node.inputs[: carried(node) + (node.op != LOOP)]
 
 
 @dataclass(frozen=True)
@@ -47,8 +75,8 @@ class StraightSegment:
 
 
 def has_loops(graph: Graph) -> bool:
-    """Whether a node of `graph` is a loop."""
-    return any(n.op == LOOP for n in graph.nodes)
+    """Whether a node of `graph` is a loop or a branching."""
+    return any(n.op in CONTROL for n in graph.nodes)
 
 
 def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
@@ -65,10 +93,10 @@ def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
             results.get(v, []).append(b)
         parts.append(Part(seg.graph, made))
         for loop in seg.loops:
-            made = tuple(map(_buf, loop.node.outputs))
-            for v, b in zip(loop.node.outputs, made):
-                results.get(v, []).append(b)
-            parts.append(Part(split_loops(loop.body), made, _repetition(loop)))
+            if loop.node.op != WHILE:
+                for v in loop.node.outputs:
+                    results.get(v, []).append(_buf(v))
+            parts.extend(loop.parts())
     outputs = tuple(results[v].pop(0) for v in graph.outputs)
     inputs, params = tuple(map(_buf, graph.inputs)), tuple(map(_buf, graph.params))
     face = Interface(graph.name, inputs, params, outputs, requirements(graph))
@@ -77,8 +105,8 @@ def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
 
 def segments(graph: Graph) -> tuple[StraightSegment, ...]:
     """The segments of `graph` in the order in which they run. The graph's outputs are outputs of
-    the segment or the loop that makes them; those that are inputs, params or repeated are of the
-    last segment, which copies them.
+    the segment or the loop that makes them; those that are inputs, params, repeated or what a
+    `while` leaves are of the last segment, which copies them.
     """
     parts = _Parts(graph)
     return tuple(parts.segment(k) for k in range(parts.last + 1))
@@ -97,11 +125,15 @@ def _buf(v: Value) -> Buf:
     return Buf(v.name, v.shape, v.dtype)
 
 
-def _repetition(loop: LoopPart) -> Repetition:
-    attrs, given = loop.node.attributes, [_buf(v) for v in loop.node.inputs]
-    s, rows = loop.states, loop.rows
-    first, over = tuple(given[:s]), tuple(given[s : s + rows])
-    return Repetition(as_index(attrs["count"]), bool(attrs["reverse"]), first, over)
+def _control(node: Node, k: int) -> Control:
+    """What runs body `k` of `node`."""
+    attrs, given = node.attributes, tuple(map(_buf, _read(node)))
+    if node.op == CASE:
+        return Branch(given[0], k)
+    if node.op == WHILE:
+        return While(given[0], given[1:])
+    s = int(attrs["states"])
+    return Repetition(as_index(attrs["count"]), bool(attrs["reverse"]), given[:s], given[s:])
 
 
 class _Parts:
@@ -112,36 +144,34 @@ class _Parts:
         self.level: dict[Value, int] = dict.fromkeys((*graph.inputs, *graph.params), 0)
         for n in graph.nodes:
             level = max((self.level[v] for v in n.inputs), default=0)
-            if n.op != LOOP and all(v in self.known for v in n.inputs):
+            if n.op not in CONTROL and all(v in self.known for v in n.inputs):
                 self.known.update(n.outputs)
-            self.level.update(dict.fromkeys(n.outputs, level + (n.op == LOOP)))
+            self.level.update(dict.fromkeys(n.outputs, level + (n.op in CONTROL)))
         self.last = max((self.level[v] for v in graph.outputs), default=0)
         self.bodies = {
-            n: self.body(n)
+            n: tuple(self.body(n, name, body) for name, body in bodies(n).items())
             for n in graph.nodes
-            if n.op == LOOP and self.level[n.outputs[0]] <= self.last
+            if n.op in CONTROL and self.level[n.outputs[0]] <= self.last
         }
 
-    def body(self, node: Node) -> Graph:
-        """The body of a loop with values named after the loop. Captured values are the graph's own,
-        or what the parameters make of them.
+    def body(self, node: Node, name: str, body: Graph) -> Graph:
+        """A body of a loop or branching with values named after that. Captured values are the
+        graph's own, or what the parameters make of them.
         """
-        body: Graph = node.attributes["body"]
-        stem = node.outputs[0].name
-        carried = len(self.carried(node))
-        captured = node.inputs[carried:]
-        renamed = dict(zip(body.inputs[carried:], captured, strict=True))
+        stem = f"{node.outputs[0].name}.{name}" if node.op == CASE else node.outputs[0].name
+        own_inputs, outer = carried(node), captured(node)
+        renamed = dict(zip(body.inputs[own_inputs:], outer, strict=True))
 
         def new(v: Value) -> Value:
             return renamed.setdefault(v, Value(f"{stem}.{v.name}", v.type))
 
-        own = tuple(map(new, body.inputs[:carried]))
+        own = tuple(map(new, body.inputs[:own_inputs]))
         nodes = tuple(
             Node(n.op, tuple(map(new, n.inputs)), tuple(map(new, n.outputs)), n.attrs, n.location)
             for n in body.nodes
         )
-        before = self.repeated(captured)
-        outside = [*captured, *(v for n in before for v in n.inputs)]
+        before = self.repeated(outer)
+        outside = [*outer, *(v for n in before for v in n.inputs)]
         made = {v for n in before for v in n.outputs}
         inputs = dict.fromkeys(v for v in outside if v not in self.known)
         params = dict.fromkeys(v for v in outside if v in self.known and v not in made)
@@ -166,7 +196,9 @@ class _Parts:
         nodes = [
             n
             for n in self.graph.nodes
-            if n.op != LOOP and self.level[n.outputs[0]] == k and n.outputs[0] not in self.known
+            if n.op not in CONTROL
+            and self.level[n.outputs[0]] == k
+            and n.outputs[0] not in self.known
         ]
         outputs = self.outputs(k, loops)
         known = [v for v in (*outputs, *(v for n in nodes for v in n.inputs)) if v in self.known]
@@ -191,25 +223,22 @@ class _Parts:
         read: list[Value] = []
         for n in self.graph.nodes:
             if n in self.bodies:
-                read += [*self.carried(n), *self.bodies[n].inputs]
-            elif n.op != LOOP and self.level[n.outputs[0]] > k:
+                read += [*_read(n), *(v for body in self.bodies[n] for v in body.inputs)]
+            elif n.op not in CONTROL and self.level[n.outputs[0]] > k:
                 read += n.inputs
         crossing = [v for v in read if self.made_in(v, k)]
-        crossing += [v for n in loops for v in self.carried(n) if v in self.known & set(self.maker)]
+        crossing += [v for n in loops for v in _read(n) if v in self.known & set(self.maker)]
         return [*final, *dict.fromkeys(v for v in crossing if v not in final)]
-
-    def carried(self, loop: Node) -> tuple[Value, ...]:
-        """The first states of a loop, and what it goes over."""
-        return loop.inputs[: int(loop.attributes["states"]) + int(loop.attributes["rows"])]
 
     def made_in(self, v: Value, k: int) -> bool:
         """Whether a node of segment `k` makes `v`, on each run."""
         maker = self.maker.get(v)
-        return maker is not None and maker.op != LOOP and self.level[v] == k and v not in self.known
+        own = maker is not None and maker.op not in CONTROL
+        return own and self.level[v] == k and v not in self.known
 
     def home(self, i: int) -> int | None:
         """The segment that output `i` of the graph is an output of; None for a loop's result."""
         v, maker = self.graph.outputs[i], self.maker.get(self.graph.outputs[i])
-        if maker is None or v in self.known or v in self.graph.outputs[:i]:
+        if maker is None or v in self.known or v in self.graph.outputs[:i] or maker.op == WHILE:
             return self.last
-        return None if maker.op == LOOP else self.level[v]
+        return None if maker.op in CONTROL else self.level[v]

@@ -108,8 +108,9 @@ def test_a_loop_splits_its_graph() -> None:
     first, last = segments(recurrent(STEPS, BATCH))
     (part,) = first.loops
     assert [n.op for n in first.graph.nodes] == ["dot_general"]
-    assert "dot_general" in [n.op for n in part.body.nodes]
-    assert [v.name for v in part.body.params] == ["r"]
+    (body,) = part.bodies
+    assert "dot_general" in [n.op for n in body.nodes]
+    assert [v.name for v in body.params] == ["r"]
     assert not last.loops
     assert "max" in [n.op for n in last.graph.nodes]
 

@@ -64,7 +64,18 @@ from ferrule.ir.expr import (
     select,
 )  # fmt: skip
 from ferrule.ir.loop import Function
-from ferrule.ir.program import Call, Program, Repeat, Row, Step, Variants, walk_runs
+from ferrule.ir.program import (
+    Call,
+    Case,
+    Program,
+    Repeat,
+    Row,
+    Run,
+    Step,
+    Variants,
+    walk,
+    walk_runs,
+)
 from ferrule.target.machine import CPU, Machine
 
 STATUS_OK = 0
@@ -305,6 +316,8 @@ class _Steps:
                 self._variants(step)
             elif isinstance(step, Repeat):
                 self._repeat(step)
+            elif isinstance(step, Case):
+                self._case(step)
             else:
                 for phase in step.phases:
                     self._phase(phase)
@@ -333,30 +346,53 @@ class _Steps:
         code.label(end)
         self.held = {k: v for k, v in before.items() if _stays(*k)}
 
+    def _case(self, step: Case) -> None:
+        code, before = self.code, dict(self.held)
+        self.labels += 1
+        end, last = f"end{self.labels}", len(step.branches) - 1
+        with code.scope():
+            index = code.emit(f"load i32, ptr {code.address(step.index)}")
+            labels = [f"case{i}.{end}" for i in range(last + 1)]
+            cases = " ".join(f"i32 {i}, label %{x}" for i, x in enumerate(labels[:-1]))
+            code.do(f"switch i32 {index}, label %{labels[-1]} [{cases}]")
+            for label, body in zip(labels, step.branches, strict=True):
+                code.label(label)
+                with code.scope():
+                    self.held = dict(before)
+                    self._steps(body)
+                code.do(f"br label %{end}")
+        code.label(end)
+        self.held = {k: v for k, v in before.items() if _stays(*k)}
+
     def _repeat(self, step: Repeat) -> None:
         code, shared = self.code, {k: v for k, v in self.held.items() if _stays(*k)}
         self.labels += 1
         name, n = step.iteration.name, self.labels
         counter = f"%counter{n}"
-        count = code.value(step.count)
+        count = code.value(step.until) if isinstance(step.until, Expr) else None
         code.do(f"store i64 0, ptr {counter}")
         code.do(f"br label %test{n}")
         code.label(f"test{n}")
         number = code.emit(f"load i64, ptr {counter}")
-        more = code.emit(f"icmp slt i64 {number}, {count}")
-        code.do(f"br i1 {more}, label %step{n}, label %done{n}")
-        code.label(f"step{n}")
         outer = code.rows
+        code.rows = {**outer, **{r.buf: (r, number) for r in step.rows}}
+        code.iterations[name] = number
         with code.scope():
-            code.iterations[name] = number
-            code.rows = {**outer, **{r.buf: (r, number) for r in step.rows}}
+            more = f"icmp slt i64 {number}, {count}"
+            if isinstance(step.until, Buf):
+                more = f"trunc i8 {code.emit(f'load i8, ptr {code.address(step.until)}')} to i1"
+            code.do(f"br i1 {code.emit(more)}, label %step{n}, label %done{n}")
+        code.label(f"step{n}")
+        with code.scope():
             self.held = dict(shared)
             self._steps(step.steps)
-            del code.iterations[name]
             code.do(f"store i64 {code.emit(f'add i64 {number}, 1')}, ptr {counter}")
-        code.rows = outer
         code.do(f"br label %test{n}")
         code.label(f"done{n}")
+        code.rows = {**outer, **{r.buf: (r, number) for r in step.gives}}
+        for r in step.gives:
+            code.address(r.buf)  # while the iteration has its number
+        del code.iterations[name]
         self.held = shared
 
     def _phase(self, phase: tuple[Call, ...]) -> None:
@@ -433,13 +469,7 @@ def _calls(steps: tuple[Step, ...]) -> int:
 
 def _labels(steps: tuple[Step, ...]) -> int:
     """The number of loops and branchings, inner ones included."""
-    count = 0
-    for step in steps:
-        if isinstance(step, Repeat):
-            count += 1 + _labels(step.steps)
-        elif isinstance(step, Variants):
-            count += 1 + sum(_labels(body) for _, body in step.branches)
-    return count
+    return sum(not isinstance(step, Run) for step in walk(steps))
 
 
 def _contexts(phase: tuple[Call, ...]) -> tuple[str, ...]:

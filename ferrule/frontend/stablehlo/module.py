@@ -60,8 +60,8 @@ class Constant:
     """The elements of `dense<..>`, in the shape of `type`.
 
     `values` is in ferrule's storage of the element type (`ferrule.base.dtype`): bf16 as the uint16
-    with the same bits, i1 as bool, complex<f32> as complex64. A splat is a broadcast of one element,
-    which takes no memory.
+    with the same bits, i1 as bool, complex<f32> as complex64. A splat is a broadcast of one
+    element, which takes no memory.
     """
 
     type: TensorType

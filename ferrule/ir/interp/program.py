@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from ferrule.base.artifact import ALIGNMENT
 from ferrule.base.errors import VerifyError
-from ferrule.ir.expr import Buf
+from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.interp.dims import Arrays, infer_dims, named_arrays, shape_of, size
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.interp.loop import run_points
 from ferrule.ir.interp.memory import Memory, poison
 from ferrule.ir.loop import Function
-from ferrule.ir.program import Placed, Program, Repeat, Row, Run, Step
+from ferrule.ir.program import Case, Placed, Program, Repeat, Row, Run, Step
 
 Array = NDArray[Any]
 
@@ -88,17 +88,44 @@ def _steps(
             _run(step, arrays, functions, dims, rng)
             continue
         if isinstance(step, Repeat):
-            for t in range(size(step.count, dims)):
-                here = {**dims, step.iteration.name: t}
-                rows = {r.buf.name: _row(r, arrays, here, t) for r in step.rows}
-                _steps(step.steps, {**arrays, **rows}, functions, here, rng)
+            _repeat(step, arrays, functions, dims, rng)
+            continue
+        if isinstance(step, Case):
+            index, last = int(arrays[step.index.name]), len(step.branches) - 1
+            body = step.branches[index if 0 <= index < last else last]
+            _steps(body, dict(arrays), functions, dims, rng)
             continue
         for guard, body in step.branches:
             if eval_expr(guard, Env(dims)):
-                _steps(body, arrays, functions, dims, rng)
+                _steps(body, dict(arrays), functions, dims, rng)
                 break
         else:
             raise VerifyError("no variant's guard holds")
+
+
+def _repeat(
+    step: Repeat,
+    arrays: dict[str, Array],
+    functions: Mapping[str, Function],
+    dims: Mapping[str, int],
+    rng: np.random.Generator,
+) -> None:
+    """Runs a repeat, and adds the rows that it gives to `arrays`."""
+    t, here = 0, {**dims, step.iteration.name: 0}
+    while _goes(step, arrays, here, t):
+        rows = {r.buf.name: _row(r, arrays, here, t) for r in step.rows}
+        _steps(step.steps, {**arrays, **rows}, functions, here, rng)
+        t += 1
+        here = {**dims, step.iteration.name: t}
+    arrays |= {r.buf.name: _row(r, arrays, here, t) for r in step.gives}
+
+
+def _goes(step: Repeat, arrays: Mapping[str, Array], dims: Mapping[str, int], t: int) -> bool:
+    """Whether iteration `t` runs."""
+    if isinstance(step.until, Expr):
+        return t < size(step.until, dims)
+    row = next((r for r in step.rows if r.buf == step.until), None)
+    return bool(arrays[step.until.name] if row is None else _row(row, arrays, dims, t))
 
 
 def _row(row: Row, arrays: Mapping[str, Array], dims: Mapping[str, int], t: int) -> Array:
@@ -108,7 +135,7 @@ def _row(row: Row, arrays: Mapping[str, Array], dims: Mapping[str, int], t: int)
     index, whole = size(row.index, dims), arrays[row.whole.name]
     if not 0 <= index < len(whole):
         raise VerifyError(f"{row.buf.name} is row {index} of {row.whole.name}: {len(whole)} rows")
-    return whole[index]
+    return whole[index, ...]
 
 
 def _run(

@@ -14,7 +14,10 @@
     }
 
     module  = module name { interface segment.. }
-    segment = segment [buf, ..] [repeat expr [reverse] [first buf, ..] [over buf, ..]] { body }
+    segment = segment [buf, ..] [control] { body }
+    control = repeat expr [reverse] [first buf, ..] [over buf, ..]
+            | while buf [first buf, ..]
+            | case number of buf
     body    = the text of a graph, system, kernels, scheduled, functions or program
 
 The interface is written as that of `kernels`. A body knows nothing of what stands outside.
@@ -26,7 +29,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ferrule.ir.expr import Buf
-from ferrule.ir.module import Module, Part, Repetition
+from ferrule.ir.module import Branch, Control, Module, Part, Repetition, While
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.calls import interface, interface_lines
 from ferrule.ir.text.declare import Lines, indent, mentions
@@ -36,7 +39,7 @@ from ferrule.ir.text.parser import Parser
 
 def module_text(module: Module[Any], body: Callable[[Any], str]) -> str:
     """`module` as text, where `body` gives that of what a part runs."""
-    heads = [(p.outputs, p.repeated) for p in module.parts]
+    heads = [(p.outputs, p.control) for p in module.parts]
     between = [b for p in module.parts for b in _mentioned(p)]
     lines = interface_lines(module.interface, mentions(module.interface, *heads).dims, between)
     for p in module.parts:
@@ -45,17 +48,22 @@ def module_text(module: Module[Any], body: Callable[[Any], str]) -> str:
 
 
 def _mentioned(p: Part[Any]) -> tuple[Buf, ...]:
-    r = p.repeated
-    return p.outputs if r is None else (*p.outputs, *r.first, *r.over)
+    return (*p.outputs, *p.carried, *p.asked)
 
 
 def _head(p: Part[Any]) -> str:
     words: Lines = ["segment", *_names(p.outputs)]
-    if p.repeated is not None:
-        r = p.repeated
-        words += ["repeat", show(r.count), *["reverse"] * r.reverse]
-        words += ["first", *_names(r.first)] if r.first else []
-        words += ["over", *_names(r.over)] if r.over else []
+    c = p.control
+    if isinstance(c, Repetition):
+        words += ["repeat", show(c.count), *["reverse"] * c.reverse]
+    elif isinstance(c, While):
+        words += ["while", show_name(c.flag.name)]
+    elif isinstance(c, Branch):
+        words += ["case", str(c.case), "of", show_name(c.index.name)]
+    if isinstance(c, Repetition | While) and c.first:
+        words += ["first", *_names(c.first)]
+    if isinstance(c, Repetition) and c.over:
+        words += ["over", *_names(c.over)]
     return " ".join(words)
 
 
@@ -73,19 +81,28 @@ def module(p: Parser, body: Callable[[Parser], Any]) -> Module[Any]:
         face = interface(p, name)
         while not p.accept("}"):
             p.expect("segment")
-            outputs = () if p.sees("repeat", "{") else _list(p)
-            repeated = _repetition(p) if p.accept("repeat") else None
+            outputs = () if p.sees("repeat", "while", "case", "{") else _list(p)
+            control = _control(p)
             p.expect("{")
             with p.inner():
-                parts.append(Part(body(p), outputs, repeated))
+                parts.append(Part(body(p), outputs, control))
             p.expect("}")
     return Module(face, tuple(parts))
 
 
-def _repetition(p: Parser) -> Repetition:
-    count, reverse = expr(p), p.accept("reverse")
-    first = _list(p) if p.accept("first") else ()
-    return Repetition(count, reverse, first, _list(p) if p.accept("over") else ())
+def _control(p: Parser) -> Control | None:
+    if p.accept("repeat"):
+        count, reverse = expr(p), p.accept("reverse")
+        first = _list(p) if p.accept("first") else ()
+        return Repetition(count, reverse, first, _list(p) if p.accept("over") else ())
+    if p.accept("while"):
+        flag = p.buf()
+        return While(flag, _list(p) if p.accept("first") else ())
+    if p.accept("case"):
+        case = p.integer()
+        p.expect("of")
+        return Branch(p.buf(), case)
+    return None
 
 
 def _list(p: Parser) -> tuple[Buf, ...]:

@@ -28,7 +28,9 @@ program = program name { dims input.. param.. output.. buf.. require.. [takes di
           main { step.. } }
 placed  = const buffer at expr | temp buffer at expr
 step    = run name { phase { call.. } .. } | variants { when expr { step.. } .. }
-          | repeat name < expr { row.. step.. }
+          | repeat name < expr { row.. step.. } [gives row]..
+          | repeat name while buf { row.. step.. } [gives row]..
+          | case buf { branch { step.. } .. }
 row     = row buffer = buf[expr] [first buf]
 call    = call function(buf, ..) cost expr [note "text"]
 """
@@ -38,6 +40,7 @@ from __future__ import annotations
 from ferrule.ir.expr import Buf, Expr
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.program import (
+    Case,
     Placed,
     Program,
     Repeat,
@@ -92,6 +95,9 @@ def _steps_lines(head: str, steps: tuple[Step, ...]) -> Lines:
 def _step_lines(step: Step) -> Lines:
     if isinstance(step, Run):
         return _run_lines(step)
+    if isinstance(step, Case):
+        lines = [line for body in step.branches for line in _steps_lines("branch", body)]
+        return [f"case {show_name(step.index.name)} {{", *indent(lines), "}"]
     return _variants_lines(step) if isinstance(step, Variants) else _repeat_lines(step)
 
 
@@ -110,8 +116,10 @@ def _variants_lines(v: Variants) -> Lines:
 
 
 def _repeat_lines(r: Repeat) -> Lines:
-    head, *lines = _steps_lines(f"repeat {show_name(r.iteration.name)} < {show(r.count)}", r.steps)
-    return [head, *indent(map(_row_text, r.rows)), *lines]
+    u, gives = r.until, [f"gives {_row_text(x)}" for x in r.gives]
+    until = f"while {show_name(u.name)}" if isinstance(u, Buf) else f"< {show(u)}"
+    head, *lines = _steps_lines(f"repeat {show_name(r.iteration.name)} {until}", r.steps)
+    return [head, *indent(map(_row_text, r.rows)), *lines, *gives]
 
 
 def _row_text(r: Row) -> str:
@@ -181,6 +189,8 @@ def _steps_to_brace(p: Parser) -> tuple[Step, ...]:
             out.append(_variants(p))
         elif p.accept("repeat"):
             out.append(_repeat(p))
+        elif p.accept("case"):
+            out.append(_case(p))
         else:
             p.expect("run")
             out.append(_run(p))
@@ -202,13 +212,35 @@ def _repeat(p: Parser) -> Repeat:
     iteration = p.scope.dims.get(name)
     if iteration is None:
         raise p.error(f"no dim is called {name!r}", at)
-    p.expect("<")
-    count = expr(p)
+    # what `while` asks is a row, which stands below: it is looked up when these are known
+    asked = p.name() if p.accept("while") else None
+    until: Expr | Buf | None = None
+    if asked is None:
+        p.expect("<")
+        until = expr(p)
     p.expect("{")
-    rows = []
+    rows, gives = [], []
     while p.accept("row"):
         rows.append(_row(p))
-    return Repeat(iteration, count, tuple(rows), _steps_to_brace(p))
+    if asked is not None:
+        until = p.scope.bufs.get(asked)
+    if until is None:
+        raise p.error(f"no buffer is called {asked!r}", at)
+    steps = _steps_to_brace(p)
+    while p.accept("gives"):
+        p.expect("row")
+        gives.append(_row(p))
+    return Repeat(iteration, until, tuple(rows), steps, tuple(gives))
+
+
+def _case(p: Parser) -> Case:
+    index = p.buf()
+    p.expect("{")
+    branches = []
+    while not p.accept("}"):
+        p.expect("branch")
+        branches.append(_steps(p))
+    return Case(index, tuple(branches))
 
 
 def _row(p: Parser) -> Row:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ferrule.ir.module import Module, Part
+from ferrule.ir.module import Branch, Module, Part, Repetition, While
 from ferrule.ir.verify.rules import Fault, Rule, check
 
 
@@ -36,17 +37,18 @@ def _linked(module: Module[Any]) -> Iterator[Fault]:
     known = {b.name for b in (*face.inputs, *face.params)}
     for at, p in enumerate(module.parts):
         body = _face(p.body)
-        if len(body.outputs) != len(p.outputs):
-            yield Fault(f"{len(body.outputs)} outputs have {len(p.outputs)} names", at)
+        made = len(body.outputs) - isinstance(p.control, While)
+        if made != len(p.outputs):
+            yield Fault(f"{made} outputs have {len(p.outputs)} names", at)
         own: Sequence[Any] = body.inputs
-        if p.repeated is not None:
-            r = p.repeated
-            own = own[len(r.first) + len(r.over) :]
-            for b in (*r.first, *r.over):
-                if b.name not in known:
-                    yield Fault(f"it is repeated over {b.name}, which nothing before gives", at)
-            if len(r.first) > len(p.outputs):
-                yield Fault("it has more states than outputs", at)
+        own = own[len(p.carried) :]
+        for b in (*p.carried, *p.asked):
+            if b.name not in known:
+                yield Fault(f"it is controlled by {b.name}, which nothing before gives", at)
+        if isinstance(p.control, Repetition) and len(p.control.first) > len(p.outputs):
+            yield Fault("it has more states than outputs", at)
+        if isinstance(p.control, Branch):
+            yield from _branch(module.parts, at)
         for b in own:
             if b.name not in known:
                 yield Fault(f"it reads {b.name}, which nothing before gives", at)
@@ -57,6 +59,18 @@ def _linked(module: Module[Any]) -> Iterator[Fault]:
     for b in face.outputs:
         if b.name not in known:
             yield Fault(f"nothing gives the output {b.name}")
+
+
+def _branch(parts: Sequence[Part[Any]], at: int) -> Iterator[Fault]:
+    p, before = parts[at], parts[at - 1] if at else None
+    assert isinstance(p.control, Branch)
+    follows = (
+        before is not None
+        and before.outputs == p.outputs
+        and before.control == replace(p.control, case=p.control.case - 1)
+    )
+    if p.control.case and not follows:
+        yield Fault(f"it is case {p.control.case}, and the one before it is missing", at)
 
 
 MODULE_RULES = (

@@ -12,12 +12,15 @@ from ferrule.ir.expr import TRUE, Buf, Expr
 from ferrule.ir.interp.dims import shape_of, size
 from ferrule.ir.program import (
     Call,
+    Case,
     Placed,
     Program,
     Repeat,
     Run,
     Step,
     Variants,
+    bodies,
+    walk,
     walk_rows,
     walk_runs,
 )
@@ -93,6 +96,10 @@ def _buffers(program: Program) -> Iterator[Fault]:
         for b in c.args:
             if b not in known:
                 yield Fault(f"{c.function} is given {b.name}, which has no place", k)
+    for step in walk(steps):
+        for b in _asked(step):
+            if b not in known:
+                yield Fault(f"the flow depends on {b.name}, which has no place")
     for r in rows:
         for b in (r.whole, *(() if r.first is None else (r.first,))):
             if b not in known:
@@ -123,13 +130,14 @@ def _type(b: Buf) -> str:
 
 def _iterations(steps: tuple[Step, ...]) -> Iterator[Expr]:
     """The dims that number the iterations of each repeat."""
-    for step in steps:
-        if isinstance(step, Repeat):
-            yield step.iteration
-            yield from _iterations(step.steps)
-        elif isinstance(step, Variants):
-            for _, body in step.branches:
-                yield from _iterations(body)
+    return (step.iteration for step in walk(steps) if isinstance(step, Repeat))
+
+
+def _asked(step: Step) -> tuple[Buf, ...]:
+    """The buffer whose element decides what runs."""
+    if isinstance(step, Repeat) and isinstance(step.until, Buf):
+        return (step.until,)
+    return (step.index,) if isinstance(step, Case) else ()
 
 
 # ---- reading and writing -------------------------------------------------------------------------
@@ -148,7 +156,7 @@ Tree = list[Any]  # of Use, or of the branches (Trees) of a variant
 
 
 class _Uses:
-    """The phases of steps as a tree: a Use, or the branches of a variant.
+    """The phases of steps as a tree: a Use, or the branches of a variant or a case.
 
     In a repeat the rows stand for what they are parts of; all that lives outside of it is in use as
     long as it runs, which a Use before and one behind it say.
@@ -168,7 +176,9 @@ class _Uses:
             elif isinstance(step, Repeat):
                 out += self.repeat(step)
             else:
-                out.append([self.tree(body) for _, body in step.branches])
+                asked = frozenset(s for b in _asked(step) for s in self.read.get(b, (b,)))
+                out.append(Use(asked, frozenset(), self.number))
+                out.append([self.tree(body) for body in bodies(step)])
         return out
 
     def repeat(self, step: Repeat) -> Tree:
@@ -177,10 +187,14 @@ class _Uses:
             source = whole if r.first is None else r.first
             self.read[r.buf] = self.read.get(source, frozenset((source,)))
             self.written[r.buf] = whole
+        for r in step.gives:
+            sources = (r.whole,) if r.first is None else (r.whole, r.first)
+            own = (self.read.get(s, frozenset((s,))) for s in sources)
+            self.read[r.buf] = frozenset().union(*own)
         start = self.number
         body = self.tree(step.steps)
         made = set[Buf]()
-        read = set[Buf]()
+        read = {s for b in _asked(step) for s in self.read.get(b, (b,))}
         for use in _flat(body):
             read |= use.reads - made
             made |= use.writes
@@ -333,17 +347,12 @@ def _phases_independent(program: Program) -> Iterator[Fault]:
 
 
 def _exhaustive(program: Program) -> Iterator[Fault]:
-    def visit(steps: tuple[Step, ...]) -> Iterator[Fault]:
-        for step in steps:
-            if isinstance(step, Repeat):
-                yield from visit(step.steps)
-            elif isinstance(step, Variants):
-                if not step.branches or step.branches[-1][0] is not TRUE:
-                    yield Fault("the last of the variants has a guard")
-                for _, body in step.branches:
-                    yield from visit(body)
-
-    yield from visit((*program.prepare, *program.main))
+    for step in walk((*program.prepare, *program.main)):
+        if isinstance(step, Variants):
+            if not step.branches or step.branches[-1][0] is not TRUE:
+                yield Fault("the last of the variants has a guard")
+        elif isinstance(step, Case) and not step.branches:
+            yield Fault("a case has no branch")
 
 
 # Those that no program is made without: they cost little, and what breaks one reads garbage.
