@@ -135,7 +135,21 @@ def _noisy(
             size = size + _terms(n, values)
         still = (real == 0) & (rng.random(real.shape) < 0.25)  # a zero of either sign
         noise = np.where(still, 0.0, noise)
-        return to_storage(_narrow(real + noise * size, v.dtype), v.dtype)
+        real = real + noise * size
+        if n.op == "reduce_prod":
+            real = np.where(_by_order(n, values), np.nan, real)
+        return to_storage(_narrow(real, v.dtype), v.dtype)
+
+
+def _by_order(n: Node, values: Values) -> Array:
+    """Which products leave the range of floats in one order of their factors and not in another."""
+    (x,), dtype = n.inputs, n.inputs[0].dtype
+    most = 1000.0 if dtype is f64 else 120.0
+    size = np.log2(np.abs(from_storage(values[x], dtype).astype(np.float64)))
+    axes, kept = n.attributes["axes"], bool(n.attributes.get("keepdims"))
+    up = np.maximum(size, 0).sum(axes, keepdims=kept)
+    down = np.minimum(size, 0).sum(axes, keepdims=kept)
+    return ((up > most) & (up + down < most)) | ((down < -most) & (up + down > -most))
 
 
 def _perhaps_equal(

@@ -37,8 +37,8 @@ Key = tuple[tuple[str, int], ...]  # the values of the dims and of the grid's ax
 Spoilt = dict[tuple[int, Key], Bools]  # by statement
 # Sizes of dims that are tried side by side. The larger ones leave as many rows as may be behind
 # whole tiles of 3, 4, 6, 7, 8, 12, 14, 16 and 24.
-_SIZES = (1, 5, 34, 335)
-_SEVERAL = (1, 5, 23)  # of more than two dims
+_SIZES = (0, 1, 5, 34, 335)
+_SEVERAL = (0, 1, 5, 23)  # of more than two dims
 _PRIVATE = (Space.SCRATCH, Space.REG)
 
 

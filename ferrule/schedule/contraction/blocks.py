@@ -29,11 +29,12 @@ from ferrule.ir.expr import (
     const,
     eq,
     fconst,
+    le,
     load,
     select,
 )  # fmt: skip
 from ferrule.ir.kernel import Item, SerialLoop
-from ferrule.ir.simplify import simplify
+from ferrule.ir.simplify import prove, simplify
 from ferrule.ir.system import Access, Compute, Stage
 from ferrule.schedule.contraction.blocking import tiles_to_share
 from ferrule.schedule.contraction.contraction import Contraction
@@ -121,18 +122,21 @@ def _at_once(c: Contraction, p: Product, rows: _RowBlocks, k: tuple[Expr, ...]) 
 
 def _in_parts(c: Contraction, p: Product, rows: _RowBlocks, steps: Parts) -> Packed:
     """The kernel that takes a part of the terms for all tiles of a block and of a group of panels,
-    then the next part. Between parts the sums lie in scratch, [panel, tile, r, u, l].
+    then the next part. Between parts the sums lie in scratch, [panel, tile, r, u, l]. They are 0
+    before the first part, which writes them; where there may be none, they are written before.
     """
     several = min(c.blocking.panels, max(1, estimate(p.panels)))
     group = axis("nb", simplify((p.panels + (several - 1)) // several))
     panel = axis("no", simplify(call("min", const(several), p.panels - group * several)))
     tiles = _tiles(c, p, rows.number, simplify(group * several + panel))
     part = _part(p, tiles[0], steps, (several, rows.per))
-    first = both(*(eq(a, 0) for a in steps.outer))
+    some = all(prove(le(ONE, a.extent)) for a in steps.outer)
+    first = both(*(eq(a, 0) for a in steps.outer)) if some else None
     terms, epilogue = Terms(steps.inner, steps.split, panel), c.body[1:]
-    sums, ends = [], []
+    starts, sums, ends = [], [], []
     for t in tiles:
         place = (panel, rows.tile, *t.wide)
+        starts.append((t, (_zero(part, place, t),)))
         sums.append((t, (*_sum(p, t, terms, rows), _kept(part, place, t, first))))
         ends.append((t, (_again(part, place, t), *p.written(t, epilogue))))
 
@@ -142,7 +146,8 @@ def _in_parts(c: Contraction, p: Product, rows: _RowBlocks, steps: Parts) -> Pac
     loops = for_tiles(sums)
     for a in reversed(steps.outer):
         loops = (SerialLoop(a, loops),)
-    pieces = p.pieces(tiles, (*loops, *for_tiles(ends)))
+    before = () if some else for_tiles(starts)
+    pieces = p.pieces(tiles, (*before, *loops, *for_tiles(ends)))
     pieces += Pieces(scratch=(part,))
     return pieces.kernel(c.kernel.name, (*c.roles.batch, rows.block, group))
 
@@ -154,9 +159,19 @@ def _part(p: Product, tile: Tile, steps: Parts, tiles: tuple[int, ...]) -> Buf:
     return Buf("part", shape, f64 if many else tile.acc.dtype, Space.SCRATCH)
 
 
-def _kept(part: Buf, place: tuple[Expr, ...], tile: Tile, first: Expr) -> Stage:
-    """The stage that adds a tile's accumulators to `part`, which starts from 0 at the `first`."""
-    before = select(first, fconst(0.0, part.dtype), load(part, *place))
+def _zero(part: Buf, place: tuple[Expr, ...], tile: Tile) -> Stage:
+    """The stage that begins a tile's sums."""
+    value = fconst(0.0, part.dtype)
+    return Stage("start", (Access(part, place),), Compute(tile.wide, (value,)))
+
+
+def _kept(part: Buf, place: tuple[Expr, ...], tile: Tile, first: Expr | None) -> Stage:
+    """The stage that adds a tile's accumulators to `part`, which is 0 at the `first` if there is a
+    condition for that.
+    """
+    before = load(part, *place)
+    if first is not None:
+        before = select(first, fconst(0.0, part.dtype), before)
     so_far = before + cast(load(tile.acc, *tile.wide), part.dtype)
     return Stage("keep", (Access(part, place),), Compute(tile.wide, (so_far,)))
 
