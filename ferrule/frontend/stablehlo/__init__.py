@@ -1,1 +1,1 @@
-"""StableHLO programs: readers of their text and of artifacts, and conversion to graphs."""
+"""StableHLO programs: readers of text and portable artifacts, and their conversion to graphs."""

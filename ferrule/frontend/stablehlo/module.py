@@ -10,7 +10,8 @@ conversion serves all of them:
 
 - An operation has its whole name ("stablehlo.add", "chlo.erf", "func.call"). `return` of every
   dialect is the last operation of its region.
-- An operand is the name of a value; names are unique in a function, its inner regions included.
+- An operand is the name of a value, without `%`; names are unique in a function, its inner regions
+  included.
 - An attribute has the name that the generic form gives it, and is a `bool`, `int`, `float`, `str`,
   `TensorType`, `Constant`, a tuple of these, or a dict of them. An enumeration is the name of its
   case ("LT", "NO_TRANSPOSE"), a reference to a symbol its name without `@`. An array of integers
