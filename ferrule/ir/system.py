@@ -19,8 +19,9 @@ Meaning:
 - A stage evaluates all its values before it writes any (it reads before it writes). Of a target it
   reads only the element that it writes, and nothing where it has a `combine`. `idx` is injective
   over the axes unless there is a `combine`: then values are folded into what the target holds
-  (scatter). A scatter without monoid keeps the last in axis order. Points where `when` is false
-  write nothing.
+  (scatter), one after another in axis order where the monoid is not commutative: that one need not
+  be associative. A scatter without monoid keeps the last in axis order. Points where `when` is
+  false write nothing.
 - A system runs its stages in order. A buffer is defined by one stage, except that stages with
   `combine` (or with `update`) rewrite parts of a buffer that is already defined.
 

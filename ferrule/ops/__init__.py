@@ -34,6 +34,9 @@ from ferrule.ops.elementary import (
     minimum, mod, mul, ne, neg, nextafter, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
+from ferrule.ops.gather import (
+    dynamic_slice, dynamic_update_slice, gather, scatter_slices,
+)
 from ferrule.ops.index import (
     index, one_hot, take, take_along_axis,
 )
@@ -120,6 +123,8 @@ __all__ = [
     "take", "take_along_axis", "index", "one_hot",
     # scatter
     "scatter", "index_put", "index_add", "slice_scatter", "select_scatter", "diagonal_scatter",
+    # gather
+    "gather", "scatter_slices", "dynamic_slice", "dynamic_update_slice",
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
     # conv

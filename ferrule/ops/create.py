@@ -54,6 +54,15 @@ def scalar(b: GraphBuilder, value: Expr | Number, dtype: DType = i64) -> Value:
     return full(b, (), value, dtype)
 
 
+def number_of(b: GraphBuilder, x: Value) -> Number | None:
+    """The number that `x` is in every element, where the graph has it from `full`; else None."""
+    for n in reversed(b.nodes):
+        if x in n.outputs:
+            value = n.attributes.get("value") if n.op == "full" else None
+            return None if isinstance(value, Expr) else value
+    return None
+
+
 def _full_type(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     return tensor(attrs["shape"], attrs["dtype"])
 

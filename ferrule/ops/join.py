@@ -2,6 +2,7 @@
 
 concat   out[i] = x[i] for i < size of x, else y[i - size of x], ..
 pad      out[i] = x[i - low] inside of x; elsewhere a value, or another element of x
+         out[i] = x[(i - low) / (k + 1)] with k values of padding between neighbours
 tril     out[i, j] = x[i, j] for j <= i + k, else 0
 """
 
@@ -23,14 +24,16 @@ from ferrule.ir.expr import (
     cast,
     compare,
     const,
+    eq,
     load,
     lt,
     maximum,
 )
 from ferrule.ir.expr import select as choose
-from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, Shape, TensorType, Value, tensor
+from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ir.system import Stage
+from ferrule.ops.create import number_of
 from ferrule.ops.op import (
     Array,
     define,
@@ -113,20 +116,39 @@ def stack(b: GraphBuilder, xs: Sequence[Value], axis: int) -> Value:
     return concat(b, [unsqueeze(b, x, d) for x in xs], d)
 
 
-def _padded_shape(t: TensorType, attrs: Attrs) -> Shape:
-    return tuple(
-        simplify(lo + s + hi)
-        for s, lo, hi in zip(t.shape, sizes_of(attrs["low"]), sizes_of(attrs["high"]), strict=True)
-    )
+def spread(n: Expr, between: int) -> Expr:
+    """The size of an axis of `n` elements with `between` others after each but the last."""
+    if not between:
+        return n
+    gaps = n - 1 if prove_nonneg(n - 1) else maximum(ZERO, n - 1)
+    return simplify(n + gaps * between)
+
+
+def _between(attrs: Attrs, rank: int) -> tuple[int, ...]:
+    found: tuple[int, ...] = attrs.get("interior", (0,) * rank)
+    return found
+
+
+def _pad_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
+    x = types[0]
+    if len(types) > 1:
+        same_dtype("pad", types)
+        if types[1].rank:
+            raise CompileError(f"pad of {x}: its value is a tensor of rank 0, not {types[1]}")
+    given = (attrs["low"], attrs["high"], _between(attrs, x.rank))
+    if any(len(v) != x.rank for v in given):
+        raise CompileError(f"pad of {x} takes amounts for each of its axes, got {given}")
+    sizes = zip(x.shape, *map(sizes_of, given[:2]), given[2], strict=True)
+    return tensor((lo + spread(n, k) + hi for n, lo, hi, k in sizes), x.dtype)
 
 
 def _pad_compute(
     ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
 ) -> list[Stage]:
-    axes, mode = ctx.axes(outs[0].shape), attrs["mode"]
+    axes, mode, between = ctx.axes(outs[0].shape), attrs["mode"], _between(attrs, len(ins[0].shape))
     guard, idx = [], []
-    for a, n, lo, hi in zip(
-        axes, ins[0].shape, sizes_of(attrs["low"]), sizes_of(attrs["high"]), strict=True
+    for a, n, lo, hi, k in zip(
+        axes, ins[0].shape, sizes_of(attrs["low"]), sizes_of(attrs["high"]), between, strict=True
     ):
         i = simplify(a - lo)
         if mode == "reflect":
@@ -137,13 +159,16 @@ def _pad_compute(
             i = _wrapped(a, n, lo, hi)
         else:
             guard += [] if lo is ZERO else [compare("le", ZERO, i)]
-            guard += [] if hi is ZERO else [lt(i, n)]
+            guard += [] if hi is ZERO else [lt(i, spread(n, k))]
+            guard += [eq(simplify(i % (k + 1)), ZERO)] if k else []
+            i = simplify(i // (k + 1)) if k else i
         idx.append(i)
     inside = simplify(both(*guard))
     dtype = outs[0].dtype
     value = load(ins[0], *idx)
     if not (inside.is_const and inside.attr):
-        value = choose(inside, value, cast(const(attrs["value"], dtype.compute), dtype))
+        number = cast(const(attrs["value"], dtype.compute), dtype)
+        value = choose(inside, value, load(ins[1]) if len(ins) > 1 else number)
     return [stage(outs[0], axes, value)]
 
 
@@ -170,6 +195,9 @@ _MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     x, pairs = arrays[0], list(zip(attrs["low"], attrs["high"], strict=True))
+    if attrs["mode"] == "constant":
+        value = arrays[1] if len(arrays) > 1 else np.asarray(attrs["value"]).astype(x.dtype)
+        return _filled(x, pairs, _between(attrs, x.ndim), value)
     if attrs["mode"] == "replicate":  # the nearest element, which cropping may have left out
         for d, (n, (lo, hi)) in enumerate(zip(x.shape, pairs, strict=True)):
             if lo or hi:
@@ -180,10 +208,26 @@ def _pad_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
         for n, (lo, hi) in zip(x.shape, pairs, strict=True)
     )
     grow = [(builtins.max(0, lo), builtins.max(0, hi)) for lo, hi in pairs]
-    if attrs["mode"] == "constant":
-        return np.pad(x[crop], grow, constant_values=np.asarray(attrs["value"]).astype(x.dtype))
     kind: Any = _MODES[attrs["mode"]]
     return np.pad(x[crop], grow, mode=kind)
+
+
+def _filled(
+    x: Array, pairs: list[tuple[int, int]], between: tuple[int, ...], value: Array
+) -> Array:
+    """The elements of `x` where they come to lie, `value` elsewhere."""
+    sizes = [
+        lo + builtins.max(n + (n - 1) * k, 0) + hi
+        for n, (lo, hi), k in zip(x.shape, pairs, between, strict=True)
+    ]
+    out = np.full(sizes, value, x.dtype)
+    own, places = [], []
+    for n, m, (lo, _), k in zip(x.shape, sizes, pairs, between, strict=True):
+        at = lo + np.arange(n) * (k + 1)
+        own.append(np.flatnonzero((at >= 0) & (at < m)))
+        places.append(at[own[-1]])
+    out[np.ix_(*places)] = x[np.ix_(*own)]
+    return out
 
 
 def _enough_to_pad(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
@@ -204,7 +248,7 @@ def _enough_to_pad(types: tuple[TensorType, ...], attrs: Attrs) -> list[Expr]:
 
 define(
     "pad",
-    lambda types, attrs: tensor(_padded_shape(types[0], attrs), types[0].dtype),
+    _pad_infer,
     _pad_meaning,
     _pad_compute,
     requires=_enough_to_pad,
@@ -216,16 +260,27 @@ def pad(
     x: Value,
     low: Sequence[Size],
     high: Sequence[Size],
-    value: float = 0.0,
+    value: float | Value = 0.0,
     mode: str = "constant",
+    interior: Sequence[int] | None = None,
 ) -> Value:
-    """`x` grown at both ends of each axis; negative amounts crop.
+    """`x` grown at both ends of each axis; negative amounts crop, what padding `interior` put
+    between the elements too.
 
-    `mode` is constant (of `value`), reflect, replicate or circular.
+    `mode` is constant (of `value`, a number or a tensor of rank 0), reflect, replicate or circular;
+    the last three have no interior. Raises CompileError for what does not fit.
     """
     if mode not in ("constant", *_MODES):
         raise CompileError(f"pad: mode {mode!r} is none of constant, {', '.join(_MODES)}")
-    return b.emit("pad", x, low=sizes_of(low), high=sizes_of(high), value=value, mode=mode)
+    between = tuple(interior or ()) if any(interior or ()) else None
+    if between and (mode != "constant" or builtins.min(between) < 0):
+        raise CompileError(f"pad: an interior of {between} with mode {mode}")
+    number = number_of(b, value) if isinstance(value, Value) else value
+    given: tuple[Value, ...] = (value,) if isinstance(value, Value) and number is None else ()
+    return b.emit(
+        "pad", x, *given, low=sizes_of(low), high=sizes_of(high), mode=mode, interior=between,
+        value=0.0 if number is None else number,
+    )  # fmt: skip
 
 
 # ---- triangles -----------------------------------------------------------------------------------

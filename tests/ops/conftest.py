@@ -15,11 +15,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from ferrule.base import config
+from ferrule.base.cpu import supports
 from ferrule.base.dtype import DType, bf16, from_numpy, from_storage
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph, run_system
 from ferrule.lower.equations import equations
+from ferrule.pipeline.compile import compile_graph
+from ferrule.runtime.arrays import NumpyCallable
 
 Array = NDArray[Any]
 Build = Callable[..., Value | Sequence[Value]]
@@ -72,3 +76,31 @@ def check_op(
 @pytest.fixture
 def check() -> Callable[..., list[Array]]:
     return check_op
+
+
+TARGETS = [t for t in ("avx512", "avx2", "generic") if supports(t)]
+
+
+def check_compiled(
+    build: Build, *arrays: Array, rtol: float = 1e-5, atol: float = 1e-6, is_bf16: bool = False
+) -> list[Array]:
+    """`check_op`, and then the same graphs compiled for each level of the CPU's instructions."""
+    expected = check_op(build, *arrays, rtol=rtol, atol=atol, is_bf16=is_bf16)
+    dtypes = [bf16 if is_bf16 and a.dtype == np.uint16 else from_numpy(a.dtype) for a in arrays]
+    for form in (False, True):
+        graph = graph_of(build, arrays, dtypes, form)
+        for target in TARGETS:
+            with config.override(target=target):
+                run = NumpyCallable(compile_graph(graph).executable)
+            for found, meant, v in zip(run(*arrays), expected, graph.outputs, strict=True):
+                tight = {} if v.dtype.is_float else {"rtol": 0, "atol": 0}
+                np.testing.assert_allclose(
+                    real(found, v.dtype), meant, **{"rtol": rtol, "atol": atol, **tight},
+                    err_msg=f"{target}, {'symbolic' if form else 'constant'} sizes",
+                )  # fmt: skip
+    return expected
+
+
+@pytest.fixture
+def compiled() -> Callable[..., list[Array]]:
+    return check_compiled

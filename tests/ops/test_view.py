@@ -168,6 +168,37 @@ def test_pad(mode: str, low: Any, high: Any, check: Check) -> None:
     np.testing.assert_array_equal(out, np.pad(x, tuple(zip(low, high)), mode=kind, **more))
 
 
+INTERIORS = [
+    ((0, 0), (0, 0), (1, 2)), ((1, -1), (2, -2), (1, 3)), ((-3, 0), (-2, 4), (2, 0)),
+    ((-20, 1), (30, 0), (1, 1)), ((5, 0), (-12, 0), (2, 1)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("low", "high", "interior"), INTERIORS)
+def test_padding_between_elements(low: Any, high: Any, interior: Any, compiled: Check) -> None:
+    x, value = X[0, 0], np.array(7.0, np.float32)
+    (out,) = compiled(lambda b, x, v: ops.pad(b, x, low, high, v, interior=interior), x, value)
+    apart = np.full([(n - 1) * (k + 1) + 1 for n, k in zip(x.shape, interior)], 7.0)
+    apart[tuple(slice(None, None, k + 1) for k in interior)] = x
+    around = np.pad(apart, 40, constant_values=7.0)
+    cut = (slice(40 - lo, 40 + n + hi) for lo, hi, n in zip(low, high, apart.shape))
+    np.testing.assert_array_equal(out, around[tuple(cut)])
+
+
+def test_padding_between_no_elements(check: Check) -> None:
+    (out,) = check(
+        lambda b, x: ops.pad(b, x, (1,), (2,), 7.0, interior=(3,)), np.zeros(0, np.float32)
+    )
+    np.testing.assert_array_equal(out, [7, 7, 7])
+
+
+def test_a_value_that_is_a_number_is_an_attribute() -> None:
+    b = GraphBuilder()
+    x = b.input(tensor((3,), f32))
+    ops.pad(b, x, (1,), (0,), ops.scalar(b, 2.0, f32))
+    assert b.nodes[-1].inputs == (x,) and b.nodes[-1].attributes["value"] == 2.0
+
+
 @pytest.mark.parametrize("mode", ["constant", *MODES])
 def test_negative_padding_crops(mode: str, check: Check) -> None:
     torch = pytest.importorskip("torch")

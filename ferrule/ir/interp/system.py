@@ -208,6 +208,19 @@ def fold_equal(monoid: Monoid, keys: Array, values: Tuple) -> tuple[Array, Tuple
         keys, values = keys[keep], tuple(v[keep] for v in values)
 
 
+def turns(keys: Array) -> Iterator[Array]:
+    """The places in `keys` of the first of equal ones each, in order of the keys, then of the
+    second, and so on.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]][: keys.size])
+    counts = np.diff(np.r_[starts, keys.size])
+    rank = np.arange(keys.size) - np.repeat(starts, counts)
+    for k in range(int(counts.max(initial=0))):
+        yield order[rank == k]
+
+
 # ---- writing -------------------------------------------------------------------------------------
 
 Places = list[tuple[Array, ...]]
@@ -250,8 +263,8 @@ def _store(st: Stage, env: Env, places: Places, values: Tuple) -> None:
 def merge(
     monoid: Monoid, targets: tuple[Any, ...], memory: Memory, places: Places, values: Tuple
 ) -> None:
-    """Folds flat `values` into what the targets, all at one index, hold; values for one place are
-    folded in order.
+    """Folds flat `values` into what the targets, all at one index, hold, in order. A commutative
+    monoid folds values for one place together first.
     """
     bufs = [b for b, _ in targets]
     if values[0].size == 0:
@@ -262,6 +275,11 @@ def merge(
         keys = keys * n + i
     if not (keys[1:] > keys[:-1]).all():
         memory.read(bufs[0], idx, None)  # keys tell places apart only inside the bounds
+        if not monoid.commutative:
+            for turn in turns(keys):
+                at = tuple(i[turn] for i in idx)
+                merge(monoid, targets, memory, [at] * len(bufs), tuple(v[turn] for v in values))
+            return
         keys, folded = fold_equal(monoid, keys, values)
         idx = np.unravel_index(keys, shape) if shape else ()
     old = tuple(memory.read(b, idx, None) for b in bufs)
