@@ -28,7 +28,7 @@ TARGETS = {
 }
 PROGRAMS = (
     "softmax", "linear", "column_mean", "centred_rows", "attention", "convolution", "winograd",
-    "overlapped", "loop", "gather", "scan", "long_sum", "bytes",
+    "overlapped", "loop", "gather", "scan", "sort", "long_sum", "bytes",
 )  # fmt: skip
 LEVELS = ("graph", "segments", "system", "kernels", "scheduled", "functions", "program")
 LONG = {"winograd", "overlapped", "attention", "convolution"}

@@ -12,7 +12,7 @@ import pytest
 from ferrule import ops
 from ferrule.base.dtype import f32, i64
 from ferrule.fuse.layout import assign_layouts
-from ferrule.ir.expr import Buf, axis, const, dim, fconst, lt
+from ferrule.ir.expr import Buf, arg, axis, both, const, dim, either, eq, fconst, lt
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import (
     run_function,
@@ -86,6 +86,18 @@ def scatter(b: GraphBuilder, x: Value, y: Value) -> Value:
     return ops.scatter(b, x, 0, positions(b, y, 9), y, reduce="sum")
 
 
+def argsort(b: GraphBuilder, x: Value) -> Value:
+    return ops.cast(b, ops.argsort(b, x, axis=1), f32)
+
+
+def pairs(b: GraphBuilder, x: Value, y: Value) -> Value:
+    """By the integers in x, and of equal ones the greatest y first."""
+    whole = ops.floor(b, ops.mul(b, x, ops.full(b, (), 2.0, f32)))
+    x1, y1, x2, y2 = (arg(i, f32) for i in range(4))
+    order = either(lt(x1, x2), both(eq(x1, x2), lt(y2, y1)))
+    return ops.sub(b, *ops.sort_together(b, (whole, y), 1, order))
+
+
 def attention(b: GraphBuilder, q: Value, k: Value, v: Value) -> Value:
     return ops.attention(b, q, k, v, scale=0.25, causal=True)
 
@@ -98,6 +110,10 @@ GRAPHS = {
     "sum of all": graph_of(lambda b, x: ops.reduce_sum(b, x, axes=None), (N, M)),
     "argmax": graph_of(lambda b, x: ops.argmax(b, x, axis=1), (N, 33)),
     "cumsum": graph_of(lambda b, x: ops.cumsum(b, x, axis=1, reverse=True), (N, 12)),
+    "sort": graph_of(lambda b, x: ops.sort_values(b, x, axis=0, descending=True), (N, M)),
+    "argsort": graph_of(argsort, (N, 12)),
+    "top": graph_of(lambda b, x: ops.top_k(b, ops.exp(b, x), 3)[0], (N, 33)),
+    "pairs in order": graph_of(pairs, (N, M), (N, M)),
     "norm": graph_of(gelu_norm, (N, 48)),
     "matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (15, 9), (9, 37)),
     "batched matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (3, N, 9), (3, 9, 20)),

@@ -34,7 +34,7 @@ from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.expr import Buf, Expr, Space, loads, product
 from ferrule.ir.kernel import Kernel
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Access, Compute, Stage, System, map_accesses, substitute_stage
+from ferrule.ir.system import Access, Compute, Sort, Stage, System, map_accesses, substitute_stage
 from ferrule.target.machine import CPU, Machine
 
 
@@ -271,6 +271,8 @@ def _contraction_rules(
             return "each row of the first contraction has a right operand of its own"
     if first is None:
         return None
+    if isinstance(st.compute.fold, Sort):
+        return "it orders the contraction's result"
     if sibling:
         return "a contraction takes only its own epilogue"
     dropped = set(g.grid) - kept

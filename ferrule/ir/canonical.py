@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ferrule.ir.expr import Buf, Expr, axis, substitute
 from ferrule.ir.kernel import Branch, Item, Kernel, Prefetch, SerialLoop, stages, walk_items
-from ferrule.ir.system import Scan, Stage, map_stage, rename_bufs, rename_loads
+from ferrule.ir.system import Stage, map_stage, rename_bufs, rename_loads
 
 
 def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:
@@ -22,8 +22,7 @@ def canonical(kernel: Kernel) -> tuple[Kernel, tuple[Buf, ...]]:
     body = []
     for i, st in enumerate(stages(kernel.body)):
         c = st.compute
-        own = (*c.axes, *c.reduce_axes, *((c.fold.axis,) if isinstance(c.fold, Scan) else ()))
-        names = axes | {a: axis(f"i{i}_{j}", a.extent) for j, a in enumerate(own)}
+        names = axes | {a: axis(f"i{i}_{j}", a.extent) for j, a in enumerate(c.all_axes)}
         body.append(_rename(replace(st, name=f"t{i}"), bufs, names))
     grid = tuple(axes[a] for a in kernel.grid)
     scratch = tuple(bufs[b] for b in kernel.scratch)

@@ -6,7 +6,7 @@ from ferrule.ir.analysis.cost import kernel_bytes, kernel_flops
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.expr import Buf, Expr, Space, const, load, rebuild, show, walk
 from ferrule.ir.kernel import Kernel, stages
-from ferrule.ir.system import Reduce, Scan, Stage
+from ferrule.ir.system import Reduce, Scan, Sort, Stage
 
 _WIDTH = 96
 _LONG = 2000  # nodes of an expression
@@ -47,6 +47,8 @@ def _equation(st: Stage) -> str:
         fold = f"{c.fold.monoid.name}[{', '.join(a.name for a in c.fold.axes)}] "
     elif isinstance(c.fold, Scan):
         fold = f"scan {c.fold.monoid.name}[{c.fold.axis.name}] "
+    elif isinstance(c.fold, Sort):
+        fold = f"sorted[{c.fold.axis.name}] "
     left = ", ".join(_place(b, idx) for b, idx in st.targets)
     text = f"{left} = {fold}{', '.join(map(_shown, c.values))}"
     return text if len(text) <= _WIDTH else text[: _WIDTH - 3] + "..."

@@ -19,7 +19,7 @@ KEYWORDS = frozenset({
     "module", "segment", "over", "require", "fused",
     "dim", "input", "param", "output", "buf", "read", "write", "takes", "const", "temp",
     "monoid", "identity", "combine", "commutative", "idempotent",
-    "reduce", "scan", "init", "exclusive", "reverse", "where", "when", "update",
+    "reduce", "scan", "sorted", "init", "exclusive", "reverse", "where", "when", "update",
     "grid", "schedule", "kind", "scratch", "layout", "for", "in", "parallel", "serial",
     "unroll", "lanes",
     "alloc", "store", "by", "if", "else", "prefetch", "phase", "prepare", "main", "run",

@@ -3,6 +3,8 @@
     monoid  = name, identity[n], combine[n] over arg 0..2n-1    n values folded together
     fold    = reduce[axis..] by monoid [init value..]
             | scan[axis] by monoid [init value..] [exclusive] [reverse]
+            | sorted[axis] by order
+    order   = dtype[n], before over arg 0..2n-1            which of two tuples comes first
     compute = [axis..] value[n] [fold] [where guard]
     stage   = (buf[idx..])[n] = compute [combine monoid] [when expr]
     system  = name (inputs) (params) stage.. (outputs) (dims) [require fact what].. [fused]
@@ -16,6 +18,9 @@ Meaning:
 - A scan folds along one further axis, in order; its result has that axis, and the target is indexed
   by it. A target may be a narrower float than what is folded: each running value is rounded to it,
   and the fold goes on with what it was.
+- A sort puts the tuples of `values` along one further axis in order; its result has that axis, and
+  the target is indexed by it. It is stable: tuples of which neither comes first stay as they were.
+  There is no `where`.
 - A stage evaluates all its values before it writes any (it reads before it writes). Of a target it
   reads only the element that it writes, and nothing where it has a `combine`. `idx` is injective
   over the axes unless there is a `combine`: then values are folded into what the target holds
@@ -35,6 +40,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
+from ferrule.base.dtype import DType
 from ferrule.ir.expr import Buf, Expr, dims, load, loads, rewrite, substitute
 
 
@@ -88,12 +94,33 @@ class Scan:
 
 
 @dataclass(frozen=True)
+class Order:
+    """Which of two tuples of `dtypes` comes before the other: `before`, a bool over arg(0..n-1),
+    the one, and arg(n..2n-1), the other. It is a strict weak order.
+    """
+
+    dtypes: tuple[DType, ...]
+    before: Expr
+
+
+@dataclass(frozen=True)
+class Sort:
+    """The tuples along `axis` in an order, stable."""
+
+    axis: Expr
+    order: Order
+
+
+Fold = Reduce | Scan | Sort
+
+
+@dataclass(frozen=True)
 class Compute:
     """`values` at each point of `axes`, folded where there is a fold."""
 
     axes: tuple[Expr, ...]
     values: tuple[Expr, ...]
-    fold: Reduce | Scan | None = None
+    fold: Fold | None = None
     where: Expr | None = None
 
     @property
@@ -103,15 +130,19 @@ class Compute:
     @property
     def all_axes(self) -> tuple[Expr, ...]:
         """Every axis a point has, the folded ones last."""
-        if isinstance(self.fold, Scan):
+        if isinstance(self.fold, (Scan, Sort)):
             return (*self.axes, self.fold.axis)
         return self.axes + self.reduce_axes
+
+    @property
+    def init(self) -> tuple[Expr, ...] | None:
+        """What a fold starts from, where that is not the identity."""
+        return self.fold.init if isinstance(self.fold, (Reduce, Scan)) else None
 
     def exprs(self) -> Iterator[Expr]:
         """Each expression of the compute: values, init, guard."""
         yield from self.values
-        if self.fold is not None and self.fold.init is not None:
-            yield from self.fold.init
+        yield from self.init or ()
         if self.where is not None:
             yield self.where
 
@@ -215,6 +246,8 @@ def map_stage(
         fold = replace(fold, axes=tuple(axis(a) for a in fold.axes), init=each(fold.init))
     elif isinstance(fold, Scan):
         fold = replace(fold, axis=axis(fold.axis), init=each(fold.init))
+    elif isinstance(fold, Sort):
+        fold = replace(fold, axis=axis(fold.axis))
     compute = Compute(
         tuple(axis(a) for a in c.axes),
         tuple(fn(v) for v in c.values),

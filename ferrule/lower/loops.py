@@ -24,7 +24,8 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Branch, Item, Kernel, Kind, Prefetch, SerialLoop
 from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
-from ferrule.ir.system import Access, Reduce, Scan, Stage
+from ferrule.ir.system import Access, Reduce, Scan, Sort, Stage
+from ferrule.lower.sort import sort_row
 
 _ORDER = {Kind.SERIAL: 0, Kind.UNROLL: 1, Kind.LANES: 2, Kind.PARALLEL: 0}
 
@@ -82,6 +83,8 @@ class _Lowering:
             return self.reduce(st, fold)
         if isinstance(fold, Scan):
             return self.scan(st, fold)
+        if isinstance(fold, Sort):
+            return self.sort(st, fold)
         store = Store(st.targets, st.compute.values, st.combine)
         return self.nest(
             st.compute.axes, both(*conjuncts(st.when), *conjuncts(st.compute.where)), (store,)
@@ -143,7 +146,7 @@ class _Lowering:
         """One register buffer for each value, over the UNROLL and LANES axes of the result."""
         self._next += 1
         fold = st.compute.fold
-        assert fold is not None
+        assert isinstance(fold, (Reduce, Scan))
         return tuple(
             Buf(f"acc{self._next}_{i}", tuple(a.extent for a in wide), x.dtype, Space.REG)
             for i, x in enumerate(fold.monoid.identity)
@@ -177,3 +180,9 @@ class _Lowering:
         return self.nest(
             st.compute.axes, both(*(c for c in conjuncts(st.when) if c not in inside)), body
         )
+
+    def sort(self, st: Stage, fold: Sort) -> tuple[Stmt, ...]:
+        self._next += 1
+        outside = (c for c in conjuncts(st.when) if fold.axis not in c.axes)
+        row = sort_row(st, fold, f"sort{self._next}")
+        return self.nest(st.compute.axes, both(*outside), row)

@@ -74,6 +74,9 @@ from ferrule.ops.scatter import (
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
 )
+from ferrule.ops.sort import (
+    argsort, sort, sort_together, sort_values, top_k,
+)
 from ferrule.ops.tree import (
     descend,
 )
@@ -135,6 +138,8 @@ __all__ = [
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
     # resize
     "resize_nearest", "resize_linear",
+    # sort
+    "sort", "sort_values", "argsort", "top_k", "sort_together",
     # tree
     "descend",
     # bessel

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ferrule import ops
 from ferrule.base.dtype import i64
-from ferrule.ir.expr import Expr
+from ferrule.ir.expr import Expr, arg, both, cast, either, eq, lt
 from ferrule.ir.graph import Shape, Value
 from ferrule.ir.simplify import equal
 from tests.fuzz.make import Maker, Reject
@@ -99,7 +99,26 @@ def part_scatter(m: Maker) -> Value:
     return ops.slice_scatter(m.b, x, source, at, start, x.shape[at], step)
 
 
+def sort(m: Maker) -> Value | tuple[Value, ...]:
+    x = m.value("fiub", 1, 3)
+    at, down = m.axis(x), m.chance(0.5)
+    kind = m.rng.randrange(4)
+    if kind == 0:
+        return ops.sort(m.b, x, at, down)
+    if kind == 1:
+        return ops.sort_values(m.b, x, at, down)
+    if kind == 2:
+        return ops.top_k(m.b, x, m.rng.randint(0, min(m.number(x.shape[at]), 9)), at, down)
+    y = m.of_shape(x.shape, x.dtype)
+    pairs = ((0, 2), (1, 3)) if m.chance(0.5) else ((3, 1), (0, 2))  # the first differing one
+    first, second = (
+        [cast(arg(k, x.dtype), x.dtype.compute) for k in pair] for pair in pairs
+    )
+    order = either(lt(*first), both(eq(*first), lt(*second)))
+    return ops.sort_together(m.b, (x, y), at, order)
+
+
 ALL = (
     (3, take), (2, gather), (3, index), (1, one_hot), (2, scatter), (2, index_put), (2, index_add),
-    (2, part_scatter),
+    (2, part_scatter), (3, sort),
 )  # fmt: skip

@@ -37,7 +37,7 @@ _EXACT = {
     "min", "neg", "abs", "select", "sign", "floor", "ceil", "trunc", "round", "copysign",
     "relu", "reduce_max", "reduce_min", "max_with_index", "min_with_index", "cummax", "cummin",
     "max_pool", "tril", "triu", "slice_scatter", "diagonal_scatter", "index_put",
-    "resize_nearest",
+    "resize_nearest", "sort",
 }  # fmt: skip
 _POINTWISE = {
     "add", "sub", "mul", "div", "exp", "log", "sqrt", "rsqrt", "tanh", "sigmoid", "sin", "cos",

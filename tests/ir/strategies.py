@@ -23,7 +23,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.monoids import STANDARD
 from ferrule.ir.operators import COMPARISONS, OPERATORS
-from ferrule.ir.system import Access, Compute, Monoid, Reduce, Scan, Stage, System
+from ferrule.ir.system import Access, Compute, Monoid, Order, Reduce, Scan, Sort, Stage, System
 
 NAMES = ["x", "weight.0", "layer.1.b", "input:0", "for", "nan", "cast", 'quo"te', "lambda", "ü"]
 DIMS = (dim("n"), dim("S", 1, 512, 8), dim("where", 2), dim("seq len", 0, 7))
@@ -129,6 +129,16 @@ def monoids(draw, dtype):
 
 
 @st.composite
+def befores(draw, dtypes):
+    """A bool over two tuples of `dtypes`, which need be no order."""
+    k = draw(st.integers(0, len(dtypes) - 1))
+    pair = arg(k, dtypes[k]), arg(k + len(dtypes), dtypes[k])
+    if dtypes[k].is_float:
+        pair = tuple(cast(x, dtypes[k].compute) for x in pair)
+    return compare(draw(st.sampled_from(["lt", "le", "ne"])), *draw(st.permutations(pair)))
+
+
+@st.composite
 def stages(draw, name):
     """A stage that is well formed as text; what it computes need not make sense."""
     axes = tuple(
@@ -136,17 +146,20 @@ def stages(draw, name):
         for n in draw(st.lists(st.sampled_from(["i", "j", "out"]), unique=True, max_size=2))
     )
     dtype = draw(st.sampled_from((*FLOATS, *INTEGERS)))
-    how = draw(st.sampled_from(["map", "reduce", "scan"]))
+    how = draw(st.sampled_from(["map", "reduce", "scan", "sort"]))
     inner = (*axes, axis("r", 3)) if how != "map" else axes
     fold, dtypes = None, (dtype,)
-    if how != "map":
+    if how == "sort":
+        dtypes = (dtype, i64)[: draw(st.integers(1, 2))]
+        fold = Sort(inner[-1], Order(dtypes, draw(befores(dtypes))))
+    elif how != "map":
         monoid = draw(monoids(dtype))
         dtypes = tuple(i.dtype for i in monoid.identity)
         init = tuple(draw(exprs(d, 1, axes)) for d in dtypes) if draw(st.booleans()) else None
         flags = draw(st.booleans()), draw(st.booleans())
         reduce = Reduce((inner[-1],), monoid, init)
         fold = reduce if how == "reduce" else Scan(inner[-1], monoid, init, *flags)
-    place = inner if how == "scan" else axes
+    place = inner if how in ("scan", "sort") else axes
     targets = tuple(
         Access(
             Buf(f"{name}_{k}", (const(4),) * len(place), d),
@@ -157,7 +170,8 @@ def stages(draw, name):
     values = tuple(draw(exprs(d, 3, inner)) for d in dtypes)
     guard = st.one_of(st.none(), exprs(boolean, 2, inner))
     combine = draw(st.one_of(st.none(), monoids(dtype))) if len(dtypes) == 1 else None
-    where, when, update = draw(guard), draw(guard), draw(st.booleans())
+    where = None if how == "sort" else draw(guard)
+    when, update = draw(guard), draw(st.booleans())
     return Stage(name, targets, Compute(axes, values, fold, where), combine, when, update)
 
 

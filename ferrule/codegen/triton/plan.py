@@ -51,6 +51,7 @@ from ferrule.ir.system import (
     Compute,
     Reduce,
     Scan,
+    Sort,
     Stage,
     map_accesses,
     map_stage,
@@ -162,6 +163,8 @@ def _checked(kernel: Kernel) -> Kernel:
             raise _refuse(kernel, st.name, "a scatter would need atomic updates in a fixed order")
         if isinstance(st.compute.fold, Scan):
             raise _refuse(kernel, st.name, "a scan runs in order along an axis")
+        if isinstance(st.compute.fold, Sort):
+            raise _refuse(kernel, st.name, "a sort would need exchanges between lanes")
         if isinstance(st.compute.fold, Reduce) and not st.compute.fold.axes:
             raise _refuse(kernel, st.name, "it folds over no axis")
         if any(node.op in PROMISES for e in st.exprs() for node in walk(e)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ferrule.ir.analysis.access import stride
 from ferrule.ir.expr import ONE, Buf, Expr, axis, call, loads, walk
 from ferrule.ir.simplify import equal, simplify
-from ferrule.ir.system import Access, Compute, Reduce, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Reduce, Scan, Stage, substitute_stage
 
 PRODUCTS = ("mul", "dot4")
 
@@ -169,7 +169,7 @@ def simplify_stage(st: Stage) -> Stage:
     """`st` with each expression in normal form."""
     c = st.compute
     fold = c.fold
-    if fold is not None and fold.init is not None:
+    if isinstance(fold, (Reduce, Scan)) and fold.init is not None:
         fold = replace(fold, init=tuple(simplify(v) for v in fold.init))
     where = None if c.where is None else simplify(c.where)
     compute = Compute(

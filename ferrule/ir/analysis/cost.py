@@ -11,8 +11,10 @@ from ferrule.ir.expr import Buf, Expr, Space, const, loads, product
 from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.operators import COMPARISONS, RECORDS
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Stage
+from ferrule.ir.system import Sort, Stage
 from ferrule.target.machine import CPU, Machine
+
+_SORT_STEP = 16  # operations to choose one of two tuples and to move it
 
 
 def flops(e: Expr) -> int:
@@ -51,7 +53,7 @@ def kernel_flops(kernel: Kernel) -> Expr:
     """Operations of the whole grid, an expression over dims."""
     total = const(0)
     for st in stages(kernel.body):
-        work = sum(flops(v) for v in st.compute.values) + (1 if st.compute.fold is not None else 0)
+        work = sum(flops(v) for v in st.compute.values) + _fold_flops(st)
         total = total + points((*kernel.grid, *st.compute.all_axes)) * work
     return simplify(total)
 
@@ -89,9 +91,21 @@ def points(axes: tuple[Expr, ...]) -> Expr:
 
 def _stage_ps(st: Stage, machine: Machine) -> int:
     """Picoseconds for each point."""
-    work = sum(flops(v) for v in st.compute.values) + (1 if st.is_reduction else 0)
+    folds = st.is_reduction or isinstance(st.compute.fold, Sort)
+    work = sum(flops(v) for v in st.compute.values) + (_fold_flops(st) if folds else 0)
     moved = sum(b.dtype.size for b in (*st.reads, *st.writes) if b.space is Space.GLOBAL)
     return work * machine.flop_ps + (moved if _reuses(st) else moved * machine.byte_ps)
+
+
+def _fold_flops(st: Stage) -> int:
+    """Operations for each point besides those of its values: a sort compares and moves what is
+    there once for each doubling of a run.
+    """
+    fold = st.compute.fold
+    if not isinstance(fold, Sort):
+        return 0 if fold is None else 1
+    doublings = estimate(fold.axis.extent).bit_length()
+    return doublings * (flops(fold.order.before) + _SORT_STEP)
 
 
 def _reuses(st: Stage) -> bool:

@@ -16,8 +16,9 @@ from ferrule.ir.expr import Expr, both
 from ferrule.ir.interp.dims import Arrays, infer_dims, named_arrays, shape_of
 from ferrule.ir.interp.expr import Env, eval_expr, eval_index, eval_int
 from ferrule.ir.interp.memory import Memory
+from ferrule.ir.interp.order import permutation
 from ferrule.ir.interp.scalar import held
-from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Stage, System
+from ferrule.ir.system import Compute, Monoid, Reduce, Scan, Sort, Stage, System
 
 Array = NDArray[Any]
 Tuple = tuple[Array, ...]
@@ -67,14 +68,17 @@ def _results(st: Stage, env: Env) -> Iterator[tuple[Env, Tuple]]:
     if any(n < 0 for n in sizes):
         raise VerifyError(f"an axis of {st.name} has a negative extent")
     free = len(c.axes)
-    scan = c.fold if isinstance(c.fold, Scan) else None
+    ordered = c.fold if isinstance(c.fold, (Scan, Sort)) else None
     inner = sizes[free:] if isinstance(c.fold, Reduce) else []
-    room = max(1, _BLOCK // max(1, int(np.prod(inner)), *(sizes[free:] if scan else [1])))
+    room = max(1, _BLOCK // max(1, int(np.prod(inner)), *(sizes[free:] if ordered else [1])))
     for block in _blocks(sizes[:free], room):
-        if scan is not None:
+        if ordered is not None:
             start = env.bind(_positions(c.axes, block, len(sizes)))
             point = env.bind(_positions(c.all_axes, [*block, (0, sizes[-1])], len(sizes)))
-            yield point, _scan(c, scan, start, point, sizes)
+            if isinstance(ordered, Scan):
+                yield point, _scan(c, ordered, start, point, sizes)
+            else:
+                yield point, _sorted(c, ordered, point)
         elif isinstance(c.fold, Reduce):
             yield env.bind(_positions(c.axes, block, free)), _reduce(c, c.fold, env, block, inner)
         else:
@@ -138,6 +142,14 @@ def _scan(c: Compute, fold: Scan, start: Env, at: Env, sizes: list[int]) -> Tupl
             o[..., k : k + 1] = t
         total = updated
     return out
+
+
+def _sorted(c: Compute, fold: Sort, at: Env) -> Tuple:
+    """The values in order; their last dimension is the axis."""
+    shape = np.broadcast_shapes(*(np.shape(at.axes[a]) for a in c.all_axes))
+    values = tuple(np.broadcast_to(eval_expr(v, at), shape) for v in c.values)
+    place = permutation(fold.order, values)
+    return tuple(np.take_along_axis(v, place, -1) for v in values)
 
 
 def _start(fold: Reduce | Scan, env: Env, shape: tuple[int, ...]) -> Tuple:

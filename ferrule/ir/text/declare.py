@@ -19,11 +19,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from ferrule.base.dtype import DType
 from ferrule.ir.expr import Buf, DimFacts, Expr, Space, axis, dim, walk
 from ferrule.ir.kernel import Prefetch
 from ferrule.ir.monoids import STANDARD, dtype_of, is_standard
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.system import Access, Monoid, Requirement
+from ferrule.ir.system import Access, Monoid, Order, Requirement
 from ferrule.ir.text.expr import expr, exprs
 from ferrule.ir.text.parser import Parser
 
@@ -311,6 +312,13 @@ def monoid_reference(p: Parser) -> Monoid:
         known = ", ".join([*p.scope.monoids, *(f"{n}:DTYPE" for n in STANDARD)])
         raise p.error(f"no monoid is called {key}; there are: {known}", at)
     return p.checked(lambda: make(dtype), at)
+
+
+def order(p: Parser, dtypes: tuple[DType, ...]) -> Order:
+    """An expression over two tuples of `dtypes`, the order that it is."""
+    with p.inner():
+        p.scope.args = dtypes + dtypes
+        return Order(dtypes, expr(p))
 
 
 def parenthesised(p: Parser) -> tuple[Expr, ...]:

@@ -12,6 +12,7 @@
     graph = graph name { dims input.. param.. node.. return name, .. }
     node  = name: type, .. = op(name, ..) [{attr = value, ..}] [at "location"]
     value = 12 | 1.5 | true | "text" | dtype | none | expr(expr) | bytes("hex") | graph
+          | by (dtype, ..) expr                            an order, over $0, $1, ..
           | (value, ..)
 
 A tuple of one value is written `(value,)`.
@@ -27,7 +28,15 @@ from ferrule.base.errors import UnsupportedError
 from ferrule.ir.expr import Expr
 from ferrule.ir.graph import OPDEFS, Graph, Node, TensorType, Value, no_operator
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.text.declare import dim_declarations, dim_lines, indent, mentions, type_text
+from ferrule.ir.system import Order
+from ferrule.ir.text.declare import (
+    dim_declarations,
+    dim_lines,
+    indent,
+    mentions,
+    order,
+    type_text,
+)
 from ferrule.ir.text.expr import expr
 from ferrule.ir.text.parser import Parser
 
@@ -69,6 +78,9 @@ def _attr_text(value: Any) -> str:
         return value.name
     if isinstance(value, Expr):
         return f"expr({show(value)})"
+    if isinstance(value, Order):
+        dtypes = ", ".join(d.name for d in value.dtypes)
+        return f"by ({dtypes}) {show(value.before)}"
     if isinstance(value, bytes):
         return f'bytes("{value.hex()}")'
     if isinstance(value, Graph):
@@ -170,6 +182,9 @@ def _attr(p: Parser) -> Any:
         return value
     if p.sees("graph"):
         return graph(p)
+    if p.accept("by"):
+        p.expect("(")
+        return order(p, p.separated(p.dtype, ")"))
     if p.accept("bytes"):
         p.expect("(")
         data = p.checked(lambda: bytes.fromhex(p.string()), p.token.at)

@@ -14,6 +14,7 @@
     stage  = name: [axes] targets = value clause..
     value  = values | reduce monoid [axes] (expr, ..) [init (expr, ..)]
            | scan monoid [axis] (expr, ..) [init (expr, ..)] [exclusive] [reverse]
+           | sorted [axis] (expr, ..) by expr                                 over $0, $1, ..
     clause = where expr | combine monoid | when expr | update         each at most once, in this
     order
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 
 from ferrule.ir.expr import Expr
 from ferrule.ir.notation import show, show_name
-from ferrule.ir.system import Compute, Reduce, Scan, Stage, System
+from ferrule.ir.system import Compute, Fold, Reduce, Scan, Sort, Stage, System
 from ferrule.ir.text.declare import (
     MonoidNames,
     axes_text,
@@ -37,6 +38,7 @@ from ferrule.ir.text.declare import (
     mentions,
     monoid_declarations,
     monoid_reference,
+    order,
     output_declarations,
     output_lines,
     parenthesised,
@@ -86,7 +88,10 @@ def stage_text(st: Stage, names: MonoidNames) -> str:
     return text + " update" * st.update
 
 
-def _fold_text(fold: Reduce | Scan, values: tuple[Expr, ...], names: MonoidNames) -> str:
+def _fold_text(fold: Fold, values: tuple[Expr, ...], names: MonoidNames) -> str:
+    if isinstance(fold, Sort):
+        by = show(fold.order.before)
+        return f"sorted [{axes_text((fold.axis,))}] {tuple_text(values)} by {by}"
     word, axes = ("reduce", fold.axes) if isinstance(fold, Reduce) else ("scan", (fold.axis,))
     text = f"{word} {names[fold.monoid]} [{axes_text(axes)}] {tuple_text(values)}"
     if fold.init is not None:
@@ -133,11 +138,11 @@ def stage(p: Parser) -> Stage:
         at, start = p.token.at, p.position
         _skip_targets(p)
         p.expect("=")
-        fold_first = p.sees("reduce", "scan")
+        fold_first = p.sees("reduce", "scan", "sorted")
         p.position = start
-        scanned = _scan_axis(p) if fold_first else None
-        if scanned is not None:
-            p.scope.axes[scanned.name] = scanned
+        further = _further_axis(p) if fold_first else None
+        if further is not None:
+            p.scope.axes[further.name] = further
         written = targets(p)
         p.expect("=")
         fold, results = _fold(p) if fold_first else (None, values(p, written))
@@ -156,21 +161,26 @@ def _skip_targets(p: Parser) -> None:
         p.next()
 
 
-def _scan_axis(p: Parser) -> Expr | None:
-    """The axis of the scan behind the targets, which the targets may mention; stays where it is."""
+def _further_axis(p: Parser) -> Expr | None:
+    """The axis of the scan or sort behind the targets, which these may mention; stays where it
+    is.
+    """
     start = p.position
     _skip_targets(p)
     p.expect("=")
     found = None
-    if p.accept("scan"):
+    if p.sees("scan", "sorted"):
         with p.inner():
-            monoid_reference(p)
+            if p.next().text == "scan":
+                monoid_reference(p)
             found = next(iter(axis_list(p)), None)
     p.position = start
     return found
 
 
-def _fold(p: Parser) -> tuple[Reduce | Scan, tuple[Expr, ...]]:
+def _fold(p: Parser) -> tuple[Fold, tuple[Expr, ...]]:
+    if p.accept("sorted"):
+        return _sort(p)
     is_scan = p.next().text == "scan"
     monoid = monoid_reference(p)
     at = p.token.at
@@ -183,3 +193,13 @@ def _fold(p: Parser) -> tuple[Reduce | Scan, tuple[Expr, ...]]:
         raise p.error("a scan has one axis", at)
     exclusive, reverse = p.accept("exclusive"), p.accept("reverse")
     return Scan(axes[0], monoid, init, exclusive, reverse), results
+
+
+def _sort(p: Parser) -> tuple[Sort, tuple[Expr, ...]]:
+    at = p.token.at
+    axes = axis_list(p)
+    if len(axes) != 1:
+        raise p.error("a sort has one axis", at)
+    results = parenthesised(p)
+    p.expect("by")
+    return Sort(axes[0], order(p, tuple(v.dtype for v in results))), results

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from ferrule.base.dtype import boolean, i64
+from ferrule.base.dtype import DType, boolean, i64
 from ferrule.ir.expr import Expr, load, loads, walk
 from ferrule.ir.simplify import equal
-from ferrule.ir.system import Monoid, Scan, Stage
+from ferrule.ir.system import Monoid, Order, Reduce, Scan, Sort, Stage
 from ferrule.ir.verify.expr import fault_of
 from ferrule.ir.verify.rules import names, repeated
 
@@ -45,11 +45,13 @@ def _counts(st: Stage, around: Axes) -> Iterator[str]:
     for b, idx in st.targets:
         if len(idx) != len(b.shape):
             yield f"the target {b.name} takes {len(b.shape)} indices, not {len(idx)}"
-    if c.fold is not None:
+    if isinstance(c.fold, (Reduce, Scan)):
         if c.fold.monoid.arity != len(c.values):
             yield f"{c.fold.monoid.name} folds {c.fold.monoid.arity} values, not {len(c.values)}"
         if c.fold.init is not None and len(c.fold.init) != c.fold.monoid.arity:
             yield f"init has {len(c.fold.init)} values, {c.fold.monoid.name} {c.fold.monoid.arity}"
+    if isinstance(c.fold, Sort) and c.where is not None:
+        yield "a sort has all points of its axis, and there is a where"
     if st.combine is not None:
         if st.combine.arity != n:
             yield f"{st.combine.name} combines {st.combine.arity} values, not {n}"
@@ -67,7 +69,7 @@ def _dtypes(st: Stage, around: Axes) -> Iterator[str]:
             if i.dtype != v.dtype:
                 yield f"{m.name} of {i.dtype.name} is given {v.dtype.name}"
     fold = st.compute.fold
-    if fold is not None and fold.init is not None:
+    if isinstance(fold, (Reduce, Scan)) and fold.init is not None:
         for i, v in zip(fold.init, fold.monoid.identity, strict=True):
             if i.dtype != v.dtype:
                 yield f"init of {i.dtype.name} for {fold.monoid.name} of {v.dtype.name}"
@@ -76,10 +78,12 @@ def _dtypes(st: Stage, around: Axes) -> Iterator[str]:
 def _monoids(st: Stage, around: Axes) -> Iterator[str]:
     for m in _folds(st):
         yield from monoid_faults(m)
+    if isinstance(st.compute.fold, Sort):
+        yield from order_faults(st.compute.fold.order, tuple(v.dtype for v in st.compute.values))
 
 
 def _folds(st: Stage) -> Iterator[Monoid]:
-    if st.compute.fold is not None:
+    if isinstance(st.compute.fold, (Reduce, Scan)):
         yield st.compute.fold.monoid
     if st.combine is not None:
         yield st.combine
@@ -104,12 +108,33 @@ def monoid_faults(m: Monoid) -> Iterator[str]:
                 yield f"{m.name} mentions {n}"
 
 
+def order_faults(order: Order, dtypes: tuple[DType, ...]) -> Iterator[str]:
+    """What is wrong with an order of tuples of `dtypes`."""
+    if order.dtypes != dtypes:
+        yield f"it orders {_shown(order.dtypes)} and is given {_shown(dtypes)}"
+    fault = fault_of(order.before)
+    if fault is not None:
+        yield fault
+    if order.before.dtype != boolean:
+        yield f"the order {order.before} is of {order.before.dtype.name}"
+    both = order.dtypes * 2
+    for n in walk(order.before):
+        if n.op == "arg" and (n.attr >= len(both) or n.dtype != both[n.attr]):
+            yield f"the order mentions {n} of {n.dtype.name}"
+        elif n.op in ("axis", "dim", "load"):
+            yield f"the order mentions {n}"
+
+
+def _shown(dtypes: tuple[DType, ...]) -> str:
+    return ", ".join(d.name for d in dtypes)
+
+
 def _axes_bound(st: Stage, around: Axes) -> Iterator[str]:
     c = st.compute
     own, everything = around | set(c.axes), around | set(c.all_axes)
-    place = everything if isinstance(c.fold, Scan) else own
+    place = everything if isinstance(c.fold, (Scan, Sort)) else own
     parts = [("the value", v, everything) for v in c.values]
-    parts += [("init", v, own) for v in (c.fold and c.fold.init) or ()]
+    parts += [("init", v, own) for v in c.init or ()]
     parts += [("where", c.where, everything)] if c.where is not None else []
     parts += [("when", st.when, place)] if st.when is not None else []
     parts += [(f"the index of {b.name}", i, place) for b, idx in st.targets for i in idx]
@@ -153,7 +178,7 @@ STAGE_RULES = (
     StageRule("dtypes agree and indices are i64", _well_typed),
     StageRule("there is a value for each target, and an index for each dimension", _counts),
     StageRule("a target, its value and the monoid are of one dtype", _dtypes),
-    StageRule("a monoid is defined over its own operands", _monoids),
+    StageRule("a monoid or an order is defined over its own operands", _monoids),
     StageRule("every axis is bound where it is used", _axes_bound),
     StageRule("axes have names of their own and sizes over dims", _axes_distinct),
     StageRule("a stage reads of its targets only the element that it writes", _in_place),

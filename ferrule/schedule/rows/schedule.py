@@ -27,6 +27,7 @@ from ferrule.ir.system import (
     Compute,
     Reduce,
     Scan,
+    Sort,
     Stage,
     map_accesses,
     map_stage,
@@ -209,7 +210,7 @@ def _independent(a: Expr) -> bool:
 
 def local_lane(st: Stage, target: Target) -> Expr | None:
     """The stage's own best axis for lanes; None where none has unit stride or enough points."""
-    if isinstance(st.compute.fold, Scan) or st.update or st.combine is not None:
+    if isinstance(st.compute.fold, (Scan, Sort)) or st.update or st.combine is not None:
         return None
     width = lane_count([st], target)
     long = [a for a in st.compute.all_axes if not a.extent.is_const or a.extent.attr >= width]
@@ -222,6 +223,8 @@ def _grid_lane(kernel: Kernel, target: Target) -> Expr | None:
     body = tuple(stages(kernel.body))
     if any(st.update or st.combine is not None for st in body) or not kernel.grid:
         return None
+    if any(isinstance(st.compute.fold, Sort) for st in body):
+        return None  # it runs row by row, and each would have scratch for a whole tile
     width = lane_count(list(body), target)
     own = 0.0
     for st in body:
@@ -368,7 +371,7 @@ def _joined(bundle: list[Stage], lane: Expr, st: Stage, own: Expr) -> Stage | No
         return None
     if st.is_reduction and first.is_reduction and len(st.compute.axes) != len(first.compute.axes):
         return None
-    if isinstance(first.compute.fold, Scan):
+    if isinstance(first.compute.fold, (Scan, Sort)):
         return None
     st = substitute_stage(st, dict(zip(mine, theirs, strict=True)))
     produced = {b: (m, i) for m in bundle for b, i in m.targets}

@@ -35,7 +35,7 @@ from ferrule.ir.expr import (
 )
 from ferrule.ir.kernel import Item, Kind, Prefetch, SerialLoop
 from ferrule.ir.simplify import simplify
-from ferrule.ir.system import Access, Compute, Reduce, Scan, Stage, substitute_stage
+from ferrule.ir.system import Access, Compute, Reduce, Stage, substitute_stage
 from ferrule.schedule.sums import TOTAL, Blocks, is_sum, long_sums
 
 
@@ -406,7 +406,7 @@ def _counter(name: str, extent: Expr) -> Expr:
 
 
 def combine(
-    fold: Reduce | Scan, left: tuple[Expr, ...], right: tuple[Expr, ...]
+    fold: Reduce, left: tuple[Expr, ...], right: tuple[Expr, ...]
 ) -> tuple[Expr, ...]:
     """The monoid applied to two tuples of values."""
     from_args = dict(enumerate((*left, *right)))

@@ -1,0 +1,132 @@
+"""Sorts as loops: a merge sort in scratch, bottom up.
+
+    m[0, k] = values(k)
+    for each pass p, which makes runs of 2^p to runs of twice that:
+        for each k:   m[(p + 1) % 2, k] = the lesser of the two runs' first elements
+
+A pass is one loop over all places, whichever runs they belong to: what it carries along is how far
+it has come in the left one of two runs. That follows for the right one, since as many elements are
+taken as are written. So a step has no branch, and what is equal is taken from the left: the sort is
+stable. Places stay inside of their runs whatever the order says.
+"""
+
+from __future__ import annotations
+
+from ferrule.base.dtype import i64
+from ferrule.ir.expr import (
+    ONE,
+    ZERO,
+    Buf,
+    Expr,
+    Space,
+    arg,
+    axis,
+    both,
+    call,
+    cast,
+    conjuncts,
+    const,
+    either,
+    eq,
+    le,
+    load,
+    lt,
+    minimum,
+    select,
+    substitute,
+)
+from ferrule.ir.kernel import Kind
+from ferrule.ir.loop import Alloc, For, If, Stmt, Store
+from ferrule.ir.simplify import range_of, simplify
+from ferrule.ir.system import Access, Order, Sort, Stage
+
+_LONGEST = 62  # passes over what may have any length
+
+
+def sort_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
+    """The statements of one point of the axes of `st`, which orders tuples; the conditions of its
+    `when` that do not depend on the sorted axis stand around them. `name` begins the names of what
+    is new.
+    """
+    n = fold.axis.extent
+    runs = tuple(
+        Buf(f"{name}_{i}", (const(2), n), v.dtype, Space.SCRATCH)
+        for i, v in enumerate(st.compute.values)
+    )
+    turn = _register(f"{name}_turn")
+    pass_ = axis(f"{name}_pass", _passes(n))
+    fill = Store(tuple(Access(b, (ZERO, fold.axis)) for b in runs), st.compute.values)
+    merged: tuple[Stmt, ...] = (
+        *_merge(fold.order, runs, n, pass_, name),
+        Store((Access(turn, ()),), ((pass_ + 1) % 2,)),
+    )
+    if not n.is_const:
+        merged = (If(lt(call("shl", ONE, pass_), n), merged),)
+    return (
+        *map(Alloc, (*runs, turn)),
+        For(fold.axis, ZERO, n, Kind.SERIAL, (fill,)),
+        Store((Access(turn, ()),), (ZERO,)),
+        For(pass_, ZERO, pass_.extent, Kind.SERIAL, merged),
+        _write(st, fold, tuple(load(b, load(turn), fold.axis) for b in runs)),
+    )
+
+
+def _passes(n: Expr) -> Expr:
+    """How many passes there are at most."""
+    most = range_of(n)[1]
+    return const(_LONGEST if most is None else max(0, most - 1).bit_length())
+
+
+def _register(name: str) -> Buf:
+    return Buf(name, (), i64, Space.REG)
+
+
+def _merge(
+    order: Order, runs: tuple[Buf, ...], n: Expr, pass_: Expr, name: str
+) -> tuple[Stmt, ...]:
+    """One pass."""
+    left, right, chosen = (_register(f"{name}_{part}") for part in ("left", "right", "chosen"))
+    i, j, at = load(left), load(right), load(chosen)
+    k = axis(f"{name}_place", n)
+    width = call("shl", ONE, pass_)
+    first = call("and", k, -(width * 2))
+    middle, end = minimum(first + width, n), minimum(first + width * 2, n)
+    source, target = pass_ % 2, (pass_ + 1) % 2
+    mine, theirs = (
+        tuple(load(b, source, minimum(place, n - 1)) for b in runs) for place in (i, j)
+    )
+    from_left = both(lt(i, middle), either(le(end, j), call("not", _before(order, theirs, mine))))
+    step = (
+        Store((Access(left, ()),), (select(eq(k, first), k, i),)),
+        Store((Access(right, ()),), (middle + k - i,)),
+        Store((Access(chosen, ()),), (select(from_left, i, j),)),
+        Store(
+            tuple(Access(b, (target, k)) for b in runs), tuple(load(b, source, at) for b in runs)
+        ),
+        Store((Access(left, ()),), (i + cast(lt(at, middle), i64),)),
+    )
+    return (
+        *map(Alloc, (left, right, chosen)),
+        Store((Access(left, ()),), (ZERO,)),
+        For(k, ZERO, n, Kind.SERIAL, step),
+    )
+
+
+def _before(order: Order, one: tuple[Expr, ...], other: tuple[Expr, ...]) -> Expr:
+    """Whether the tuple `one` comes before the tuple `other`."""
+    operands = (*one, *other)
+    return substitute(order.before, {arg(i, v.dtype): v for i, v in enumerate(operands)})
+
+
+def _write(st: Stage, fold: Sort, values: tuple[Expr, ...]) -> Stmt:
+    """The results, as far as `when` asks for them: the first so many are a shorter loop."""
+    end, rest = fold.axis.extent, []
+    for c in (c for c in conjuncts(st.when) if fold.axis in c.axes):
+        if c.op == "lt" and c.args[0] is fold.axis and fold.axis not in c.args[1].axes:
+            end = minimum(end, c.args[1])
+        else:
+            rest.append(c)
+    keep: Stmt = Store(st.targets, values, st.combine)
+    if rest:
+        keep = If(both(*rest), (keep,))
+    return For(fold.axis, ZERO, simplify(end), Kind.SERIAL, (keep,))
