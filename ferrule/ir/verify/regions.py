@@ -94,6 +94,7 @@ def region(
     plain = [d for d, i in enumerate(a.idx) if not loads(i)]
     certain = certain and len(plain) == len(a.idx)
     found: list[Group] = []
+    outside = ""  # unless another component shows that the access is never made
     for axes, dims, where in _components(a.idx, plain, known, frozenset(over), grid):
         ranges = {x: over[x] for x in axes}
         if _points(ranges) > LIMIT:
@@ -107,13 +108,16 @@ def region(
         sizes = tuple(shape[d] for d in dims)
         for d, n, place in zip(dims, sizes, places):
             wrong = ((place < 0) | (place >= n)) & mask
-            if wrong.any():
+            if wrong.any() and not outside:
                 value = int(np.broadcast_to(place, wrong.shape)[wrong].flat[0])
-                said = f"index {value} of dimension {d}, whose size is {n}"
-                return Region(shape, (), False, certain, said)
+                outside = f"index {value} of dimension {d}, whose size is {n}"
+        if outside:
+            continue
         if np.prod(sizes, dtype=float) > LIMIT:
             return None
         found.append(_group(dims, sizes, places, mask, ranges, grid))
+    if outside:
+        return Region(shape, (), False, certain, outside)
     return Region(shape, tuple(found), False, certain)
 
 
