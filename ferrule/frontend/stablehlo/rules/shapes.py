@@ -1,0 +1,136 @@
+"""Operations that make, move, join and cut tensors at places that are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ferrule import ops
+from ferrule.frontend.stablehlo.module import Constant
+from ferrule.frontend.stablehlo.table import (
+    Complex,
+    Context,
+    Token,
+    Tuple,
+    dtype_of,
+    is_complex,
+    rule,
+)
+from ferrule.ir.graph import GraphBuilder, Value
+
+_LITERAL = 64
+
+
+def each(x: Any, fn: Any) -> Any:
+    """`fn` of a tensor, or of both parts of a complex one."""
+    return x.map(fn) if isinstance(x, Complex) else fn(x)
+
+
+@rule("stablehlo.constant", "chlo.constant")
+def _constant(cx: Context) -> Any:
+    value = cx.attr("value")
+    assert isinstance(value, Constant)
+    dtype = dtype_of(value.type)
+    if is_complex(value.type):
+        parts = (np.ascontiguousarray(part) for part in (value.values.real, value.values.imag))
+        return Complex(*(_literal(cx, part, dtype) for part in parts))
+    return _literal(cx, value.values, dtype)
+
+
+def _literal(cx: Context, array: Any, dtype: Any) -> Value:
+    splat = array.size > 0 and not any(array.strides)
+    if splat or array.size == 1:
+        one = ops.constant(cx.b, np.ascontiguousarray(array.reshape(-1)[:1]).reshape(()), dtype)
+        return ops.expand(cx.b, one, array.shape)
+    if array.size <= _LITERAL:
+        return ops.constant(cx.b, np.ascontiguousarray(array), dtype)
+    return cx.param(np.ascontiguousarray(array), dtype)
+
+
+@rule("stablehlo.iota")
+def _iota(cx: Context) -> Any:
+    t = cx.result()
+    assert t.shape is not None
+    real = ops.iota(cx.b, [_known(n) for n in t.shape], cx.attr("iota_dimension"), cx.dtype)
+    if is_complex(t):
+        return Complex(real, ops.full(cx.b, real.shape, 0, cx.dtype))
+    return real
+
+
+def _known(n: int | None) -> int:
+    assert n is not None
+    return n
+
+
+@rule("stablehlo.reshape")
+def _reshape(cx: Context, x: Any) -> Any:
+    shape = cx.result().shape or ()
+    return each(x, lambda v: ops.reshape(cx.b, v, [_known(n) for n in shape]))
+
+
+@rule("stablehlo.broadcast_in_dim")
+def _broadcast_in_dim(cx: Context, x: Any) -> Any:
+    shape = [_known(n) for n in cx.result().shape or ()]
+    return each(x, lambda v: broadcast(cx.b, v, shape, cx.attr("broadcast_dimensions")))
+
+
+def broadcast(b: GraphBuilder, x: Value, shape: Sequence[Any], dims: Sequence[int]) -> Value:
+    """`x` whose dim i is dim dims[i] of `shape`, of that size or of 1."""
+    x = ops.transpose(b, x, np.argsort(dims).tolist()) if list(dims) != sorted(dims) else x
+    own: list[Any] = [1] * len(shape)
+    for d, n in zip(sorted(dims), x.shape):
+        own[d] = n
+    return ops.expand(b, ops.reshape(b, x, own), shape)
+
+
+@rule("stablehlo.broadcast")
+def _broadcast(cx: Context, x: Any) -> Any:
+    sizes = tuple(cx.attr("broadcast_sizes"))
+    return each(x, lambda v: ops.expand(cx.b, v, (*sizes, *v.shape)))
+
+
+@rule("stablehlo.transpose")
+def _transpose(cx: Context, x: Any) -> Any:
+    return each(x, lambda v: ops.transpose(cx.b, v, cx.attr("permutation")))
+
+
+@rule("stablehlo.reverse")
+def _reverse(cx: Context, x: Any) -> Any:
+    return each(x, lambda v: ops.reverse(cx.b, v, tuple(cx.attr("dimensions"))))
+
+
+@rule("stablehlo.concatenate")
+def _concatenate(cx: Context, *xs: Any) -> Any:
+    d = cx.attr("dimension")
+    if isinstance(xs[0], Complex):
+        parts = ([x.real for x in xs], [x.imag for x in xs])
+        return Complex(*(ops.concat(cx.b, part, d) for part in parts))
+    return ops.concat(cx.b, xs, d)
+
+
+@rule("stablehlo.slice")
+def _slice(cx: Context, x: Any) -> Any:
+    lo, hi, by = (cx.attr(n) for n in ("start_indices", "limit_indices", "strides"))
+    return each(x, lambda v: ops.slice(cx.b, v, lo, hi, by))
+
+
+@rule("stablehlo.optimization_barrier")
+def _barrier(cx: Context, *xs: Any) -> Any:
+    return xs
+
+
+@rule("stablehlo.after_all", "stablehlo.create_token")
+def _token(cx: Context, *tokens: Any) -> Token:
+    return Token()
+
+
+@rule("stablehlo.tuple")
+def _tuple(cx: Context, *xs: Any) -> Tuple:
+    return Tuple(xs)
+
+
+@rule("stablehlo.get_tuple_element")
+def _get_tuple_element(cx: Context, x: Tuple) -> Any:
+    return x.items[cx.attr("index")]
