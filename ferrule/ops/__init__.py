@@ -14,6 +14,10 @@ from ferrule.ops.attention import (
 from ferrule.ops.bessel import (
     i0, i0e, i1, i1e,
 )
+from ferrule.ops.bits import (
+    bitcast, count_leading_zeros, mulhi, nextafter, popcount, quotient, reduce_precision, remainder,
+    shift_right_logical, total_order,
+)
 from ferrule.ops.contract import (
     addmm, bmm, dot_general, einsum, linear, matmul, scaled,
 )
@@ -27,11 +31,11 @@ from ferrule.ops.create import (
     arange, constant, full, iota, scalar,
 )
 from ferrule.ops.elementary import (
-    abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitcast, bitwise_and, bitwise_not,
+    abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not,
     bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, ensure, eq, erf,
     erfc, erfinv, exp, exp2, expm1, floor, floordiv, ge, gt, hypot, isinf, isnan, le, lgamma, log,
     log10, log1p, log2, logical_and, logical_not, logical_or, logical_xor, lt, max, maximum, min,
-    minimum, mod, mul, ne, neg, nextafter, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
+    minimum, mod, mul, ne, neg, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
 from ferrule.ops.gather import (
@@ -51,9 +55,9 @@ from ferrule.ops.norm import (
     rms_norm, softmax,
 )
 from ferrule.ops.pointwise import (
-    addcdiv, addcmul, elu, gelu, hardshrink, hardsigmoid, hardswish, hardtanh, isfinite,
-    leaky_relu, lerp, logit, logsigmoid, masked_fill, mish, reciprocal, relu, relu6, selu, silu,
-    softplus, softsign, square,
+    addcdiv, addcmul, cbrt, elu, gelu, hardshrink, hardsigmoid, hardswish, hardtanh, isfinite,
+    isneginf, isposinf, leaky_relu, lerp, logit, logsigmoid, masked_fill, mish, reciprocal, relu,
+    relu6, round_away, selu, silu, softplus, softsign, square,
 )
 from ferrule.ops.pool import (
     adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool,
@@ -84,6 +88,9 @@ from ferrule.ops.view import (
     expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
     unsqueeze,
 )
+from ferrule.ops.zeta import (
+    polygamma, zeta,
+)
 
 __all__ = [
     # create
@@ -95,13 +102,17 @@ __all__ = [
     "digamma", "isnan", "isinf", "logical_not", "bitwise_not", "logical_and", "logical_or",
     "logical_xor", "bitwise_and", "bitwise_or", "bitwise_xor", "shl", "shr", "add", "sub", "mul",
     "truncdiv", "div", "rem", "mod", "minimum", "min", "maximum", "max", "pow", "atan2",
-    "copysign", "nextafter", "hypot", "eq", "ne", "lt", "le", "gt", "ge", "floordiv", "cast",
-    "bitcast", "select", "ensure", "clamp",
+    "copysign", "hypot", "eq", "ne", "lt", "le", "gt", "ge", "floordiv", "cast",
+    "select", "ensure", "clamp",
+    # bits
+    "popcount", "count_leading_zeros", "mulhi", "shift_right_logical", "quotient", "remainder",
+    "bitcast", "total_order", "nextafter", "reduce_precision",
     # pointwise
     "gelu", "silu", "softplus", "mish", "logsigmoid", "logit", "relu", "relu6", "hardtanh",
     "leaky_relu", "elu", "selu", "hardshrink", "hardsigmoid",
     "hardswish", "softsign", "square", "reciprocal",
-    "isfinite", "masked_fill", "lerp", "addcmul", "addcdiv",
+    "isfinite", "isposinf", "isneginf", "round_away", "cbrt", "masked_fill", "lerp", "addcmul",
+    "addcdiv",
     # reduce
     "reduce_sum", "reduce_prod", "reduce_max", "reduce_min", "reduce_any", "reduce_all", "mean",
     "var", "std", "var_mean", "max_with_index", "min_with_index", "argmax", "argmin", "logsumexp",
@@ -144,4 +155,6 @@ __all__ = [
     "descend",
     # bessel
     "i0", "i0e", "i1", "i1e",
+    # zeta
+    "zeta", "polygamma",
 ]  # fmt: skip

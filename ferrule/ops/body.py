@@ -55,7 +55,8 @@ def body_graph(b: GraphBuilder, what: str, dtypes: Sequence[DType], build: Build
             raise CompileError(f"the body of {what} uses {v.type} of the graph around it")
         graph = replace(graph, nodes=(node, *graph.nodes))
     if any(v.rank for v in graph.outputs):
-        raise CompileError(f"the body of {what} gives {', '.join(str(v.type) for v in graph.outputs)}")
+        shown = ", ".join(str(v.type) for v in graph.outputs)
+        raise CompileError(f"the body of {what} gives {shown}")
     return graph
 
 

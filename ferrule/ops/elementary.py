@@ -19,12 +19,11 @@ import numpy as np
 from ferrule.base.dtype import DType, boolean, from_numpy
 from ferrule.base.errors import FAULTS, CompileError, RunError
 from ferrule.ir.expr import Buf, Expr, call, checked, compare, load
-from ferrule.ir.expr import bitcast as bitcast_expr
 from ferrule.ir.expr import cast as cast_expr
 from ferrule.ir.expr import const as const_expr
 from ferrule.ir.expr import select as select_expr
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
-from ferrule.ir.interp.scalar import apply, convert, reinterpret
+from ferrule.ir.interp.scalar import apply, convert
 from ferrule.ir.operators import OPERATORS
 from ferrule.ir.system import Stage
 from ferrule.ops.create import Number, full
@@ -178,7 +177,6 @@ maximum = max = _binary("max", "fiu", otherwise=logical_or)
 pow = _binary("pow", "fiu")
 atan2 = _binary("atan2", "f")
 copysign = _binary("copysign", "f")
-nextafter = _binary("nextafter", "f")
 hypot = _binary("hypot", "f")
 eq = _binary("eq", "fiub")
 ne = _binary("ne", "fiub")
@@ -228,32 +226,6 @@ def _cast_compute(
 
 
 define("cast", _cast_type, _cast_meaning, _cast_compute)
-
-
-def bitcast(b: GraphBuilder, x: Value, dtype: DType) -> Value:
-    """The bits of each element of `x` read as `dtype` of the same width."""
-    return x if x.dtype == dtype else b.emit("bitcast", x, dtype=dtype, source=x.dtype)
-
-
-def _bitcast_type(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
-    source, dtype = types[0].dtype, attrs["dtype"]
-    if source.bits != dtype.bits:
-        raise CompileError(f"bitcast of {source.name} to {dtype.name}: the widths differ")
-    return TensorType(types[0].shape, dtype)
-
-
-def _bitcast_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
-    return reinterpret(arrays[0], attrs["source"], attrs["dtype"])
-
-
-def _bitcast_compute(
-    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
-) -> list[Stage]:
-    axes = ctx.axes(outs[0].shape)
-    return [stage(outs[0], axes, bitcast_expr(load(ins[0], *axes), attrs["dtype"]))]
-
-
-define("bitcast", _bitcast_type, _bitcast_meaning, _bitcast_compute)
 
 
 # ---- choice --------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ class Slices:
             0 <= vector <= indices.rank
             and rank == len(self.windows) + len(gone)
             and len(set(gone)) == len(gone)
-            and set((*gone, *self.starts)) <= set(range(rank))
+            and {*gone, *self.starts} <= set(range(rank))
             and len({*self.starts, *self.batching}) == len(self.starts) + len(self.batching)
             and not (size.is_const and size.value != len(self.starts))
             and len(self.batching) == len(self.indices_batching)
@@ -175,7 +175,7 @@ def _gather_infer(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
     if len(sizes) != x.rank or any(map(prove, map(lt, x.shape, sizes))):
         raise CompileError(f"gather of {x}: slices of {sizes} do not lie within it")
     if any(not equal(sizes[d], const(1)) for d in (*dims.dropped, *dims.batching)):
-        raise CompileError(f"gather of {x}: slices of {sizes} must have size 1 along dims they lack")
+        raise CompileError(f"gather of {x}: slices of {sizes} have dims that they lack")
     return tensor(dims.shape(indices.shape, sizes), x.dtype)
 
 

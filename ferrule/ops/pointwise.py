@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ferrule.base.dtype import boolean
-from ferrule.ir.expr import Expr, both, call, compare, const, le, lt, select
+from ferrule.base.dtype import boolean, f64
+from ferrule.ir.expr import Expr, both, call, cast, compare, const, le, lt, select
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.operators.special import erf
 from ferrule.ops import elementary as el
@@ -219,6 +219,45 @@ elementwise(
     result=boolean,
     accepts="f",
 )
+
+
+def isposinf(b: GraphBuilder, x: Value) -> Value:
+    """Whether each element is inf."""
+    return el.eq(b, x, math.inf) if x.dtype.is_float else full(b, x.shape, False, boolean)
+
+
+def isneginf(b: GraphBuilder, x: Value) -> Value:
+    """Whether each element is -inf."""
+    return el.eq(b, x, -math.inf) if x.dtype.is_float else full(b, x.shape, False, boolean)
+
+
+def _away(x: Array) -> Array:
+    whole = np.trunc(x)
+    return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
+
+
+@operator_of_elements(_away, accepts="f")
+def round_away(x: Expr) -> Expr:
+    """The nearest integer, of two the one further from 0."""
+    whole = call("trunc", x)
+    half = compare("le", const(0.5, x.dtype), call("abs", x - whole))
+    return select(half, whole + call("copysign", const(1, x.dtype), x), whole)
+
+
+@operator_of_elements(np.cbrt, accepts="f")
+def cbrt(x: Expr) -> Expr:
+    """The real cube root: exp(log|x| / 3) in f64, and a step of Newton's method for f64 itself, of
+    x scaled so that no cube is subnormal.
+    """
+    a = call("abs", cast(x, f64))
+    tiny = compare("lt", a, const(2.0**-900, f64))
+    scaled = select(tiny, a * 2.0**300, a)
+    root = call("exp", call("log", scaled) * (1 / 3))
+    if x.dtype == f64:
+        root = root - (root * root * root - scaled) / (root * root * 3.0)
+    root = select(tiny, root * 2.0**-100, root)
+    ends = call("or", compare("eq", a, const(0, f64)), call("isinf", a))
+    return call("copysign", cast(select(ends, a, root), x.dtype), x)
 
 
 def masked_fill(b: GraphBuilder, x: Value, mask: Value, value: Operand) -> Value:

@@ -79,3 +79,33 @@ def test_masked_fill_takes_a_number(check: Check) -> None:
 def test_all_integers_are_finite(check: Check) -> None:
     (out,) = check(ops.isfinite, np.array([1, 2]))
     assert out.all()
+
+
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float64, 3e-16), (np.float32, 2e-7)])
+def test_cube_roots(dtype: Any, rtol: float, compiled: Check) -> None:
+    info = np.finfo(dtype)
+    ends = [0.0, -0.0, np.inf, -np.inf, np.nan, info.max, -info.max, info.tiny, info.tiny / 1024,
+            info.smallest_subnormal, 8.0, -27.0]  # fmt: skip
+    more = np.random.default_rng(3).standard_normal(200) * np.logspace(-30, 30, 200)
+    x = np.concatenate([ends, more]).astype(dtype)
+    (out,) = compiled(ops.cbrt, x, rtol=rtol, atol=0)
+    np.testing.assert_allclose(out, np.cbrt(x), rtol=rtol)
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(x))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
+def test_rounding_away_from_zero(dtype: Any, compiled: Check) -> None:
+    x = np.array([-2.5, 0.4, 0.5, 0.6, 2.5, -0.0, 0.49999997, -0.3, 1025.0, np.inf, np.nan], dtype)
+    (out,) = compiled(ops.round_away, x)
+    half = 1.0 if dtype is np.float16 else 0.0  # where the number before 0.5 is 0.5
+    np.testing.assert_array_equal(out, [-3, 0, 1, 1, 3, -0.0, half, -0.0, 1025, np.inf, np.nan])
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(x))
+
+
+def test_infinities_of_either_sign(check: Check) -> None:
+    x = np.array([np.inf, -np.inf, np.nan, 1], np.float32)
+    up, down = check(lambda b, x: (ops.isposinf(b, x), ops.isneginf(b, x)), x)
+    np.testing.assert_array_equal(up, [True, False, False, False])
+    np.testing.assert_array_equal(down, [False, True, False, False])
+    (none,) = check(ops.isposinf, np.array([1, 2]))
+    assert not none.any()

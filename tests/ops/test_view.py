@@ -196,7 +196,8 @@ def test_a_value_that_is_a_number_is_an_attribute() -> None:
     b = GraphBuilder()
     x = b.input(tensor((3,), f32))
     ops.pad(b, x, (1,), (0,), ops.scalar(b, 2.0, f32))
-    assert b.nodes[-1].inputs == (x,) and b.nodes[-1].attributes["value"] == 2.0
+    assert b.nodes[-1].inputs == (x,)
+    assert b.nodes[-1].attributes["value"] == 2.0
 
 
 @pytest.mark.parametrize("mode", ["constant", *MODES])

@@ -14,7 +14,7 @@ import numpy as np
 
 from ferrule import ops
 from ferrule.base.dtype import from_numpy
-from ferrule.base.errors import InputError, UnsupportedError
+from ferrule.base.errors import CompileError, InputError, UnsupportedError
 from ferrule.frontend.numpy.array import (
     FUNCTIONS,
     Operand,
@@ -448,7 +448,9 @@ def _astype(x: Traced, dtype: Any, /, *, copy: bool = True) -> Traced:
 @numpy_function("view")
 def _view(a: Traced, dtype: Any) -> Traced:
     """The bits of each element as another dtype of the same width."""
-    wanted = from_numpy(np.dtype(dtype))
+    wanted, own = from_numpy(np.dtype(dtype)), a.value.dtype
+    if wanted.bits != own.bits:
+        raise CompileError(f"a view of {own.name} as {wanted.name}: the widths differ")
     return a.viewed(
         lambda x: ops.bitcast(a.b, x, wanted), lambda old, new: ops.bitcast(a.b, new, old.dtype)
     )
