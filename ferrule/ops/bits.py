@@ -255,10 +255,10 @@ def _bitcast_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     if dtype.is_bool and source.bits > 1:
         rows = stored.reshape(-1, 1).view(np.uint8)
         split = np.unpackbits(rows, axis=-1, bitorder="little").astype(np.bool_)
-        return split.reshape(*last, source.bits)
+        return split.reshape((*last, source.bits))
     each = max(1, source.bits // dtype.bits)
     found = np.ascontiguousarray(stored).reshape(-1).view(dtype.numpy)
-    return real(found.reshape(*last, *([each] if each > 1 else [])), dtype)
+    return real(found.reshape((*last, *([each] if each > 1 else []))), dtype)
 
 
 def _bitcast_compute(
@@ -313,10 +313,10 @@ def _reduced_type(types: tuple[TensorType, ...], attrs: Attrs) -> TensorType:
 
 def _reduced_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     """By Python's integers, on the bits."""
-    x, dtype = arrays[0], attrs["source"]
+    x, dtype = arrays[0].reshape(-1), attrs["source"]
     exponent, mantissa = _FORMATS[dtype.name]
     bits = to_storage(x, dtype)
-    bits = np.ascontiguousarray(bits).reshape(x.shape).view(unsigned(dtype).numpy).astype(object)
+    bits = np.ascontiguousarray(bits).view(unsigned(dtype).numpy).astype(object)
     lost = max(mantissa - attrs["mantissa_bits"], 0)
     unit, top = 1 << lost, 1 << (dtype.bits - 1)
     sign, size = bits // top * top, bits % top
@@ -330,7 +330,8 @@ def _reduced_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
         size = np.where(place <= middle - reach, 0, size)
         size = np.where(place > middle + reach, infinity, size)
     out = real((sign + size).astype(unsigned(dtype).numpy).view(dtype.numpy), dtype)
-    return np.where(np.isnan(x), x if attrs["mantissa_bits"] else np.inf, out)
+    out = np.where(np.isnan(x), x if attrs["mantissa_bits"] else np.inf, out)
+    return out.reshape(arrays[0].shape)
 
 
 def _reduced_compute(

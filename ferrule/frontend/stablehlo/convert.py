@@ -32,11 +32,13 @@ from ferrule.frontend.stablehlo.table import (
     RULES,
     Complex,
     Context,
+    Equal,
     Known,
     Rule,
     Token,
     Tuple,
     Val,
+    agree,
     as_known,
     dtype_of,
     is_complex,
@@ -74,7 +76,12 @@ def convert(
     if function is None:
         known = ", ".join(f"@{name}" for name in module.functions) or "none"
         raise UnsupportedError(f"the program has no function @{entry}; it has {known}")
-    return StableHloConverter(module, entry, dict(extra or {})).whole(function)
+    same: dict[str, Expr] = {}
+    while True:
+        try:
+            return StableHloConverter(module, entry, dict(extra or {}), same).whole(function)
+        except Equal as found:
+            same = found.added(same)
 
 
 @dataclass
@@ -84,7 +91,9 @@ class StableHloConverter:
     module: Module
     name: str
     extra: Mapping[str, Rule]
+    same: Mapping[str, Expr] = field(default_factory=dict)  # what dims of inputs are known to be
     depth: int = 0
+    whole_tensors: bool = False  # whether scalars of the program stand for tensors
     params: list[NDArray[Any]] = field(default_factory=list)
     numbers: dict[Value, Known] = field(default_factory=dict)
 
@@ -116,11 +125,19 @@ class StableHloConverter:
     def input(self, k: int, t: TensorType) -> Val:
         """Input `k` of the graph."""
         assert t.shape is not None
-        sizes = [dim(f"d{k}_{d}", 0) if n is None else n for d, n in enumerate(t.shape)]
+        sizes = [self.size(f"d{k}_{d}") if n is None else n for d, n in enumerate(t.shape)]
         if not is_complex(t):
-            return self.b.input(tensor(sizes, dtype_of(t)), f"x{k}")
+            v = self.b.input(tensor(sizes, dtype_of(t)), f"x{k}")
+            if not sizes and v.dtype.is_int:
+                # a size that the program is given, where a shape needs it
+                self.numbers[v] = as_known(self.size(v.name)).reshape(())
+            return v
         both = self.b.input(tensor([*sizes, 2], dtype_of(t)), f"x{k}")
         return Complex(*(ops.select_index(self.b, both, len(sizes), i) for i in (0, 1)))
+
+    def size(self, name: str) -> Expr:
+        """The size of an input's dimension."""
+        return self.same.get(name) or dim(name, 0)
 
     def function(self, f: Function, b: GraphBuilder, given: Sequence[Val]) -> tuple[Any, ...]:
         """What `f` returns, built with `b`."""
@@ -145,12 +162,23 @@ class StableHloConverter:
             env.update((v.name, x) for v, x in zip(op.results, results, strict=True))
         return ()
 
+    def of_elements(
+        self, region: Region, b: GraphBuilder, given: Sequence[Val], around: Mapping[str, Val]
+    ) -> tuple[Any, ...]:
+        """What a region of scalars makes of tensors, element by element."""
+        before, self.whole_tensors = self.whole_tensors, True
+        try:
+            return self.region(region, b, given, around)
+        finally:
+            self.whole_tensors = before
+
     def operation(self, op: Operation, b: GraphBuilder, env: Mapping[str, Val]) -> tuple[Any, ...]:
         """The results of an operation. Errors name it and its place."""
         operands = [env[name] for name in op.operands]
         cx = Context(
             b, op,
             lambda region, inner, given: self.region(region, inner, given, env),
+            lambda region, inner, given: self.of_elements(region, inner, given, env),
             self.call, self.known, self.param,
         )  # fmt: skip
         b.location = str(op.place)
@@ -162,7 +190,7 @@ class StableHloConverter:
             several = out if isinstance(out, tuple) else (out,)
             several = several[: len(op.results)] if not op.results else several
             for v, x in zip(op.results, several, strict=True):
-                _check_type(v.type, x)
+                _check_type(v.type, x, self.whole_tensors)
         except FerruleError as error:
             said = str(error)
             at = f"{op.name} at {op.place}"
@@ -201,6 +229,11 @@ class StableHloConverter:
 
 
 def _built(found: Rule, cx: Context, operands: Sequence[Val]) -> Any:
+    if found.kind == "elements":
+        first, *others = (x for x in operands if isinstance(x, Value | Complex))
+        for x in others:
+            if x.rank == first.rank:
+                agree(first.shape, x.shape)
     if found.kind == "elements" and any(isinstance(x, Complex) for x in operands):
         build = COMPLEX.get(cx.op.name)
         if build is None:
@@ -209,26 +242,32 @@ def _built(found: Rule, cx: Context, operands: Sequence[Val]) -> Any:
     return found.build(cx, *operands)
 
 
-def _check_type(declared: Any, found: Val) -> None:
-    """Raises CompileError where a result is not what the program says that it is."""
+def _check_type(declared: Any, found: Val, larger: bool) -> None:
+    """Raises CompileError where a result is not what the program says that it is; `larger`, scalars
+    may be tensors.
+    """
     if isinstance(found, Token):
         fits = isinstance(declared, TokenType)
     elif isinstance(found, Tuple):
         fits = isinstance(declared, TupleType)
     else:
-        fits = isinstance(declared, TensorType) and _fits(declared, found)
+        fits = isinstance(declared, TensorType) and _fits(declared, found, larger)
     if not fits:
         shown = found if isinstance(found, Token | Tuple) else f"{found.dtype}{list(found.shape)}"
         raise CompileError(f"its result is {shown}, and should be {declared}")
 
 
-def _fits(declared: TensorType, found: Value | Complex) -> bool:
+def _fits(declared: TensorType, found: Value | Complex, larger: bool) -> bool:
     if dtype_of(declared) != found.dtype or is_complex(declared) != isinstance(found, Complex):
         return False
     shape = declared.shape
-    return shape is None or (
-        len(shape) == found.rank
-        and all(n is None or equal(as_index(n), own) for n, own in zip(shape, found.shape))
+    return (
+        shape is None
+        or (larger and not shape)
+        or (
+            len(shape) == found.rank
+            and all(n is None or equal(as_index(n), own) for n, own in zip(shape, found.shape))
+        )
     )
 
 

@@ -1,6 +1,7 @@
 """Rules by family; importing this package fills the table."""
 
 from ferrule.frontend.stablehlo.rules import (
+    complex,
     control,
     dynamic,
     elements,
@@ -10,4 +11,4 @@ from ferrule.frontend.stablehlo.rules import (
     slices,
 )
 
-__all__ = ["control", "dynamic", "elements", "folds", "products", "shapes", "slices"]
+__all__ = ["complex", "control", "dynamic", "elements", "folds", "products", "shapes", "slices"]

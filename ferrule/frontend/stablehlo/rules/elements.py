@@ -12,6 +12,7 @@ from ferrule.frontend.stablehlo.table import (
     Complex,
     Context,
     Rule,
+    agree,
     elementwise,
     is_complex,
     rule,
@@ -118,6 +119,9 @@ _register()
 
 @rule("stablehlo.select", "chlo.broadcast_select")
 def _select(cx: Context, c: Value, x: Any, y: Any) -> Any:
+    agree(x.shape, y.shape)
+    if c.rank:
+        agree(c.shape, x.shape)
     if isinstance(x, Complex):
         return Complex(ops.select(cx.b, c, x.real, y.real), ops.select(cx.b, c, x.imag, y.imag))
     return ops.select(cx.b, c, x, y)
@@ -192,7 +196,7 @@ def _imag(cx: Context, x: Any) -> Value:
 def _map(cx: Context, *xs: Any) -> Any:
     """The region is one of elements, so it is one of whole tensors as well."""
     shape = xs[0].shape
-    results = cx.run(cx.op.regions[0], cx.b, xs)
+    results = cx.run_whole(cx.op.regions[0], cx.b, xs)
     return tuple(ops.expand(cx.b, v, shape) for v in results)
 
 

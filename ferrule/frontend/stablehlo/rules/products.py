@@ -6,7 +6,7 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import DType, i32
-from ferrule.frontend.stablehlo.table import Complex, Context, is_complex, rule
+from ferrule.frontend.stablehlo.table import Complex, Context, agree, is_complex, rule
 from ferrule.ir.graph import GraphBuilder, Value
 
 
@@ -15,6 +15,8 @@ def _dot_general(cx: Context, x: Any, y: Any) -> Any:
     n = cx.attr("dot_dimension_numbers")
     batch = n["lhs_batching_dimensions"], n["rhs_batching_dimensions"]
     contract = n["lhs_contracting_dimensions"], n["rhs_contracting_dimensions"]
+    for one, other in (batch, contract):
+        agree([x.shape[d] for d in one], [y.shape[d] for d in other])
     return bilinear(cx, x, y, lambda b, v, w: _product(b, v, w, batch, contract, cx.dtype))
 
 
@@ -33,7 +35,7 @@ def _product(
     if x.dtype == y.dtype == dtype and not dtype.is_bool:
         return ops.dot_general(b, x, y, batch, contract)
     if dtype.is_bool:
-        some = ops.dot_general(b, *(ops.cast(b, v, i32) for v in (x, y)), batch, contract)
+        some = ops.dot_general(b, ops.cast(b, x, i32), ops.cast(b, y, i32), batch, contract)
         return ops.ne(b, some, 0)
     wide = dtype.compute
     out = ops.dot_general(b, ops.cast(b, x, wide), ops.cast(b, y, wide), batch, contract)

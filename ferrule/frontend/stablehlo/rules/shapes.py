@@ -8,17 +8,21 @@ from typing import Any
 import numpy as np
 
 from ferrule import ops
+from ferrule.base.dtype import from_storage
 from ferrule.frontend.stablehlo.module import Constant
 from ferrule.frontend.stablehlo.table import (
     Complex,
     Context,
     Token,
     Tuple,
+    agree,
     dtype_of,
     is_complex,
     rule,
 )
+from ferrule.ir.expr import ONE, as_index
 from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.simplify import equal
 
 _LITERAL = 64
 
@@ -34,18 +38,17 @@ def _constant(cx: Context) -> Any:
     assert isinstance(value, Constant)
     dtype = dtype_of(value.type)
     if is_complex(value.type):
-        parts = (np.ascontiguousarray(part) for part in (value.values.real, value.values.imag))
-        return Complex(*(_literal(cx, part, dtype) for part in parts))
+        return Complex(*(_literal(cx, x, dtype) for x in (value.values.real, value.values.imag)))
     return _literal(cx, value.values, dtype)
 
 
 def _literal(cx: Context, array: Any, dtype: Any) -> Value:
     splat = array.size > 0 and not any(array.strides)
     if splat or array.size == 1:
-        one = ops.constant(cx.b, np.ascontiguousarray(array.reshape(-1)[:1]).reshape(()), dtype)
-        return ops.expand(cx.b, one, array.shape)
+        one = from_storage(array.reshape(-1)[:1], dtype).reshape(())
+        return ops.expand(cx.b, ops.constant(cx.b, one, dtype), array.shape)
     if array.size <= _LITERAL:
-        return ops.constant(cx.b, np.ascontiguousarray(array), dtype)
+        return ops.constant(cx.b, from_storage(array, dtype), dtype)
     return cx.param(np.ascontiguousarray(array), dtype)
 
 
@@ -82,6 +85,8 @@ def broadcast(b: GraphBuilder, x: Value, shape: Sequence[Any], dims: Sequence[in
     own: list[Any] = [1] * len(shape)
     for d, n in zip(sorted(dims), x.shape):
         own[d] = n
+        if not equal(n, ONE):
+            agree((n,), (as_index(shape[d]),))
     return ops.expand(b, ops.reshape(b, x, own), shape)
 
 
@@ -104,6 +109,9 @@ def _reverse(cx: Context, x: Any) -> Any:
 @rule("stablehlo.concatenate")
 def _concatenate(cx: Context, *xs: Any) -> Any:
     d = cx.attr("dimension")
+    for x in xs[1:]:
+        agree([n for k, n in enumerate(xs[0].shape) if k != d],
+              [n for k, n in enumerate(x.shape) if k != d])  # fmt: skip
     if isinstance(xs[0], Complex):
         parts = ([x.real for x in xs], [x.imag for x in xs])
         return Complex(*(ops.concat(cx.b, part, d) for part in parts))

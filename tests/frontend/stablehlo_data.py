@@ -1,0 +1,200 @@
+"""StableHLO's own test programs, run by ferrule: what each gives, and what it should.
+
+    python -m tests.frontend.stablehlo_data [FILE..]       counts, and what fails
+
+A program of `testdata` computes something and compares it with constants by `check.expect_*`. Its
+@inputs become inputs of the graph, each check a pair of outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferrule.base.dtype import DType, bf16, f16, f32, f64, from_storage
+from ferrule.base.errors import FerruleError
+from ferrule.frontend.stablehlo.convert import convert
+from ferrule.frontend.stablehlo.module import (
+    Constant,
+    Function,
+    Module,
+    Operation,
+)
+from ferrule.frontend.stablehlo.table import is_complex
+from ferrule.frontend.stablehlo.text import read_texts
+from ferrule.ir.interp import run_graph
+from ferrule.pipeline.compile import compile_graph
+from ferrule.runtime.arrays import NumpyCallable
+
+FOLDER = Path(__file__).parents[3] / "shared" / "stablehlo"
+TOLERANCES = {f64: 1e-9, f32: 2e-5, f16: 1e-2, bf16: 5e-2}
+
+
+@dataclass(frozen=True)
+class Check:
+    """A comparison that a program makes: of two of its values, or of one with a constant."""
+
+    got: str
+    want: str | Constant
+    tolerance: float
+
+
+def checks(f: Function) -> list[Check]:
+    """The comparisons in a function's body."""
+    found = []
+    for op in f.body.operations:
+        name = str(op.attributes.get("call_target_name", op.name)).removeprefix("@")
+        if name.startswith("check.expect"):
+            want = op.operands[1] if len(op.operands) > 1 else op.attributes["value"]
+            found.append(Check(op.operands[0], want, float(op.attributes.get("tolerance", 0))))
+    return found
+
+
+def returning(f: Function, found: Sequence[Check]) -> Function:
+    """`f` that returns what it compares."""
+    types = {v.name: v.type for op in f.body.operations for v in op.results}
+    types |= {v.name: v.type for v in f.body.arguments}
+    names = [n for c in found for n in (c.got, c.want) if isinstance(n, str)]
+    kept = tuple(op for op in f.body.operations[:-1] if not _is_check(op))
+    last = replace(f.body.operations[-1], operands=tuple(names))
+    results = tuple(types[n] for n in names)
+    return replace(f, body=replace(f.body, operations=(*kept, last)), results=results)
+
+
+def _is_check(op: Operation) -> bool:
+    name = str(op.attributes.get("call_target_name", op.name))
+    return name.startswith("check.expect")
+
+
+def constants(module: Module, name: str) -> list[Any] | None:
+    """The arrays that a function returns, if all are constants."""
+    f = module.functions.get(name)
+    if f is None:
+        return None
+    found = {
+        op.results[0].name: op.attributes["value"]
+        for op in f.body.operations
+        if op.name == "stablehlo.constant"
+    }
+    last = f.body.operations[-1]
+    if not all(n in found for n in last.operands):
+        return None
+    return [found[n] for n in last.operands]
+
+
+def with_inputs(module: Module, entry: str) -> tuple[Module, list[Constant]]:
+    """The module with the results of @inputs as arguments of `entry`."""
+    f, given = module.functions[entry], constants(module, "inputs")
+    called = [
+        op for op in f.body.operations
+        if op.name == "func.call" and op.attributes["callee"] == "inputs"
+    ]  # fmt: skip
+    if given is None or len(called) != 1:
+        return module, []
+    body = replace(
+        f.body,
+        arguments=(*f.body.arguments, *called[0].results),
+        operations=tuple(op for op in f.body.operations if op is not called[0]),
+    )
+    return Module({**module.functions, entry: replace(f, body=body)}), given
+
+
+def storage(c: Constant) -> Any:
+    """A constant as an input of a graph is given."""
+    x = np.ascontiguousarray(c.values)
+    if is_complex(c.type):
+        return np.stack([x.real, x.imag], -1).reshape(*c.values.shape, 2)
+    return x.reshape(c.values.shape)
+
+
+def run(path: Path, compiled: bool = True) -> list[str]:
+    """What is wrong with a file's programs: an entry each; none where all is well."""
+    wrong: list[str] = []
+    for module in read_texts(path.read_text(encoding="utf-8"), path.name):
+        names = list(module.functions)
+        entries = ["main"] if "main" in names else [n for n in names if checks(module.functions[n])]
+        for entry in entries:
+            message = run_one(module, entry, compiled)
+            if message is not None:
+                wrong.append(f"{path.name} @{entry}: {message}")
+    return wrong
+
+
+def run_one(module: Module, entry: str, compiled: bool = True) -> str | None:
+    """What is wrong with one function, or None."""
+    module, given = with_inputs(module, entry)
+    found = checks(module.functions[entry])
+    if not found:
+        return None
+    f = returning(module.functions[entry], found)
+    try:
+        made = convert(Module({**module.functions, entry: f}), entry)
+        inputs = [storage(c) for c in given]
+        if compiled:
+            program = compile_graph(made.graph)
+            program.executable.bind([(p.ctypes.data, p) for p in made.params])
+            out = list(NumpyCallable(program.executable)(*inputs))
+        else:
+            out = run_graph(made.graph, [*inputs, *made.params])
+    except FerruleError as error:
+        return f"{type(error).__name__}: {error}".splitlines()[0]
+    except Exception as error:
+        return f"CRASH {type(error).__name__}: {error}"
+    rest = iter(zip(made.graph.outputs, out, strict=True))
+    for c in found:
+        v, x = next(rest)
+        y = storage(c.want) if isinstance(c.want, Constant) else next(rest)[1]
+        message = different(x, np.asarray(y), v.dtype, c.tolerance)
+        if message is not None:
+            return message
+    return None
+
+
+def different(x: Any, y: Any, dtype: DType, tolerance: float) -> str | None:
+    if x.shape != y.shape:
+        return f"wrong: shape {x.shape}, not {y.shape}"
+    if not dtype.is_float:
+        shown = f"wrong: {x.reshape(-1)[:6]}, not {y.reshape(-1)[:6]}"
+        return None if np.array_equal(x, y) else shown
+    a, b = (from_storage(v, dtype).astype(np.float64) for v in (x, y))
+    near = max(TOLERANCES[dtype], tolerance)
+    ok = np.isclose(a, b, rtol=near, atol=near, equal_nan=True)
+    if ok.all():
+        return None
+    at = np.argwhere(~ok)[0]
+    values = f"{a[tuple(at)]} should be {b[tuple(at)]} at {at.tolist()}"
+    return f"wrong: {values}; {(~ok).sum()} of {ok.size}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path)
+    parser.add_argument("--interpret", action="store_true", help="the interpreter, no machine code")
+    parser.add_argument("--every", type=int, default=1, help="one file of so many")
+    o = parser.parse_args(arguments)
+    every = [f for part in ("testdata", "interpret") for f in sorted(FOLDER.glob(f"{part}/*.mlir"))]
+    files = o.files or every
+    bad, count = [], 0
+    for path in files[:: o.every]:
+        count += 1
+        try:
+            found = run(path, not o.interpret)
+        except FerruleError as error:
+            found = [f"{path.name}: {type(error).__name__}: {error}"]
+        except Exception as error:
+            found = [f"{path.name}: CRASH {type(error).__name__}: {error}"]
+        bad += found
+        for message in found:
+            print(message[:240], flush=True)
+    print(f"{count} files, {len(bad)} programs wrong or refused")
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
