@@ -233,12 +233,12 @@ def _alive(system: System) -> list[Stage]:
 
 
 def _needed(stages: list[Stage], outputs: set[Buf]) -> list[Stage]:
-    """Dead stages removed; order kept."""
+    """Dead stages removed; order kept. What updates a buffer needs what it held, of each target."""
     wanted = set(outputs)
     out: list[Stage] = []
     for st in reversed(stages):
         if any(b in wanted for b in st.writes):
-            wanted |= set(st.reads)
+            wanted |= {*st.reads, *(st.writes if st.update else ())}
             out.append(st)
     return out[::-1]
 

@@ -38,6 +38,9 @@ from ferrule.ops.elementary import (
     minimum, mod, mul, ne, neg, pow, rem, round, rsqrt, select, shl, shr, sigmoid,
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
+from ferrule.ops.fold import (
+    reduce, reduce_window, select_and_scatter,
+)
 from ferrule.ops.gather import (
     dynamic_slice, dynamic_update_slice, gather, scatter_slices,
 )
@@ -70,7 +73,7 @@ from ferrule.ops.resize import (
     resize_linear, resize_nearest,
 )
 from ferrule.ops.scan import (
-    cummax, cummin, cumprod, cumsum, logcumsumexp,
+    cummax, cummin, cumprod, cumsum, logcumsumexp, running_max, running_min,
 )
 from ferrule.ops.scatter import (
     diagonal_scatter, index_add, index_put, scatter, select_scatter, slice_scatter,
@@ -122,7 +125,9 @@ __all__ = [
     # control
     "while_loop", "case", "cond",
     # scan
-    "cumsum", "cumprod", "logcumsumexp", "cummax", "cummin",
+    "cumsum", "cumprod", "logcumsumexp", "running_max", "running_min", "cummax", "cummin",
+    # fold
+    "reduce", "reduce_window", "select_and_scatter",
     # norm
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
     "instance_norm", "batch_moments", "batch_norm",

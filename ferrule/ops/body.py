@@ -21,7 +21,19 @@ import numpy as np
 
 from ferrule.base.dtype import DType, boolean
 from ferrule.base.errors import CompileError
-from ferrule.ir.expr import Buf, Expr, arg, call, cast, const, rewrite, select, substitute, walk
+from ferrule.ir.expr import (
+    Buf,
+    Expr,
+    arg,
+    call,
+    cast,
+    compare,
+    const,
+    rewrite,
+    select,
+    substitute,
+    walk,
+)
 from ferrule.ir.graph import ComputeContext, Graph, GraphBuilder, TensorType, Value, opdef
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.monoids import ALL, ANY, MAX, MIN, PROD, SUM, XOR
@@ -119,9 +131,19 @@ def applied(exprs: Sequence[Expr], values: Sequence[Expr]) -> tuple[Expr, ...]:
 
 def evaluated(body: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
     """The results of `body` at each point of real arrays (bf16 as f32) that broadcast."""
+    return values_of(scalars(body), arrays)
+
+
+def values_of(exprs: Sequence[Expr], arrays: Sequence[Array]) -> tuple[Array, ...]:
+    """Exprs over `arg`s at each point of arrays in their place."""
     env = Env(args=tuple(map(np.asarray, arrays)))
     with np.errstate(all="ignore"):
-        return tuple(eval_expr(e, env) for e in scalars(body))
+        return tuple(eval_expr(e, env) for e in exprs)
+
+
+def operands(i: int, k: int, dtype: DType) -> tuple[Expr, Expr]:
+    """The old and the new value of place `i` of `k`."""
+    return arg(i, dtype), arg(k + i, dtype)
 
 
 # ---- what is known of a body ---------------------------------------------------------------------
@@ -160,21 +182,49 @@ def standard(name: str, dtype: DType) -> Monoid:
 
 @cache
 def any_order(body: Graph) -> bool:
-    """Whether `body` is shown to be commutative and associative, NaN left aside for the latter: it
-    chooses one of its operands by comparing values of one place with each other, so that it is
-    enough to try three values at each place.
+    """Whether what `body` folds may be folded in any order: it is shown to be commutative and
+    associative. Where values are NaN, the latter may not be.
+
+    It is shown of bodies that choose one of their operands by comparing values of one place with
+    each other: to try three values at each place is enough.
     """
-    k, exprs = len(body.outputs), scalars(body)
+    k, exprs, kinds = len(body.outputs), scalars(body), [v.dtype for v in body.outputs]
     if k > 3 or any(_places(e, k) != {i} for i, e in enumerate(exprs)):
         return False
     if not all(_chooses(n, k) for e in exprs for n in walk(e)):
         return False
-    a, b = _tuples([v.dtype for v in body.outputs], 2, True)
-    if not _same(evaluated(body, [*a, *b]), evaluated(body, [*b, *a])):
+    a, b, c = _tuples(kinds, 3, False)
+    left = values_of(exprs, [*values_of(exprs, [*a, *b]), *c])
+    if not _same(left, values_of(exprs, [*a, *values_of(exprs, [*b, *c])])):
         return False
-    a, b, c = _tuples([v.dtype for v in body.outputs], 3, False)
-    left = evaluated(body, [*evaluated(body, [*a, *b]), *c])
-    return _same(left, evaluated(body, [*a, *evaluated(body, [*b, *c])]))
+    if not _commutes(exprs, kinds, False):
+        return False
+    return _commutes(exprs, kinds, True) or (
+        kinds[-1].is_int and _commutes(_placed(exprs, kinds), kinds, True)
+    )
+
+
+def _commutes(exprs: Sequence[Expr], kinds: Sequence[DType], nan: bool) -> bool:
+    """Whether two tuples of values may change places; with `nan`, some of NaN, which are at places
+    of their own where the last value is one.
+    """
+    a, b = _tuples(kinds, 2, nan)
+    if nan and len(kinds) > 1 and kinds[-1].is_int:
+        apart = a[-1] != b[-1]
+        a, b = [x[apart] for x in a], [x[apart] for x in b]
+    return _same(values_of(exprs, [*a, *b]), values_of(exprs, [*b, *a]))
+
+
+def _placed(exprs: Sequence[Expr], kinds: Sequence[DType]) -> tuple[Expr, ...]:
+    """`exprs` of the operands in the order of their last values, which are their places. So a
+    search for the greatest value that keeps the first of two NaN finds the first of all.
+    """
+    k = len(kinds)
+    old, new = ([arg(i + n, t) for i, t in enumerate(kinds)] for n in (0, k))
+    later = compare("lt", new[-1], old[-1])
+    first = [select(later, n, o) for o, n in zip(old, new, strict=True)]
+    second = [select(later, o, n) for o, n in zip(old, new, strict=True)]
+    return applied(exprs, [*first, *second])
 
 
 def _places(e: Expr, k: int) -> set[int]:
@@ -231,10 +281,13 @@ def of_some(body: Graph) -> Monoid:
     kinds = [boolean, *(v.dtype.compute for v in body.outputs)]
     has, *old = (arg(i, t) for i, t in enumerate(kinds))
     comes, *new = (arg(k + 1 + i, t) for i, t in enumerate(kinds))
-    joined = applied(wide(body), [*old, *new])
+    exprs, ordered = wide(body), any_order(body)
+    if ordered and not _commutes(scalars(body), [v.dtype for v in body.outputs], True):
+        exprs = _placed(exprs, kinds[1:])
+    joined = applied(exprs, [*old, *new])
     both = call("and", has, comes)
     combine = [
         select(both, f, select(has, x, y)) for f, x, y in zip(joined, old, new, strict=True)
     ]
     identity = tuple(const(0, t) for t in kinds)
-    return Monoid("of_some", identity, (call("or", has, comes), *combine), any_order(body))
+    return Monoid("of_some", identity, (call("or", has, comes), *combine), ordered)

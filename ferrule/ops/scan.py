@@ -1,6 +1,7 @@
 """Scans: running folds along one axis.
 
     out[.., i, ..] = fold over k <= i of x[.., k, ..]      cumsum cumprod logcumsumexp
+                                                           running_max running_min
     (values, indices) of the running extreme               cummax cummin
 
 `exclusive` leaves out the element itself, `reverse` runs from the end. The running value of a sum,
@@ -19,7 +20,7 @@ import numpy as np
 from ferrule.base.dtype import DType, f64, from_numpy, i64
 from ferrule.ir.expr import Buf, Expr, arg, call, cast, compare, const, select
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value
-from ferrule.ir.monoids import PROD, SUM
+from ferrule.ir.monoids import MAX, MIN, PROD, SUM
 from ferrule.ir.system import Access, Compute, Monoid, Scan, Stage
 from ferrule.ops.create import full
 from ferrule.ops.op import Array, check_kind, define, element, normal_axis
@@ -126,6 +127,10 @@ _cumulative("cumprod", PROD, lambda x: np.cumprod(x, axis=-1, dtype=x.dtype), "f
 _cumulative("logcumsumexp", LOG_ADD_EXP, lambda x: np.logaddexp.accumulate(x, axis=-1), "f")
 
 
+_cumulative("running_max", MAX, lambda x: np.maximum.accumulate(x, axis=-1), "fiu")
+_cumulative("running_min", MIN, lambda x: np.minimum.accumulate(x, axis=-1), "fiu")
+
+
 def _emit(b: GraphBuilder, op: str, x: Value, axis: int, exclusive: bool, reverse: bool) -> Value:
     if x.rank == 0 and not exclusive and axis in (0, -1):
         return x
@@ -149,6 +154,20 @@ def cumprod(
 def logcumsumexp(b: GraphBuilder, x: Value, axis: int) -> Value:
     """log(cumsum(exp(x))) along `axis`, of floats, without overflow."""
     return _emit(b, "logcumsumexp", x, axis, False, False)
+
+
+def running_max(
+    b: GraphBuilder, x: Value, axis: int, exclusive: bool = False, reverse: bool = False
+) -> Value:
+    """The greatest element up to here along `axis`, NaN once there was one."""
+    return _emit(b, "running_max", x, axis, exclusive, reverse)
+
+
+def running_min(
+    b: GraphBuilder, x: Value, axis: int, exclusive: bool = False, reverse: bool = False
+) -> Value:
+    """The least element up to here along `axis`, NaN once there was one."""
+    return _emit(b, "running_min", x, axis, exclusive, reverse)
 
 
 # ---- running extremes ----------------------------------------------------------------------------
