@@ -5,10 +5,15 @@ from ferrule.frontend.stablehlo.rules import (
     control,
     dynamic,
     elements,
+    fft,
     folds,
+    linalg,
     products,
     shapes,
     slices,
 )
 
-__all__ = ["complex", "control", "dynamic", "elements", "folds", "products", "shapes", "slices"]
+__all__ = [
+    "complex", "control", "dynamic", "elements", "fft", "folds", "linalg", "products", "shapes",
+    "slices",
+]  # fmt: skip

@@ -254,6 +254,18 @@ def logistic(z: Pair) -> Pair:
     return divide((where(one.isnan(), 1.0, one), b * 0.0), below)
 
 
+def cbrt(z: Pair) -> Pair:
+    """The root whose angle is a third of the number's."""
+    size_, angle = size(z).cbrt(), z[1].atan2(z[0]) / 3.0
+    return size_ * angle.cos(), size_ * angle.sin()
+
+
+def atan2(z: Pair, w: Pair) -> Pair:
+    """-i log((w + i z) / sqrt(w^2 + z^2))."""
+    squares = add(multiply(w, w), multiply(z, z))
+    return over_i(log(divide(add(w, times_i(z)), sqrt(squares))))
+
+
 def power(z: Pair, w: Pair) -> Pair:
     """exp(w log z), of f32 in f64, since the angle may be many turns; 0 to the power 0 is 1, to any
     other 0.
@@ -269,7 +281,7 @@ def power(z: Pair, w: Pair) -> Pair:
 
 
 _UNARY = {
-    "stablehlo.cosine": cos, "stablehlo.exponential": exp,
+    "stablehlo.cbrt": cbrt, "stablehlo.cosine": cos, "stablehlo.exponential": exp,
     "stablehlo.exponential_minus_one": expm1, "stablehlo.log": log,
     "stablehlo.log_plus_one": log1p, "stablehlo.logistic": logistic,
     "stablehlo.rsqrt": rsqrt, "stablehlo.sign": sign, "stablehlo.sine": sin,
@@ -280,7 +292,7 @@ _UNARY = {
     "chlo.sinh": sinh, "chlo.square": lambda z: multiply(z, z), "chlo.tan": tan,
 }  # fmt: skip
 _BINARY = {"add": add, "subtract": subtract, "multiply": multiply, "divide": divide,
-           "power": power}  # fmt: skip
+           "power": power, "atan2": atan2}  # fmt: skip
 
 
 def _register() -> None:

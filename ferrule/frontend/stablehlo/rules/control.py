@@ -63,6 +63,29 @@ def _while(cx: Context, *xs: Any) -> Any:
     return like(xs, ops.while_loop(cx.b, goes, step, flat(xs)))
 
 
+@rule("chlo.scan")
+def _scan(cx: Context, *operands: Any) -> Any:
+    """A loop over rows along one dim, whose body gives a row of each output, then the states."""
+    count = cx.attr("operandSegmentSizes")[0]
+    d, reverse = cx.attr("dimension"), cx.attr("is_reverse")
+    xs, inits = operands[:count], operands[count:]
+    rows = [ops.transpose(cx.b, v, (d, *(k for k in range(v.rank) if k != d))) for v in flat(xs)]
+    made: list[Any] = []
+
+    def body(b: GraphBuilder, states: Any, row: Any) -> Any:
+        given = (*like(xs, row), *like(inits, states))
+        found = cx.run(cx.op.regions[0], b, given)
+        results = found[: len(found) - len(inits)]
+        made[:] = [results]
+        return flat(found[len(results) :]), flat(results)
+
+    out = ops.loop(cx.b, body, rows[0].shape[0], flat(inits), rows, reverse)
+    n = len(flat(inits))
+    last = [ops.select_index(cx.b, v, 0, 0 if reverse else v.shape[0] - 1) for v in out[:n]]
+    back = [ops.transpose(cx.b, v, (*range(1, d + 1), 0, *range(d + 1, v.rank))) for v in out[n:]]
+    return (*like(made[0], back), *like(inits, last))
+
+
 @rule("stablehlo.case")
 def _case(cx: Context, index: Value) -> Any:
     return _branches(cx, lambda blocks: ops.case(cx.b, index, blocks))

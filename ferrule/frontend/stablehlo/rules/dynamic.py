@@ -6,7 +6,7 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.stablehlo.rules.shapes import broadcast, each
+from ferrule.frontend.stablehlo.rules.shapes import broadcast, each, padded
 from ferrule.frontend.stablehlo.table import Complex, Context, is_complex, rule
 from ferrule.ir.graph import Value
 
@@ -58,3 +58,11 @@ def _of_known_size(cx: Context, x: Any, lo: Value, steps: list[int]) -> Any:
     starts = [ops.select_index(cx.b, lo, 0, d) for d in range(len(shape))]
     known = [n for n in shape if n is not None]
     return each(x, lambda v: ops.dynamic_slice(cx.b, v, starts, known))
+
+
+@rule("stablehlo.dynamic_pad")
+def _dynamic_pad(cx: Context, x: Any, value: Any, lo: Value, hi: Value, between: Value) -> Any:
+    interior = sizes(cx, between, "padding")
+    if not all(isinstance(n, int) for n in interior):
+        raise UnsupportedError("padding between elements that is no constant")
+    return padded(cx, x, value, sizes(cx, lo, "padding"), sizes(cx, hi, "padding"), interior)

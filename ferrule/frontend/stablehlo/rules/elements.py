@@ -162,14 +162,14 @@ def _convert(cx: Context, x: Any) -> Any:
 @rule("stablehlo.bitcast_convert")
 def _bitcast(cx: Context, x: Any) -> Any:
     b, dtype = cx.b, cx.dtype
-    if isinstance(x, Complex) and is_complex(cx.result()):
-        return x
     if isinstance(x, Complex):
-        return ops.bitcast(b, ops.stack(b, [x.real, x.imag], x.rank), dtype)
+        if is_complex(cx.result()) and x.dtype == dtype:
+            return x
+        x = ops.stack(b, [x.real, x.imag], x.rank)
+    parts = ops.bitcast(b, x, dtype)
     if is_complex(cx.result()):
-        parts = ops.bitcast(b, x, dtype)
         return Complex(*(ops.select_index(b, parts, parts.rank - 1, i) for i in (0, 1)))
-    return ops.bitcast(b, x, dtype)
+    return parts
 
 
 @rule("stablehlo.reduce_precision")

@@ -7,6 +7,7 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import i32
+from ferrule.frontend.stablehlo.module import Constant
 from ferrule.frontend.stablehlo.rules.control import flat, like
 from ferrule.frontend.stablehlo.table import Context, rule
 from ferrule.ir.graph import GraphBuilder, Value
@@ -37,3 +38,58 @@ def _top_k(cx: Context, x: Value) -> Any:
         return ops.sort_together(b, (x, place), -1, "descending", keep)
     key = ops.total_order(b, x)
     return ops.sort_together(b, (key, x, place), -1, "descending", keep)[1:]
+
+
+# ---- reductions ----------------------------------------------------------------------------------
+
+
+def _halves(cx: Context, operands: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """The tensors of a fold, what it begins with, and its body, on parts of complex numbers."""
+    k = len(operands) // 2
+    xs, inits = operands[:k], operands[k:]
+    n = len(flat(xs))
+
+    def body(b: GraphBuilder, *given: Value) -> Sequence[Value]:
+        old, new = like(xs, given[:n]), like(xs, given[n:])
+        return flat(cx.run(cx.op.regions[0], b, (*old, *new)))
+
+    return xs, inits, body
+
+
+@rule("stablehlo.reduce")
+def _reduce(cx: Context, *operands: Any) -> Any:
+    xs, inits, body = _halves(cx, operands)
+    return like(xs, ops.reduce(cx.b, flat(xs), flat(inits), cx.attr("dimensions"), body))
+
+
+def _padding(cx: Context) -> Any:
+    """Pairs of numbers, or None."""
+    found = cx.op.attributes.get("padding")
+    return found.values.tolist() if isinstance(found, Constant) else found
+
+
+@rule("stablehlo.reduce_window")
+def _reduce_window(cx: Context, *operands: Any) -> Any:
+    xs, inits, body = _halves(cx, operands)
+    out = ops.reduce_window(
+        cx.b, flat(xs), flat(inits), body, cx.attr("window_dimensions"),
+        cx.attr("window_strides"), cx.attr("base_dilations"), cx.attr("window_dilations"),
+        _padding(cx),
+    )  # fmt: skip
+    return like(xs, out)
+
+
+@rule("stablehlo.select_and_scatter")
+def _select_and_scatter(cx: Context, x: Value, source: Value, init: Value) -> Any:
+    select, scatter = cx.op.regions
+
+    def chosen(b: GraphBuilder, one: Value, other: Value) -> Any:
+        return cx.run(select, b, (one, other))[0]
+
+    def added(b: GraphBuilder, old: Value, new: Value) -> Any:
+        return cx.run(scatter, b, (old, new))[0]
+
+    return ops.select_and_scatter(
+        cx.b, x, source, init, chosen, added, cx.attr("window_dimensions"),
+        cx.attr("window_strides"), _padding(cx),
+    )  # fmt: skip

@@ -6,7 +6,8 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import DType, i32
-from ferrule.frontend.stablehlo.table import Complex, Context, agree, is_complex, rule
+from ferrule.base.errors import UnsupportedError
+from ferrule.frontend.stablehlo.table import Complex, Context, agree, rule
 from ferrule.ir.graph import GraphBuilder, Value
 
 
@@ -17,13 +18,13 @@ def _dot_general(cx: Context, x: Any, y: Any) -> Any:
     contract = n["lhs_contracting_dimensions"], n["rhs_contracting_dimensions"]
     for one, other in (batch, contract):
         agree([x.shape[d] for d in one], [y.shape[d] for d in other])
-    return bilinear(cx, x, y, lambda b, v, w: _product(b, v, w, batch, contract, cx.dtype))
+    return bilinear(cx.b, x, y, lambda b, v, w: _product(b, v, w, batch, contract, cx.dtype))
 
 
 @rule("stablehlo.dot")
 def _dot(cx: Context, x: Any, y: Any) -> Any:
     contract = ((x.rank - 1,), (0,)) if x.rank and y.rank else ((), ())
-    return bilinear(cx, x, y, lambda b, v, w: _product(b, v, w, ((), ()), contract, cx.dtype))
+    return bilinear(cx.b, x, y, lambda b, v, w: _product(b, v, w, ((), ()), contract, cx.dtype))
 
 
 def _product(
@@ -42,15 +43,87 @@ def _product(
     return ops.cast(b, out, dtype)
 
 
-def bilinear(cx: Context, x: Any, y: Any, product: Any) -> Any:
-    """`product` of tensors that may be complex, by products of their parts."""
-    b = cx.b
-    if not is_complex(cx.result()):
-        return product(b, x, y)
+def bilinear(b: GraphBuilder, x: Any, y: Any, product: Any) -> Any:
+    """`product(b, x, y)` of tensors that may be complex, by products of their parts."""
     if not isinstance(x, Complex):
+        if not isinstance(y, Complex):
+            return product(b, x, y)
         return y.map(lambda v: product(b, x, v))
     if not isinstance(y, Complex):
         return x.map(lambda v: product(b, v, y))
     real = ops.sub(b, product(b, x.real, y.real), product(b, x.imag, y.imag))
     imag = ops.add(b, product(b, x.real, y.imag), product(b, x.imag, y.real))
     return Complex(real, imag)
+
+
+# ---- convolution ---------------------------------------------------------------------------------
+
+
+@rule("stablehlo.convolution")
+def _convolution(cx: Context, x: Any, w: Any) -> Any:
+    padding = cx.attr("padding").values.tolist()
+    return bilinear(cx.b, x, w, lambda b, v, u: _convolved(cx, b, v, u, padding))
+
+
+@rule("stablehlo.dynamic_conv")
+def _dynamic_conv(cx: Context, x: Any, w: Any, padding: Value) -> Any:
+    known = cx.known(padding)
+    if known is None:
+        raise UnsupportedError("padding that depends on data")
+    return bilinear(cx.b, x, w, lambda b, v, u: _convolved(cx, b, v, u, known.tolist()))
+
+
+def _convolved(cx: Context, b: GraphBuilder, x: Value, w: Value, padding: Any) -> Value:
+    """The convolution as one of x[batch, features, ..] with w[out, features / groups, ..]: groups
+    of the batch become groups of features, elements between those of x are zeros.
+    """
+    n = cx.attr("dimension_numbers")
+    dtype = cx.dtype
+    own_x = n["input_batch_dimension"], n["input_feature_dimension"], *n["input_spatial_dimensions"]
+    own_w = (
+        n["kernel_output_feature_dimension"], n["kernel_input_feature_dimension"],
+        *n["kernel_spatial_dimensions"],
+    )  # fmt: skip
+    x, w = ops.transpose(b, x, own_x), ops.transpose(b, w, own_w)
+    if x.dtype != w.dtype or dtype.is_int:
+        x, w = ops.cast(b, x, dtype), ops.cast(b, w, dtype)
+    reversal = cx.attr("window_reversal")
+    backwards = tuple(2 + d for d, r in enumerate(reversal) if r)
+    w = ops.reverse(b, w, backwards) if backwards else w
+    groups = cx.attr("feature_group_count")
+    if cx.attr("batch_group_count") > 1:
+        groups = cx.attr("batch_group_count")
+        x = _batch_as_features(b, x, groups)
+    between = [d - 1 for d in cx.attr("lhs_dilation")]
+    pairs = [tuple(p) for p in padding]
+    if any(between) or any(isinstance(v, int) and v < 0 for p in pairs for v in p):
+        low, high = ([0, 0, *(p[i] for p in pairs)] for i in (0, 1))
+        x = ops.pad(b, x, low, high, 0, interior=[0, 0, *between])
+        pairs = [(0, 0)] * len(pairs)
+    if not between:
+        out = _features(b, x, w, groups)
+    else:
+        out = ops.conv(
+            b, x, w, stride=cx.attr("window_strides"), padding=pairs,
+            dilation=cx.attr("rhs_dilation"), groups=groups,
+        )  # fmt: skip
+    where = [n["output_batch_dimension"], n["output_feature_dimension"]]
+    where += n["output_spatial_dimensions"]
+    back = [where.index(d) for d in range(len(where))]
+    return ops.cast(b, ops.transpose(b, out, back), dtype)
+
+
+def _batch_as_features(b: GraphBuilder, x: Value, groups: int) -> Value:
+    """x[groups * n, c, ..] as [n, groups * c, ..]."""
+    size, features, *rest = x.shape
+    x = ops.reshape(b, x, (groups, size // groups, features, *rest))
+    x = ops.transpose(b, x, (1, 0, *range(2, x.rank)))
+    return ops.reshape(b, x, (size // groups, features * groups, *rest))
+
+
+def _features(b: GraphBuilder, x: Value, w: Value, groups: int) -> Value:
+    """A convolution without spatial dims: x[n, groups * c] with w[groups * o, c]."""
+    one = ops.reshape(b, x, (x.shape[0], groups, w.shape[1]))
+    other = ops.reshape(b, w, (groups, w.shape[0] // groups, w.shape[1]))
+    out = ops.dot_general(b, one, other, ((1,), (0,)), ((2,), (2,)))
+    return ops.reshape(b, ops.transpose(b, out, (1, 0, 2)), (x.shape[0], w.shape[0]))

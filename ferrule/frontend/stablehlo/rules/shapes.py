@@ -38,11 +38,12 @@ def _constant(cx: Context) -> Any:
     assert isinstance(value, Constant)
     dtype = dtype_of(value.type)
     if is_complex(value.type):
-        return Complex(*(_literal(cx, x, dtype) for x in (value.values.real, value.values.imag)))
-    return _literal(cx, value.values, dtype)
+        return Complex(*(literal(cx, x, dtype) for x in (value.values.real, value.values.imag)))
+    return literal(cx, value.values, dtype)
 
 
-def _literal(cx: Context, array: Any, dtype: Any) -> Value:
+def literal(cx: Context, array: Any, dtype: Any) -> Value:
+    """An array in storage form: a literal where it is small, else a param."""
     splat = array.size > 0 and not any(array.strides)
     if splat or array.size == 1:
         one = from_storage(array.reshape(-1)[:1], dtype).reshape(())
@@ -142,3 +143,19 @@ def _tuple(cx: Context, *xs: Any) -> Tuple:
 @rule("stablehlo.get_tuple_element")
 def _get_tuple_element(cx: Context, x: Tuple) -> Any:
     return x.items[cx.attr("index")]
+
+
+@rule("stablehlo.pad")
+def _pad(cx: Context, x: Any, value: Any) -> Any:
+    low, high, interior = (
+        cx.attr(n) for n in ("edge_padding_low", "edge_padding_high", "interior_padding")
+    )
+    return padded(cx, x, value, low, high, interior)
+
+
+def padded(cx: Context, x: Any, value: Any, low: Any, high: Any, interior: Any) -> Any:
+    """`x` with `value` around and between its elements."""
+    if isinstance(x, Complex):
+        pairs = ((x.real, value.real), (x.imag, value.imag))
+        return Complex(*(ops.pad(cx.b, v, low, high, p, interior=interior) for v, p in pairs))
+    return ops.pad(cx.b, x, low, high, value, interior=interior)
