@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ferrule.frontend.stablehlo import dense
-from ferrule.frontend.stablehlo.elements import FLOATS, STORAGE
+from ferrule.frontend.stablehlo.elements import FLOATS, STORAGE, rounded
 from ferrule.frontend.stablehlo.lexer import Cursor
 from ferrule.frontend.stablehlo.module import Constant
 from ferrule.frontend.stablehlo.types import Types
@@ -151,30 +151,27 @@ class Attributes:
     def number(self, typed: bool = True) -> int | float:
         """A number, with the type that follows if `typed`: `1 : i32`, `0.5`, `0x7F800000 : f32`."""
         cursor = self.cursor
-        at = cursor.start
-        if cursor.kind == "int" or cursor.text[at : at + 1] == "-":
-            hexadecimal = cursor.token.startswith("0x")
-            negative = cursor.accept("-")
-            if cursor.kind == "float":
-                value: int | float = -float(cursor.advance()) if negative else 0.0
-            else:
-                value = -cursor.integer() if negative else cursor.integer()
+        at, negative = cursor.start, cursor.accept("-")
+        hexadecimal = cursor.token.startswith("0x")
+        if cursor.kind == "float":
+            value: int | float = float(cursor.advance()) * (-1 if negative else 1)
         else:
-            hexadecimal = False
-            value = float(cursor.take("float", "a number"))
+            value = cursor.integer(negative)
         if not typed or not cursor.accept(":"):
             return value
         type = self.types.any()
-        if type in FLOATS and isinstance(value, int):
-            return self._bits(value, str(type), at) if hexadecimal else float(value)
-        if type not in STORAGE or (isinstance(value, float) and type not in FLOATS):
+        if type in FLOATS and hexadecimal and isinstance(value, int):
+            return self._bits(value, str(type), at)
+        if type in FLOATS:
+            return rounded(float(value), str(type))
+        if type not in STORAGE or isinstance(value, float):
             raise cursor.error(f"a number cannot have the type {type}", at)
         return value
 
     def _bits(self, bits: int, type: str, at: int) -> float:
         width = 16 if type in ("f16", "bf16") else int(type[1:])
-        if bits >> width:
-            raise self.cursor.error(f"a number of more than {width} bits", at)
+        if bits < 0 or bits >> width:
+            raise self.cursor.error(f"expected the {width} bits of a number", at)
         bits <<= 16 if type == "bf16" else 0
         raw = bits.to_bytes(struct.calcsize(_BITS[type]), "little")
         value: float = struct.unpack(_BITS[type], raw)[0]
@@ -240,7 +237,7 @@ class Attributes:
             data = dense.hexadecimal(cursor, quoted, place)
             if len(data) < 4:
                 raise cursor.error("a resource without the 4 bytes of its alignment", place)
-            return dense.from_blob(cursor, data[4:], place, type)
+            return dense.from_blob(cursor, data[4:], place, type, splat=False)
         cursor.expect("dense")
         inner, start = dense.body(cursor)
         cursor.expect(":")

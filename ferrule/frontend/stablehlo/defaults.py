@@ -21,6 +21,7 @@ _NO_CHANNEL = STRUCTURES["channel_handle"]
 _GROUPS = {"channel_handle": _NO_CHANNEL, "use_global_device_ids": False}
 _PRECISION = {"precision_config": ("DEFAULT", "DEFAULT")}
 _ACCURACY = {"result_accuracy": STRUCTURES["result_accuracy"]}
+_TYPED = 4  # the api_version of custom calls that have a dictionary for a backend_config
 _TRANSCENDENTAL = (
     "cbrt", "cosine", "exponential", "exponential_minus_one", "log", "log_plus_one", "logistic",
     "rsqrt", "sine", "sqrt", "tan", "tanh",
@@ -92,6 +93,8 @@ def complete(
         value = attributes[key]
         if isinstance(value, Constant) and value.values.ndim == 1:
             attributes[key] = tuple(value.values.tolist())
+    if name == "stablehlo.custom_call" and attributes.get("api_version") == _TYPED:
+        attributes.setdefault("backend_config", {})
     for key, default in DEFAULTS.get(name, {}).items():
         attributes.setdefault(key, default)
     if name in ("stablehlo.convolution", "stablehlo.dynamic_conv"):

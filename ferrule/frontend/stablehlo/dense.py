@@ -80,12 +80,18 @@ def constant(cursor: Cursor, inner: str, at: int, type: TensorType) -> Constant:
     return Constant(type, _elements(cursor, inner, at, type, number).reshape(shape))
 
 
-def from_blob(cursor: Cursor, data: bytes, at: int, type: TensorType) -> Constant:
-    """The constant with these bytes. Raises ParseError if they are too many or too few."""
-    if count(type) is None:
+def from_blob(
+    cursor: Cursor, data: bytes, at: int, type: TensorType, splat: bool = True
+) -> Constant:
+    """The constant with these bytes, which may be one element for all if `splat`. Raises ParseError
+    if they are too many or too few.
+    """
+    number = count(type)
+    if number is None:
         raise cursor.error("the type of a constant must have a known shape", at)
-    values = from_bytes(data, type)
-    if values is None:
+    values = from_bytes(data, type, packed=False)
+    one = number > 1 and len(data) == STORAGE[type.element].itemsize
+    if values is None or (one and not splat):
         raise cursor.error(f"{len(data)} bytes are not the elements of {type}", at)
     return Constant(type, values)
 
@@ -139,20 +145,17 @@ def _convert(parts: list[str], element: str) -> NDArray[Any]:
     if element in FLOATS:
         return _floats(parts, element)
     if element == "i1":
-        truth = [_TRUTH[p] if p in _TRUTH else int(p, 0) for p in map(str.strip, parts)]
+        truth = [_TRUTH[p] if p in _TRUTH else _integer(p) for p in map(str.strip, parts)]
         if not all(-1 <= t <= 1 for t in truth):
             raise OverflowError
         return np.array(truth, dtype=bool)
-    try:
-        return from_ints(list(map(_decimal, parts)), element)
-    except ValueError:
-        return from_ints([int(p, 0) for p in parts], element)
+    return from_ints(list(map(_integer, parts)), element)
 
 
-def _decimal(part: str) -> int:
+def _integer(part: str) -> int:
     if "_" in part:
         raise ValueError
-    return int(part)
+    return int(part, 16) if "x" in part else int(part)
 
 
 def _floats(parts: list[str], element: str) -> NDArray[Any]:
@@ -192,4 +195,4 @@ def _blame(cursor: Cursor, inner: str, at: int, element: str) -> Exception:
             came = part.strip()[:40]
             return cursor.error(f"expected an element of {element}, got {came!r}", place)
         offset += len(part) + 1
-    raise AssertionError("no element is wrong")
+    return cursor.error(f"expected elements of {element}, all in decimal or with 0x", at)

@@ -78,6 +78,14 @@ def from_floats(values: list[float], element: str) -> NDArray[Any]:
         return wide.astype(STORAGE[element])
 
 
+def rounded(value: float, element: str) -> float:
+    """The number of a float element type that is nearest to this one."""
+    stored = from_floats([value], element)
+    if element == "bf16":
+        stored = (stored.astype(np.uint32) << 16).view(np.float32)
+    return float(stored[0])
+
+
 def from_ints(values: list[int], element: str) -> NDArray[Any]:
     """Numbers as an array of an integer type; one that is signed also takes the bits of unsigned
     numbers, as MLIR does. Raises OverflowError for others.
@@ -96,15 +104,16 @@ def from_ints(values: list[int], element: str) -> NDArray[Any]:
         return unsigned.astype(storage)
 
 
-def from_bytes(data: bytes, type: TensorType) -> NDArray[Any] | None:
+def from_bytes(data: bytes, type: TensorType, packed: bool) -> NDArray[Any] | None:
     """Little-endian elements in the shape of `type`, where one stands for all; None where the
-    number of bytes is another. Elements of i1 may be bits, the lowest first, or bytes.
+    number of bytes is another. Elements of i1 are bytes or bits, the lowest first: one byte for up
+    to 8 elements is bits if `packed`, as bytecode has it, unless it is 0xFF.
     """
     shape = tuple(size or 0 for size in type.shape or ())
     number, storage = count(type), STORAGE[type.element]
     assert number is not None, type
     if type.element == "i1":
-        if len(data) == 1 and number != 1 and (number > 8 or data in (b"\x00", b"\xff")):
+        if len(data) == 1 and (number > 8 or number < 2 or not packed or data == b"\xff"):
             return spread(np.array(data != b"\x00"), shape)
         if len(data) == number:
             return (np.frombuffer(data, np.uint8) != 0).reshape(shape)

@@ -40,6 +40,8 @@ _OPEN = {"(": ")", "[": "]", "{": "}", "<": ">"}
 
 MAX_DEPTH = 64  # of regions in regions, lists in lists, types in types, all together
 
+MAX_MESSAGE = 400  # characters: what is told of a text may be any part of it
+
 
 class Cursor:
     """A place in a text: the token there has a `kind` (a group of the grammar above, "end" at the
@@ -66,6 +68,7 @@ class Cursor:
 
     def _where(self, message: str, at: int | None) -> tuple[str, Place]:
         place = self.place(at)
+        message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + " .."
         return f"{self.name}:{place.line}:{place.column}: {message}", place
 
     def error(self, message: str, at: int | None = None) -> ParseError:
@@ -180,16 +183,15 @@ class Cursor:
         token = self.take("symbol", "a name that begins with '@'")[1:]
         return self.unquoted(token, start) if token.startswith('"') else token
 
-    def integer(self) -> int:
-        """Goes past an integer, which may have a minus."""
-        negative = self.accept("-")
-        token = self.token
-        if self.kind != "int":
-            raise self.expected("an integer")
-        if len(token) > 40:
-            raise self.error("an integer of more than 40 digits")
-        self.advance()
-        value = int(token, 0) if token.startswith("0x") else int(token)
+    def integer(self, negative: bool = False) -> int:
+        """Goes past an integer, which may have a minus, or had one if `negative`."""
+        negative = negative or self.accept("-")
+        at, token = self.start, self.take("int", "an integer")
+        value = -1
+        if len(token) <= 20:  # as many digits as 64 bits have, before what comes is a number
+            value = int(token, 16) if token.startswith("0x") else int(token)
+        if not 0 <= value <= (1 << 63 if negative else (1 << 64) - 1):
+            raise self.error("an integer of more than 64 bits", at)
         return -value if negative else value
 
     def skip_balanced(self) -> str:

@@ -127,6 +127,7 @@ class _Reader:
                 cursor.symbol()
                 cursor.expect("=")
                 cursor.skip_balanced()
+                self.attributes.optional()
             elif cursor.at("module") or cursor.at("builtin.module"):
                 raise cursor.unsupported("a module in a module is not supported")
             else:
@@ -162,7 +163,7 @@ class _Reader:
         given: list[dict[str, Any]] = []
 
         def argument() -> None:
-            if cursor.kind != "value":
+            if self.types.at_type():
                 raise cursor.unsupported(f"the function @{name} has no body")
             arguments.append(self.pretty.argument())
             given.append(self.attributes.optional())
@@ -324,6 +325,8 @@ class _Reader:
             if cursor.kind == "string":
                 draft = self._generic(cursor.string())
             else:
+                if "." not in cursor.token and cursor.token not in _SHORT:
+                    raise cursor.expected("an operation")
                 name = cursor.take("bare", "an operation")
                 name = f"func.{name}" if name in _SHORT else name
                 if name == "sdy.sharding_constraint":

@@ -34,6 +34,28 @@ class FunctionType:
 AnyType: TypeAlias = "Type | FunctionType | str"
 
 
+class Weights:
+    """How many types there are in tuples of tuples. Names and numbers of types let a short program
+    say a tuple of very many, which whoever compares or prints it would not come to the end of.
+    """
+
+    MOST = 1 << 16
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[TupleType, int]] = {}
+
+    def _of(self, types: tuple[Type, ...]) -> int:
+        return sum(self._kept.get(id(t), (t, 1))[1] for t in types)
+
+    def allow(self, types: tuple[Type, ...]) -> bool:
+        """Whether these are few enough for a tuple, what is in them counted."""
+        return self._of(types) <= self.MOST
+
+    def keep(self, type: TupleType) -> None:
+        """Notes how many types a tuple has."""
+        self._kept[id(type)] = type, 1 + self._of(type.types)
+
+
 class Types:
     """Reads types at a cursor. `aliases` are those that the text has defined so far."""
 
@@ -41,6 +63,7 @@ class Types:
         self.cursor = cursor
         self.aliases: dict[str, AnyType] = {}
         self._seen: dict[str, TensorType] = {}
+        self._weights = Weights()
 
     def value(self) -> Type:
         """The type of a value. Raises ParseError if another stands here."""
@@ -191,7 +214,11 @@ class Types:
         cursor.expect("<")
         found: list[Type] = []
         cursor.list_of(lambda: found.append(self.value()), ">")
-        return TupleType(tuple(found))
+        type = TupleType(tuple(found))
+        if not self._weights.allow(type.types):
+            raise cursor.error("a tuple of too many types")
+        self._weights.keep(type)
+        return type
 
     def _dialect(self) -> AnyType:
         cursor = self.cursor
