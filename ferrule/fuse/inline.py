@@ -23,6 +23,7 @@ from ferrule.ir.expr import (
     ZERO,
     Buf,
     Expr,
+    arg,
     both,
     checked,
     le,
@@ -32,8 +33,9 @@ from ferrule.ir.expr import (
     rewrite,
     show,
     substitute,
+    walk,
 )
-from ferrule.ir.system import Compute, Stage, System, map_stage, substitute_stage
+from ferrule.ir.system import Compute, Order, Sort, Stage, System, map_stage, substitute_stage
 from ferrule.target.machine import CPU, Machine
 
 
@@ -233,14 +235,42 @@ def _alive(system: System) -> list[Stage]:
 
 
 def _needed(stages: list[Stage], outputs: set[Buf]) -> list[Stage]:
-    """Dead stages removed; order kept. What updates a buffer needs what it held, of each target."""
+    """Dead stages removed, and what sorts only carry along; order kept. What updates a buffer needs
+    what it held, of each target.
+    """
     wanted = set(outputs)
     out: list[Stage] = []
     for st in reversed(stages):
         if any(b in wanted for b in st.writes):
+            st = _without_idle_columns(st, wanted)
             wanted |= {*st.reads, *(st.writes if st.update else ())}
             out.append(st)
     return out[::-1]
+
+
+def _without_idle_columns(st: Stage, wanted: set[Buf]) -> Stage:
+    """A sort without the values that its order does not look at and that nobody wants."""
+    c, fold = st.compute, st.compute.fold
+    if not isinstance(fold, Sort):
+        return st
+    n = len(c.values)
+    looked_at = {e.attr % n for e in walk(fold.order.before) if e.op == "arg"}
+    kept = [k for k, to in enumerate(st.targets) if to.buf in wanted or k in looked_at]
+    if len(kept) == n:
+        return st
+    dtypes = tuple(fold.order.dtypes[k] for k in kept)
+    places = {
+        arg(k + at * n, d): arg(i + at * len(kept), d)
+        for i, (k, d) in enumerate(zip(kept, dtypes, strict=True))
+        for at in (0, 1)
+    }
+    order = Order(dtypes, substitute(fold.order.before, places))
+    values = tuple(c.values[k] for k in kept)
+    return replace(
+        st,
+        targets=tuple(st.targets[k] for k in kept),
+        compute=replace(c, values=values, fold=Sort(fold.axis, order)),
+    )
 
 
 def drop_unit_axes(st: Stage) -> Stage:

@@ -16,14 +16,14 @@ from ferrule.ir.system import Order
 def ASCENDING(dtypes: tuple[DType, ...]) -> Order:
     """The least first."""
     one, other = _keys(dtypes)
-    return Order(dtypes, _less(one, other))
+    return Order(dtypes, less(one, other))
 
 
 @cache
 def DESCENDING(dtypes: tuple[DType, ...]) -> Order:
     """The greatest first."""
     one, other = _keys(dtypes)
-    return Order(dtypes, _less(other, one))
+    return Order(dtypes, less(other, one))
 
 
 def _keys(dtypes: tuple[DType, ...]) -> tuple[Expr, Expr]:
@@ -31,7 +31,8 @@ def _keys(dtypes: tuple[DType, ...]) -> tuple[Expr, Expr]:
     return cast(arg(0, key), key.compute), cast(arg(len(dtypes), key), key.compute)
 
 
-def _less(x: Expr, y: Expr) -> Expr:
+def less(x: Expr, y: Expr) -> Expr:
+    """Whether x comes before y: a number before a greater one, or before a NaN."""
     if not x.dtype.is_float:
         return compare("lt", x, y)
     return call("and", call("not", call("isnan", x)), call("not", compare("le", y, x)))

@@ -20,6 +20,7 @@ bools, halves = torch.rand(3, 4) > 0.5, torch.randn(3, 4).half()
 brains, bytes_ = torch.randn(3, 4).bfloat16(), torch.randint(0, 255, (3, 4), dtype=torch.uint8)
 image, frames = torch.randn(2, 4, 7, 6), torch.randn(2, 4, 9)
 index = torch.tensor([[0, 2], [1, 1]])
+nan = float("nan")
 
 Case = tuple[str, Callable[..., Any], tuple[torch.Tensor, ...]]
 
@@ -147,6 +148,24 @@ REDUCTIONS: list[Case] = [
         lambda x: (x.var(), x.var(1), x.std(1, correction=0), *torch.var_mean(x, -1, keepdim=True)),
         (x234,),
     ),
+    ("sort", lambda x: (*x.sort(1), *torch.sort(x, dim=0, descending=True, stable=True)), (x234,)),
+    ("sort of turned", lambda x: (*x.mT.sort(1), x.argsort(0), x.msort()), (x234,)),
+    ("sort of integers", lambda x: (x.sort(0)[0], x.sort(1, True)[0]), (ints,)),
+    ("sort of halves", lambda x, y: (x.sort(0)[0], y.sort(1, True)[0]), (halves, brains)),
+    ("topk", lambda x: (*x.topk(2), *x.topk(2, 0, False), *x.topk(0, 1), *x.topk(3, 1)), (x234,)),
+    ("kthvalue", lambda x: (*x.kthvalue(2, 1), *x.kthvalue(1, 0, keepdim=True)), (x234,)),
+    (
+        "medians",
+        lambda x: (*x.median(1), x.median(), *x.nanmedian(2, keepdim=True), x.nanmedian()),
+        (x234,),
+    ),
+    (
+        "medians beside NaN",
+        lambda x: (*x.median(1), x.median(), x.nanmedian(1)[0], x.nanmedian(), *x.sort(0)),
+        (torch.tensor([[3.0, nan, 1, nan], [nan] * 4, [4, 1, 2, 3]]),),
+    ),
+    ("quantile", lambda x: torch.quantile(x, 0.3, dim=1), (x234,)),
+    ("scalars in order", lambda x: (*x.sum().sort(), *x.sum().topk(1), *x.sum().median(0)), (x34,)),
     ("scans", lambda x: (x.cumsum(1), x.cumprod(-1), x.logcumsumexp(0)), (x234,)),
     ("cummax", lambda x: (*x.cummax(1), *x.cummin(0)), (x234,)),
     ("logsumexp", lambda x: x.logsumexp((1, 2)), (x234,)),

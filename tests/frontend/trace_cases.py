@@ -175,6 +175,41 @@ FAMILIES: dict[str, tuple[dict[str, Call], tuple[Array, ...]]] = {
         },
         (CUBE,),
     ),
+    "sorts": (
+        {
+            "sort": lambda x: np.sort(x),
+            "sort axis": lambda x: np.sort(x, 0, stable=True),
+            "sort flat": lambda x: np.sort(x, None),
+            "argsort": lambda x: np.argsort(x, 1),
+            "argsort method": lambda x: x.argsort(axis=None, kind="stable"),
+            "lexsort": lambda x: np.lexsort((x[0], np.floor(x[1]))),
+            "lexsort rows": lambda x: np.lexsort(np.floor(x), axis=0),
+            "median": lambda x: np.median(x),
+            "median axis": lambda x: np.median(x, 1),
+            "median even": lambda x: np.median(x, -1, keepdims=True),
+            "median all": lambda x: np.median(x, keepdims=True),
+        },
+        (CUBE,),
+    ),
+    "sorts_of_special_values": (
+        {
+            "sort": lambda x: np.sort(x),
+            "argsort": lambda x: np.argsort(x, kind="stable"),
+            "lexsort": lambda x: np.lexsort((x[::-1], x)),
+            "median": lambda x: np.median(x),
+            "median of numbers": lambda x: np.median(x[:6]),
+        },
+        (SPECIAL,),
+    ),
+    "integer_sorts": (
+        {
+            "sort": lambda x: np.sort(x, 0),
+            "argsort": lambda x: np.argsort(x, 0, stable=True),
+            "lexsort": lambda x: np.lexsort((x[0], x[1] > 0)),
+            "median": lambda x: np.median(x, 0),
+        },
+        (N,),
+    ),
     "integer_reductions": (
         {
             "sum": lambda x: np.sum(x, 0),

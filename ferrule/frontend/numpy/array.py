@@ -37,8 +37,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {}
 MAKERS: dict[str, Callable[..., Any]] = {}
 REFUSED: dict[str, str] = {}
 _METHODS = (
-    "all any argmax argmin clip copy cumprod cumsum diagonal dot flatten max mean min prod ravel "
-    "repeat round squeeze std sum swapaxes take trace var view"
+    "all any argmax argmin argsort clip copy cumprod cumsum diagonal dot flatten max mean min prod "
+    "ravel repeat round squeeze std sum swapaxes take trace var view"
 )
 _SMALL = 64
 
@@ -230,7 +230,9 @@ class Traced:
             return lambda *args, **kwargs: call_function(name, (self, *args), kwargs)
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"a traced array has no attribute {name!r}")
-        raise UnsupportedError(f"numpy.ndarray.{name} cannot be traced{refusal(name)}")
+        own = f"ndarray.{name}"
+        why = refusal(own if own in REFUSED else name)
+        raise UnsupportedError(f"numpy.{own} cannot be traced{why}")
 
     # -- where Python wants values --
 

@@ -358,18 +358,12 @@ def _diff(a: Traced, n: int = 1, axis: int = -1) -> Traced:
     return out
 
 
-_SORTED = "ferrule has no operator that sorts; take it outside of the compiled function"
 _COUNTED = (
     "the size of its result depends on values; keep the shape and choose with "
     "numpy.where(condition, a, b)"
-)
-_SORTS = (
-    "sort argsort partition argpartition lexsort median percentile quantile searchsorted nanmedian "
-    "nanpercentile nanquantile digitize"
 )
 _COUNTS = (
     "nonzero flatnonzero argwhere unique unique_values compress extract bincount setdiff1d "
     "intersect1d union1d histogram trim_zeros"
 )
-REFUSED.update(dict.fromkeys(_SORTS.split(), _SORTED))
 REFUSED.update(dict.fromkeys(_COUNTS.split(), _COUNTED))

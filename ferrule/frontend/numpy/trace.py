@@ -14,7 +14,8 @@ that names it. Python control flow runs while tracing, so it may depend on shape
     trace_ufuncs     UFUNCS        trace_math     functions of elements
     trace_reduce     reductions, scans, statistics                   trace_shape       views, joins
     trace_index      indexing, reading and writing                   trace_linalg      products
-    trace_create     zeros_like, zeros(.., like=x)                   trace_tree        arguments
+    trace_create     zeros_like, zeros(.., like=x)                   trace_sort        sorts
+    trace_tree       arguments
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ferrule.frontend.numpy import math as trace_math
 from ferrule.frontend.numpy import operators as trace_operators
 from ferrule.frontend.numpy import reduce as trace_reduce
 from ferrule.frontend.numpy import shape as trace_shape
+from ferrule.frontend.numpy import sort as trace_sort
 from ferrule.frontend.numpy import ufuncs as trace_ufuncs
 from ferrule.frontend.numpy.array import FUNCTIONS, MAKERS, UFUNCS, Tape, Traced
 from ferrule.frontend.numpy.tree import Structure, flatten, unflatten
@@ -43,7 +45,7 @@ from ferrule.ir.graph import Graph, TensorType
 __all__ = [
     "FUNCTIONS", "MAKERS", "UFUNCS", "Argument", "Output", "Trace", "Traced", "trace",
     "trace_create", "trace_index", "trace_linalg", "trace_math", "trace_operators",
-    "trace_reduce", "trace_shape", "trace_ufuncs",
+    "trace_reduce", "trace_shape", "trace_sort", "trace_ufuncs",
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from ferrule.frontend.torch.rules import math as torch_aten_math
 from ferrule.frontend.torch.rules import nn as torch_aten_nn
 from ferrule.frontend.torch.rules import reduce as torch_aten_reduce
 from ferrule.frontend.torch.rules import rnn as torch_rnn
+from ferrule.frontend.torch.rules import sort as torch_aten_sort
 from ferrule.frontend.torch.rules import view as torch_aten_view
 from ferrule.frontend.torch.sizes import Ranges, SymbolicSizes, float_value
 from ferrule.frontend.torch.table import ATEN, Context, dtype_of
@@ -27,6 +28,7 @@ TABLES = (
     torch_aten_math,
     torch_aten_nn,
     torch_aten_reduce,
+    torch_aten_sort,
     torch_aten_view,
     torch_rnn,
 )  # imported for what they register

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx.model import Array
-from ferrule.frontend.onnx.table import Context, integers, onnx
-from ferrule.ir.expr import Expr, product
+from ferrule.frontend.onnx.table import Context, integers, onnx, sizes
+from ferrule.ir.expr import Expr, as_index, lt, product
 from ferrule.ir.graph import Value
-from ferrule.ir.simplify import simplify
+from ferrule.ir.simplify import prove, simplify
 
 
 def _counted(cx: Context, indices: Value, size: Expr) -> Value:
@@ -51,6 +53,19 @@ def _gather_nd(cx: Context, x: Value, indices: Value) -> Value:
         for d in range(batch)
     ]
     return ops.index(cx.b, x, [*own, *_columns(cx, indices)])
+
+
+@onnx("TopK", static=(1,), sizes=True)
+def _top_k(cx: Context, x: Value, k: Array | None = None) -> tuple[Value, Value]:
+    """The first ones in order also where `sorted` asks for none: of equal ones those with the least
+    indices.
+    """
+    count = as_index(cx.int("k") if k is None else sizes(np.asarray(k).reshape(-1))[0])
+    axis = cx.int("axis", -1)
+    n = x.shape[axis]
+    if prove(lt(count, 0)) or prove(lt(n, count)):
+        raise UnsupportedError(f"TopK of {count} elements from an axis of {n}")
+    return ops.top_k(cx.b, x, count, axis, bool(cx.int("largest", 1)))
 
 
 _FOLDS = {"none": None, "add": "sum", "mul": "prod", "min": "min", "max": "max"}
