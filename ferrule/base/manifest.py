@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from ferrule.base.artifact import Compiled, from_header, header_of
 from ferrule.base.errors import InputError
@@ -34,28 +34,25 @@ LEVEL = "ferrule_level"
 """The function of a library, i64(), that gives the place of the level for this CPU, or -1."""
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """An input of a program: the argument at `place`, transposed by `order` where that is given."""
 
     place: int
     order: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Result:
-    """A result of an entry: the program's at `index`, which lies transposed by `order` where that
+class Result(NamedTuple):
+    """A result of an entry: the program's at `place`, which lies transposed by `order` where that
     is given, or the `tensor` that it always is.
     """
 
     name: str
-    index: int | None
+    place: int | None
     order: tuple[int, ...] | None = None
     tensor: str = ""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A function of a model. `arguments` are names in order, `inputs` and `params`, which are names
     of tensors, in the program's order; `programs` are descriptors without code by
     "ARCHITECTURE/LEVEL".
@@ -69,8 +66,7 @@ class Entry:
     programs: Mapping[str, Compiled]
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """A library: its file, and the levels that it has code for, the best last, as `LEVEL` counts
     them.
     """
@@ -79,16 +75,14 @@ class Images:
     levels: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """What a file of the zip must be."""
 
     size: int
     sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """`libraries` are by "ARCHITECTURE-SYSTEM"."""
 
     name: str
@@ -152,7 +146,7 @@ def _plain(e: Entry) -> dict[str, Any]:
         "name": e.name,
         "arguments": list(e.arguments),
         "inputs": [[x.place, x.order] for x in e.inputs],
-        "outputs": [[r.name, r.index, r.order, r.tensor] for r in e.outputs],
+        "outputs": [[r.name, r.place, r.order, r.tensor] for r in e.outputs],
         "params": list(e.params),
         "programs": {level: header_of(c) for level, c in e.programs.items()},
     }
@@ -175,11 +169,11 @@ def _entry(plain: Mapping[str, Any]) -> Entry:
             raise ValueError(f"{entry.name}: the program for {level} takes other arguments")
         if any(not 0 <= x.place < len(entry.arguments) for x in entry.inputs):
             raise ValueError(f"{entry.name}: an input that is not there")
-        if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in entry.outputs):
+        if any(r.place is not None and not 0 <= r.place < len(c.outputs) for r in entry.outputs):
             raise ValueError(f"{entry.name}: an output that is not there")
         ranks = [(x.order, len(spec.shape)) for x, spec in zip(entry.inputs, c.inputs)]
-        made = [r for r in entry.outputs if r.index is not None]
-        ranks += [(r.order, len(c.outputs[r.index or 0].shape)) for r in made]
+        made = [r for r in entry.outputs if r.place is not None]
+        ranks += [(r.order, len(c.outputs[r.place or 0].shape)) for r in made]
         if any(o is not None and sorted(o) != list(range(n)) for o, n in ranks):
             raise ValueError(f"{entry.name}: an order of dimensions that is none")
     return entry

@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ferrule.base.artifact import (
     ALIGNMENT,
@@ -35,8 +35,9 @@ from ferrule.base.cpu import supports
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError, is_index
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared, record_of
-from ferrule.runtime.linked import Linked
-from ferrule.runtime.trace import Trace, Tracer
+
+if TYPE_CHECKING:
+    from ferrule.runtime.trace import Trace, Tracer  # which a load does not need
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -128,7 +129,7 @@ class Executable:
                 "here, or for the target generic"
             )
         self.compiled = compiled
-        self._code = Linked(compiled) if code is None else code
+        self._code = _linked(compiled) if code is None else code
         self._entry = self._code.function(compiled.entry, ctypes.c_int32)
         self._prepare = self._code.function(compiled.prepare, ctypes.c_int32)
         self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
@@ -306,6 +307,12 @@ class Executable:
         text = errors[code - 1]
         kind = RunIndexError if is_index(text) else RunError
         raise kind(f"{name}: {text}")
+
+
+def _linked(compiled: Compiled) -> Code:
+    from ferrule.runtime.linked import Linked  # which artifacts do not need
+
+    return Linked(compiled)
 
 
 _lock = threading.Lock()

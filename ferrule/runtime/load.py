@@ -15,7 +15,6 @@ import hashlib
 import mmap
 import os
 import platform
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from ferrule.base.manifest import (
     manifest_of,
 )
 from ferrule.base.safetensors import tensors_of
+from ferrule.base.stored import entries_of
 from ferrule.runtime import pool
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import Executable
@@ -79,7 +79,7 @@ class Function:
         if entry.params:
             params = [tensors[n] for n in entry.params]
             executable.bind([(x.ctypes.data, x) for x in params])
-        self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.index is None}
+        self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.place is None}
         self._call = NumpyCallable(executable)
         self._plain = entry.inputs == tuple(map(Input, range(len(entry.arguments))))
 
@@ -149,9 +149,9 @@ class Function:
         return value.transpose(x.order)
 
     def _result(self, r: Result, out: Sequence[Array]) -> Array:
-        if r.index is None:
+        if r.place is None:
             return self._constants[r.tensor].copy()
-        x = out[r.index]
+        x = out[r.place]
         return x if r.order is None else x.transpose(np.argsort(r.order))
 
 
@@ -177,15 +177,15 @@ class _Reader:
     def __init__(self, name: str, file: Any, verify: bool) -> None:
         self.name, self.verify = name, verify
         try:
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            with zipfile.ZipFile(file) as archive:
-                self.places = {i.filename: i for i in archive.infolist()}
-                plain = self.places[MANIFEST].compress_type == zipfile.ZIP_STORED
-                self.manifest = manifest_of(archive.read(MANIFEST) if plain else b"")
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self.parts = entries_of(content)
+            text = bytes(self.parts[MANIFEST])
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
+        try:
+            self.manifest = manifest_of(text)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-        except (ValueError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-            raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
 
     def model(self) -> Model:
         if not self.manifest.entries:
@@ -230,13 +230,12 @@ class _Reader:
 
     def _bytes(self, file: str) -> memoryview:
         """The bytes of an entry, as many as the manifest says."""
-        info, wanted = self.places.get(file), self.manifest.files.get(file)
-        if info is None or wanted is None:
+        found, wanted = self.parts.get(file), self.manifest.files.get(file)
+        if found is None or wanted is None:
             raise InputError(f"{self.name} is damaged: it lacks {file}")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != wanted.size:
+        if len(found) != wanted.size:
             raise InputError(f"{self.name} is damaged: {file} is not stored as it was")
-        start = self._start(info)
-        return memoryview(self.map)[start : start + wanted.size]
+        return found
 
     def _compare(self, file: str, data: bytes | memoryview) -> None:
         """Raises InputError where these are not the bytes that the manifest speaks of."""
@@ -244,16 +243,7 @@ class _Reader:
         if len(data) != wanted.size or hashlib.sha256(data).hexdigest() != wanted.sha256:
             raise InputError(f"{self.name} is damaged: the checksum of {file} does not match")
 
-    def _start(self, info: zipfile.ZipInfo) -> int:
-        """Where an entry's bytes begin: behind its local header (APPNOTE 4.3.7)."""
-        at = info.header_offset
-        head = self.map[at : at + 30]
-        if len(head) < 30 or head[:4] != b"PK\3\4":
-            raise InputError(f"{self.name} is damaged: {info.filename} has no header")
-        name, extra = (int.from_bytes(head[k : k + 2], "little") for k in (26, 28))
-        return at + 30 + name + extra
-
 
 def _needed(entry: Entry) -> tuple[str, ...]:
-    return (*entry.params, *(r.tensor for r in entry.outputs if r.index is None))
+    return (*entry.params, *(r.tensor for r in entry.outputs if r.place is None))
 

@@ -117,6 +117,9 @@ import sys
 for name in ("llvmlite", "torch", "onnx"):
     sys.modules[name] = None
 import numpy as np
+HEAVY = {"numpy.typing", "importlib.resources", "importlib.metadata", "zipfile", "inspect"}
+HEAVY |= {"ferrule.runtime.trace", "ferrule.runtime.linked"}
+HEAVY -= set(sys.modules)
 from ferrule.runtime.load import load
 folder = sys.argv[1]
 loaded = load(folder + "/net.ferrule")
@@ -124,7 +127,7 @@ x, scale = np.load(folder + "/x.npy"), np.load(folder + "/scale.npy")
 np.save(folder + "/found.npy", loaded(x, scale)[0])
 print(loaded.target)
 print(sorted(m for m in sys.modules if m.startswith("ferrule.")))
-print([m for m in ("numpy.typing", "importlib.resources") if m in sys.modules])
+print([m for m in HEAVY if m in sys.modules])
 """
 
 
@@ -137,7 +140,7 @@ def test_it_runs_with_numpy_alone(saved: tuple[Path, Any]) -> None:
         [sys.executable, "-c", ALONE, str(path.parent)], capture_output=True, text=True, check=True
     )
     np.testing.assert_array_equal(np.load(path.with_name("found.npy")), load(path)(x, scale)[0])
-    assert "numpy.typing" not in done.stdout  # it takes as long as all that is ours
+    assert done.stdout.splitlines()[2] == "[]"  # of which some take as long as all that is ours
     rooms = {name.split(".")[1] for name in eval(done.stdout.splitlines()[1])}
     assert rooms == {"base", "runtime"}
 
