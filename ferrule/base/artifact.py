@@ -195,10 +195,13 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
 
 
 def from_header(plain: dict[str, Any], object_code: bytes) -> Compiled:
-    """What `header_of` tells and this code. Raises ValueError, KeyError or TypeError."""
+    """What `header_of` tells and this code; other facts are passed over. Raises ValueError,
+    KeyError or TypeError.
+    """
     for name in ("inputs", "params", "outputs"):
         plain[name] = tuple(TensorSpec(n, dtype, tuple(shape)) for n, dtype, shape in plain[name])
     plain["dims"] = tuple(DimSource(*d) for d in plain["dims"])
     plain["guards"] = tuple(Guard(*g) for g in plain["guards"])
     plain["errors"] = tuple(plain["errors"])
-    return Compiled(object_code=object_code, **plain)
+    known = {f.name: plain[f.name] for f in fields(Compiled) if f.name in plain}
+    return Compiled(**{**known, "object_code": object_code})

@@ -174,8 +174,8 @@ def test_options_of_the_compilation_hold_for_what_is_saved(
 ) -> None:
     seen: list[Any] = []
 
-    def build(name: str, sources: Any, targets: Any, path: Any, settings: Any) -> None:
-        seen.append(settings)
+    def build(*given: Any, **options: Any) -> None:
+        seen.append(given[-1])
 
     inputs = [torch.from_numpy(x) for x in images(2)]
     model = compiled(net(), *inputs, options={"numerics": "strict"})
@@ -307,6 +307,16 @@ def test_functions_share_equal_weights(tmp_path: Path) -> None:
     wanted = np.maximum(loaded(x)[:1], 0)
     np.testing.assert_allclose(loaded["few"](x[:1]), wanted, rtol=1e-4, atol=1e-5)
     assert list(loaded.functions) == ["many", "few"]
+
+
+def test_equal_functions_share_their_code(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    several = {name: compiled(torch.nn.Linear(9, 5).eval(), torch.randn(4, 9)) for name in "ab"}
+    ferrule.save(tmp_path / "two.ferrule", several, HERE[:1])
+    loaded, x = load(tmp_path / "two.ferrule"), np.ones((4, 9), "f4")
+    for name, model in several.items():
+        wanted = model(torch.from_numpy(x)).detach()
+        np.testing.assert_allclose(loaded[name](x), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_bf16_and_other_layouts(tmp_path: Path) -> None:
