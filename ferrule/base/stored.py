@@ -11,7 +11,9 @@ than a small model to load.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _END, _END64, _WHERE64 = "<4s4H2IH", "<4sQ2H2I4Q", "<4sIQI"
 _ENTRY, _LOCAL = "<4s6H3I5H2I", "<4s5H3I2H"
@@ -20,10 +22,26 @@ _ZIP64 = 1  # the kind of such a field
 _ENCRYPTED = 1
 
 
-def entries_of(data: memoryview) -> dict[str, memoryview]:
-    """The bytes of each entry by its name. Raises ValueError for what is no such file."""
+class Part(NamedTuple):
+    """An entry: its bytes, and the checksum that the directory has of them."""
+
+    data: memoryview
+    crc32: int
+
+    def checked(self) -> bytes:
+        """A copy of the bytes. Raises ValueError where the checksum does not match."""
+        copy = bytes(self.data)
+        if zlib.crc32(copy) != self.crc32:
+            raise ValueError("a checksum does not match")
+        return copy
+
+
+def entries_of(data: memoryview) -> dict[str, Part]:
+    """The entries by their names. Raises ValueError for what is no such file. Their checksums are
+    not looked at.
+    """
     try:
-        found: dict[str, memoryview] = {}
+        found: dict[str, Part] = {}
         for name, part in _entries(data):
             if name in found:
                 raise ValueError(f"it has {name} twice")
@@ -33,12 +51,12 @@ def entries_of(data: memoryview) -> dict[str, memoryview]:
         raise ValueError(f"it ends too early: {error}") from error
 
 
-def _entries(data: memoryview) -> Iterator[tuple[str, memoryview]]:
+def _entries(data: memoryview) -> Iterator[tuple[str, Part]]:
     count, at = _directory(data)
     for _ in range(count):
         fields = struct.unpack_from(_ENTRY, data, at)
         magic, flags, method = fields[0], fields[3], fields[4]
-        packed, size, name_bytes, extra_bytes, comment_bytes = fields[8:13]
+        crc, packed, size, name_bytes, extra_bytes, comment_bytes = fields[7:13]
         at += struct.calcsize(_ENTRY)
         if magic != b"PK\1\2" or at + name_bytes + extra_bytes + comment_bytes > len(data):
             raise ValueError("its directory is damaged")
@@ -47,7 +65,7 @@ def _entries(data: memoryview) -> Iterator[tuple[str, memoryview]]:
         size, packed, start = _wide([size, packed, fields[-1]], extra)
         if method or flags & _ENCRYPTED or packed != size:
             raise ValueError(f"{name} is not stored as it was")
-        yield name, _content(data, name, start, size)
+        yield name, Part(_content(data, name, start, size), crc)
         at += name_bytes + extra_bytes + comment_bytes
 
 

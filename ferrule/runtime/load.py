@@ -191,13 +191,13 @@ class _Reader:
         try:
             content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             self.parts = entries_of(content)
-            text = bytes(self.parts[MANIFEST])
+            text = self.parts[MANIFEST].checked()
         except (ValueError, KeyError) as error:
             raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
         try:
             if trusted is not None:
                 signature = self.parts.get(SIGNATURE)
-                check(text, None if signature is None else bytes(signature), trusted)
+                check(text, None if signature is None else bytes(signature.data), trusted)
             self.manifest = manifest_of(text)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
@@ -272,9 +272,9 @@ class _Reader:
         found, wanted = self.parts.get(file), self.manifest.files.get(file)
         if found is None or wanted is None:
             raise InputError(f"{self.name} is damaged: it lacks {file}")
-        if len(found) != wanted.size:
+        if len(found.data) != wanted.size:
             raise InputError(f"{self.name} is damaged: {file} is not stored as it was")
-        return found
+        return found.data
 
     def _compare(self, file: str, data: bytes | memoryview) -> None:
         """Raises InputError where these are not the bytes that the manifest speaks of."""

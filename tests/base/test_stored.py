@@ -27,7 +27,7 @@ def test_entries_are_those_that_were_written(limit: int) -> None:
     """Beyond a limit, a zip file says its numbers in other fields."""
     with mock.patch("zipfile.ZIP64_LIMIT", limit):
         data = written()
-    assert {n: bytes(part) for n, part in entries_of(memoryview(data)).items()} == CONTENT
+    assert {n: part.checked() for n, part in entries_of(memoryview(data)).items()} == CONTENT
 
 
 def test_more_entries_than_sixteen_bits_count() -> None:
@@ -62,6 +62,15 @@ def test_a_name_may_stand_there_once() -> None:
         entries_of(memoryview(stream.getvalue()))
 
 
+def test_checksums_are_compared_where_bytes_are_asked_for() -> None:
+    data = bytearray(written())
+    data[data.index(b"{}")] ^= 1
+    entries = entries_of(memoryview(data))
+    with pytest.raises(ValueError, match="checksum"):
+        entries["manifest.json"].checked()
+    assert entries["lib/a.so"].checked() == CONTENT["lib/a.so"]
+
+
 @pytest.mark.parametrize("limit", [1 << 31, 0])
 def test_changed_bytes_raise_nothing_else(limit: int) -> None:
     rng = random.Random(1)
@@ -77,5 +86,5 @@ def test_changed_bytes_raise_nothing_else(limit: int) -> None:
         except ValueError:
             refused += 1
             continue
-        assert sum(len(part) for part in found.values()) <= 3 * len(data)
+        assert sum(len(part.data) for part in found.values()) <= 3 * len(data)
     assert refused > 300
