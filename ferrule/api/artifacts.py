@@ -25,19 +25,28 @@ def save(
     compiled: Any,
     targets: Sequence[str] = (),
     *,
+    packed: bool = False,
+    sign: str | os.PathLike[str] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
     """Builds what `ferrule.compile` gave, or several by name, into the artifact `path`.
 
     `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512) and `aarch64`; by default
     the second and third. The best that a CPU has is taken when the artifact is loaded. Equal
-    weights are held once. Raises UnsupportedError for a model of which a part runs in a framework,
-    and InputError for other targets and what was not compiled.
+    weights are held once.
+
+    With `packed`, the file has the weights as each level's code wants them: loading is faster, and
+    they are in memory once. This machine must run all levels. `sign` is a file with a private key
+    of Ed25519, in PEM, and needs the library cryptography.
+
+    Raises UnsupportedError for a model of which a part runs in a framework, and InputError for
+    other targets, what was not compiled, and a key that is none.
     """
     file = Path(path)
     chosen = tuple(targets) or DEFAULT_TARGETS
     settings = config.settings(**(options or {}))
-    build(plain_name(file.stem), _sources(compiled), chosen, file, settings)
+    name = plain_name(file.stem)
+    build(name, _sources(compiled), chosen, file, settings, packed=packed, sign=sign)
 
 
 def bundle(

@@ -120,9 +120,16 @@ class InferenceSession:
         """The model as a function to build into an artifact (see `ferrule.save`)."""
         return self._runner.source(name)
 
-    def save(self, path: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        targets: Sequence[str] = (),
+        *,
+        packed: bool = False,
+        sign: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Builds the model into an artifact, as `ferrule.save` does."""
-        save(path, self, targets, options=self._options)
+        save(path, self, targets, options=self._options, packed=packed, sign=sign)
 
     def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
         """Writes the model as a C library, as `ferrule.bundle` does."""

@@ -42,8 +42,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 from ferrule.base.dtype import DType, from_name
 from ferrule.base.errors import CacheError
@@ -58,8 +58,7 @@ _MAGIC = b"FERRULE2"
 _DIGEST = 32
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """A tensor at the boundary: dense, row-major. Extents are ints, or text over the program's
     dims.
     """
@@ -73,8 +72,7 @@ class TensorSpec:
         return from_name(self.dtype)
 
 
-@dataclass(frozen=True)
-class DimSource:
+class DimSource(NamedTuple):
     """Where a run finds a dim's value: the extent of an input's `axis`, or, where axis is None, the
     integer input itself.
 
@@ -103,8 +101,7 @@ class DimSource:
         return text if self.multiple == 1 else f"{text} and a multiple of {self.multiple}"
 
 
-@dataclass(frozen=True)
-class Guard:
+class Guard(NamedTuple):
     """A fact that relates dims and that the code was compiled under, as text, and what to tell a
     user where it fails.
     """
@@ -191,17 +188,20 @@ def header_of(compiled: Compiled) -> dict[str, Any]:
     }
     for name in ("inputs", "params", "outputs"):
         plain[name] = [[s.name, s.dtype, list(s.shape)] for s in plain[name]]
-    plain["dims"] = [list(astuple(d)) for d in compiled.dims]
-    plain["guards"] = [[g.text, g.message] for g in compiled.guards]
+    plain["dims"] = [list(d) for d in compiled.dims]
+    plain["guards"] = [list(g) for g in compiled.guards]
     plain["meta"] = dict(compiled.meta)
     return plain
 
 
 def from_header(plain: dict[str, Any], object_code: bytes) -> Compiled:
-    """What `header_of` tells and this code. Raises ValueError, KeyError or TypeError."""
+    """What `header_of` tells and this code; other facts are passed over. Raises ValueError,
+    KeyError or TypeError.
+    """
     for name in ("inputs", "params", "outputs"):
         plain[name] = tuple(TensorSpec(n, dtype, tuple(shape)) for n, dtype, shape in plain[name])
     plain["dims"] = tuple(DimSource(*d) for d in plain["dims"])
     plain["guards"] = tuple(Guard(*g) for g in plain["guards"])
     plain["errors"] = tuple(plain["errors"])
-    return Compiled(object_code=object_code, **plain)
+    known = {f.name: plain[f.name] for f in fields(Compiled) if f.name in plain}
+    return Compiled(**{**known, "object_code": object_code})

@@ -19,16 +19,14 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ferrule.base.errors import InputError
 from ferrule.base.features import LEVELS
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One setting. `choices` or `low`..`high` (both ends included) bound its values; a None default
     may stay None.
     """
@@ -158,8 +156,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
 )
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """The settings of a compilation as one value, by the names of `SETTINGS`."""
 
     dump_dir: str | None
@@ -181,7 +178,7 @@ class Settings:
         return Path(self.cache_dir).expanduser()
 
 
-_OF_COMPILATION = tuple(f.name for f in fields(Settings))
+_OF_COMPILATION = Settings._fields
 _BY_NAME: Mapping[str, Setting] = {s.name: s for s in SETTINGS}
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")

@@ -18,15 +18,14 @@ must tell whether code runs here, sees no other.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 X86 = ("x86_64", "amd64")
 ARM = ("aarch64", "arm64")
 
 
-@dataclass(frozen=True)
-class Feature:
+class Feature(NamedTuple):
     """A row of the table of features. `linux` is its name in /proc/cpuinfo, where that differs."""
 
     name: str
@@ -35,8 +34,7 @@ class Feature:
     linux: str = ""
 
 
-@dataclass(frozen=True)
-class Level:
+class Level(NamedTuple):
     """A row of the table of levels. Every CPU of it has `needs`, the least one `least` beside."""
 
     name: str

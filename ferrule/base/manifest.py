@@ -3,12 +3,16 @@
     artifact = zip of stored entries:  manifest.json
                                        lib/ARCHITECTURE-SYSTEM.so    code of all levels, and a pool
                                        weights.safetensors           parameters, on a page
+                                       packed/LEVEL/FUNCTION.bin     constants made of them
+                                       manifest.sig                  of the manifest's bytes
 
     manifest = format requires name made_by entries libraries files
-    entry    = name (arguments) (inputs) (outputs) (params) programs      a function of the model
+    entry    = name (arguments) (inputs) (outputs) (params) programs packed   a function
     input    = place among the arguments, order
     output   = name, place among the program's outputs or a tensor that it always is, order
     programs = level of an architecture -> descriptor of the compiled program, without its code
+    packed   = level -> file with what its program prepares; parameters which then no run reads may
+               be left out of the weights, where the file requires "packed"
 
 A reader takes formats up to `FORMAT` and refuses a file that requires what it does not know; other
 keys that it does not know it passes over. `files` has the size and the SHA-256 of each entry.
@@ -18,47 +22,46 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from ferrule.base.artifact import Compiled, from_header, header_of
 from ferrule.base.errors import InputError
 
 FORMAT = 1
-KNOWN: frozenset[str] = frozenset()
+PACKED = "packed"
+KNOWN = frozenset({PACKED})
 """What a file may require of its reader."""
 
 _MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError)
-MANIFEST, WEIGHTS = "manifest.json", "weights.safetensors"
+MANIFEST, WEIGHTS, SIGNATURE = "manifest.json", "weights.safetensors", "manifest.sig"
 LEVEL = "ferrule_level"
 """The function of a library, i64(), that gives the place of the level for this CPU, or -1."""
 
 
-@dataclass(frozen=True)
-class Input:
+class Input(NamedTuple):
     """An input of a program: the argument at `place`, transposed by `order` where that is given."""
 
     place: int
     order: tuple[int, ...] | None = None
 
 
-@dataclass(frozen=True)
-class Result:
-    """A result of an entry: the program's at `index`, which lies transposed by `order` where that
+class Result(NamedTuple):
+    """A result of an entry: the program's at `place`, which lies transposed by `order` where that
     is given, or the `tensor` that it always is.
     """
 
     name: str
-    index: int | None
+    place: int | None
     order: tuple[int, ...] | None = None
     tensor: str = ""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A function of a model. `arguments` are names in order, `inputs` and `params`, which are names
     of tensors, in the program's order; `programs` are descriptors without code by
-    "ARCHITECTURE/LEVEL".
+    "ARCHITECTURE/LEVEL", and so are the files of the constants `packed` ahead, "" for none.
     """
 
     name: str
@@ -67,10 +70,18 @@ class Entry:
     outputs: tuple[Result, ...]
     params: tuple[str, ...]
     programs: Mapping[str, Compiled]
+    packed: Mapping[str, str] = MappingProxyType({})
+
+    def needed(self, level: str) -> tuple[str, ...]:
+        """The tensors without which the program for a level cannot run."""
+        compiled, own = self.programs[level], [r.tensor for r in self.outputs if r.place is None]
+        reads = range(len(self.params))
+        if level in self.packed:
+            reads = compiled.meta.get("reads", reads)
+        return (*(self.params[i] for i in reads), *own)
 
 
-@dataclass(frozen=True)
-class Images:
+class Images(NamedTuple):
     """A library: its file, and the levels that it has code for, the best last, as `LEVEL` counts
     them.
     """
@@ -79,16 +90,14 @@ class Images:
     levels: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Stored:
+class Stored(NamedTuple):
     """What a file of the zip must be."""
 
     size: int
     sha256: str
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """`libraries` are by "ARCHITECTURE-SYSTEM"."""
 
     name: str
@@ -152,9 +161,10 @@ def _plain(e: Entry) -> dict[str, Any]:
         "name": e.name,
         "arguments": list(e.arguments),
         "inputs": [[x.place, x.order] for x in e.inputs],
-        "outputs": [[r.name, r.index, r.order, r.tensor] for r in e.outputs],
+        "outputs": [[r.name, r.place, r.order, r.tensor] for r in e.outputs],
         "params": list(e.params),
         "programs": {level: header_of(c) for level, c in e.programs.items()},
+        "packed": dict(e.packed),
     }
 
 
@@ -169,17 +179,20 @@ def _entry(plain: Mapping[str, Any]) -> Entry:
         ),
         tuple(map(str, plain["params"])),
         {str(k): from_header(dict(h), b"") for k, h in plain["programs"].items()},
+        {str(k): str(f) for k, f in plain.get("packed", {}).items()},
     )
     for level, c in entry.programs.items():
         if len(c.inputs) != len(entry.inputs) or len(c.params) != len(entry.params):
             raise ValueError(f"{entry.name}: the program for {level} takes other arguments")
+        if any(i not in range(len(c.params)) for i in c.meta.get("reads", ())):
+            raise ValueError(f"{entry.name}: a parameter that is not there")
         if any(not 0 <= x.place < len(entry.arguments) for x in entry.inputs):
             raise ValueError(f"{entry.name}: an input that is not there")
-        if any(r.index is not None and not 0 <= r.index < len(c.outputs) for r in entry.outputs):
+        if any(r.place is not None and not 0 <= r.place < len(c.outputs) for r in entry.outputs):
             raise ValueError(f"{entry.name}: an output that is not there")
         ranks = [(x.order, len(spec.shape)) for x, spec in zip(entry.inputs, c.inputs)]
-        made = [r for r in entry.outputs if r.index is not None]
-        ranks += [(r.order, len(c.outputs[r.index or 0].shape)) for r in made]
+        made = [r for r in entry.outputs if r.place is not None]
+        ranks += [(r.order, len(c.outputs[r.place or 0].shape)) for r in made]
         if any(o is not None and sorted(o) != list(range(n)) for o, n in ranks):
             raise ValueError(f"{entry.name}: an order of dimensions that is none")
     return entry
@@ -191,5 +204,5 @@ def _order(given: Any) -> tuple[int, ...] | None:
 
 def bare(c: Compiled) -> Compiled:
     """A descriptor without code and without what people read."""
-    meta = {k: c.meta[k] for k in ("kernels", "target") if k in c.meta}
+    meta = {k: c.meta[k] for k in ("kernels", "target", "reads") if k in c.meta}
     return replace(c, object_code=b"", meta=meta)

@@ -44,6 +44,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="write a C library with its header, weights and an example there, not an artifact",
     )
     parser.add_argument(
+        "--packed",
+        action="store_true",
+        help="store the weights as the code wants them: faster to load, in memory once",
+    )
+    parser.add_argument(
+        "--sign", type=Path, metavar="KEY", help="sign with this private key of Ed25519, in PEM"
+    )
+    parser.add_argument(
         "--shape",
         type=_shape,
         action="append",
@@ -56,6 +64,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def _build(options: argparse.Namespace) -> None:
     if options.c_bundle is not None and options.output is not None:
         raise InputError("--output and --c-bundle are two things to write: give one of them")
+    if options.c_bundle is not None and (options.packed or options.sign is not None):
+        raise InputError("--packed and --sign are for artifacts, not for C libraries")
     output = options.output or Path(options.model).with_suffix(".ferrule")
     shapes: Mapping[str, Sequence[int]] = dict(options.shape)
     session = InferenceSession(options.model, shapes=shapes)
@@ -64,7 +74,7 @@ def _build(options: argparse.Namespace) -> None:
         files = ", ".join(sorted(f.name for f in options.c_bundle.iterdir()))
         print(f"{options.c_bundle}: {files}")
         return
-    session.save(output, options.target)
+    session.save(output, options.target, packed=options.packed, sign=options.sign)
     print(f"{output}: {output.stat().st_size} bytes, for {', '.join(options.target)}")
 
 

@@ -40,6 +40,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="save each output there, as NAME.npy"
     )
+    parser.add_argument(
+        "--trusted",
+        type=Path,
+        metavar="KEY",
+        help="run the artifact only if it is signed by this public key of Ed25519, in PEM",
+    )
     add_threads(parser)
     add_target(parser)
 
@@ -48,10 +54,12 @@ def _run(options: argparse.Namespace) -> None:
     if zipfile.is_zipfile(options.model):
         if options.target is not None:
             raise InputError("an artifact has its code already: --target is for `ferrule build`")
-        built = load(options.model)
+        built = load(options.model, trusted=options.trusted)
         inputs, names = ports_of(built), built.outputs
         run: Callable[..., list[Any]] = built.run
     else:
+        if options.trusted is not None:
+            raise InputError(f"{options.model} is no artifact: only those are signed")
         model = read_model(options.model)
         inputs, names = model.body.inputs, tuple(p.name for p in model.body.outputs)
 

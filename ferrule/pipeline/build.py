@@ -3,7 +3,8 @@
     build(name, [Source("main", graph, params, ...)], ("x86-64-v3", "aarch64"), "m.ferrule")
 
 Each graph is compiled for each target. The objects of an architecture and the thread pool become
-one shared library, parameters one file of weights; `ferrule.base.manifest` tells how they lie in
+one shared library, parameters one file of weights, and what programs make of them files of their
+own where they are packed ahead (`packing`); `ferrule.base.manifest` tells how they lie in
 the artifact, and `ferrule.runtime.load` reads it.
 """
 
@@ -13,7 +14,7 @@ import hashlib
 import os
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,8 @@ from ferrule.base.files import write_whole
 from ferrule.base.manifest import (
     LEVEL,
     MANIFEST,
+    PACKED,
+    SIGNATURE,
     WEIGHTS,
     Entry,
     Images,
@@ -38,12 +41,14 @@ from ferrule.base.manifest import (
     bare,
 )
 from ferrule.base.safetensors import PAGE, header_of
+from ferrule.base.signed import signed
 from ferrule.base.version import VERSION
 from ferrule.codegen.capi.levels import level_module, ordered
 from ferrule.codegen.link.elf import shared_library
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.source import Source
 from ferrule.pipeline.compile import compile_for
+from ferrule.pipeline.packing import NOTHING, Packed, packings
 from ferrule.runtime import pool
 from ferrule.target.cpu import PORTABLE, plainest, portable
 
@@ -60,11 +65,16 @@ def build(
     targets: Sequence[str],
     path: str | os.PathLike[str],
     settings: Settings,
+    *,
+    packed: bool = False,
+    sign: str | os.PathLike[str] | None = None,
 ) -> None:
     """Writes the artifact `path`, which is there whole or not at all.
 
-    Raises InputError for a target that is not in PORTABLE or a folder that cannot be written, and
-    CompileError where a function cannot be compiled.
+    With `packed`, what programs prepare of their parameters is in it, and parameters that nothing
+    else reads are not. `sign` is a file with a private key (`ferrule.base.signed`). Raises
+    InputError for a target that is not in PORTABLE or cannot be packed for here, a key that is none
+    or a folder that cannot be written, and CompileError where a function cannot be compiled.
     """
     chosen = {t: portable(t) for t in dict.fromkeys(targets)}
     if not chosen:
@@ -77,7 +87,8 @@ def build(
         for s in sources
         for t in chosen.values()
     }
-    entries = tuple(_entry(s, programs, tensors) for s in sources)
+    ahead = packings(sources, programs, tensors.array) if packed else NOTHING
+    entries = tuple(_entry(s, programs, tensors, ahead) for s in sources)
     machines = dict.fromkeys(t.architecture for t in chosen.values())
     names = {m: ordered([n for n, t in chosen.items() if t.architecture == m]) for m in machines}
     images = {
@@ -87,13 +98,16 @@ def build(
     files: dict[str, Sequence[bytes | memoryview]] = {
         f"lib/{m}-linux.so": [_library(m, names[m], programs)] for m in machines
     }
-    if tensors.held:
-        files[WEIGHTS] = tensors.parts()
-    manifest = Manifest(
-        name, entries, images, {f: _stored(p) for f, p in files.items()}, f"ferrule {VERSION}"
-    )
+    needed = {n for e in entries for level in e.programs for n in e.needed(level)}
+    requires = () if needed == set(tensors.held) else (PACKED,)
+    if needed:
+        files[WEIGHTS] = tensors.parts(needed)
+    files |= {file: [data] for file, data in ahead.files.items()}
+    stored = {f: _stored(p) for f, p in files.items()}
+    manifest = Manifest(name, entries, images, stored, f"ferrule {VERSION}", requires)
     text = manifest.to_json().encode()
-    write_file(Path(path), lambda stream: _zip(stream, {MANIFEST: [text], **files}))
+    head = {MANIFEST: [text]} | ({} if sign is None else {SIGNATURE: [signed(text, sign)]})
+    write_file(Path(path), lambda stream: _zip(stream, {**head, **files}))
 
 
 class Tensors:
@@ -123,9 +137,14 @@ class Tensors:
             name = f"{wanted}.{n}"
         return name
 
-    def parts(self) -> list[bytes | memoryview]:
-        """The file of weights, in parts."""
-        header, order = header_of(self.held)
+    def array(self, x: Array) -> Array:
+        """An array of the sources as it is held."""
+        return self.held[self.names[id(x)]][1]
+
+    def parts(self, names: Set[str] | None = None) -> list[bytes | memoryview]:
+        """The file of the weights with these names, or of all, in parts."""
+        wanted = self.held if names is None else {n: self.held[n] for n in self.held if n in names}
+        header, order = header_of(wanted)
         return [header, *(_bytes(self.held[n][1]) for n in order)]
 
 
@@ -135,7 +154,10 @@ def _bytes(x: Array) -> memoryview:
 
 
 def _entry(
-    s: Source, programs: Mapping[tuple[str, str, str], Compiled], tensors: Tensors
+    s: Source,
+    programs: Mapping[tuple[str, str, str], Compiled],
+    tensors: Tensors,
+    ahead: Packed,
 ) -> Entry:
     outputs = tuple(
         Result(r.name, r.index, r.order, "" if r.array is None else tensors.names[id(r.array)])
@@ -148,7 +170,8 @@ def _entry(
     }
     params = tuple(tensors.names[id(x)] for _, x in s.params)
     inputs = tuple(Input(x.place, x.order) for x in s.inputs)
-    return Entry(s.name, s.arguments, inputs, outputs, params, own)
+    packed = {level: file for (name, level), file in ahead.of.items() if name == s.name}
+    return Entry(s.name, s.arguments, inputs, outputs, params, own, packed)
 
 
 def _library(
@@ -157,7 +180,7 @@ def _library(
     """The code of all programs for an architecture, what tells the level of a CPU, and a thread
     pool, which run on any of the architecture.
     """
-    own = [c for (*_, m), c in programs.items() if m == machine]
+    own = {c.key: c for (*_, m), c in programs.items() if m == machine}.values()
     plain = plainest(machine)
     texts = (level_module(levels), pool.ir_text(plain.triple))
     exports = [f for c in own for f in (c.entry, c.prepare, c.arena_bytes)]

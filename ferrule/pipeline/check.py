@@ -34,12 +34,14 @@ class Checked(Executable):
 
     def __init__(self, compiled: Compiled, graph: Graph) -> None:
         self._graph: Graph | None = graph
-        self._bound: Sequence[int] = ()
+        self._params: Sequence[int] = ()
         super().__init__(compiled)
 
-    def bind(self, params: Sequence[tuple[int, Any]]) -> None:
-        super().bind(params)
-        self._bound = [address for address, _ in params]
+    def bind(
+        self, params: Sequence[tuple[int, Any]], constants: tuple[int, Any] | None = None
+    ) -> None:
+        super().bind(params, constants)
+        self._params = [address for address, _ in params]
 
     def prepared(self, *call: Any) -> Any:
         return None if self._graph is not None else super().prepared(*call)
@@ -54,7 +56,7 @@ class Checked(Executable):
         compiled = self.compiled
         given = [x.copy() for x in self._arrays(compiled.inputs, inputs, dims)]
         super().run(inputs, outputs, dims)
-        params = self._arrays(compiled.params, self._bound, dims)
+        params = self._arrays(compiled.params, self._params, dims)
         sizes = dict(zip(compiled.dim_names, dims, strict=True))
         self._compare(
             self._arrays(compiled.outputs, outputs, dims),

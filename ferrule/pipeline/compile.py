@@ -26,7 +26,7 @@ from ferrule.ir.calls import Interface, Kernels
 from ferrule.ir.expr import Buf, Expr, dims
 from ferrule.ir.graph import Graph, definitions
 from ferrule.ir.module import Module
-from ferrule.ir.program import Program, walk_runs
+from ferrule.ir.program import Program, walk_rows, walk_runs
 from ferrule.ir.system import System
 from ferrule.pipeline.check import Checked
 from ferrule.pipeline.explain import explain
@@ -231,11 +231,20 @@ def _compile(source: Any, options: Options) -> Compiled:
         "target": options.target.name,
         "passes": {name: round(t, 6) for name, t in outcome.seconds.items()},
         "explain": explain(outcome),
+        "reads": _read(program),
         "launches": launches(program, outcome, equations[0] if equations else None),
         "decisions": [asdict(d) for d in outcome.decisions],
         "blockings": {key: _shown(options.blockings.get(key)) for key in keys},
     }
     return make_compiled(program, options.key, outcome.program.code, meta=meta)
+
+
+def _read(program: Program) -> list[int]:
+    """The places of the parameters that `main` reads."""
+    calls = (c for r in walk_runs(program.main) for phase in r.phases for c in phase)
+    read = {b for c in calls for b in c.args}
+    read |= {b for row in walk_rows(program.main) for b in (row.whole, row.first) if b}
+    return [i for i, p in enumerate(program.params) if p in read]
 
 
 def native(settings: Settings) -> Compiler:

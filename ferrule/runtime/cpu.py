@@ -20,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ferrule.base.artifact import (
     ALIGNMENT,
@@ -35,8 +35,9 @@ from ferrule.base.cpu import supports
 from ferrule.base.errors import CompileError, InputError, RunError, RunIndexError, is_index
 from ferrule.runtime import pool
 from ferrule.runtime.call import Maker, Record, Watched, prepared, record_of
-from ferrule.runtime.linked import Linked
-from ferrule.runtime.trace import Trace, Tracer
+
+if TYPE_CHECKING:
+    from ferrule.runtime.trace import Trace, Tracer  # which a load does not need
 
 _HUGE = 4 << 20
 _PAGE = 2 << 20
@@ -100,12 +101,12 @@ class _State:
 class _Binding:
     """Parameters, the constants prepared from them, and the states of calls that use them."""
 
-    __slots__ = ("arena", "keepalive", "latest", "params", "states")
+    __slots__ = ("constants", "keepalive", "latest", "params", "states")
 
-    def __init__(self, params: Sequence[tuple[int, Any]], const_bytes: int) -> None:
+    def __init__(self, params: Sequence[tuple[int, Any]], constants: tuple[int, Any]) -> None:
         self.params = tuple(address for address, _ in params)
-        self.keepalive = tuple(owner for _, owner in params)
-        self.arena = Arena(const_bytes)
+        self.constants, held = constants
+        self.keepalive = (held, *(owner for _, owner in params))
         self.states: list[_State] = []
         self.latest: _State | None = None  # the one that `_run_anew` took last
 
@@ -128,7 +129,7 @@ class Executable:
                 "here, or for the target generic"
             )
         self.compiled = compiled
-        self._code = Linked(compiled) if code is None else code
+        self._code = _linked(compiled) if code is None else code
         self._entry = self._code.function(compiled.entry, ctypes.c_int32)
         self._prepare = self._code.function(compiled.prepare, ctypes.c_int32)
         self._arena_bytes = self._code.function(compiled.arena_bytes, ctypes.c_int64)
@@ -140,11 +141,15 @@ class Executable:
         if not compiled.params:
             self.bind(())
 
-    def bind(self, params: Sequence[tuple[int, Any]]) -> None:
+    def bind(
+        self, params: Sequence[tuple[int, Any]], constants: tuple[int, Any] | None = None
+    ) -> None:
         """Gives the parameters, each as its address and whatever keeps that memory alive.
 
         Allocates the const arena and fills it once with what the program derives from them, such as
-        packed weights. A later call rebinds; runs that are under way end with what they began with.
+        packed weights. Where these `constants` are given, which such a program has made of the same
+        parameters, they are used as they lie, and parameters that a run does not read may be null.
+        A later call rebinds; runs that are under way end with what they began with.
         Raises InputError for a wrong number of parameters, RunError where `prepare` fails.
         """
         compiled = self.compiled
@@ -153,7 +158,11 @@ class Executable:
                 f"{compiled.name} has {len(compiled.params)} parameters, and bind was given "
                 f"{len(params)}"
             )
-        binding = _Binding(params, compiled.const_bytes)
+        if constants is not None:
+            self._binding = _Binding(params, constants)
+            return
+        arena = Arena(compiled.const_bytes)
+        binding = _Binding(params, (arena.address, arena))
         state = self._state(binding)
         state.set(SLOT_THREADS, [pool.get_num_threads()])
         self._grow(state)
@@ -163,6 +172,14 @@ class Executable:
         binding.states.append(state)
         self._binding = binding
 
+    @property
+    def constants(self) -> ctypes.Array[ctypes.c_char]:
+        """What the program has prepared from the parameters that are bound, as it lies in memory
+        that the present binding keeps. Raises InputError where none are bound.
+        """
+        binding = self._bound()
+        return (ctypes.c_char * self.compiled.const_bytes).from_address(binding.constants)
+
     def run(
         self, inputs: Iterable[int], outputs: Iterable[int], dims: tuple[int, ...] = ()
     ) -> None:
@@ -171,9 +188,7 @@ class Executable:
         The memory must stay alive and hold tensors of the descriptor's shapes. Raises what the
         program reports: RunIndexError for an index out of bounds, RunError for anything else.
         """
-        binding = self._binding
-        if binding is None:
-            raise InputError(f"{self.compiled.name} has parameters: bind them before the first run")
+        binding = self._bound()
         arguments = [pool.get_num_threads(), *inputs, *outputs, *dims]
         latest = binding.latest
         code = None if latest is None else latest.record.launch(*arguments)
@@ -181,6 +196,11 @@ class Executable:
             code = self._run_anew(binding, arguments, dims)
         if code:
             self._fail(code)
+
+    def _bound(self) -> _Binding:
+        if self._binding is None:
+            raise InputError(f"{self.compiled.name} has parameters: bind them before the first run")
+        return self._binding
 
     def _run_anew(self, binding: _Binding, arguments: list[int], dims: tuple[int, ...]) -> int:
         """A run on a state that is not busy, which is made to fit these dims and threads."""
@@ -242,7 +262,7 @@ class Executable:
 
     def _state(self, binding: _Binding) -> _State:
         state = self._blank()
-        state.set(SLOT_CONST, [binding.arena.address, ctypes.addressof(pool.host_table())])
+        state.set(SLOT_CONST, [binding.constants, ctypes.addressof(pool.host_table())])
         state.set(self._params_slot, binding.params)
         return state
 
@@ -306,6 +326,12 @@ class Executable:
         text = errors[code - 1]
         kind = RunIndexError if is_index(text) else RunError
         raise kind(f"{name}: {text}")
+
+
+def _linked(compiled: Compiled) -> Code:
+    from ferrule.runtime.linked import Linked  # which artifacts do not need
+
+    return Linked(compiled)
 
 
 _lock = threading.Lock()

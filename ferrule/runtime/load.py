@@ -15,7 +15,6 @@ import hashlib
 import mmap
 import os
 import platform
-import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from ferrule.base.errors import InputError
 from ferrule.base.manifest import (
     LEVEL,
     MANIFEST,
+    SIGNATURE,
     WEIGHTS,
     Entry,
     Input,
@@ -35,6 +35,8 @@ from ferrule.base.manifest import (
     manifest_of,
 )
 from ferrule.base.safetensors import tensors_of
+from ferrule.base.signed import Key, check
+from ferrule.base.stored import entries_of
 from ferrule.runtime import pool
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.runtime.cpu import Executable
@@ -45,17 +47,21 @@ if TYPE_CHECKING:
 
     Array = NDArray[Any]
 
-def load(path: str | os.PathLike[str], *, verify: bool = True) -> Model:
+def load(
+    path: str | os.PathLike[str], *, verify: bool = True, trusted: Key | None = None
+) -> Model:
     """The model in an artifact, ready to run.
 
     The code's checksum is always looked at; without `verify` that of the weights is not, so that
-    their pages are read when they are first used. Raises InputError for what is no artifact, is
-    damaged, is of a later format, or has no code that this machine runs.
+    their pages are read when they are first used. With `trusted`, a file with a public key of
+    Ed25519 in PEM or the key's 32 bytes, the artifact must be signed by it (`ferrule.base.signed`).
+    Raises InputError for what is no artifact, is damaged, is of a later format, has no code that
+    this machine runs, or is not signed by whom it should.
     """
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            return _Reader(name, file, verify).model()
+            return _Reader(name, file, verify, trusted).model()
     except OSError as error:
         raise InputError(f"{name} cannot be read: {error}") from error
 
@@ -68,7 +74,12 @@ class Function:
     """
 
     def __init__(
-        self, entry: Entry, compiled: Compiled, library: Library, tensors: Mapping[str, Array]
+        self,
+        entry: Entry,
+        compiled: Compiled,
+        library: Library,
+        tensors: Mapping[str, Array],
+        constants: memoryview | None,
     ) -> None:
         self.name = entry.name
         self.inputs = entry.arguments
@@ -77,9 +88,10 @@ class Function:
         self._entry, self._inputs = entry, entry.inputs
         executable = Executable(compiled, library)
         if entry.params:
-            params = [tensors[n] for n in entry.params]
-            executable.bind([(x.ctypes.data, x) for x in params])
-        self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.index is None}
+            params = [tensors.get(n) for n in entry.params]
+            packed = None if constants is None else _place(np.frombuffer(constants, np.uint8))
+            executable.bind([(0, None) if x is None else _place(x) for x in params], packed)
+        self._constants = {r.tensor: tensors[r.tensor] for r in entry.outputs if r.place is None}
         self._call = NumpyCallable(executable)
         self._plain = entry.inputs == tuple(map(Input, range(len(entry.arguments))))
 
@@ -149,9 +161,9 @@ class Function:
         return value.transpose(x.order)
 
     def _result(self, r: Result, out: Sequence[Array]) -> Array:
-        if r.index is None:
+        if r.place is None:
             return self._constants[r.tensor].copy()
-        x = out[r.index]
+        x = out[r.place]
         return x if r.order is None else x.transpose(np.argsort(r.order))
 
 
@@ -174,18 +186,21 @@ class Model(Function):
 class _Reader:
     """An artifact's file, opened."""
 
-    def __init__(self, name: str, file: Any, verify: bool) -> None:
+    def __init__(self, name: str, file: Any, verify: bool, trusted: Key | None) -> None:
         self.name, self.verify = name, verify
         try:
-            self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            with zipfile.ZipFile(file) as archive:
-                self.places = {i.filename: i for i in archive.infolist()}
-                plain = self.places[MANIFEST].compress_type == zipfile.ZIP_STORED
-                self.manifest = manifest_of(archive.read(MANIFEST) if plain else b"")
+            content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+            self.parts = entries_of(content)
+            text = self.parts[MANIFEST].checked()
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
+        try:
+            if trusted is not None:
+                signature = self.parts.get(SIGNATURE)
+                check(text, None if signature is None else bytes(signature.data), trusted)
+            self.manifest = manifest_of(text)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
-        except (ValueError, KeyError, zipfile.BadZipFile, RuntimeError, EOFError) as error:
-            raise InputError(f"{name} is no artifact of ferrule, or is damaged: {error}") from error
 
     def model(self) -> Model:
         if not self.manifest.entries:
@@ -193,20 +208,44 @@ class _Reader:
         library, levels = self._library()
         tensors: Mapping[str, Array] = {}
         if WEIGHTS in self.manifest.files:
-            weights = self._bytes(WEIGHTS)
-            if self.verify:
-                self._compare(WEIGHTS, weights)
-            tensors = tensors_of(weights)
+            tensors = tensors_of(self._data(WEIGHTS))
         functions = {}
         for entry in self.manifest.entries:
             level = next((k for k in levels if k in entry.programs), None)
             if level is None:
                 raise InputError(f"{self.name}: {entry.name} has no code for this machine")
-            missing = [n for n in _needed(entry) if n not in tensors]
-            if missing:
-                raise InputError(f"{self.name}: the weights lack {', '.join(missing)}")
-            functions[entry.name] = Function(entry, entry.programs[level], library, tensors)
+            compiled = entry.programs[level]
+            self._look(entry, level, tensors)
+            constants = self._constants(entry, level)
+            functions[entry.name] = Function(entry, compiled, library, tensors, constants)
         return Model(self.manifest, functions)
+
+    def _look(self, entry: Entry, level: str, tensors: Mapping[str, Array]) -> None:
+        """Raises InputError where the weights are not those of the program for this level."""
+        missing = [n for n in entry.needed(level) if n not in tensors]
+        if missing:
+            raise InputError(f"{self.name}: the weights lack {', '.join(missing)}")
+        for name, spec in zip(entry.params, entry.programs[level].params):
+            x = tensors.get(name)
+            if x is not None and (x.shape, x.dtype) != (spec.shape, spec.element.numpy):
+                raise InputError(f"{self.name}: the weights have another {name} than the code")
+
+    def _constants(self, entry: Entry, level: str) -> memoryview | None:
+        """What the program for this level prepares, or None where it has to do so itself."""
+        if level not in entry.packed:
+            return None
+        file, size = entry.packed[level], entry.programs[level].const_bytes
+        data = self._data(file) if file else memoryview(b"")
+        if len(data) != size:
+            raise InputError(f"{self.name} is damaged: {file} has not the size of its constants")
+        return data
+
+    def _data(self, file: str) -> memoryview:
+        """The bytes of an entry, which are compared where that is wanted."""
+        data = self._bytes(file)
+        if self.verify:
+            self._compare(file, data)
+        return data
 
     def _library(self) -> tuple[Library, tuple[str, ...]]:
         """The code for this machine, and the keys of the levels that it runs, the best first."""
@@ -230,13 +269,12 @@ class _Reader:
 
     def _bytes(self, file: str) -> memoryview:
         """The bytes of an entry, as many as the manifest says."""
-        info, wanted = self.places.get(file), self.manifest.files.get(file)
-        if info is None or wanted is None:
+        found, wanted = self.parts.get(file), self.manifest.files.get(file)
+        if found is None or wanted is None:
             raise InputError(f"{self.name} is damaged: it lacks {file}")
-        if info.compress_type != zipfile.ZIP_STORED or info.file_size != wanted.size:
+        if len(found.data) != wanted.size:
             raise InputError(f"{self.name} is damaged: {file} is not stored as it was")
-        start = self._start(info)
-        return memoryview(self.map)[start : start + wanted.size]
+        return found.data
 
     def _compare(self, file: str, data: bytes | memoryview) -> None:
         """Raises InputError where these are not the bytes that the manifest speaks of."""
@@ -244,16 +282,7 @@ class _Reader:
         if len(data) != wanted.size or hashlib.sha256(data).hexdigest() != wanted.sha256:
             raise InputError(f"{self.name} is damaged: the checksum of {file} does not match")
 
-    def _start(self, info: zipfile.ZipInfo) -> int:
-        """Where an entry's bytes begin: behind its local header (APPNOTE 4.3.7)."""
-        at = info.header_offset
-        head = self.map[at : at + 30]
-        if len(head) < 30 or head[:4] != b"PK\3\4":
-            raise InputError(f"{self.name} is damaged: {info.filename} has no header")
-        name, extra = (int.from_bytes(head[k : k + 2], "little") for k in (26, 28))
-        return at + 30 + name + extra
 
-
-def _needed(entry: Entry) -> tuple[str, ...]:
-    return (*entry.params, *(r.tensor for r in entry.outputs if r.index is None))
+def _place(x: Array) -> tuple[int, Array]:
+    return x.ctypes.data, x
 

@@ -27,8 +27,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from ferrule.base import config
 from ferrule.base.artifact import HOST_BYTES, MAX_THREADS
@@ -74,8 +73,7 @@ _PATIENCE = 500_000  # ns; idle CPUs wake in a tenth of this, on busy ones a wai
 _NEVER_EXECUTED = 0x40  # Linux's PF_FORKNOEXEC: forked, and no new program since
 
 
-@dataclass(frozen=True)
-class _Machine:
+class _Machine(NamedTuple):
     """What pool.ll needs to know of an architecture."""
 
     pause: str
@@ -94,8 +92,7 @@ _MACHINES = {
 }
 
 
-@dataclass(frozen=True)
-class Pool:
+class Pool(NamedTuple):
     """The compiled pool: the address of `ferrule_parallel`, and the functions that Python calls."""
 
     address: int

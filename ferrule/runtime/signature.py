@@ -10,7 +10,7 @@ with the same shapes costs one dictionary look-up.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ferrule.base.artifact import Compiled, DimSource, Guard
 from ferrule.base.errors import GuardError, InputError
@@ -21,8 +21,7 @@ Shape = tuple[int, ...]
 _KEPT = 1024
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """One combination of input shapes: the values of the dims, in order, and the output shapes."""
 
     dims: tuple[int, ...]

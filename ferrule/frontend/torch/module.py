@@ -118,11 +118,18 @@ class CompiledModule:
         """How many kernels one call runs."""
         return self._plan.kernels
 
-    def save(self, path: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        targets: Sequence[str] = (),
+        *,
+        packed: bool = False,
+        sign: str | os.PathLike[str] | None = None,
+    ) -> None:
         """Builds the module, with its parameters as they are now, into an artifact, as
         `ferrule.save` does.
         """
-        self._writers.save(path, self, targets)
+        self._writers.save(path, self, targets, packed=packed, sign=sign)
 
     def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
         """Writes the module, with its parameters as they are now, as a C library, as
