@@ -29,10 +29,10 @@ def save(
 ) -> None:
     """Builds what `ferrule.compile` gave, or several by name, into the artifact `path`.
 
-    `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512) and `aarch64`; by default
-    the second and third. The best that a CPU has is taken when the artifact is loaded. Equal
-    weights are held once. Raises UnsupportedError for a model of which a part runs in a framework,
-    and InputError for other targets and what was not compiled.
+    `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512), `aarch64`, `riscv64` and
+    `riscv64-v` (with vectors); by default the second and third. The best that a CPU has is taken
+    when the artifact is loaded. Equal weights are held once. Raises UnsupportedError for a model of
+    which a part runs in a framework, and InputError for other targets and what was not compiled.
     """
     file = Path(path)
     chosen = tuple(targets) or DEFAULT_TARGETS
