@@ -147,7 +147,7 @@ def block_time(r: int, v: int, walk: Walk) -> float:
     target, costs = walk.target, walk.target.machine.products
     near = min(walk.terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
     least = costs.latency if near else max(costs.latency, costs.arrival * v)
-    row = costs.near_load
+    row = costs.near_load if target.has_fma else costs.spread_load
     if r > _uncrowded(walk.apart, target):
         row = costs.crowded_load
     elif _in_products(v, walk):
@@ -187,4 +187,4 @@ def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:
         return ((4, 1), (2, 2), (1, 4))
     if target.has_fma:
         return ((4, 3), (6, 2), (12, 1), (3, 4), (2, 5), (4, 2), (1, 8))
-    return ((4, 2), (3, 3), (2, 4), (1, 8))
+    return ((2, 4), (4, 2), (1, 8))
