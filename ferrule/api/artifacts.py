@@ -31,9 +31,9 @@ def save(
 ) -> None:
     """Builds what `ferrule.compile` gave, or several by name, into the artifact `path`.
 
-    `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512) and `aarch64`; by default
-    the second and third. The best that a CPU has is taken when the artifact is loaded. Equal
-    weights are held once.
+    `targets` are of `x86-64`, `x86-64-v3` (AVX2), `x86-64-v4` (AVX-512), `aarch64`, `riscv64` and
+    `riscv64-v` (with vectors); by default the second and third. The best that a CPU has is taken
+    when the artifact is loaded. Equal weights are held once.
 
     With `packed`, the file has the weights as each level's code wants them: loading is faster, and
     they are in memory once. This machine must run all levels. `sign` is a file with a private key

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ferrule.base.features import FEATURES, LEVELS
 
-_KEYS = ("flags", "features")  # lines of /proc/cpuinfo, on x86 and on Arm
+_KEYS = ("flags", "features", "isa")  # lines of /proc/cpuinfo, on x86, Arm and RISC-V
 
 
 def supports(name: str) -> bool:
@@ -38,9 +38,15 @@ def features() -> frozenset[str]:
     except OSError:
         return _told_by_llvm()
     lines = (line.partition(":") for line in text.splitlines())
-    words = [set(rest.split()) for key, _, rest in lines if key.strip().lower() in _KEYS]
+    words = [_words(rest) for key, _, rest in lines if key.strip().lower() in _KEYS]
     everywhere = set.intersection(*words) if words else set()
     return frozenset(f.name for f in FEATURES if (f.linux or f.name) in everywhere)
+
+
+def _words(text: str) -> set[str]:
+    """The names in a line of features; `rv64imafdcv_zba` has a letter for each of the first."""
+    base, *more = text.strip().split("_")
+    return {*base.removeprefix("rv64"), *more} if base.startswith("rv64") else set(text.split())
 
 
 def _told_by_llvm() -> frozenset[str]:

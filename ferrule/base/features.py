@@ -23,10 +23,13 @@ from typing import NamedTuple
 
 X86 = ("x86_64", "amd64")
 ARM = ("aarch64", "arm64")
+RISCV = ("riscv64",)
 
 
 class Feature(NamedTuple):
-    """A row of the table of features. `linux` is its name in /proc/cpuinfo, where that differs."""
+    """A row of the table of features. `linux` is its name in /proc/cpuinfo, where that differs; on
+    RISC-V both are letters of the name of the instruction set.
+    """
 
     name: str
     vector_bytes: int
@@ -68,6 +71,9 @@ FEATURES = (
     Feature("avx512vnni", 64, ("dot4",), linux="avx512_vnni"),
     # AArch64
     Feature("neon", 16, ("fma",), linux="asimd"),
+    # RISC-V
+    Feature("d", 16, ("fma",)),
+    Feature("v", 16, ("masks", "mask registers")),
 )
 
 _V2 = ("sse2", "sse4.1", "avx", "f16c")
@@ -83,6 +89,11 @@ LEVELS = (
         "x86-64-v3", "-avx512f", vector_bytes=32, registers=16,
     ),
     Level("neon", ARM, (), ("neon",), "neoverse-n1", "", vector_bytes=16, registers=32),
+    # All CPUs with V have vectors of 16 bytes or more; of longer ones a part is used.
+    Level(
+        "rvv", RISCV, ("v",), ("d",), "generic-rv64", "+m,+a,+f,+d,+c,+v",
+        vector_bytes=16, registers=32,
+    ),
 )  # fmt: skip
 
 
@@ -97,6 +108,8 @@ def baseline(architecture: str) -> Level:
         return Level("generic", X86, (), ("sse2",), "x86-64", "", 16, 16)
     if architecture in ARM:
         return Level("generic", ARM, (), ("neon",), "generic", "", 16, 32)
+    if architecture in RISCV:  # a vector is four of the 32 scalar registers
+        return Level("generic", RISCV, (), ("d",), "generic-rv64", "+m,+a,+f,+d,+c", 16, 8)
     return Level("generic", (architecture,), (), (), "", "", 16, 16)
 
 

@@ -20,7 +20,7 @@ targets: {", ".join(PORTABLE)}
 
 examples:
   ferrule build model.onnx -o model.ferrule
-  ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64
+  ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64,riscv64
   ferrule build model.onnx --c-bundle model_c
 """
 

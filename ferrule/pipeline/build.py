@@ -43,7 +43,7 @@ from ferrule.base.manifest import (
 from ferrule.base.safetensors import PAGE, header_of
 from ferrule.base.signed import signed
 from ferrule.base.version import VERSION
-from ferrule.codegen.capi.levels import level_module, ordered
+from ferrule.codegen.capi import levels as cpus
 from ferrule.codegen.link.elf import shared_library
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.ir.source import Source
@@ -90,7 +90,9 @@ def build(
     ahead = packings(sources, programs, tensors.array) if packed else NOTHING
     entries = tuple(_entry(s, programs, tensors, ahead) for s in sources)
     machines = dict.fromkeys(t.architecture for t in chosen.values())
-    names = {m: ordered([n for n, t in chosen.items() if t.architecture == m]) for m in machines}
+    names = {
+        m: cpus.ordered([n for n, t in chosen.items() if t.architecture == m]) for m in machines
+    }
     images = {
         f"{m}-linux": Images(f"lib/{m}-linux.so", tuple(f"{m}/{chosen[n].name}" for n in names[m]))
         for m in machines
@@ -182,13 +184,13 @@ def _library(
     """
     own = {c.key: c for (*_, m), c in programs.items() if m == machine}.values()
     plain = plainest(machine)
-    texts = (level_module(levels), pool.ir_text(plain.triple))
+    texts = (cpus.level_module(levels), pool.ir_text(plain.triple))
     exports = [f for c in own for f in (c.entry, c.prepare, c.arena_bytes)]
     return shared_library(
         [*(c.object_code for c in own), *(compile_module(text, plain) for text in texts)],
         [*dict.fromkeys(exports), LEVEL, *pool.SYMBOLS],
         "model.so",
-        imports=pool.IMPORTS,
+        imports=(*cpus.imports(levels), *pool.IMPORTS),
     )
 
 

@@ -23,8 +23,8 @@ from ferrule.base.config import Settings
 from ferrule.base.dtype import from_numpy
 from ferrule.base.errors import CompileError, InputError
 from ferrule.codegen.capi import files
+from ferrule.codegen.capi import levels as cpus
 from ferrule.codegen.capi.api import IMPORTS, api_text, exports
-from ferrule.codegen.capi.levels import ordered
 from ferrule.codegen.capi.model import digest
 from ferrule.codegen.capi.spec import Bundle, Dim, Function, Tensor
 from ferrule.codegen.link.archive import archive
@@ -50,7 +50,7 @@ def bundle(
     folder that cannot be written, and CompileError where a function cannot be compiled.
     """
     by_name = {n: portable(n) for n in dict.fromkeys(targets)}
-    levels = ordered(list(by_name))
+    levels = cpus.ordered(list(by_name))
     chosen = [by_name[n] for n in levels]
     if len({t.architecture for t in chosen}) != 1:
         raise InputError(
@@ -185,7 +185,7 @@ def _objects(made: Bundle, targets: Sequence[Target]) -> dict[str, bytes]:
 
 def _write(folder: Path, made: Bundle, weights: _Weights, objects: Mapping[str, bytes]) -> None:
     library = f"lib{made.name}"
-    imports = (*IMPORTS, *pool.IMPORTS)
+    imports = (*IMPORTS, *cpus.imports(made.levels), *pool.IMPORTS)
     code = list(objects.values())
     shared = shared_library(code, exports(made), f"{library}.so", imports, resident=True)
     found: dict[str, Sequence[bytes | memoryview]] = {

@@ -1,14 +1,15 @@
 """The machine that code is generated for: its lanes, registers, features and caches.
 
-    target = name: avx512 | avx2 | neon | generic
+    target = name: avx512 | avx2 | neon | rvv | generic
 
 `avx512` needs AVX-512 F, BW, DQ and VL; `avx2` needs AVX2 and FMA; `neon` is AArch64, which always
-has NEON with fused multiply-add; `generic` is what every CPU of the process's architecture has
-(SSE2 on x86-64, NEON on AArch64, the baseline of the triple elsewhere) with 16-byte vectors. The
-table of these levels and of what CPUs may have beside is `base/features.py`. `host` finds the best
-that this machine runs; `named` forces one, which may be one that this machine cannot run: code can
-be generated for it all the same. On a machine of another architecture `neon` is AArch64 Linux on a
-CPU of the first kind that all clouds rent, Arm's Neoverse N1.
+has NEON with fused multiply-add; `rvv` is 64-bit RISC-V with the extension V; `generic` is what
+every CPU of the process's architecture has (SSE2 on x86-64, NEON on AArch64, rv64gc on RISC-V, the
+baseline of the triple elsewhere) with 16-byte vectors. The table of these levels and of what CPUs
+may have beside is `base/features.py`. `host` finds the best that this machine runs; `named` forces
+one, which may be one that this machine cannot run: code can be generated for it all the same. On a
+machine of another architecture `neon` and `rvv` are Linux; `neon` is then for a CPU of the first
+kind that all clouds rent, Arm's Neoverse N1.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ferrule.base.features import (
     ARM,
     FEATURES,
     LEVELS,
+    RISCV,
     Level,
     abilities,
     baseline,
@@ -147,12 +149,13 @@ def least(name: str) -> Target:
     own = baseline(architecture()) if name == "generic" else level(name)
     if architecture() in own.architectures:
         return _of_level(own, triple(), *cache_sizes()[:2])
-    if own.architectures != ARM:
+    if own.architectures not in (ARM, RISCV):
         raise InputError(
             f"target {name} is an instruction set of x86-64, and this machine is {triple()}; "
             "use generic or host"
         )
-    return _of_level(own, "aarch64-unknown-linux-gnu", 64 << 10, 1 << 20)
+    l1 = 64 << 10 if own.architectures == ARM else 32 << 10
+    return _of_level(own, f"{own.architectures[0]}-unknown-linux-gnu", l1, 1 << 20)
 
 
 PORTABLE: dict[str, tuple[str, str]] = {
@@ -160,6 +163,8 @@ PORTABLE: dict[str, tuple[str, str]] = {
     "x86-64-v3": ("x86_64", "avx2"),
     "x86-64-v4": ("x86_64", "avx512"),
     "aarch64": ("aarch64", "neon"),
+    "riscv64": ("riscv64", "generic"),
+    "riscv64-v": ("riscv64", "rvv"),
 }
 """What artifacts are built for, by the names that people know: an architecture and a level."""
 

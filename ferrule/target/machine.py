@@ -18,7 +18,8 @@ class Products:
     the blocks of a contraction change.
 
     A sum's result is there after `latency` products; a vector arrives from L2 during `arrival`. A
-    load costs `near_load` from L1 and `far_load` from L2; an element of A `crowded_load` where more
+    load costs `near_load` from L1 and `far_load` from L2; an element of A `spread_load` on a target
+    without fused products, which has no load for all lanes either, and `crowded_load` where more
     rows lie in one set of L1 than it holds (of `way` bytes, `other_ways` of which B and results
     take), and `part_load` where it is an operand of the product, `many_part_load` where that is so
     for more than `stream_rows` rows: so many streams of A run ahead by themselves. Few rows are cut
@@ -53,6 +54,7 @@ class Products:
     arrival: int = 3
     near_load: float = 0.5
     far_load: float = 1.0
+    spread_load: float = 1.0
     crowded_load: float = 1.5
     part_load: float = 0.15
     many_part_load: float = 0.3

@@ -53,7 +53,7 @@ def test_override_holds_in_its_own_thread_alone() -> None:
         ({"logs": 8}, "an integer from 0 to 7, not 8"),
         ({"logs": True}, "an integer"),
         ({"verify": 1}, "true or false"),
-        ({"target": "avx"}, "one of host, avx512, avx2, neon, generic"),
+        ({"target": "avx"}, "one of host, avx512, avx2, neon, rvv, generic"),
         ({"num_threads": 0}, "from 1 to 64"),
     ],
 )

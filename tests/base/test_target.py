@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+from unittest import mock
 
 import llvmlite.binding as llvm
 import pytest
 
-from ferrule.base import config
+from ferrule.base import config, cpu
 from ferrule.base.errors import InputError
 from ferrule.base.features import FEATURES, level
 from ferrule.target import cpu as target
 from tests.cpus import current
 
 X86 = llvm.get_process_triple().startswith("x86_64")
-NAMES = target.NAMES if X86 else ("neon", "generic")
+NAMES = target.NAMES if X86 else ("neon", "rvv", "generic")
 SOURCE = "define <16 x float> @f(<16 x float> %a) {\n ret <16 x float> %a\n}"
 
 
@@ -75,6 +76,7 @@ ABILITIES = {
     "avx512": {"fma", "masks", "mask registers", "embedded broadcast"},
     "avx2": {"fma", "masks"},
     "neon": {"fma"},
+    "rvv": {"fma", "masks", "mask registers"},
     "generic": set(),
 }
 
@@ -112,3 +114,21 @@ def test_a_target_that_runs_here_has_all_that_its_level_needs(name: str) -> None
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(InputError, match="no target is called 'vax'"):
         target.named("vax")
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("isa\t\t: rv64imafdcv_zicsr_zba", {"d", "v"}),
+        ("isa\t\t: rv64imafdc_zvfh", {"d"}),
+        ("flags\t\t: fpu avx avx2", {"avx", "avx2"}),
+        ("Features\t: fp asimd evtstrm", {"neon"}),
+    ],
+)
+def test_features_are_read_as_linux_spells_them(line: str, found: set[str]) -> None:
+    cpu.features.cache_clear()
+    try:
+        with mock.patch.object(cpu.Path, "read_text", return_value=f"processor : 0\n{line}\n"):
+            assert cpu.features() == found
+    finally:
+        cpu.features.cache_clear()

@@ -87,15 +87,19 @@ def calls_under_qemu(
     """What calls of the function `f` of a module leave in a block of memory; each takes addresses
     in it, given as offsets.
     """
+    (folder / "kernels.o").write_bytes(compile_module(text, target))
+    return _linked_and_run(compile_module(calls_text(block, calls), target), block, folder)
+
+
+def calls_text(block: bytes, calls: list[list[int]]) -> str:
+    """The module of `main` that does so."""
     lines = []
     for offsets in calls:
         places = [f"ptr getelementptr (i8, ptr @memory, i64 {at})" for at in offsets]
         lines.append(f"call void @f({', '.join(places)})")
     main = (_CALLS + _WHOLE).replace("CALLS", "\n  ".join(lines))
     main = main.replace("FORM", ", ".join(["ptr"] * len(calls[0])))
-    main = main.replace("BLOCK", str(len(block)))
-    (folder / "kernels.o").write_bytes(compile_module(text, target))
-    return _linked_and_run(compile_module(main, target), block, folder)
+    return main.replace("BLOCK", str(len(block)))
 
 
 @dataclass(frozen=True)

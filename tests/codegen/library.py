@@ -208,6 +208,14 @@ def emulator(architecture: str) -> str | None:
     return shutil.which(f"qemu-{architecture}")
 
 
+def cpu_options(target: Target, bits: int) -> list[str]:
+    """Which CPU an emulator is: one of RISC-V with vectors of so many bits, or without any."""
+    if target.architecture != "riscv64":
+        return []
+    vectors = f"v=true,vlen={bits},vext_spec=v1.0" if "v" in target.extensions else "v=false"
+    return ["-cpu", f"rv64,{vectors}"]
+
+
 def compiled_for(graph: Graph, target: Target) -> Compiled:
     """A graph's program, not loaded."""
     return compile_program(program_of(graph, target), "program", target)
@@ -268,18 +276,22 @@ def _aligned(size: int) -> Array:
     return memory[-memory.ctypes.data % ALIGNMENT :]
 
 
-def run_graph_emulated(graph: Graph, arrays: list[Array], target: Target, folder: Path) -> Any:
-    """As `run_in_process`, on another architecture."""
+def run_graph_emulated(
+    graph: Graph, arrays: list[Array], target: Target, folder: Path, bits: int = 128
+) -> Any:
+    """As `run_in_process`, on another architecture; its vectors have so many bits where a CPU may
+    choose that.
+    """
     program = program_of(graph, target)
     compiled = compile_program(program, "program", target)
     layout = Layout.of(program, aarch64._dims(compiled, arrays), arrays)
     main = compile_module(aarch64._main(compiled, layout), target)
-    after = run_emulated([compiled.object_code, main], target, folder, layout.block())
+    after = run_emulated([compiled.object_code, main], target, folder, layout.block(), bits)
     return layout.results(after)
 
 
 def run_emulated(
-    objects: Sequence[bytes], target: Target, folder: Path, given: bytes = b""
+    objects: Sequence[bytes], target: Target, folder: Path, given: bytes = b"", bits: int = 128
 ) -> bytes:
     """What `main` of these objects writes, as a process of another architecture. It has
     `transfer(number of read or write, file, address, bytes)` and `exit(code)`.
@@ -293,7 +305,8 @@ def run_emulated(
     file.chmod(0o755)
     program = emulator(target.architecture)
     assert program is not None
-    done = subprocess.run([program, str(file)], input=given, capture_output=True, timeout=120)
+    command = [program, *cpu_options(target, bits), str(file)]
+    done = subprocess.run(command, input=given, capture_output=True, timeout=120)
     assert done.returncode == 0, f"{done.returncode}: {done.stderr.decode()}"
     return done.stdout
 

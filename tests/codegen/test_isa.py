@@ -15,10 +15,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.cpu import architecture, has, supports
 from ferrule.base.dtype import DType, boolean, from_storage, i8, i32, u8
-from ferrule.base.features import ARM, FEATURES, LEVELS, X86, baseline
+from ferrule.base.features import ARM, FEATURES, LEVELS, RISCV, X86, baseline
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.compile import assembly, compile_module
-from ferrule.codegen.llvm.isa import arm, x86
+from ferrule.codegen.llvm.isa import arm, riscv, x86
 from ferrule.codegen.llvm.isa.instruction import LANE, Call, Instruction, Masked
 from ferrule.codegen.llvm.isa.select import apply, instruction
 from ferrule.codegen.llvm.types import memory_type, ssa_type, vector_type
@@ -29,13 +29,14 @@ from ferrule.ir.interp.memory import Memory
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
 from ferrule.target.cpu import Target, least
-from tests.codegen import aarch64
+from tests.codegen import aarch64, library
 from tests.codegen.conftest import target_machine_copy
 
 Array = np.ndarray[Any, Any]
+TABLES = {x86: X86, arm: ARM, riscv: RISCV}
 ENTRIES = [
     pytest.param(entry, width, id=f"{entry.name}-{show}-{width}-{'-'.join(entry.needs)}")
-    for table in (x86, arm)
+    for table in TABLES
     for entry in table.INSTRUCTIONS
     for width in ((0, 4, 16) if entry.lanes is None else (entry.lanes,))
     if width or not isinstance(entry.spelling, Masked)
@@ -43,7 +44,7 @@ ENTRIES = [
 ]
 NAMES = {
     "vfmadd": "vfn?m(add|sub)", "round": "v?(round|rndscale)", "cvtt": "v?cvttps2dq",
-    "vpmaskmov": "v(maskmovp[sd]|pmaskmov[dq])", "fmadd": "fm(add|la)",
+    "vpmaskmov": "v(maskmovp[sd]|pmaskmov[dq])", "fmadd": "(v?fm(add|acc|la)|fmla)",
 }  # fmt: skip
 """How the assembly spells what LLVM has several instructions for."""
 SURE = baseline(architecture()).promised
@@ -52,10 +53,14 @@ ROUNDED = [65520.0, 1e-7, 1e-40, 3e9, -3e9]
 needs_x86 = pytest.mark.skipif(architecture() not in X86, reason="instructions of x86-64")
 
 
+def owner(entry: Instruction) -> tuple[str, ...]:
+    """The architecture that has an entry."""
+    return next(names for table, names in TABLES.items() if entry in table.INSTRUCTIONS)
+
+
 def machine(entry: Instruction) -> Target:
     """The least level that has an entry, or can have what it needs beside."""
-    is_arm = entry in arm.INSTRUCTIONS
-    names = ("neon",) if is_arm else ("generic", "avx2", "avx512")
+    names = {ARM: ("neon",), RISCV: ("rvv",)}.get(owner(entry), ("generic", "avx2", "avx512"))
     longest = max(f.vector_bytes for f in FEATURES if f.name in entry.needs)
     made = next(t for t in map(least, names) if t.vector_bytes >= longest)
     for feature in entry.needs:
@@ -130,6 +135,12 @@ def samples(dtype: DType, rng: np.random.Generator, count: int, alone: bool) -> 
 
 def calls(text: str, target: Target, block: Array, places: list[list[int]], folder: Path) -> Array:
     """The block of memory after calls of f with these places in it."""
+    if target.architecture != architecture() and target.architecture in RISCV:
+        main = compile_module(aarch64.calls_text(block.tobytes(), places), target)
+        objects = [compile_module(text, target), main]
+        return np.frombuffer(
+            library.run_emulated(objects, target, folder, block.tobytes()), np.uint8
+        )
     if target.architecture != architecture():
         after = aarch64.calls_under_qemu(text, target, block.tobytes(), places, folder)
         return np.frombuffer(after, np.uint8)
@@ -146,17 +157,19 @@ def calls(text: str, target: Target, block: Array, places: list[list[int]], fold
 
 def lacking(entry: Instruction, target: Target) -> str:
     """Why an entry cannot run here; empty if it can."""
-    if architecture() in (ARM if entry in arm.INSTRUCTIONS else X86):
+    if architecture() in owner(entry):
         runs = supports(target.name) and has(f for f in entry.needs if f not in SURE)
         return "" if runs else f"this CPU lacks {', '.join(entry.needs)}"
-    return aarch64.missing() if entry in arm.INSTRUCTIONS else "not on this architecture"
+    if owner(entry) == RISCV:
+        return "" if library.emulator("riscv64") else "no emulator of riscv64 is installed"
+    return aarch64.missing() if owner(entry) == ARM else "not on this architecture"
 
 
 @pytest.mark.parametrize(("entry", "width"), ENTRIES)
 def test_the_instruction_computes_its_meaning(
     entry: Instruction, width: int, tmp_path: Path
 ) -> None:
-    """Of x86-64 where this CPU has it, of AArch64 under the emulator elsewhere."""
+    """Of x86-64 where this CPU has it, of AArch64 and RISC-V under the emulator elsewhere."""
     target = machine(entry)
     if reason := lacking(entry, target):
         pytest.skip(reason)
@@ -182,7 +195,7 @@ def test_the_instruction_computes_its_meaning(
 
 def test_what_entries_need_stands_in_the_table_of_features() -> None:
     known = {f.name for f in FEATURES}
-    assert all(set(e.needs) <= known for t in (x86, arm) for e in t.INSTRUCTIONS)
+    assert all(set(e.needs) <= known for t in TABLES for e in t.INSTRUCTIONS)
     assert all(set(v.needs) | set(v.least) <= known for v in LEVELS)
 
 

@@ -27,18 +27,19 @@ WAYS = pytest.mark.parametrize("width", [0, 8])
 
 
 def evaluate(run_on: Callable[..., int], width: int, inputs, exprs) -> list[np.ndarray]:
-    """Each expression of `exprs(x, y, ..)` at all N points, as stored. Inputs: (dtype, array)."""
-    io = axis("io", N // max(width, 1))
+    """Each expression of `exprs(x, y, ..)` at all points, as stored. Inputs: (dtype, array)."""
+    n = len(inputs[0][1])
+    io = axis("io", n // max(width, 1))
     lane = axis("l", max(width, 1))
     at = io * width + lane if width else io
-    bufs = [Buf(f"x{k}", (const(N),), d) for k, (d, _) in enumerate(inputs)]
+    bufs = [Buf(f"x{k}", (const(n),), d) for k, (d, _) in enumerate(inputs)]
     values = exprs(*(b[at] for b in bufs))
-    outs = [Buf(f"y{k}", (const(N),), v.dtype) for k, v in enumerate(values)]
+    outs = [Buf(f"y{k}", (const(n),), v.dtype) for k, v in enumerate(values)]
     body = tuple(Store((Access(b, (at,)),), (v,)) for b, v in zip(outs, values, strict=True))
     if width:
         body = (For(lane, const(0), const(width), Kind.LANES, body),)
     f = Function("ops", (*outs, *bufs), len(outs), (), (io,), body)
-    results = [np.zeros(N, b.dtype.numpy) for b in outs]
+    results = [np.zeros(n, b.dtype.numpy) for b in outs]
     run_on(f, *results, *(a for _, a in inputs))
     return results
 
@@ -307,6 +308,28 @@ def test_half_formats_round_trip_and_round_to_even(run_on, width, d):
     with np.errstate(over="ignore"):
         doubled = dt.to_storage(want.astype(np.float32) * 2, d)
     same(dt.from_storage(summed, d), dt.from_storage(doubled, d))
+
+
+@WAYS
+def test_every_half_and_what_lies_between_two(run_on, width):
+    """Signs too, and infinities and NaN as such."""
+    bits = np.arange(1 << 16).astype(np.uint16)
+    (wide,) = evaluate(run_on, width, [(f16, bits.view(f16.numpy))], lambda a: [cast(a, f32)])
+    want = bits.view(np.float16).astype(np.float32)
+    same(wide, want)
+    same(np.signbit(wide), np.signbit(want))
+    finite = np.sort(want[np.isfinite(want)])
+    middle = (finite[1:] + finite[:-1]) / 2
+    x = [np.nextafter(middle, np.float32(s)) for s in (-np.inf, np.inf)]
+    x += [middle, np.array([65519.996, 65520, 65536, 1e30, np.inf, np.nan, 1e-45], np.float32)]
+    x = np.concatenate(x)
+    x = np.concatenate([x, -x])
+    x = np.concatenate([x, x[: -len(x) % 8]])
+    (back,) = evaluate(run_on, width, [(f32, x)], lambda a: [cast(a, f16)])
+    with np.errstate(over="ignore"):
+        rounded = x.astype(np.float16)
+    same(back, rounded)
+    same(np.signbit(back.view(np.float16)), np.signbit(rounded))
 
 
 @WAYS

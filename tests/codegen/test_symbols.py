@@ -20,12 +20,16 @@ from ferrule.ir.system import Access
 from ferrule.ir.text import parse
 from ferrule.lower.math.expand import lower_math
 from ferrule.pipeline.compile import compile_program, program_of
-from ferrule.target.cpu import Target, architecture, least
+from ferrule.target.cpu import PORTABLE, Target, architecture, least, portable
 from tests.conftest import GOLDEN
 
 X86 = architecture() in ("x86_64", "amd64")
-NAMES = ("avx512", "avx2", "generic", "neon") if X86 else ("generic", "neon")
+NAMES = (*(("avx512", "avx2") if X86 else ()), "generic", "neon", "rvv", "riscv64")
 TEXTS = sorted(GOLDEN.glob("*.graph.txt"))
+
+
+def target_of(name: str) -> Target:
+    return portable(name) if name in PORTABLE else least(name)
 
 
 def kernel(
@@ -66,7 +70,7 @@ def everything(dtype: DType, width: int, target: Target) -> list[Function]:
 @pytest.mark.parametrize("dtype", ALL, ids=str)
 @pytest.mark.parametrize("name", NAMES)
 def test_no_operator_calls_anything(name: str, dtype: DType):
-    target = least(name)
+    target = target_of(name)
     for width in (0, 8):
         text = emit_module(everything(dtype, width, target), target)
         assert undefined_symbols(compile_module(text, target)) == ()
@@ -75,7 +79,7 @@ def test_no_operator_calls_anything(name: str, dtype: DType):
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name.split(".")[0])
 @pytest.mark.parametrize("name", NAMES)
 def test_programs_call_nothing(name: str, path):
-    target = least(name)
+    target = target_of(name)
     program = program_of(parse(path.read_text(encoding="utf-8")), target)
     compiled = compile_program(program, "key", target)
     assert undefined_symbols(compiled.object_code) == ()

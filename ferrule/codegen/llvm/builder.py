@@ -185,6 +185,10 @@ class Builder:
         self.declare(callee, full, types)
         return self.pure(f"call {flags}{full} @{callee}({operands})", vals[0].type, width, level)
 
+    def fenced(self, v: Val) -> Val:
+        """The same floats, of which LLVM knows nothing."""
+        return self.intrinsic("arithmetic.fence", v)
+
     def declare(self, callee: str, result: str, types: str) -> None:
         """Makes the module declare a function."""
         self.declares[callee] = f"declare {result} @{callee}({types})"

@@ -1,9 +1,10 @@
 """Conversions between dtypes, the half formats by integer arithmetic where the target has no
 instruction of it in the tables (`isa`).
 
-bf16 is the upper half of an f32, rounded to nearest even. f16 from f32 follows then the
-well-known scheme of adding a power of two that leaves no room for the lost bits (for subnormals)
-and of adding the rounding bias to the bits.
+bf16 is the upper half of an f32, rounded to nearest even. An f16's bits in the place of an f32's
+are 2^-112 of its value, and so a product makes it one. The other way a power of two is added that
+leaves no room for the lost bits, for normal and subnormal results alike; Maratyszka's library FP16
+does so. Neither chooses between values where a bit mask does, since SSE2 and scalars have no blend.
 """
 
 from __future__ import annotations
@@ -84,16 +85,20 @@ def half_to_float(b: Builder, v: Val, source: DType) -> Val:
     if source == bf16:
         wide = b.convert("zext", v, "i32")
         return b.convert("bitcast", b.binary("shl", wide, Val("16", "i32")), "float")
-    wide = b.convert("zext", v, "i32")
-    size = b.binary("shl", b.binary("and", wide, Val("32767", "i32")), Val("13", "i32"))
+    upper = b.binary("shl", b.convert("zext", v, "i32"), Val("16", "i32"))
+    if v.width:
+        # Were it seen that the low halves are masked out, they would be those of a register's last
+        # value, for which a loop on SSE2 then waits.
+        upper = b.convert("bitcast", b.fenced(b.convert("bitcast", upper, "float")), "i32")
+    moved = b.binary("and", b.binary("ashr", upper, Val("3", "i32")), _word(0x8FFFE000))
     scaled = b.binary(
-        "fmul", b.convert("bitcast", size, "float"), Val(float_literal(2.0**112), "float")
+        "fmul", b.convert("bitcast", moved, "float"), Val(float_literal(2.0**112), "float")
     )
-    special = b.convert("bitcast", b.binary("or", size, Val(str(0xFF << 23), "i32")), "float")
-    huge = b.compare("icmp uge", size, Val(str(31 << 23), "i32"))
-    magnitude = b.convert("bitcast", b.select(huge, special, scaled), "i32")
-    sign = b.binary("shl", b.binary("and", wide, Val("32768", "i32")), Val("16", "i32"))
-    return b.convert("bitcast", b.binary("or", magnitude, sign), "float")
+    size = b.binary("and", moved, _word(0x7FFFFFFF))
+    special = b.convert("sext", b.compare("icmp sgt", size, _word((31 << 23) - 1)), "i32")
+    bits = b.binary("or", b.convert("bitcast", scaled, "i32"),
+                    b.binary("and", special, _word(0xFF << 23)))  # fmt: skip
+    return b.convert("bitcast", bits, "float")
 
 
 def float_to_half(b: Builder, v: Val, to: DType) -> Val:
@@ -102,7 +107,7 @@ def float_to_half(b: Builder, v: Val, to: DType) -> Val:
     if native is not None:
         return native
     bits = b.convert("bitcast", v, "i32")
-    out = _to_bf16(b, v, bits) if to == bf16 else _to_f16(b, bits)
+    out = _to_bf16(b, v, bits) if to == bf16 else _to_f16(b, v, bits)
     return b.convert("trunc", out, "i16")
 
 
@@ -113,20 +118,31 @@ def _to_bf16(b: Builder, v: Val, bits: Val) -> Val:
     return b.select(b.compare("fcmp uno", v, v), b.binary("or", upper, Val("64", "i32")), near)
 
 
-def _to_f16(b: Builder, bits: Val) -> Val:
-    size = b.binary("and", bits, Val(str(0x7FFFFFFF), "i32"))
-    sign = b.binary("lshr", b.binary("xor", bits, size), Val("16", "i32"))
-    nan = b.compare("icmp ugt", size, Val(str(255 << 23), "i32"))
-    over = b.select(nan, Val(str(0x7E00), "i32"), Val(str(0x7C00), "i32"))
-    magic = Val(float_literal(0.5), "float")
-    shifted = b.binary("fadd", b.convert("bitcast", size, "float"), magic)
-    tiny = b.binary("sub", b.convert("bitcast", shifted, "i32"), Val(str(126 << 23), "i32"))
-    odd = b.binary("and", b.binary("lshr", size, Val("13", "i32")), Val("1", "i32"))
-    bias = Val(str(((15 - 127) << 23) + 0xFFF), "i32")
-    near = b.binary("lshr", b.binary("add", b.binary("add", size, bias), odd), Val("13", "i32"))
-    small = b.compare("icmp ult", size, Val(str(113 << 23), "i32"))
-    large = b.compare("icmp uge", size, Val(str((127 + 16) << 23), "i32"))
-    return b.binary("or", sign, b.select(large, over, b.select(small, tiny, near)))
+def _to_f16(b: Builder, v: Val, bits: Val) -> Val:
+    """With e the power of two in |v|, or that of the least normal f16, 2^15 e + 4 |v| has room for
+    11 bits of v: its own exponent is then that of the result, less one, and its low bits are
+    what is to be added to that. 2^16 gives infinity.
+    """
+    size = b.convert("bitcast", b.binary("and", bits, _word(0x7FFFFFFF)), "float")
+    most, least = (Val(float_literal(2.0**n), "float") for n in (16, -14))
+    size = b.select(b.compare("fcmp olt", size, most), size, most)
+    power = b.binary("and", b.convert("bitcast", size, "i32"), _word(0xFF << 23))
+    power = b.convert("bitcast", power, "float")
+    power = b.select(b.compare("fcmp ogt", power, least), power, least)
+    full = b.binary("fadd", b.binary("fmul", power, Val(float_literal(2.0**15), "float")),
+                    b.binary("fmul", size, Val(float_literal(4.0), "float")))  # fmt: skip
+    sum = b.convert("bitcast", full, "i32")
+    exponent = b.binary("and", b.binary("lshr", sum, Val("13", "i32")), _word(0x7C00))
+    near = b.binary("add", exponent, b.binary("and", sum, _word(0xFFF)))
+    nan = b.convert("sext", b.compare("fcmp uno", v, v), "i32")
+    near = b.binary("or", near, b.binary("and", nan, _word(0x200)))
+    sign = b.binary("and", b.binary("lshr", bits, Val("16", "i32")), _word(0x8000))
+    return b.binary("or", sign, near)
+
+
+def _word(bits: int) -> Val:
+    """An i32 of these bits."""
+    return Val(str(bits - (bits >> 31 << 32)), "i32")
 
 
 def _round_to_odd(b: Builder, v: Val) -> Val:

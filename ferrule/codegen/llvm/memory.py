@@ -20,7 +20,7 @@ from ferrule.codegen.llvm.builder import Val
 from ferrule.codegen.llvm.isa.instruction import Masked, masked_load, masked_store
 from ferrule.codegen.llvm.isa.select import instruction
 from ferrule.codegen.llvm.transpose import columns
-from ferrule.codegen.llvm.types import memory_type, suffix, vector_type
+from ferrule.codegen.llvm.types import memory_type, vector_type
 from ferrule.codegen.llvm.values import (
     Context,
     any_lane,
@@ -264,7 +264,7 @@ def _alone(cx: Context, v: Val) -> Val:
     that is still needed it takes the load out again without the mask: it then reads past the end.
     """
     b, real = cx.b, {"i32": "float", "i64": "double"}.get(v.type, v.type)
-    return b.convert("bitcast", _fenced(cx, b.convert("bitcast", v, real)), v.type)
+    return b.convert("bitcast", b.fenced(b.convert("bitcast", v, real)), v.type)
 
 
 def _opaque(cx: Context, mask: Val, size: int) -> Val:
@@ -275,16 +275,8 @@ def _opaque(cx: Context, mask: Val, size: int) -> Val:
     """
     b, whole, real = cx.b, f"i{8 * size}", "float" if size == 4 else "double"
     bits = b.convert("bitcast", b.convert("sext", mask, whole), real)
-    back = b.convert("bitcast", _fenced(cx, bits), whole)
+    back = b.convert("bitcast", b.fenced(bits), whole)
     return b.compare("icmp slt", back, b.splat(b.integer(0, whole), mask.width))
-
-
-def _fenced(cx: Context, v: Val) -> Val:
-    """The same floats, of which LLVM knows nothing."""
-    full = vector_type(v.type, v.width)
-    callee = f"llvm.arithmetic.fence.{suffix(v.type, v.width)}"
-    cx.b.declare(callee, full, full)
-    return cx.b.pure(f"call {full} @{callee}({full} {v.text})", v.type, v.width, v.level)
 
 
 def _read_lanes(cx: Context, at: Place, scalar: Val | None, mask: Val | None) -> Val:

@@ -147,7 +147,7 @@ def block_time(r: int, v: int, walk: Walk) -> float:
     target, costs = walk.target, walk.target.machine.products
     near = min(walk.terms, default_depth(target)) * v * target.vector_bytes <= target.l1 // 2
     least = costs.latency if near else max(costs.latency, costs.arrival * v)
-    row = costs.near_load
+    row = costs.near_load if target.has_fma else costs.spread_load
     if r > _uncrowded(walk.apart, target):
         row = costs.crowded_load
     elif _in_products(v, walk):
@@ -183,6 +183,8 @@ def register_blocks(target: Target) -> tuple[tuple[int, int], ...]:
     """The register blocks (rows, vectors) worth trying; `block_time` tells them apart."""
     if target.registers >= 32:
         return ((14, 2), (8, 3), (6, 4), (24, 1), (4, 6), (2, 8), (1, 8))
+    if target.registers < 16:
+        return ((4, 1), (2, 2), (1, 4))
     if target.has_fma:
         return ((4, 3), (6, 2), (12, 1), (3, 4), (2, 5), (4, 2), (1, 8))
-    return ((4, 2), (3, 3), (2, 4), (1, 8))
+    return ((2, 4), (4, 2), (1, 8))

@@ -19,16 +19,20 @@ from __future__ import annotations
 from functools import cache
 
 from ferrule.base.dtype import DType
-from ferrule.base.features import ARM, X86
+from ferrule.base.features import ARM, RISCV, X86
 from ferrule.codegen.llvm.builder import Builder, Val
-from ferrule.codegen.llvm.isa import arm, x86
+from ferrule.codegen.llvm.isa import arm, riscv, x86
 from ferrule.codegen.llvm.isa.instruction import Instruction
 from ferrule.codegen.llvm.types import constant, ssa_type
 from ferrule.ir.expr import Expr, add, arg, call
 from ferrule.ir.operators import OPERATORS
 from ferrule.target.cpu import Target
 
-TABLES = {**dict.fromkeys(X86, x86.INSTRUCTIONS), **dict.fromkeys(ARM, arm.INSTRUCTIONS)}
+TABLES = {
+    **dict.fromkeys(X86, x86.INSTRUCTIONS),
+    **dict.fromkeys(ARM, arm.INSTRUCTIONS),
+    **dict.fromkeys(RISCV, riscv.INSTRUCTIONS),
+}
 """The instructions of each architecture. Where two mean the same the first has precedence."""
 
 
