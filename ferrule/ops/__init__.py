@@ -22,7 +22,7 @@ from ferrule.ops.contract import (
     addmm, bmm, dot_general, einsum, linear, matmul, scaled,
 )
 from ferrule.ops.conv import (
-    conv,
+    conv, convolution,
 )
 from ferrule.ops.create import (
     arange, constant, full, iota, scalar,
@@ -139,7 +139,7 @@ __all__ = [
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
     # conv
-    "conv",
+    "conv", "convolution",
     # attention
     "attention",
     # pool
