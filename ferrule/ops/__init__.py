@@ -62,6 +62,9 @@ from ferrule.ops.pointwise import (
 from ferrule.ops.pool import (
     adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool,
 )
+from ferrule.ops.random import (
+    random_bits,
+)
 from ferrule.ops.reduce import (
     argmax, argmin, logsumexp, max_with_index, mean, min_with_index, p_norm, reduce_all,
     reduce_any, reduce_max, reduce_min, reduce_prod, reduce_sum, std, var, var_mean,
@@ -150,6 +153,8 @@ __all__ = [
     "descend",
     # bessel
     "i0", "i0e", "i1", "i1e",
+    # random
+    "random_bits",
     # zeta
     "zeta", "polygamma",
 ]  # fmt: skip
