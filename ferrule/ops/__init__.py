@@ -25,7 +25,7 @@ from ferrule.ops.control import (
     case, cond, while_loop,
 )
 from ferrule.ops.conv import (
-    conv,
+    conv, convolution,
 )
 from ferrule.ops.create import (
     arange, constant, full, iota, scalar,
@@ -64,6 +64,9 @@ from ferrule.ops.pointwise import (
 )
 from ferrule.ops.pool import (
     adaptive_avg_pool, adaptive_max_pool, avg_pool, max_pool,
+)
+from ferrule.ops.random import (
+    random_bits,
 )
 from ferrule.ops.reduce import (
     argmax, argmin, logsumexp, max_with_index, mean, min_with_index, p_norm, reduce_all,
@@ -147,7 +150,7 @@ __all__ = [
     # contract
     "dot_general", "matmul", "bmm", "linear", "addmm", "scaled", "einsum",
     # conv
-    "conv",
+    "conv", "convolution",
     # attention
     "attention",
     # pool
@@ -160,6 +163,8 @@ __all__ = [
     "descend",
     # bessel
     "i0", "i0e", "i1", "i1e",
+    # random
+    "random_bits",
     # zeta
     "zeta", "polygamma",
 ]  # fmt: skip

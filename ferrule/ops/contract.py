@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ferrule.base.dtype import DType, boolean, i32, promote
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import ONE, Buf
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
@@ -121,14 +122,25 @@ def dot_general(
     contract: Pair = ((), ()),
     wide: bool = False,
     bound: int | None = None,
+    dtype: DType | None = None,
 ) -> Value:
     """The sum of x * y over the axes `contract`, for each point of the axes `batch`.
 
     Both are (axes of x, axes of y); the result's dims are those of the batch, the other dims of x
     and the other dims of y. f16 and bf16 are summed in f32, which is the result's dtype too where
     it is to be `wide`. Of integers, `bound` says that no result's terms come to more in size
-    (`check_bound`).
+    (`check_bound`). `dtype` is the result's where it is another than the operands', which may
+    differ then: the sum is made in it, unless theirs holds more. Of bools, sums are `or`.
     """
+    if x.dtype.is_bool and y.dtype.is_bool:  # whether there is a pair of which both hold
+        summed = dot_general(b, cast(b, x, i32), cast(b, y, i32), batch, contract)
+        return cast(b, cast(b, summed, boolean), dtype or boolean)
+    if dtype is not None and not (x.dtype == y.dtype == dtype):
+        common = promote(promote(x.dtype, y.dtype), dtype)
+        if common != dtype or x.dtype != y.dtype or x.dtype.compute != dtype:
+            x, y = cast(b, x, common), cast(b, y, common)
+        summed = dot_general(b, x, y, batch, contract, dtype == x.dtype.compute, bound)
+        return cast(b, summed, dtype)
     return b.emit(
         "dot_general",
         x,

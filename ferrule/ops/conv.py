@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ferrule.base.dtype import DType, promote
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import ONE, ZERO, Buf, Expr, as_index, both, eq, le, lt
 from ferrule.ir.graph import Attrs, ComputeContext, GraphBuilder, TensorType, Value, tensor
@@ -23,6 +24,7 @@ from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.system import Stage
 from ferrule.ops.contract import dot_general
 from ferrule.ops.elementary import add, cast
+from ferrule.ops.join import pad
 from ferrule.ops.op import (
     Array,
     Index,
@@ -36,7 +38,7 @@ from ferrule.ops.op import (
     upcast,
     within_bound,
 )
-from ferrule.ops.view import reshape, transpose
+from ferrule.ops.view import reshape, reverse, transpose
 
 Size = Expr | int
 Padding = int | Sequence[Size | tuple[Size, Size]]
@@ -274,3 +276,97 @@ def paddings(padding: Padding, n: int) -> tuple[tuple[Expr, Expr], ...]:
     pairs = [p if isinstance(p, tuple) else (p, p) for p in given]
     wide = pairs * n if len(pairs) == 1 else pairs
     return tuple((as_index(lo), as_index(hi)) for lo, hi in wide)
+
+
+# ---- StableHLO's convolution ---------------------------------------------------------------------
+
+
+def convolution(
+    b: GraphBuilder,
+    x: Value,
+    w: Value,
+    input_dims: Sequence[int],
+    kernel_dims: Sequence[int],
+    output_dims: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Sequence[tuple[Size, Size]] | None = None,
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    reversal: Sequence[bool] | None = None,
+    feature_groups: int = 1,
+    batch_groups: int = 1,
+    dtype: DType | None = None,
+) -> Value:
+    """StableHLO's convolution: of `x`, whose elements lie `lhs_dilation` apart, by `w`, whose
+    window is turned round along the dims of `reversal`.
+
+    `input_dims` are (batch, feature, spatial..) of x, `kernel_dims` (output feature, input feature,
+    spatial..) of w, and `output_dims` (batch, feature, spatial..) of the result. Paddings may be
+    negative. `dtype` is the result's, by default that of x. Raises CompileError for what does not
+    fit, and for more than three spatial dims.
+    """
+    n, result = x.rank - 2, dtype or x.dtype
+    common = promote(promote(x.dtype, w.dtype), result)
+    x = transpose(b, cast(b, x, common), input_dims)
+    w = transpose(b, cast(b, w, common), kernel_dims)
+    turned = [d + 2 for d, turns in enumerate(reversal or ()) if turns]
+    w = reverse(b, w, turned) if turned else w
+    if batch_groups > 1:  # the groups of the batch become groups of features
+        batch, features = simplify(x.shape[0] // batch_groups), x.shape[1]
+        x = transpose(b, reshape(b, x, (batch_groups, batch, *x.shape[1:])), _moved(n))
+        x = reshape(b, x, (batch, simplify(features * batch_groups), *x.shape[3:]))
+    groups = max(feature_groups, batch_groups)
+    if not n:
+        y = _of_points(b, x, w, groups)
+    else:
+        ones = (1,) * n
+        y = _of_spread(
+            b, x, w, tuple(strides or ones), paddings(padding or 0, n),
+            tuple(lhs_dilation or ones), tuple(rhs_dilation or ones), groups,
+        )  # fmt: skip
+    order = [list(output_dims).index(d) for d in range(y.rank)]
+    return cast(b, transpose(b, y, order), result)
+
+
+def _moved(n: int) -> list[int]:
+    """The second of n + 3 dims in front of the first."""
+    return [1, 0, *range(2, n + 3)]
+
+
+def _of_points(b: GraphBuilder, x: Value, w: Value, groups: int) -> Value:
+    """A convolution without spatial dims: a product for each group."""
+    inner, outer = w.shape[1], simplify(w.shape[0] // groups)
+    x = reshape(b, x, (x.shape[0], groups, inner))
+    y = dot_general(b, x, reshape(b, w, (groups, outer, inner)), ((1,), (0,)), ((2,), (2,)))
+    return reshape(b, transpose(b, y, (1, 0, 2)), (x.shape[0], w.shape[0]))
+
+
+def _of_spread(
+    b: GraphBuilder,
+    x: Value,
+    w: Value,
+    strides: tuple[int, ...],
+    padding: tuple[tuple[Expr, Expr], ...],
+    spread: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Value:
+    """The convolution of x with its elements `spread` apart. With strides of 1 that is a transposed
+    one, by the window turned round; else x is padded between its elements.
+    """
+    n = len(strides)
+    if set(spread) == {1}:
+        return conv(b, x, w, None, strides, padding, dilation, groups)
+    if set(strides) != {1}:
+        none = (0,) * x.rank
+        x = pad(b, x, none, none, interior=(0, 0, *(s - 1 for s in spread)))
+        return conv(b, x, w, None, strides, padding, dilation, groups)
+    outer, inner = simplify(w.shape[0] // groups), w.shape[1]
+    reach = [(k - 1) * d for k, d in zip(w.shape[2:], dilation, strict=True)]
+    turned = reshape(b, reverse(b, w, range(2, n + 2)), (groups, outer, inner, *w.shape[2:]))
+    turned = transpose(b, turned, (0, 2, 1, *range(3, n + 3)))
+    turned = reshape(b, turned, (x.shape[1], outer, *w.shape[2:]))
+    pairs = tuple(
+        (simplify(r - lo), simplify(r - hi)) for r, (lo, hi) in zip(reach, padding, strict=True)
+    )
+    return conv(b, x, turned, None, spread, pairs, dilation, groups, transposed=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import bf16, f16, f32, i32
 from ferrule.base.errors import CompileError
 from ferrule.ir.graph import GraphBuilder, tensor
 
@@ -118,3 +118,27 @@ def test_what_does_not_fit_is_an_error() -> None:
     ):
         with pytest.raises(CompileError):
             build()
+
+
+def test_a_product_has_the_dtype_that_is_asked_for(check: Check) -> None:
+    rng = np.random.default_rng(8)
+    x, y = rng.integers(-128, 127, (3, 40), np.int8), rng.integers(-128, 127, (40, 5), np.int8)
+    pair = ((1,), (0,))
+    (out,) = check(lambda b, x, y: ops.dot_general(b, x, y, contract=pair, dtype=i32), x, y)
+    np.testing.assert_array_equal(out, x.astype(np.int64) @ y)
+    half = x.astype(np.float16)
+    (out,) = check(lambda b, x, y: ops.dot_general(b, x, y, contract=pair, dtype=f32), half, y)
+    np.testing.assert_array_equal(out, x.astype(np.int64) @ y)
+    b = GraphBuilder()
+    given = b.input(tensor((3, 4), f16))
+    wide = ops.dot_general(b, given, given, contract=((0,), (0,)), dtype=f32)
+    assert wide.dtype == f32
+    assert [n.op for n in b.nodes] == ["dot_general"]
+    narrow = ops.dot_general(b, given, given, contract=((0,), (0,)), dtype=bf16)
+    assert narrow.dtype == bf16
+
+
+def test_a_product_of_bools_is_whether_both_hold_somewhere(check: Check) -> None:
+    x, y = np.array([[True, False], [False, False]]), np.array([[True, False], [True, True]])
+    (out,) = check(lambda b, x, y: ops.dot_general(b, x, y, contract=((1,), (0,))), x, y)
+    np.testing.assert_array_equal(out, [[True, False], [False, False]])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import f32, i32
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import conjuncts, dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
@@ -140,3 +140,95 @@ def test_a_point_of_the_result_has_one_channel_axis() -> None:
 def test_what_does_not_fit_is_an_error(x: Any, w: Any, attrs: Any) -> None:
     with pytest.raises(CompileError, match="conv"):
         _stage(x, w, **attrs)
+
+
+# ---- StableHLO's convolution ---------------------------------------------------------------------
+
+# sizes of x (batch, feature, spatial..) and of w (out, in, spatial..), and arguments
+GENERAL: dict[str, Any] = {
+    "plain": ((2, 4, 7, 6), (6, 4, 3, 2), {}),
+    "groups": ((2, 4, 7, 6), (6, 2, 3, 2), {"feature_groups": 2, "strides": (2, 1)}),
+    "batch_groups": ((4, 3, 7), (6, 3, 3), {"batch_groups": 2, "padding": ((1, 2),)}),
+    "spread": ((2, 4, 4, 5), (6, 2, 3, 2), {"feature_groups": 2, "lhs_dilation": (2, 3),
+               "padding": ((1, 2), (0, -1)), "rhs_dilation": (2, 1)}),
+    "spread_and_strides": ((2, 3, 6), (4, 3, 3), {"lhs_dilation": (3,), "strides": (2,),
+                           "padding": ((2, -1),)}),
+    "cropped": ((2, 3, 9), (4, 3, 2), {"padding": ((-2, -1),)}),
+    "reversal": ((2, 3, 6, 5), (4, 3, 3, 2), {"reversal": (True, False)}),
+    "no_spatial_dims": ((4, 6), (9, 2), {"feature_groups": 3}),
+    "three_dims": ((1, 2, 4, 4, 3), (2, 2, 2, 2, 2), {"padding": ((1, 0), (0, 1), (0, 0))}),
+}  # fmt: skip
+
+
+def general(x: Any, w: Any, strides: Any = None, padding: Any = None, lhs_dilation: Any = None,
+            rhs_dilation: Any = None, reversal: Any = None, feature_groups: int = 1,
+            batch_groups: int = 1) -> Any:  # fmt: skip
+    """The specification's formulas: groups are split, x spread, padded and cut into windows."""
+    n = x.ndim - 2
+    ones = (1,) * n
+    rest = (strides, padding, lhs_dilation, rhs_dilation, reversal)
+    if feature_groups > 1:
+        pairs = zip(np.split(x, feature_groups, 1), np.split(w, feature_groups, 0))
+        return np.concatenate([general(a, c, *rest) for a, c in pairs], 1)
+    if batch_groups > 1:
+        pairs = zip(np.split(x, batch_groups, 0), np.split(w, batch_groups, 0))
+        return np.concatenate([general(a, c, *rest) for a, c in pairs], 1)
+    strides, base, dilation = strides or ones, lhs_dilation or ones, rhs_dilation or ones
+    wide = [(s - 1) * k + 1 for s, k in zip(x.shape[2:], base)]
+    apart = np.zeros((*x.shape[:2], *wide), x.dtype)
+    apart[(slice(None), slice(None), *(slice(None, None, k) for k in base))] = x
+    padding = padding or ((0, 0),) * n
+    around = np.pad(apart, [(0, 0), (0, 0), *[(9, 9)] * n])
+    cut = (slice(9 - lo, 9 + s + hi) for s, (lo, hi) in zip(wide, padding))
+    padded = around[(slice(None), slice(None), *cut)]
+    reach = [(k - 1) * d + 1 for k, d in zip(w.shape[2:], dilation)]
+    count = [(s - r) // t + 1 for s, r, t in zip(padded.shape[2:], reach, strides)]
+    turned = np.flip(w, [d + 2 for d, t in enumerate(reversal or ()) if t])
+    out = np.zeros((x.shape[0], w.shape[0], *count), x.dtype)
+    for p in np.ndindex(*count):
+        own = (slice(i * t, i * t + r, d) for i, t, r, d in zip(p, strides, reach, dilation))
+        window = padded[(slice(None), slice(None), *own)]
+        axes = list(range(1, n + 2))
+        out[(slice(None), slice(None), *p)] = np.tensordot(window, turned, (axes, axes))
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+@pytest.mark.parametrize("name", GENERAL)
+def test_the_general_convolution(name: str, dtype: Any, check: Check) -> None:
+    shape, window, arguments = GENERAL[name]
+    rng = np.random.default_rng(5)
+    x = rng.integers(-5, 5, shape).astype(dtype)
+    w = rng.integers(-5, 5, window).astype(dtype)
+    expected = general(x, w, **arguments)
+    last = [0, len(shape) - 1, *range(1, len(shape) - 1)]  # features last
+    kernel = [len(shape) - 1, len(shape) - 2, *range(len(shape) - 2)]  # HWIO
+
+    def build(b: GraphBuilder, x: Value, w: Value) -> Value:
+        given = ops.transpose(b, x, [last.index(d) for d in range(x.rank)])
+        turned = ops.transpose(b, w, [kernel.index(d) for d in range(w.rank)])
+        return ops.convolution(b, given, turned, last, kernel, last, **arguments)
+
+    (out,) = check(build, x, w, symbolic=False)
+    np.testing.assert_array_equal(out, np.moveaxis(expected, 1, -1))
+
+
+@pytest.mark.parametrize("name", ["spread", "batch_groups", "no_spatial_dims"])
+def test_the_general_convolution_compiled(name: str, compiled: Check) -> None:
+    shape, window, arguments = GENERAL[name]
+    rng = np.random.default_rng(6)
+    x, w = (rng.standard_normal(s).astype(np.float32) for s in (shape, window))
+    dims = range(len(shape))
+    (out,) = compiled(
+        lambda b, x, w: ops.convolution(b, x, w, dims, dims, dims, **arguments), x, w,
+        rtol=1e-4, atol=1e-5, symbolic=False,
+    )  # fmt: skip
+    np.testing.assert_allclose(out, general(x, w, **arguments), rtol=1e-4, atol=1e-5)
+
+
+def test_a_convolution_of_bytes_gives_wider_integers(check: Check) -> None:
+    rng = np.random.default_rng(7)
+    x, w = rng.integers(-128, 127, (2, 9, 8), np.int8), rng.integers(-128, 127, (4, 9, 3), np.int8)
+    dims = (0, 1, 2)
+    (out,) = check(lambda b, x, w: ops.convolution(b, x, w, dims, dims, dims, dtype=i32), x, w)
+    np.testing.assert_array_equal(out, general(x.astype(np.int64), w.astype(np.int64)))
