@@ -19,7 +19,7 @@ from ferrule.frontend.stablehlo.lexer import Cursor
 from ferrule.frontend.stablehlo.module import Constant
 from ferrule.frontend.stablehlo.types import Types
 
-IGNORED = ("mhlo.", "sdy.")  # attributes of dialects that say where a program runs, not what it is
+TYPED_CONFIG = "mhlo.backend_config"  # what JAX calls a backend_config that is a dictionary
 
 _DIMS: tuple[int, ...] = ()
 STRUCTURES: dict[str, dict[str, Any]] = {
@@ -69,6 +69,11 @@ _ENUMS = {
 _BITS = {"f16": "<e", "bf16": "<f", "f32": "<f", "f64": "<d"}
 
 
+def is_ignored(name: str) -> bool:
+    """Whether an attribute is of a dialect that says where a program runs, not what it is."""
+    return name.startswith(("mhlo.", "sdy.")) and name != TYPED_CONFIG
+
+
 class Attributes:
     """Reads attributes at a cursor. `aliases` and `resources` are those that the text defines."""
 
@@ -79,7 +84,7 @@ class Attributes:
         self.resources: dict[str, tuple[str, int]] = {}
 
     def dictionary(self) -> dict[str, Any]:
-        """`{name = attribute, ..}`; a name alone is True. Those of IGNORED are read, not kept."""
+        """`{name = attribute, ..}`; a name alone is True. Those that are ignored are not kept."""
         cursor = self.cursor
         found: dict[str, Any] = {}
         seen: set[str] = set()
@@ -94,7 +99,7 @@ class Attributes:
                 raise cursor.error(f"the attribute {name} stands here twice", at)
             seen.add(name)
             value = self.any() if cursor.accept("=") else True
-            if not name.startswith(IGNORED):
+            if not is_ignored(name):
                 found[name] = value
 
         with cursor.nested():

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.frontend.stablehlo.attributes import STRUCTURES
+from ferrule.frontend.stablehlo.attributes import STRUCTURES, TYPED_CONFIG
 from ferrule.frontend.stablehlo.elements import spread
 from ferrule.frontend.stablehlo.module import Constant, TensorType, Type
 
@@ -93,6 +93,8 @@ def complete(
         value = attributes[key]
         if isinstance(value, Constant) and value.values.ndim == 1:
             attributes[key] = tuple(value.values.tolist())
+    if TYPED_CONFIG in attributes:
+        attributes["backend_config"] = attributes.pop(TYPED_CONFIG)
     if name == "stablehlo.custom_call" and attributes.get("api_version") == _TYPED:
         attributes.setdefault("backend_config", {})
     for key, default in DEFAULTS.get(name, {}).items():

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ferrule.frontend.stablehlo.attributes import IGNORED, Attributes
+from ferrule.frontend.stablehlo.attributes import Attributes, is_ignored
 from ferrule.frontend.stablehlo.elements import STORAGE, complaint, count, from_bytes
 from ferrule.frontend.stablehlo.lexer import Cursor
 from ferrule.frontend.stablehlo.module import Constant, TensorType, TokenType, TupleType, Type
@@ -207,13 +207,13 @@ class Encoded:
         return part.several(lambda: self.attribute(part))
 
     def dictionary(self, part: Stream) -> dict[str, Any]:
-        """Names and attributes, without those of IGNORED, which are not even read."""
+        """Names and attributes, without those that are ignored, which are not even read."""
         found: dict[str, Any] = {}
         for _ in range(part.count()):
             at, name = part.at, self.attribute(part)
             if not isinstance(name, str) or name in found:
                 raise part.error("an attribute whose name is no text or stands here twice", at)
-            if name.startswith(IGNORED):
+            if is_ignored(name):
                 part.varint()
             else:
                 found[name] = self.attribute(part)

@@ -28,7 +28,7 @@ class Table:
 
     def _number(self, at: int, size: int, signed: bool = False) -> int:
         if not 0 <= at <= len(self.data) - size:
-            raise ParseError(f"{self.name}: byte {at}: expected {size} bytes of a table")
+            raise ParseError(f"{self.name}: byte {self.at}: a table that points out of the file")
         return int.from_bytes(self.data[at : at + size], "little", signed=signed)
 
     def _place(self, field: int) -> int | None:

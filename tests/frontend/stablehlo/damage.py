@@ -4,8 +4,8 @@ time and memory.
     python -m tests.frontend.stablehlo.damage --n 10000     the long run; 1 where a case failed
 
 A case is a program and one to three mutations of it, all chosen by the case's number. Programs are
-those of StableHLO's tests where they are there, else a few that are here, as text and (where
-jaxlib is there) as portable artifacts.
+those of StableHLO's tests where they are there, as text and (where jaxlib is there) as portable
+artifacts, and a few that are here, an export of JAX among them.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from collections import Counter
 from functools import cache
 
 from ferrule.base.errors import ParseError, UnsupportedError
-from ferrule.frontend.stablehlo.bytecode import read_bytecode
+from ferrule.frontend.stablehlo.read import read
 from ferrule.frontend.stablehlo.text import read_text
-from tests.frontend.stablehlo import programs
+from tests.frontend.stablehlo import artifacts, programs
 
 SECONDS = 5.0
 PLACE = re.compile(r":\d+:\d+: |: byte \d+: ")
@@ -83,7 +83,8 @@ def damaged_bytes(data: bytes, rng: random.Random) -> bytes:
 def seeds() -> tuple[str | bytes, ...]:
     """The programs: texts of at most 20,000 characters, and artifacts."""
     texts = [t for t in programs.texts() if len(t) <= 20_000]
-    return (*texts, *programs.artifacts(texts))
+    here = (artifacts.SMALL, artifacts.EXPORT) * 50
+    return (*texts, *programs.artifacts(texts), *here)
 
 
 def survives(number: int) -> str:
@@ -100,7 +101,7 @@ def survives(number: int) -> str:
             read_text(program)
         else:
             program = damaged_bytes(program, rng)
-            read_bytecode(program)
+            read(program)
         outcome, message = "read", ""
     except (ParseError, UnsupportedError) as error:
         outcome, message = type(error).__name__, str(error)

@@ -10,7 +10,7 @@ from tests.frontend.stablehlo import artifacts, damage, programs
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few programs, the same wherever the tests run."""
-    seeds = (programs.SMALL, artifacts.SMALL)
+    seeds = (programs.SMALL, artifacts.SMALL, artifacts.EXPORT)
     monkeypatch.setattr(damage, "seeds", lambda: seeds)
 
 
@@ -24,7 +24,7 @@ def test_what_is_no_clear_error_is_found(monkeypatch: pytest.MonkeyPatch) -> Non
         raise KeyError("x")
 
     monkeypatch.setattr(damage, "read_text", broken)
-    monkeypatch.setattr(damage, "read_bytecode", broken)
+    monkeypatch.setattr(damage, "read", broken)
     with pytest.raises(KeyError):
         damage.survives(0)
 
@@ -34,6 +34,6 @@ def test_an_error_without_a_place_is_found(monkeypatch: pytest.MonkeyPatch) -> N
         raise damage.ParseError("something is wrong")
 
     monkeypatch.setattr(damage, "read_text", vague)
-    monkeypatch.setattr(damage, "read_bytecode", vague)
+    monkeypatch.setattr(damage, "read", vague)
     with pytest.raises(AssertionError, match="without a place"):
         damage.survives(0)

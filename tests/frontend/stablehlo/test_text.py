@@ -99,6 +99,10 @@ def test_regions_have_names_of_their_own() -> None:
          {"k": 2, "is_stable": True}),
         ('stablehlo.custom_call @check.expect_close(%x, %y) {has_side_effect = true} :'
          f" ({F}, {F}) -> ()", {"call_target_name": "check.expect_close", "has_side_effect": True}),
+        ('stablehlo.custom_call @f() {backend_config = "", mhlo.backend_config = {uplo = 76 : ui8},'
+         ' mhlo.frontend_attributes = {a = "b"}} : () -> ()',
+         {"backend_config": {"uplo": 76}, "api_version": 1}),
+        ("stablehlo.custom_call @f() {api_version = 4 : i32} : () -> ()", {"backend_config": {}}),
         (f'%0 = stablehlo.composite "a.b" %x, %y {{composite_attributes = {{n = 2 : i64}},'
          f" decomposition = @f, version = 3 : i32}} : ({F}, {F}) -> {F}",
          {"name": "a.b", "composite_attributes": {"n": 2}, "decomposition": "f", "version": 3}),
