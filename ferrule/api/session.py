@@ -37,7 +37,15 @@ class InferenceSession:
     is kept. `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others
     are refused. Raises ParseError and InputError for malformed models, UnsupportedError for
     operators that ferrule lacks.
+
+    A StableHLO program (`.mlir`, `.mlirbc`, an export of JAX) makes a `ProgramSession`.
     """
+
+    def __new__(cls, source: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """A StableHLO program has a session of its own kind."""
+        from ferrule.api.programs import ProgramSession, is_program
+
+        return super().__new__(ProgramSession if is_program(source) else cls)
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """StableHLO's own test programs, run by ferrule: what each gives, and what it should.
 
-    python -m tests.frontend.stablehlo_data [FILE..]       counts, and what fails
+    python -m tests.frontend.stablehlo.conformance [FILE..]       counts, and what fails
 
 A program of `testdata` computes something and compares it with constants by `check.expect_*`. Its
 @inputs become inputs of the graph, each check a pair of outputs.
@@ -9,6 +9,7 @@ A program of `testdata` computes something and compares it with constants by `ch
 from __future__ import annotations
 
 import argparse
+import collections
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.dtype import DType, bf16, f16, f32, f64, from_storage
-from ferrule.base.errors import FerruleError
+from ferrule.base.errors import FerruleError, UnsupportedError
 from ferrule.frontend.stablehlo.convert import convert
 from ferrule.frontend.stablehlo.module import (
     Constant,
@@ -27,12 +28,13 @@ from ferrule.frontend.stablehlo.module import (
     Operation,
 )
 from ferrule.frontend.stablehlo.table import is_complex
-from ferrule.frontend.stablehlo.text import read_texts
+from ferrule.frontend.stablehlo.text import read_text
 from ferrule.ir.interp import run_graph
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
+from tests.frontend.stablehlo.programs import files as files_of
+from tests.frontend.stablehlo.programs import parts
 
-FOLDER = Path(__file__).parents[3] / "shared" / "stablehlo"
 TOLERANCES = {f64: 1e-9, f32: 2e-5, f16: 1e-2, bf16: 5e-2}
 
 
@@ -113,17 +115,22 @@ def storage(c: Constant) -> Any:
     return x.reshape(c.values.shape)
 
 
-def run(path: Path, compiled: bool = True) -> list[str]:
-    """What is wrong with a file's programs: an entry each; none where all is well."""
-    wrong: list[str] = []
-    for module in read_texts(path.read_text(encoding="utf-8"), path.name):
+def run(path: Path, compiled: bool = True) -> dict[str, str | None]:
+    """What is wrong with each program of a file, or None; of a file's parts, which `// -----`
+    separates, each is read by itself.
+    """
+    found: dict[str, str | None] = {}
+    for k, text in enumerate(parts(path.read_text(encoding="utf-8"))):
+        try:
+            module = read_text(text, path.name)
+        except UnsupportedError as error:
+            found[f"{path.name} part {k}"] = f"UnsupportedError: {error}"
+            continue
         names = list(module.functions)
         entries = ["main"] if "main" in names else [n for n in names if checks(module.functions[n])]
         for entry in entries:
-            message = run_one(module, entry, compiled)
-            if message is not None:
-                wrong.append(f"{path.name} @{entry}: {message}")
-    return wrong
+            found[f"{path.name} @{entry}"] = run_one(module, entry, compiled)
+    return found
 
 
 def run_one(module: Module, entry: str, compiled: bool = True) -> str | None:
@@ -178,22 +185,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--interpret", action="store_true", help="the interpreter, no machine code")
     parser.add_argument("--every", type=int, default=1, help="one file of so many")
     o = parser.parse_args(arguments)
-    every = [f for part in ("testdata", "interpret") for f in sorted(FOLDER.glob(f"{part}/*.mlir"))]
-    files = o.files or every
-    bad, count = [], 0
-    for path in files[:: o.every]:
-        count += 1
-        try:
-            found = run(path, not o.interpret)
-        except FerruleError as error:
-            found = [f"{path.name}: {type(error).__name__}: {error}"]
-        except Exception as error:
-            found = [f"{path.name}: CRASH {type(error).__name__}: {error}"]
-        bad += found
-        for message in found:
-            print(message[:240], flush=True)
-    print(f"{count} files, {len(bad)} programs wrong or refused")
-    return 1 if bad else 0
+    files = o.files or [*files_of("testdata"), *files_of("interpret")]
+    found = {k: v for f in files[:: o.every] for k, v in run(f, not o.interpret).items()}
+    for name, message in found.items():
+        if message is not None:
+            print(f"{name}: {message}"[:240])
+    kinds = collections.Counter(
+        "right" if v is None else "refused" if v.startswith("UnsupportedError") else "wrong"
+        for v in found.values()
+    )
+    print(f"{len(found)} programs: {', '.join(f'{n} {k}' for k, n in sorted(kinds.items()))}")
+    return 1 if kinds["wrong"] else 0
 
 
 if __name__ == "__main__":
