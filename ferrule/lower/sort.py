@@ -1,4 +1,4 @@
-"""Sorts as loops: a merge sort in scratch, bottom up.
+"""Sorts as loops: merge sorts in scratch, bottom up; radix sorts of long rows by a standard order.
 
     m[0, k] = values(k)
     for each pass p, which makes runs of 2^p to runs of twice that:
@@ -39,7 +39,9 @@ from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store
 from ferrule.ir.simplify import range_of, simplify
 from ferrule.ir.system import Access, Order, Sort, Stage
+from ferrule.lower.radix import has_keys, radix_row
 
+_LONG = 1024  # elements of a row from which on the passes of a radix sort are fewer
 _LONGEST = 62  # passes over what may have any length
 
 
@@ -49,12 +51,29 @@ def sort_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
     is new.
     """
     n = fold.axis.extent
+    if not has_keys(fold.order):
+        return _merge_row(st, fold, name, n)
+    long = simplify(le(const(_LONG), n))
+    if long.is_const:
+        return _radix_row(st, fold, name) if long.value else _merge_row(st, fold, name, n)
+    few = const(_LONG - 1)
+    return (If(long, _radix_row(st, fold, name), _merge_row(st, fold, name, few)),)
+
+
+def _radix_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
+    done, keep = radix_row(st, fold, name)
+    return (*done, _write(st, fold, keep))
+
+
+def _merge_row(st: Stage, fold: Sort, name: str, most: Expr) -> tuple[Stmt, ...]:
+    """A merge sort of a row of at most `most` elements."""
+    n = fold.axis.extent
     runs = tuple(
-        Buf(f"{name}_{i}", (const(2), n), v.dtype, Space.SCRATCH)
+        Buf(f"{name}_{i}", (const(2), most), v.dtype, Space.SCRATCH)
         for i, v in enumerate(st.compute.values)
     )
     turn = _register(f"{name}_turn")
-    pass_ = axis(f"{name}_pass", _passes(n))
+    pass_ = axis(f"{name}_pass", _passes(most))
     fill = Store(tuple(Access(b, (ZERO, fold.axis)) for b in runs), st.compute.values)
     merged: tuple[Stmt, ...] = (
         *_merge(fold.order, runs, n, pass_, name),
@@ -62,12 +81,13 @@ def sort_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
     )
     if not n.is_const:
         merged = (If(lt(call("shl", ONE, pass_), n), merged),)
+    values = tuple(load(b, load(turn), fold.axis) for b in runs)
     return (
         *map(Alloc, (*runs, turn)),
         For(fold.axis, ZERO, n, Kind.SERIAL, (fill,)),
         Store((Access(turn, ()),), (ZERO,)),
         For(pass_, ZERO, pass_.extent, Kind.SERIAL, merged),
-        _write(st, fold, tuple(load(b, load(turn), fold.axis) for b in runs)),
+        _write(st, fold, Store(st.targets, values, st.combine)),
     )
 
 
@@ -118,15 +138,16 @@ def _before(order: Order, one: tuple[Expr, ...], other: tuple[Expr, ...]) -> Exp
     return substitute(order.before, {arg(i, v.dtype): v for i, v in enumerate(operands)})
 
 
-def _write(st: Stage, fold: Sort, values: tuple[Expr, ...]) -> Stmt:
-    """The results, as far as `when` asks for them: the first so many are a shorter loop."""
+def _write(st: Stage, fold: Sort, keep: Stmt) -> Stmt:
+    """`keep`, which stores a result, as far as `when` asks for it: the first so many are a shorter
+    loop.
+    """
     end, rest = fold.axis.extent, []
     for c in (c for c in conjuncts(st.when) if fold.axis in c.axes):
         if c.op == "lt" and c.args[0] is fold.axis and fold.axis not in c.args[1].axes:
             end = minimum(end, c.args[1])
         else:
             rest.append(c)
-    keep: Stmt = Store(st.targets, values, st.combine)
     if rest:
         keep = If(both(*rest), (keep,))
     return For(fold.axis, ZERO, simplify(end), Kind.SERIAL, (keep,))

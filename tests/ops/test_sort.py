@@ -19,10 +19,12 @@ from ferrule.base.errors import CompileError, FerruleError
 from ferrule.ir.expr import Expr, arg, both, call, cast, compare, dim, either, eq, lt, substitute
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
-from ferrule.ir.interp.order import permutation
+from ferrule.ir.interp.expr import Env, eval_expr
+from ferrule.ir.interp.order import comes_before, permutation
 from ferrule.ir.orders import ASCENDING, DESCENDING
 from ferrule.ir.system import Order
 from ferrule.ir.text import parse, to_text
+from ferrule.lower.radix import key_of
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import supports
@@ -189,13 +191,14 @@ def test_a_graph_with_an_order_reads_back() -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("n", [77, 1500])
 @pytest.mark.parametrize("dtype", ALL, ids=lambda d: d.name)
-def test_code_sorts_each_dtype(dtype: DType, target: str) -> None:
-    x = numbers(dtype, 3, 77)
+def test_code_sorts_each_dtype(dtype: DType, n: int, target: str) -> None:
+    x = numbers(dtype, 3, n)
     for descending in (False, True):
         build = lambda b, x, d=descending: ops.sort(b, x, 1, d)  # noqa: E731
         found = [compiled(build, [x], [dtype], target, s) for s in (False, True)]
-        meant = run_graph(graph_of(build, [((3, 77), dtype)]), [x])
+        meant = run_graph(graph_of(build, [((3, n), dtype)]), [x])
         for values, places in found:
             np.testing.assert_array_equal(places, meant[1])
             same(from_storage(values, dtype), from_storage(meant[0], dtype))
@@ -213,6 +216,47 @@ def test_code_sorts_rows_and_columns_of_each_length(n: int, symbolic: bool, targ
         expected = np.argsort(x, axis=axis, kind="stable")
         np.testing.assert_array_equal(places, expected)
         same(values, np.take_along_axis(x, expected, axis))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("symbolic", [False, True])
+@pytest.mark.parametrize("n", [60, 3000])
+def test_what_is_sorted_is_computed_once(n: int, symbolic: bool, target: str) -> None:
+    """And moved with its key, whether that is computed or not."""
+    x, y = RNG.standard_normal((2, 2, n)).astype(np.float32)
+
+    def build(b: GraphBuilder, x: Value, y: Value) -> Any:
+        made = ops.relu(b, ops.mul(b, x, x)), ops.neg(b, y), x
+        return ops.sort_together(b, made, 1, "descending")
+
+    meant = run_graph(graph_of(build, [((2, n), f32)] * 2), [x, y])
+    found = compiled(build, [x, y], [f32, f32], target, symbolic)
+    for ours, right in zip(found, meant, strict=True):
+        np.testing.assert_array_equal(ours, right)
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_long_rows_of_few_values(descending: bool) -> None:
+    """Of most digits all keys have the same: there nothing moves."""
+    for x in (np.zeros(2000, np.int64), np.full(2000, NAN, np.float32),
+              RNG.integers(-2, 3, 2000), RNG.integers(0, 2, 2000) * 2**40,
+              RNG.choice(np.array([0.0, -0.0, NAN, -NAN], np.float32), 2000)):  # fmt: skip
+        dtype = from_numpy(x.dtype)
+        build = lambda b, x: ops.sort(b, x, 0, descending)  # noqa: E731
+        meant = run_graph(graph_of(build, [((2000,), dtype)]), [x])
+        values, places = compiled(build, [x], [dtype], "host", False)
+        np.testing.assert_array_equal(places, meant[1])
+        same(values, meant[0])
+
+
+@pytest.mark.parametrize("dtype", ALL, ids=lambda d: d.name)
+def test_keys_are_in_the_order_of_their_elements(dtype: DType) -> None:
+    x = from_storage(numbers(dtype, 300), dtype)
+    for order in (ASCENDING((dtype,)), DESCENDING((dtype,))):
+        key = key_of(arg(0, dtype), order is not ASCENDING((dtype,)))
+        keys = np.broadcast_to(eval_expr(key, Env(args=(x,))), x.shape)
+        before = comes_before(order, (x[:, None],), (x,))
+        np.testing.assert_array_equal(keys[:, None] < keys, before)
 
 
 @pytest.mark.parametrize("target", TARGETS)
