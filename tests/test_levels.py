@@ -113,6 +113,8 @@ GRAPHS = {
     "sort": graph_of(lambda b, x: ops.sort_values(b, x, axis=0, descending=True), (N, M)),
     "argsort": graph_of(argsort, (N, 12)),
     "top": graph_of(lambda b, x: ops.top_k(b, ops.exp(b, x), 3)[0], (N, 33)),
+    "long sort": graph_of(lambda b, x: ops.sort_values(b, x, axis=1), (N, 140)),
+    "long top": graph_of(lambda b, x: ops.top_k(b, ops.exp(b, x), 3)[0], (N, 150)),
     "pairs in order": graph_of(pairs, (N, M), (N, M)),
     "norm": graph_of(gelu_norm, (N, 48)),
     "matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (15, 9), (9, 37)),
