@@ -234,9 +234,9 @@ class Functions(torch.nn.Module):
     """What is arithmetic of our own, and roundings, in several dtypes."""
 
     def forward(self, x: Any, y: Any) -> Any:
-        some = (torch.exp, torch.tanh, torch.sin, torch.erf, torch.log1p, torch.floor, torch.round,
-                torch.sigmoid, torch.trunc, torch.sqrt)  # fmt: skip
-        found = [f(x.abs()) for f in some]
+        some = (torch.exp, torch.tanh, torch.sin, torch.erf, torch.log1p, torch.sqrt)
+        rounded = (torch.floor, torch.ceil, torch.trunc, torch.round)
+        found = [f(x.abs()) for f in some] + [f(x * 2) / 2 for f in rounded]
         whole = (x * 5).to(torch.int64) // 3 + y
         return torch.stack(found), x.double().exp(), x.half(), (x.half() * 3).relu(), whole
 

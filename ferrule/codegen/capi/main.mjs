@@ -18,5 +18,6 @@ const inputs = model.inputs().map((spec, k) => {
   }
   return { data, shape: shapes[k] };
 });
-for (const y of model.run(inputs)) console.log(y.name, `[${y.shape.join(", ")}]`, ...y.data.slice(0, 4));
+for (const y of model.run(inputs))
+  console.log(y.name, `[${y.shape.join(", ")}]`, ...y.data.slice(0, 4));
 model.destroy();

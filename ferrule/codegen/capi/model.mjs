@@ -4,9 +4,9 @@
 //   const model = await load(wasmBytes, weightBytes);      // weightBytes: those of @WEIGHTS@
 //   const outputs = model.run([{ data: new Float32Array(6), shape: [1, 6] }]);
 //
-// A tensor is { data, shape, name? }: a typed array of its elements, axes as the spec's `order` says
-// (row-major where it is null). f16 and bf16 are Uint16Arrays of their bits, bool is Uint8Array.
-// What does not fit throws an Error with the library's message. This is the C API of @NAME@.h.
+// A tensor is { data, shape }: a typed array of its elements, with axes in memory as the spec's
+// `order` says (row-major where it is null). f16 and bf16 are Uint16Arrays of their bits, bool is a
+// Uint8Array. What does not fit throws an Error with the library's message. @NAME@.h has the API.
 
 const ARRAYS = {
   "0,8": Int8Array, "0,16": Int16Array, "0,32": Int32Array, "0,64": BigInt64Array,
