@@ -14,7 +14,8 @@ from ferrule.target.cpu import PORTABLE
 
 _ABOUT = f"""\
 Compiles an ONNX model for one or more CPUs into one file, which `ferrule.load` and `ferrule run`
-take with numpy alone. The best code that a CPU has is taken when the file is loaded.
+take with numpy alone. The best code that a CPU has is taken when the file is loaded. With
+--c-bundle it makes a C library, or a WebAssembly module for the target wasm32.
 
 targets: {", ".join(PORTABLE)}
 
@@ -22,6 +23,7 @@ examples:
   ferrule build model.onnx -o model.ferrule
   ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64,riscv64
   ferrule build model.onnx --c-bundle model_c
+  ferrule build model.onnx --c-bundle model_web --target wasm32
 """
 
 
