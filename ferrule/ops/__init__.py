@@ -36,7 +36,7 @@ from ferrule.ops.elementary import (
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
 from ferrule.ops.fold import (
-    reduce, reduce_window, select_and_scatter,
+    map, reduce, reduce_window, select_and_scatter,
 )
 from ferrule.ops.gather import (
     dynamic_slice, dynamic_update_slice, gather, scatter_slices,
@@ -85,8 +85,8 @@ from ferrule.ops.tree import (
     descend,
 )
 from ferrule.ops.view import (
-    expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
-    unsqueeze,
+    broadcast_in_dim, expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze,
+    tile, transpose, unsqueeze,
 )
 from ferrule.ops.zeta import (
     polygamma, zeta,
@@ -122,13 +122,13 @@ __all__ = [
     # scan
     "cumsum", "cumprod", "logcumsumexp", "running_max", "running_min", "cummax", "cummin",
     # fold
-    "reduce", "reduce_window", "select_and_scatter",
+    "map", "reduce", "reduce_window", "select_and_scatter",
     # norm
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
     "instance_norm", "batch_moments", "batch_norm",
     # view
-    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "roll", "tile",
-    "pixel_shuffle", "pixel_unshuffle",
+    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "broadcast_in_dim", "reverse", "roll",
+    "tile", "pixel_shuffle", "pixel_unshuffle",
     # slices
     "slice", "slice_axis", "select_index", "split", "diagonal", "unfold",
     # join
