@@ -81,6 +81,9 @@ from ferrule.ops.scatter import (
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
 )
+from ferrule.ops.solve import (
+    cholesky, triangular_solve,
+)
 from ferrule.ops.tree import (
     descend,
 )
@@ -149,6 +152,8 @@ __all__ = [
     "max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool",
     # resize
     "resize_nearest", "resize_linear",
+    # solve
+    "triangular_solve", "cholesky",
     # tree
     "descend",
     # bessel

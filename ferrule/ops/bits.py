@@ -258,7 +258,7 @@ def _bitcast_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
         return split.reshape(*last, source.bits)
     each = max(1, source.bits // dtype.bits)
     found = np.ascontiguousarray(stored).reshape(-1).view(dtype.numpy)
-    return real(found.reshape(*last, *([each] if each > 1 else [])), dtype)
+    return real(found.reshape((*last, *([each] if each > 1 else []))), dtype)
 
 
 def _bitcast_compute(
@@ -322,15 +322,15 @@ def _reduced_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     sign, size = bits // top * top, bits % top
     whole, rest = size // unit, size % unit * 2
     up = (rest > unit) | ((rest == unit) & (whole % 2 == 1))
-    size = (whole + up.astype(object)) * unit
+    size = (whole + np.asarray(up).astype(object)) * unit
     infinity = (2**exponent - 1) << mantissa
     if attrs["exponent_bits"] < exponent:
         middle, reach = 2 ** (exponent - 1) - 1, 2 ** (attrs["exponent_bits"] - 1) - 1
         place = size >> mantissa
         size = np.where(place <= middle - reach, 0, size)
         size = np.where(place > middle + reach, infinity, size)
-    out = real((sign + size).astype(unsigned(dtype).numpy).view(dtype.numpy), dtype)
-    return np.where(np.isnan(x), x if attrs["mantissa_bits"] else np.inf, out)
+    out = np.asarray(sign + size).astype(unsigned(dtype).numpy).view(dtype.numpy)
+    return np.where(np.isnan(x), x if attrs["mantissa_bits"] else np.inf, real(out, dtype))
 
 
 def _reduced_compute(
