@@ -102,6 +102,14 @@ def test_a_bool_is_one_bit(compiled: Check) -> None:
     np.testing.assert_array_equal(back, x)
 
 
+def test_scalars_of_bits(check: Check) -> None:
+    x = np.array(1.5, np.float32)
+    (out,) = check(lambda b, x: ops.bitcast(b, ops.bitcast(b, x, u8), f32), x)
+    assert out == 1.5
+    (out,) = check(lambda b, x: ops.reduce_precision(b, x, 5, 0), x)
+    assert out == 2.0
+
+
 def test_a_last_dim_of_another_size_cannot_be_put_together() -> None:
     b = GraphBuilder()
     with pytest.raises(CompileError, match="last dim must have size 4"):

@@ -38,6 +38,20 @@ def graph_of(body: Any, *dtypes: Any) -> Any:
     return bodies.body_graph(GraphBuilder(), "test", [*dtypes, *dtypes], body)
 
 
+# ---- map -----------------------------------------------------------------------------------------
+
+
+def test_map_applies_a_body_to_elements(check: Check) -> None:
+    x, y = given(3, 4), given(4)
+
+    def body(b: GraphBuilder, x: Value, y: Value) -> Any:
+        return ops.add(b, ops.mul(b, x, y), 1), ops.lt(b, x, y)
+
+    product, less = check(lambda b, x, y: ops.map(b, (x, y), body), x, y)
+    np.testing.assert_allclose(product, x * y + 1, rtol=1e-6)
+    np.testing.assert_array_equal(less, x < y)
+
+
 # ---- what is known of bodies ---------------------------------------------------------------------
 
 
