@@ -21,7 +21,7 @@ from ferrule.base.errors import (
 from ferrule.base.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from ferrule import nn
+    from ferrule import jax, nn
     from ferrule.api import compile, elements
     from ferrule.api.artifacts import bundle, save
     from ferrule.api.jit import jit
@@ -49,6 +49,7 @@ __all__ = [
     "define_operator",
     "elements",
     "get_num_threads",
+    "jax",
     "jit",
     "load",
     "nn",
@@ -58,7 +59,7 @@ __all__ = [
     "set_num_threads",
 ]
 
-_MODULES = {"elements": "ferrule.api.elements", "nn": "ferrule.nn"}
+_MODULES = {"elements": "ferrule.api.elements", "jax": "ferrule.jax", "nn": "ferrule.nn"}
 _FROM = {
     "InferenceSession": "ferrule.api.session",
     "bundle": "ferrule.api.artifacts",

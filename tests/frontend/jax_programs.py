@@ -1,0 +1,238 @@
+"""Programs of JAX, run by ferrule and by XLA: what each gives, and what it should.
+
+    FERRULE_JAX_PROGRAMS=FILE python -m tests.frontend.jax_programs [NAME..]
+    python -m tests.frontend.jax_programs --file FILE [--native] [NAME..]
+
+The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong,
+refused (with the reason), or late. Each runs in a process that is ended where it takes too long.
+With `--native` a program is `ferrule.jax.jit(f)(*args)`, else the StableHLO of `jax.jit(f)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+_FILE = "FERRULE_JAX_PROGRAMS"
+_TOLERANCE = {"float64": 1e-9, "float32": 1e-4, "float16": 1e-2, "bfloat16": 5e-2}
+_READY = "ready"
+
+
+def programs(path: Path) -> dict[str, tuple[Callable[..., Any], tuple[Any, ...]]]:
+    """The programs of a file."""
+    scope: dict[str, Any] = {"__name__": path.stem}
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), scope)
+    found: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = scope["P"]
+    return found
+
+
+def leaves(tree: Any) -> list[Any]:
+    """The arrays of a tree as NumPy's, keys as the numbers that they are."""
+    import jax
+    import jax.numpy as jnp
+
+    return [
+        np.asarray(jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x)
+        for x in map(jnp.asarray, jax.tree.leaves(tree))
+    ]
+
+
+def by_conversion(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """What the StableHLO of `jax.jit(f)` gives, compiled by ferrule."""
+    import jax
+
+    from ferrule.frontend.stablehlo.convert import convert
+    from ferrule.frontend.stablehlo.text import read_text
+    from ferrule.pipeline.compile import compile_graph
+    from ferrule.runtime.arrays import NumpyCallable
+
+    text = jax.jit(f, keep_unused=True).lower(*args).as_text()
+    made = convert(read_text(text, "program"))
+    program = compile_graph(made.graph)
+    program.executable.bind([(p.ctypes.data, p) for p in made.params])
+    given = [_storage(x) for x in leaves(args)]
+    out = NumpyCallable(program.executable)(*given)
+    return [_from_storage(x, t.element) for x, t in zip(out, made.outputs, strict=True)]
+
+
+def _storage(x: Any) -> Any:
+    if np.iscomplexobj(x):
+        x = np.stack([x.real, x.imag], -1)
+    return np.ascontiguousarray(x).reshape(x.shape)
+
+
+def _from_storage(x: Any, element: str) -> Any:
+    if element.startswith("complex"):
+        return x[..., 0] + 1j * x[..., 1]
+    if element == "bf16":
+        import ml_dtypes
+
+        return x.view(ml_dtypes.bfloat16)
+    return x
+
+
+def natively(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+    """What `ferrule.jax.jit(f)` gives. Raises RuntimeError where XLA has lowered a part of it."""
+    import ferrule.jax
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        out = leaves(ferrule.jax.jit(f)(*args))
+    for w in told:
+        if issubclass(w.category, ferrule.jax.FallbackWarning):
+            raise RuntimeError(str(w.message))
+    return out
+
+
+def different(x: Any, y: Any) -> str | None:
+    """How `x` is not `y`, or None."""
+    if x.shape != y.shape:
+        return f"shape {x.shape}, not {y.shape}"
+    if y.dtype.kind in "biu":
+        return None if np.array_equal(x, y) else f"{x.reshape(-1)[:6]}, not {y.reshape(-1)[:6]}"
+    near = _TOLERANCE.get(str(y.real.dtype), 1e-4)
+    wide = np.complex128 if np.iscomplexobj(y) else np.float64
+    a, b = x.astype(wide), y.astype(wide)
+    size = np.abs(b[np.isfinite(b)]).max(initial=1)
+    ok = np.isclose(a, b, rtol=near, atol=near * min(size, 1e3) * 0.1, equal_nan=True)
+    if ok.all():
+        return None
+    at = np.argwhere(~ok)[0]
+    values = f"{a[tuple(at)]} should be {b[tuple(at)]} at {at.tolist()}"
+    return f"{values}; {(~ok).sum()} of {ok.size}"
+
+
+def judged(
+    f: Callable[..., Any], args: Sequence[Any], run: Callable[..., list[Any]]
+) -> tuple[str, str]:
+    """Whether a program is right, and why not."""
+    import jax
+
+    from ferrule.base.errors import FerruleError, UnsupportedError
+
+    try:
+        want = leaves(jax.jit(f)(*args))
+        got = run(f, args)
+    except (UnsupportedError, RuntimeError) as error:
+        return "refused", str(error)
+    except FerruleError as error:
+        return "refused", f"{type(error).__name__}: {error}"
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return "crash", f"{type(error).__name__}: {error} ({where.filename}:{where.lineno})"
+    if len(got) != len(want):
+        return "wrong", f"{len(got)} results, not {len(want)}"
+    for k, (x, y) in enumerate(zip(got, want)):
+        message = different(x, y)
+        if message is not None:
+            return "wrong", f"result {k}: {message}"
+    return "right", ""
+
+
+def work(path: Path, native: bool) -> None:
+    """Judges the programs whose names come in, a line each."""
+    found = programs(path)
+    run = natively if native else by_conversion
+    print(json.dumps([_READY, list(found)]), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(judged(*found[json.loads(line)], run)), flush=True)
+
+
+class Worker:
+    """A process that judges programs."""
+
+    def __init__(self, path: Path, native: bool) -> None:
+        command = [sys.executable, "-m", __spec__.name, "--file", str(path), "--work"]
+        self.process = subprocess.Popen(
+            command + ["--native"] * native, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, bufsize=0,
+        )  # fmt: skip
+        self.names = self.answer(600)[1]
+
+    def ask(self, name: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(name).encode() + b"\n")
+
+    def answer(self, limit: float) -> Any:
+        """The next line that is one; raises TimeoutError and EOFError."""
+        out, until, kept = self.process.stdout, time.monotonic() + limit, b""
+        assert out is not None
+        while True:
+            ready, _, _ = select.select([out], [], [], max(0, until - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            got = os.read(out.fileno(), 1 << 16)
+            if not got:
+                raise EOFError
+            kept += got
+            *lines, kept = kept.split(b"\n")
+            for line in lines:
+                if line.startswith(b"["):
+                    try:
+                        return json.loads(line)
+                    except ValueError:
+                        continue
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def verdicts(
+    path: Path, native: bool, names: Sequence[str], limit: float
+) -> Iterator[tuple[str, str, str, float]]:
+    """Name, verdict, reason and seconds of each program."""
+    worker = Worker(path, native)
+    for name in names or worker.names:
+        started = time.monotonic()
+        try:
+            worker.ask(name)
+            verdict, why = worker.answer(limit)
+        except TimeoutError:
+            verdict, why = "late", f"more than {limit:g} s"
+        except EOFError:
+            verdict, why = "crash", f"the process ended: {worker.process.wait()}"
+        yield name, verdict, why, time.monotonic() - started
+        if worker.process.poll() is not None or verdict == "late":
+            worker.end()
+            worker = Worker(path, native)
+    worker.end()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--file", type=Path, default=os.environ.get(_FILE))
+    parser.add_argument("--native", action="store_true", help="through ferrule.jax.jit")
+    parser.add_argument("--limit", type=float, default=120, help="seconds for each program")
+    parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
+    o = parser.parse_args(arguments)
+    if o.file is None:
+        parser.error(f"name the file of programs by --file or {_FILE}")
+    if o.work:
+        work(Path(o.file), o.native)
+        return 0
+    counts: Counter[str] = Counter()
+    for name, verdict, why, seconds in verdicts(Path(o.file), o.native, o.names, o.limit):
+        counts[verdict] += 1
+        first = " ".join(why.split())[:300]
+        print(f"{verdict:8}{seconds:6.1f} s  {name}{': ' + first if first else ''}", flush=True)
+    print(", ".join(f"{n} {v}" for v, n in sorted(counts.items())))
+    return 0 if set(counts) <= {"right"} else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
