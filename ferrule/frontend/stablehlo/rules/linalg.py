@@ -1,4 +1,4 @@
-"""Linear algebra, row by row: triangular systems and Cholesky's factors.
+"""Linear algebra: triangular systems and Cholesky's factors; of complex matrices row by row.
 
 A step of the loops is one product of a row with all rows that are done: n rows take n steps.
 """
@@ -83,8 +83,12 @@ def _rows(b: GraphBuilder, count: Expr, first: Matrix, step: Any) -> Matrix:
 
 @rule("stablehlo.triangular_solve")
 def _triangular_solve(cx: Context, a: Matrix, y: Matrix) -> Matrix:
-    """Every case as L x = y, with L of lower triangles."""
+    """Real ones as an operator; every other case as L x = y, with L of lower triangles."""
     b, lower = cx.b, cx.attr("lower")
+    if not isinstance(a, Complex):
+        turned = cx.attr("transpose_a") != "NO_TRANSPOSE"
+        unit = cx.attr("unit_diagonal")
+        return ops.triangular_solve(b, a, y, cx.attr("left_side"), lower, unit, turned)
     if cx.attr("transpose_a") != "NO_TRANSPOSE":
         a, lower = _turned(b, a), not lower
         a = _conjugate(b, a) if cx.attr("transpose_a") == "ADJOINT" else a
@@ -129,6 +133,8 @@ def _cholesky(cx: Context, a: Matrix) -> Matrix:
     The loop makes the rows of L^T: L_ij L_jj = a_ij - sum_k<j L_ik conj(L_jk).
     """
     b, lower = cx.b, cx.attr("lower")
+    if not isinstance(a, Complex):
+        return ops.cholesky(b, a, lower)
     columns = _turned(b, a) if lower else _conjugate(b, a)
 
     def step(b: GraphBuilder, x: Matrix, i: Value) -> Matrix:
