@@ -33,6 +33,7 @@ from ferrule.ir.expr import (
     eq,
     le,
     load,
+    loads,
     lt,
     select,
     substitute,
@@ -128,7 +129,7 @@ class _Radix:
         self.few = not equal(wanted, n) and not prove(le(n, wanted * 2))
         self.count = load(self.size) if self.few else n
         self.copies = tuple(
-            None if flops(v) == 0 else Buf(f"{name}_value{i}", (n,), v.dtype, Space.SCRATCH)
+            Buf(f"{name}_value{i}", (n,), v.dtype, Space.SCRATCH) if self._is_copied(v) else None
             for i, v in enumerate(st.compute.values)
         )
 
@@ -150,6 +151,13 @@ class _Radix:
             self._passes(),
         )
         return done, Store(self.st.targets, values, self.st.combine)
+
+    def _is_copied(self, value: Expr) -> bool:
+        """Whether a value is kept when it is first computed: one that takes work, or is read where
+        results are written.
+        """
+        written = {to.buf for to in self.st.targets}
+        return flops(value) > 0 or any(ld.attr in written for ld in loads(value))
 
     def _digit(self, key: Expr, d: Expr) -> Expr:
         """The digit `d` of a key."""
