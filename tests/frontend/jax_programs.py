@@ -3,8 +3,8 @@
     FERRULE_JAX_PROGRAMS=FILE python -m tests.frontend.jax_programs [NAME..]
     python -m tests.frontend.jax_programs --file FILE [--native] [NAME..]
 
-The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong,
-refused (with the reason), or late. Each runs in a process that is ended where it takes too long.
+The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong
+or refused with the reason, or late. Each runs in a process that is ended where it takes too long.
 With `--native` a program is `ferrule.jax.jit(f)(*args)`, else the StableHLO of `jax.jit(f)`.
 """
 
@@ -18,7 +18,6 @@ import subprocess
 import sys
 import time
 import traceback
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -85,16 +84,12 @@ def _from_storage(x: Any, element: str) -> Any:
 
 
 def natively(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
-    """What `ferrule.jax.jit(f)` gives. Raises RuntimeError where XLA has lowered a part of it."""
+    """What `ferrule.jax.jit(f)` gives, without a program that is left to XLA as a whole."""
     import ferrule.jax
+    from ferrule.base import config
 
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        out = leaves(ferrule.jax.jit(f)(*args))
-    for w in told:
-        if issubclass(w.category, ferrule.jax.FallbackWarning):
-            raise RuntimeError(str(w.message))
-    return out
+    with config.override(strict=True):
+        return leaves(ferrule.jax.jit(f)(*args))
 
 
 def different(x: Any, y: Any) -> str | None:
@@ -126,7 +121,7 @@ def judged(
     try:
         want = leaves(jax.jit(f)(*args))
         got = run(f, args)
-    except (UnsupportedError, RuntimeError) as error:
+    except UnsupportedError as error:
         return "refused", str(error)
     except FerruleError as error:
         return "refused", f"{type(error).__name__}: {error}"

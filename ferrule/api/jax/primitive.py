@@ -41,7 +41,7 @@ def call(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
         _tell(name, f"it has effects: {', '.join(map(str, program.effects))}")
         return list(jaxpr_as_fun(program)(*xs))
     jaxpr = program.jaxpr
-    places = {v: x for v, x in zip(jaxpr.invars, xs)}
+    places = dict(zip(jaxpr.invars, xs))
     made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
     if made:
         smaller = ClosedJaxpr(jaxpr.replace(outvars=made), program.consts)

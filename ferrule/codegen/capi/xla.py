@@ -109,14 +109,16 @@ def _answer_metadata(f: Body) -> None:
     in all of them.
     """
     extension = f.load("ptr", f["frame"], _FRAME_EXTENSION)
+    kind = f.variable("i32", 0)
     with f.when(~extension.is_null):
-        with f.when(f.load("i32", extension, _EXTENSION_KIND).equals(_METADATA)):
-            meta = f.load("ptr", extension, _EXTENSION_METADATA)
-            api = f.load("ptr", f["frame"], _FRAME_API)
-            f.store(f.load("i32", api, _API_MAJOR), meta, _META_MAJOR)
-            f.store(f.load("i32", api, _API_MINOR), meta, _META_MINOR)
-            f.store(f.value("i32", 0), meta, _META_TRAITS)
-            f.give(f.value("ptr", "null"))
+        kind.set(f.load("i32", extension, _EXTENSION_KIND))
+    with f.when(kind.get().equals(_METADATA)):
+        meta = f.load("ptr", extension, _EXTENSION_METADATA)
+        api = f.load("ptr", f["frame"], _FRAME_API)
+        f.store(f.load("i32", api, _API_MAJOR), meta, _META_MAJOR)
+        f.store(f.load("i32", api, _API_MINOR), meta, _META_MINOR)
+        f.store(f.value("i32", 0), meta, _META_TRAITS)
+        f.give(f.value("ptr", "null"))
 
 
 def _check_counts(m: Writer, f: Body, compiled: Compiled) -> None:

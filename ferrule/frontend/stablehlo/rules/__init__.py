@@ -7,6 +7,7 @@ from ferrule.frontend.stablehlo.rules import (
     elements,
     fft,
     folds,
+    lapack,
     linalg,
     products,
     shapes,
@@ -14,6 +15,6 @@ from ferrule.frontend.stablehlo.rules import (
 )
 
 __all__ = [
-    "complex", "control", "dynamic", "elements", "fft", "folds", "linalg", "products", "shapes",
-    "slices",
+    "complex", "control", "dynamic", "elements", "fft", "folds", "lapack", "linalg", "products",
+    "shapes", "slices",
 ]  # fmt: skip
