@@ -10,6 +10,7 @@ from typing import Any
 
 from ferrule.api import versions
 from ferrule.api.artifacts import bundle, save
+from ferrule.api.stablehlo import stablehlo
 from ferrule.api.tuning import compiler
 from ferrule.base import config
 from ferrule.base.compiler import Compiler, Writers
@@ -77,6 +78,7 @@ def compile(
             Writers(
                 functools.partial(save, options=options),
                 functools.partial(bundle, options=options),
+                stablehlo,
             ),
         )
         return versions.module(traced, reference, settings)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.api.artifacts import bundle, save
+from ferrule.api.stablehlo import stablehlo
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -142,6 +143,18 @@ class InferenceSession:
     def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
         """Writes the model as a C library, as `ferrule.bundle` does."""
         bundle(folder, self, targets, options=self._options)
+
+    def stablehlo(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """The model as StableHLO text, with its weights as constants, or in the file `weights`
+        (safetensors) and as arguments behind the inputs. `sizes` are numbers for the symbolic
+        sizes. Raises what `ferrule.api.stablehlo.stablehlo` raises.
+        """
+        return stablehlo(self, sizes, weights=weights)
 
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""

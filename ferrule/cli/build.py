@@ -53,6 +53,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sign", type=Path, metavar="KEY", help="sign with this private key of Ed25519, in PEM"
     )
+    add_shapes(parser)
+
+
+def add_shapes(parser: argparse.ArgumentParser) -> None:
+    """Add `--shape`, which may be given for each input."""
     parser.add_argument(
         "--shape",
         type=_shape,
