@@ -13,8 +13,9 @@ from ferrule.pipeline.build import DEFAULT_TARGETS
 from ferrule.target.cpu import PORTABLE
 
 _ABOUT = f"""\
-Compiles an ONNX model for one or more CPUs into one file, which `ferrule.load` and `ferrule run`
-take with numpy alone. The best code that a CPU has is taken when the file is loaded.
+Compiles an ONNX model, or a SavedModel of TensorFlow (a folder), for one or more CPUs into one
+file, which `ferrule.load` and `ferrule run` take with numpy alone. The best code that a CPU has is
+taken when the file is loaded.
 
 targets: {", ".join(PORTABLE)}
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ferrule.api.profile import profile
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import InferenceSession, read_onnx
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
 
@@ -46,7 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = read_model(options.model)
+    model = read_onnx(options.model)
     feed = feed_of(model.body.inputs, options, random=True)
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):
