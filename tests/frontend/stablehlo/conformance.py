@@ -35,6 +35,7 @@ from ferrule.runtime.arrays import NumpyCallable
 from tests.frontend.stablehlo.programs import files as files_of
 from tests.frontend.stablehlo.programs import parts
 
+CHECKS = ("check.expect_eq", "check.expect_almost_eq", "check.expect_close")
 TOLERANCES = {f64: 1e-9, f32: 2e-5, f16: 1e-2, bf16: 5e-2}
 
 
@@ -51,8 +52,7 @@ def checks(f: Function) -> list[Check]:
     """The comparisons in a function's body."""
     found = []
     for op in f.body.operations:
-        name = str(op.attributes.get("call_target_name", op.name)).removeprefix("@")
-        if name.startswith("check.expect"):
+        if _is_check(op):
             want = op.operands[1] if len(op.operands) > 1 else op.attributes["value"]
             found.append(Check(op.operands[0], want, float(op.attributes.get("tolerance", 0))))
     return found
@@ -71,7 +71,7 @@ def returning(f: Function, found: Sequence[Check]) -> Function:
 
 def _is_check(op: Operation) -> bool:
     name = str(op.attributes.get("call_target_name", op.name))
-    return name.startswith("check.expect")
+    return name.removesuffix("_const") in CHECKS
 
 
 def constants(module: Module, name: str) -> list[Any] | None:

@@ -12,11 +12,11 @@ from ferrule.frontend.stablehlo.table import (
     Complex,
     Context,
     Rule,
-    agree,
     elementwise,
     is_complex,
     rule,
 )
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import GraphBuilder, Value
 
 _UNARY: dict[str, Callable[[GraphBuilder, Value], Value]] = {

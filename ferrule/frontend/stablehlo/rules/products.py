@@ -7,7 +7,8 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import DType, i32
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.stablehlo.table import Complex, Context, agree, rule
+from ferrule.frontend.stablehlo.table import Complex, Context, rule
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import GraphBuilder, Value
 
 
