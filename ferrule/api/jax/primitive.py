@@ -17,9 +17,10 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
 
+from ferrule.api.jax.parts import foreign, run_parts
 from ferrule.api.jax.programs import shaped, strict, target_of
 from ferrule.base import log
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.runtime import counters
 
 call_p = Primitive("ferrule")
@@ -33,18 +34,31 @@ def traced(f: Callable[..., Sequence[Any]], avals: Sequence[Any]) -> ClosedJaxpr
 
 
 def call(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
-    """What a jaxpr gives for these arrays, by ferrule. What is known without a computation, an
-    argument or a number, is given as it is. Constants that JAX traces are arguments.
+    """What a jaxpr gives for these arrays, by ferrule but for what it leaves to XLA. Raises
+    UnsupportedError for that with the setting `strict`.
+    """
+    left = foreign(program)
+    if not left:
+        return _native(program, name, xs)
+    if strict():
+        raise UnsupportedError(f"{name} has operations that ferrule lacks: {', '.join(left)}")
+    for operation in left:
+        log.warn(f"{operation} in {name} runs in XLA")
+        counters.count_fallback(f"jax.{operation}")
+    return run_parts(program, xs, lambda part, ys: _native(part, name, ys))
+
+
+def _native(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
+    """What is known without a computation, an argument or a number, is given as it is. Constants
+    that JAX traces are arguments.
     """
     program, xs = _without_tracers(program, xs)
-    if program.effects:
-        _tell(name, f"it has effects: {', '.join(map(str, program.effects))}")
-        return list(jaxpr_as_fun(program)(*xs))
     jaxpr = program.jaxpr
     places = dict(zip(jaxpr.invars, xs))
     made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
     if made:
-        smaller = ClosedJaxpr(jaxpr.replace(outvars=made), program.consts)
+        debug = jaxpr.debug_info.with_unknown_names()
+        smaller = ClosedJaxpr(jaxpr.replace(outvars=made, debug_info=debug), program.consts)
         places.update(zip(made, call_p.bind(*xs, jaxpr=smaller, name=name)))
     places.update(zip(jaxpr.constvars, program.consts))
     return [v.val if _is_number(v) else places[v] for v in jaxpr.outvars]
@@ -99,18 +113,14 @@ def _lowered_here(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> An
     except CompileError as error:
         if strict():
             raise
-        _tell(name, str(error))
+        log.warn(f"{name} runs in XLA: {error}")
+        counters.count_fallback(f"jax.{name}")
         return _lowered_by_xla(ctx, *operands, jaxpr=jaxpr, name=name)
     return jax.ffi.ffi_lowering(target)(ctx, *operands)
 
 
 def _lowered_by_xla(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> Any:
     return mlir.lower_fun(jaxpr_as_fun(jaxpr), multiple_results=True)(ctx, *operands)
-
-
-def _tell(name: str, why: str) -> None:
-    log.warn(f"{name} runs in XLA: {why}")
-    counters.count_fallback(f"jax.{name}")
 
 
 mlir.register_lowering(call_p, _lowered_by_xla)
