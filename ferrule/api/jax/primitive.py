@@ -16,9 +16,17 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters import partial_eval as pe
 
 from ferrule.api.jax.parts import foreign, run_parts
-from ferrule.api.jax.programs import shaped, strict, target_of
+from ferrule.api.jax.programs import (
+    exported,
+    is_general,
+    outputs_of,
+    shaped,
+    strict,
+    target_of,
+)
 from ferrule.base import log
 from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.runtime import counters
@@ -55,13 +63,21 @@ def _native(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
     program, xs = _without_tracers(program, xs)
     jaxpr = program.jaxpr
     places = dict(zip(jaxpr.invars, xs))
-    made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
+    smaller = _computing(program)
+    made = smaller.jaxpr.outvars
     if made:
-        debug = jaxpr.debug_info.with_unknown_names()
-        smaller = ClosedJaxpr(jaxpr.replace(outvars=made, debug_info=debug), program.consts)
         places.update(zip(made, call_p.bind(*xs, jaxpr=smaller, name=name)))
     places.update(zip(jaxpr.constvars, program.consts))
     return [v.val if _is_number(v) else places[v] for v in jaxpr.outvars]
+
+
+@functools.lru_cache(_KEPT)
+def _computing(program: ClosedJaxpr) -> ClosedJaxpr:
+    """A jaxpr that gives only what takes a computation, each result once."""
+    jaxpr = program.jaxpr
+    made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
+    debug = jaxpr.debug_info.with_unknown_names()
+    return ClosedJaxpr(jaxpr.replace(outvars=made, debug_info=debug), program.consts)
 
 
 def _is_number(v: Any) -> bool:
@@ -88,7 +104,28 @@ def _without_tracers(program: ClosedJaxpr, xs: Sequence[Any]) -> tuple[ClosedJax
 
 @call_p.def_abstract_eval
 def _abstract(*avals: Any, jaxpr: ClosedJaxpr, name: str) -> list[Any]:
-    return list(jaxpr.out_avals)
+    return outputs_of(jaxpr, avals)
+
+
+@functools.lru_cache(_KEPT)
+def _smaller(jaxpr: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr, list[bool]]:
+    found, needed = pe.dce_jaxpr(jaxpr.jaxpr, used)
+    return ClosedJaxpr(found, jaxpr.consts), needed
+
+
+def _without_unused(used: list[bool], eqn: Any) -> Any:
+    """A call without the results that nobody reads."""
+    if not any(used):
+        return [False] * len(eqn.invars), None
+    jaxpr, needed = _smaller(eqn.params["jaxpr"], tuple(used))
+    return needed, eqn.replace(
+        invars=[v for v, n in zip(eqn.invars, needed) if n],
+        outvars=[v for v, u in zip(eqn.outvars, used) if u],
+        params={**eqn.params, "jaxpr": jaxpr},
+    )
+
+
+pe.dce_rules[call_p] = _without_unused
 
 
 @functools.lru_cache(_KEPT)
@@ -120,7 +157,10 @@ def _lowered_here(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> An
 
 
 def _lowered_by_xla(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> Any:
-    return mlir.lower_fun(jaxpr_as_fun(jaxpr), multiple_results=True)(ctx, *operands)
+    f = jaxpr_as_fun(jaxpr)
+    if is_general(jaxpr):
+        f = functools.partial(exported(jaxpr).call, *jaxpr.consts)
+    return mlir.lower_fun(f, multiple_results=True)(ctx, *operands)
 
 
 mlir.register_lowering(call_p, _lowered_by_xla)
