@@ -199,6 +199,10 @@ def _is_smooth(aval: Any) -> bool:
     return bool(jnp.issubdtype(aval.dtype, jnp.inexact))
 
 
+def _no_tangent(x: Any) -> Any:
+    return ad.Zero(jax.typeof(x).to_tangent_aval())
+
+
 @functools.lru_cache(_KEPT)
 def _linearized(jaxpr: ClosedJaxpr, active: tuple[bool, ...]) -> tuple[ClosedJaxpr, ClosedJaxpr]:
     """A program that gives results and then residuals, and one that makes tangents of the smooth
@@ -236,14 +240,14 @@ def _jvp(xs: Any, tangents: Any, *, jaxpr: ClosedJaxpr, name: str) -> Any:
     active = tuple(not isinstance(t, ad.Zero) for t in tangents)
     if not any(_is_smooth(a) for a in jaxpr.out_avals):
         ys = call_p.bind(*xs, jaxpr=jaxpr, name=name)
-        return ys, [ad.Zero.from_primal_value(y) for y in ys]
+        return ys, [_no_tangent(y) for y in ys]
     first, second = _linearized(jaxpr, active)
     found = call(first, name, xs)
     count = len(jaxpr.out_avals)
     ys, residuals = found[:count], found[count:]
     given = [*residuals, *(t for a, t in zip(active, tangents) if a)]
     made = iter(call(second, name, given))
-    return ys, [next(made) if _is_smooth(y) else ad.Zero.from_primal_value(y) for y in ys]
+    return ys, [next(made) if _is_smooth(y) else _no_tangent(y) for y in ys]
 
 
 ad.primitive_jvps[call_p] = _jvp
