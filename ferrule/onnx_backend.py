@@ -12,7 +12,7 @@ from typing import Any
 from onnx import ModelProto, NodeProto, helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import InferenceSession, read_onnx
 from ferrule.base.errors import UnsupportedError
 
 
@@ -42,7 +42,7 @@ class FerruleBackend(Backend):
     def is_compatible(cls, model: ModelProto, device: str = "CPU", **kwargs: Any) -> bool:
         """Whether the model's operators are known and its device is the CPU."""
         try:
-            read_model(model)
+            read_onnx(model)
         except UnsupportedError:
             return False
         return cls.supports_device(device)

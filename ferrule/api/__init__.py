@@ -10,6 +10,7 @@ from typing import Any
 
 from ferrule.api import versions
 from ferrule.api.artifacts import bundle, save
+from ferrule.api.stablehlo import stablehlo
 from ferrule.api.tuning import compiler
 from ferrule.base import config
 from ferrule.base.compiler import Compiler, Writers
@@ -27,7 +28,7 @@ def compile(
     tune: Any = None,
     reference: Any = None,
 ) -> Any:
-    """Compile a `torch.nn.Module`, an `ExportedProgram` or an ONNX model for inference.
+    """Compile a `torch.nn.Module`, an `ExportedProgram`, an ONNX model or a SavedModel.
 
     `example_inputs` are the positional arguments of one call and `example_kwargs` those by name,
     tensors in any nesting of tuples, lists and dicts; `dynamic_shapes` marks sizes that
@@ -54,7 +55,8 @@ def compile(
     in `reference`, until the model is compiled by another process; `explain()` and the like wait.
 
     An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
-    `InferenceSession`; what varies in size is stated in the model.
+    `InferenceSession`; what varies in size is stated in the model. So it is of the path of a folder
+    with a SavedModel, whose signature "serving_default" is compiled; TensorFlow is not needed.
     """
     if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
         from ferrule.api.session import InferenceSession
@@ -77,6 +79,7 @@ def compile(
             Writers(
                 functools.partial(save, options=options),
                 functools.partial(bundle, options=options),
+                stablehlo,
             ),
         )
         return versions.module(traced, reference, settings)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.api.saved_model import Saved
 from ferrule.api.session import InferenceSession, read_model
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
@@ -171,7 +172,8 @@ def described(source: Any) -> Described:
     """
     if not is_program(source):
         model = read_model(source)
-        return Described(model, tuple(model.body.inputs), tuple(model.body.outputs))
+        own = model if isinstance(model, Saved) else model.body
+        return Described(model, tuple(own.inputs), tuple(own.outputs))
     module = read(source)
     f = module.functions.get("main")
     types = () if f is None else tuple(v.type for v in f.body.arguments)
@@ -182,7 +184,7 @@ def described(source: Any) -> Described:
 
 @dataclass(frozen=True)
 class Described:
-    """What an InferenceSession is made of, an ONNX Model or a Module; its inputs and outputs."""
+    """What an InferenceSession is made of, a Model, Saved or Module; its inputs and outputs."""
 
     model: Any
     inputs: tuple[Port, ...]

@@ -1,4 +1,4 @@
-"""InferenceSession: an ONNX model as ONNX Runtime's users know it.
+"""InferenceSession: an ONNX model, or a SavedModel, as ONNX Runtime's users know it.
 
 s = ferrule.InferenceSession("model.onnx")
 (y,) = s.run(None, {"x": x})
@@ -13,6 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from ferrule.api.artifacts import bundle, save
+from ferrule.api.saved_model import Saved, SavedRunner, read_saved
+from ferrule.api.stablehlo import stablehlo
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -30,12 +32,13 @@ from ferrule.pipeline.compile import native
 class InferenceSession:
     """A model that is ready to run.
 
-    `source` is a path, a file's bytes, an `onnx.ModelProto`, or a Model of `read_model`; `options`
-    are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning here;
-    `compiler` compiles its graphs. A model with symbolic dims is compiled once for all their values
-    where its shapes follow from its inputs'; else it is compiled for the shapes of a run, and that
-    is kept. `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others
-    are refused. Raises ParseError and InputError for malformed models, UnsupportedError for
+    `source` is a path, a file's bytes, an `onnx.ModelProto`, or what `read_model` gave; a folder is
+    a SavedModel of TensorFlow, of which `signature` is run. `options` are settings of ferrule;
+    `providers`, which ONNX Runtime asks for, has no meaning here; `compiler` compiles its graphs. A
+    model with symbolic dims is compiled once for all their values where its shapes follow from its
+    inputs'; else, if it is an ONNX model, it is compiled for the shapes of a run, and that is kept.
+    `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others are
+    refused. Raises ParseError and InputError for malformed models, UnsupportedError for
     operators that ferrule lacks.
 
     A StableHLO program (`.mlir`, `.mlirbc`, an export of JAX) makes a `ProgramSession`.
@@ -55,18 +58,19 @@ class InferenceSession:
         *,
         shapes: Mapping[str, Sequence[int]] | None = None,
         compiler: Compiler | None = None,
+        signature: str | None = None,
     ) -> None:
         started = time.perf_counter()
         self._options = dict(options or {})
-        model = source if isinstance(source, Model) else read_model(source)
-        inputs = fixed_ports(model.body.inputs, shapes or {})
-        self.model: Model = replace(model, body=replace(model.body, inputs=inputs))
+        read = isinstance(source, Model | Saved)
+        self.model = _fixed(source if read else read_model(source, signature), shapes or {})
         with config.override(**self._options):
             own = native(config.settings()) if compiler is None else compiler
-            self._runner = Runner(fuse(self.model.body), own, ahead=True)
+            self._runner = _runner(self.model, own)
         self._of_run = config.of_process(self._options)
-        self._inputs = {p.name: p for p in self.model.body.inputs}
-        self._outputs = [p.name for p in self.model.body.outputs]
+        inputs, self._ports = _ports(self.model, self._runner)
+        self._inputs = {p.name: p for p in inputs}
+        self._outputs = [p.name for p in self._ports]
         self.compile_seconds = time.perf_counter() - started
 
     def __reduce__(self) -> Any:
@@ -79,7 +83,7 @@ class InferenceSession:
 
     def get_outputs(self) -> list[Port]:
         """The outputs, each with `name`, `shape` and `type`."""
-        return list(self.model.body.outputs)
+        return list(self._ports)
 
     def get_providers(self) -> list[str]:
         """What the model runs on."""
@@ -143,6 +147,18 @@ class InferenceSession:
         """Writes the model as a C library, as `ferrule.bundle` does."""
         bundle(folder, self, targets, options=self._options)
 
+    def stablehlo(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """The model as StableHLO text, with its weights as constants, or in the file `weights`
+        (safetensors) and as arguments behind the inputs. `sizes` are numbers for the symbolic
+        sizes. Raises what `ferrule.api.stablehlo.stablehlo` raises.
+        """
+        return stablehlo(self, sizes, weights=weights)
+
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""
         parts = [p.compiled.explain() for p in self._runner.programs]
@@ -179,10 +195,40 @@ class InferenceSession:
         return out
 
 
-def read_model(source: Any) -> Model:
-    """A model whose operators are all known. Raises UnsupportedError that names those that are not,
-    and what `load_model` raises.
+def _fixed(model: Any, shapes: Mapping[str, Sequence[int]]) -> Model | Saved:
+    """A model for inputs of these shapes."""
+    if isinstance(model, Saved):
+        return model.fixed(shapes)
+    inputs = fixed_ports(model.body.inputs, shapes)
+    return replace(model, body=replace(model.body, inputs=inputs))
+
+
+def _runner(model: Model | Saved, compiler: Compiler) -> Runner | SavedRunner:
+    if isinstance(model, Saved):
+        return SavedRunner(model, compiler)
+    return Runner(fuse(model.body), compiler, ahead=True)
+
+
+def _ports(model: Any, runner: Runner | SavedRunner) -> tuple[Sequence[Port], Sequence[Port]]:
+    """The inputs and outputs of a model."""
+    if isinstance(runner, SavedRunner):
+        return runner.inputs, runner.outputs
+    return model.body.inputs, model.body.outputs
+
+
+def read_model(source: Any, signature: str | None = None) -> Model | Saved:
+    """A model whose operators are all known, or the SavedModel in a folder with a signature of it.
+    Raises UnsupportedError that names operators that are not known, and what `load_model` and
+    `read_saved` raise.
     """
+    saved = read_saved(source, signature) if isinstance(source, str | os.PathLike) else None
+    if saved is not None:
+        return saved
+    return read_onnx(source)
+
+
+def read_onnx(source: Any) -> Model:
+    """An ONNX model whose operators are all known. Raises as `read_model` does."""
     model = load_model(source, known)
     missing = {
         f"{op.title} (version {op.version})"

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import InferenceSession, read_onnx
 from ferrule.base.errors import UnsupportedError
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
 from ferrule.cli.feeds import FEEDS, Feed, add_feeds, feed_of
@@ -66,7 +66,7 @@ def _peers(text: str) -> tuple[str, ...]:
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = read_model(options.model)
+    model = read_onnx(options.model)
     feed = feed_of(model.body.inputs, options, random=True)
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):

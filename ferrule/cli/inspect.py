@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import InferenceSession, read_onnx
 from ferrule.base import config
 from ferrule.base.errors import FerruleError
 from ferrule.cli.command import Command, add_model, add_target, chosen
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> None:
     print("\n".join(_lines(model)))
     if options.kernels:
         with chosen(options):
-            print("\n".join(_kernels(read_model(options.model), options)))
+            print("\n".join(_kernels(read_onnx(options.model), options)))
 
 
 # ---- what the model holds ------------------------------------------------------------------------

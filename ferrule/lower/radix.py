@@ -1,4 +1,4 @@
-"""Sorts by the standard orders as loops: a radix sort of long rows.
+"""Sorts by a standard order, or by one integer, as loops: a radix sort of long rows.
 
     keys[0, k], places[0, k] = the key of the k-th element as an unsigned integer, and k
     starts[d, c]             = how many keys have a digit d below c
@@ -23,6 +23,7 @@ from ferrule.ir.expr import (
     Buf,
     Expr,
     Space,
+    arg,
     axis,
     bitcast,
     both,
@@ -32,9 +33,11 @@ from ferrule.ir.expr import (
     eq,
     le,
     load,
+    loads,
     lt,
     select,
     substitute,
+    walk,
 )
 from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store
@@ -47,16 +50,29 @@ _BINS = 1 << _BITS
 _LONG = 20  # elements of a row for each digit, from which on this is faster than merging
 
 
-def has_keys(order: Order) -> bool:
-    """Whether an order is one that keys can stand for."""
-    return order in (ASCENDING(order.dtypes), DESCENDING(order.dtypes))
-
-
-def least_long(order: Order) -> int:
-    """The length from which on rows are sorted by radix, which takes a time of its own for each
-    digit.
+def key(order: Order) -> Expr | None:
+    """An unsigned integer of a tuple, over arg(0..n-1), whose order is `order`; None where that
+    does not compare one thing with another of its kind.
     """
-    return _LONG * (_unsigned(order.dtypes[0]).bits // _BITS)
+    first = arg(0, order.dtypes[0])
+    if order in (ASCENDING(order.dtypes), DESCENDING(order.dtypes)):
+        return key_of(first, order == DESCENDING(order.dtypes))
+    n, e = len(order.dtypes), order.before
+    if e.op != "lt" or e.args[0].dtype.is_float:
+        return None
+    later = {arg(k, d): arg(k + n, d) for k, d in enumerate(order.dtypes)}
+    for (one, other), descending in ((e.args, False), (e.args[::-1], True)):
+        args = (x.attr for x in walk(one) if x.op == "arg")
+        if all(k < n for k in args) and substitute(one, later) is other:
+            return key_of(one, descending)
+    return None
+
+
+def least_long(of: Expr) -> int:
+    """The length from which on rows are sorted by radix, which takes a time of its own for each
+    digit of the key `of` a tuple.
+    """
+    return _LONG * (of.dtype.bits // _BITS)
 
 
 def key_of(x: Expr, descending: bool) -> Expr:
@@ -86,20 +102,20 @@ def _unsigned(dtype: DType) -> DType:
 
 
 def radix_row(
-    st: Stage, fold: Sort, name: str, wanted: Expr
+    st: Stage, fold: Sort, of: Expr, name: str, wanted: Expr
 ) -> tuple[tuple[Stmt, ...], Store]:
-    """The statements that order a row, as far as its first `wanted` elements go, and then the store
-    of the element at `fold.axis`.
+    """The statements that order a row by the key `of` a tuple, as far as its first `wanted` ones
+    go, and then the store of the element at `fold.axis`.
     """
-    return _Radix(st, fold, name, wanted).row()
+    return _Radix(st, fold, of, name, wanted).row()
 
 
 class _Radix:
-    def __init__(self, st: Stage, fold: Sort, name: str, wanted: Expr):
+    def __init__(self, st: Stage, fold: Sort, of: Expr, name: str, wanted: Expr):
         self.st, self.fold, self.name, self.wanted = st, fold, name, wanted
         n = self.n = fold.axis.extent
-        first = st.compute.values[0]
-        self.key = key_of(first, fold.order == DESCENDING(fold.order.dtypes))
+        values = {arg(k, v.dtype): v for k, v in enumerate(st.compute.values)}
+        self.key = substitute(of, values)
         most = range_of(n)[1]
         place = i32 if most is not None and most < 1 << 31 else i64
         self.digits = self.key.dtype.bits // _BITS
@@ -113,7 +129,7 @@ class _Radix:
         self.few = not equal(wanted, n) and not prove(le(n, wanted * 2))
         self.count = load(self.size) if self.few else n
         self.copies = tuple(
-            None if flops(v) == 0 else Buf(f"{name}_value{i}", (n,), v.dtype, Space.SCRATCH)
+            Buf(f"{name}_value{i}", (n,), v.dtype, Space.SCRATCH) if self._is_copied(v) else None
             for i, v in enumerate(st.compute.values)
         )
 
@@ -135,6 +151,13 @@ class _Radix:
             self._passes(),
         )
         return done, Store(self.st.targets, values, self.st.combine)
+
+    def _is_copied(self, value: Expr) -> bool:
+        """Whether a value is kept when it is first computed: one that takes work, or is read where
+        results are written.
+        """
+        written = {to.buf for to in self.st.targets}
+        return flops(value) > 0 or any(ld.attr in written for ld in loads(value))
 
     def _digit(self, key: Expr, d: Expr) -> Expr:
         """The digit `d` of a key."""

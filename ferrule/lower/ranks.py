@@ -6,7 +6,7 @@
 
 Each lane compares its element with all others of its run. For runs of 64 that is a step of vectors
 for four elements and takes less than six passes of merging. The ranks are a permutation if the
-order is one; in a standard order it is.
+order is one, which is sure where it is that of keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sorts as loops: merge sorts in scratch, bottom up; radix sorts of long rows by a standard order.
+"""Sorts as loops: merge sorts in scratch, bottom up; radix sorts of long rows of what has keys.
 
     m[0, k] = values(k)
     for each pass p, which makes runs of 2^p to runs of twice that:
@@ -7,8 +7,8 @@
 A pass is one loop over all places, whichever runs they belong to: what it carries along is how far
 it has come in the left one of two runs. That follows for the right one, since as many elements are
 taken as are written. So a step has no branch, and what is equal is taken from the left: the sort is
-stable. Places stay inside of their runs whatever the order says. By a standard order runs of 64 are
-in order before the first pass (`lower/ranks.py`).
+stable. Places stay inside of their runs whatever the order says. Where tuples have keys, runs of 64
+are in order before the first pass (`lower/ranks.py`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from ferrule.ir.kernel import Kind
 from ferrule.ir.loop import Alloc, For, If, Stmt, Store
 from ferrule.ir.simplify import range_of, simplify
 from ferrule.ir.system import Access, Order, Sort, Stage
-from ferrule.lower.radix import has_keys, least_long, radix_row
+from ferrule.lower.radix import key, least_long, radix_row
 from ferrule.lower.ranks import RUN, before, rank_runs
 
 _LONGEST = 62  # passes over what may have any length
@@ -50,30 +50,29 @@ def sort_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
     is new.
     """
     n = fold.axis.extent
-    if not has_keys(fold.order):
-        return _merge_row(st, fold, name, n)
-    least = const(least_long(fold.order))
+    of = key(fold.order)
+    if of is None:
+        return _merge_row(st, fold, name, n, False)
+    least = const(least_long(of))
     long = simplify(le(least, n))
+    if long.is_const and not long.value:
+        return _merge_row(st, fold, name, n, True)
+    done, keep = radix_row(st, fold, of, name, simplify(_wanted(st, fold)[0]))
+    by_radix = (*done, _write(st, fold, keep))
     if long.is_const:
-        return _radix_row(st, fold, name) if long.value else _merge_row(st, fold, name, n)
-    short = _merge_row(st, fold, name, simplify(least - 1))
-    return (If(long, _radix_row(st, fold, name), short),)
+        return by_radix
+    return (If(long, by_radix, _merge_row(st, fold, name, simplify(least - 1), True)),)
 
 
-def _radix_row(st: Stage, fold: Sort, name: str) -> tuple[Stmt, ...]:
-    done, keep = radix_row(st, fold, name, simplify(_wanted(st, fold)[0]))
-    return (*done, _write(st, fold, keep))
-
-
-def _merge_row(st: Stage, fold: Sort, name: str, most: Expr) -> tuple[Stmt, ...]:
-    """A merge sort of a row of at most `most` elements."""
+def _merge_row(st: Stage, fold: Sort, name: str, most: Expr, keyed: bool) -> tuple[Stmt, ...]:
+    """A merge sort of a row of at most `most` elements; `keyed` where the order surely is one."""
     n, first = fold.axis.extent, 0
     runs = tuple(
         Buf(f"{name}_{i}", (const(2), most), v.dtype, Space.SCRATCH)
         for i, v in enumerate(st.compute.values)
     )
     ranked: tuple[Stmt, ...] = ()
-    if has_keys(fold.order):
+    if keyed:
         first, ranked = RUN.bit_length() - 1, rank_runs(fold.order, runs, n, name)
     turn = _register(f"{name}_turn")
     pass_ = axis(f"{name}_pass", max(first, _passes(most)))

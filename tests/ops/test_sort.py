@@ -32,10 +32,10 @@ from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.interp import run_graph
 from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.interp.order import comes_before, permutation
-from ferrule.ir.orders import ASCENDING, DESCENDING
+from ferrule.ir.orders import ASCENDING, DESCENDING, total
 from ferrule.ir.system import Order
 from ferrule.ir.text import parse, to_text
-from ferrule.lower.radix import key_of
+from ferrule.lower.radix import key, key_of
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 from ferrule.target.cpu import supports
@@ -291,6 +291,35 @@ def test_keys_are_in_the_order_of_their_elements(dtype: DType) -> None:
         keys = np.broadcast_to(eval_expr(key, Env(args=(x,))), x.shape)
         before = comes_before(order, (x[:, None],), (x,))
         np.testing.assert_array_equal(keys[:, None] < keys, before)
+
+
+@pytest.mark.parametrize("dtype", [d for d in ALL if d.is_float], ids=lambda d: d.name)
+def test_the_total_order_tells_zeros_and_nan_of_both_signs_apart(dtype: DType) -> None:
+    rising = [-NAN, -INF, -2.0, -0.0, 0.0, 2.0, INF, NAN]
+    wide = np.array(rising, np.float64 if dtype.bits == 64 else np.float32)
+    wide[0] = np.copysign(wide[0], -1)
+    x = np.tile(to_storage(wide, dtype), 30)[RNG.permutation(240)]
+    order = lt(total(arg(2, dtype)), total(arg(0, dtype)))  # from above
+    build = lambda b, *v: ops.sort_together(b, v, 0, order)  # noqa: E731
+    arrays, dtypes = [x, np.arange(240)], [dtype, i64]
+    meant = run_graph(graph_of(build, [((240,), d) for d in dtypes]), arrays)
+    for symbolic in (False, True):
+        for ours, right in zip(
+            compiled(build, arrays, dtypes, "host", symbolic), meant, strict=True
+        ):
+            np.testing.assert_array_equal(ours, right)
+    signs = np.signbit(from_storage(meant[0], dtype).astype(np.float64))
+    np.testing.assert_array_equal(signs, np.arange(240) >= 120)
+
+
+def test_orders_that_have_keys() -> None:
+    x, y = arg(0, i32), arg(2, i32)
+    p, q = arg(1, f32), arg(3, f32)
+    assert key(Order((i32, f32), lt(x, y))) is key_of(x, False)
+    assert key(Order((i32, f32), lt(y, x))) is key_of(x, True)
+    assert key(Order((i32, f32), lt(total(p), total(q)))) is key_of(total(p), False)
+    for none in (lt(p, q), lt(x, x), lt(x, y + 1), either(lt(x, y), lt(p, q)), lt(x + y, y + x)):
+        assert key(Order((i32, f32), none)) is None
 
 
 @pytest.mark.parametrize("target", TARGETS)

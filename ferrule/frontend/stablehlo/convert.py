@@ -35,17 +35,16 @@ from ferrule.frontend.stablehlo.table import (
     RULES,
     Complex,
     Context,
-    Equal,
     Known,
     Rule,
     Token,
     Tuple,
     Val,
-    agree,
     as_known,
     dtype_of,
     is_complex,
 )
+from ferrule.ir.agree import Equal, agree
 from ferrule.ir.expr import Expr, as_index, dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 from ferrule.ir.simplify import equal

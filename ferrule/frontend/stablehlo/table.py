@@ -41,9 +41,7 @@ from ferrule.base.dtype import (
 )
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.stablehlo.module import Operation, Region, TensorType
-from ferrule.ir.expr import Expr, const, dims, product, substitute
 from ferrule.ir.graph import GraphBuilder, Value
-from ferrule.ir.simplify import equal, poly, simplify
 
 ELEMENTS: Mapping[str, DType] = {
     "i1": boolean, "i8": i8, "i16": i16, "i32": i32, "i64": i64, "ui8": u8, "ui16": u16,
@@ -190,33 +188,3 @@ def is_complex(t: TensorType) -> bool:
 def as_known(values: Any) -> Known:
     """An array of ints or Exprs."""
     return np.asarray(values, dtype=object)
-
-
-class Equal(Exception):
-    """Two sizes must be one: `size`, a dim that an input has, is `other`."""
-
-    def __init__(self, size: Expr, other: Expr) -> None:
-        super().__init__(f"{size} is {other}")
-        self.size, self.other = size, other
-
-    def added(self, same: Mapping[str, Expr]) -> dict[str, Expr]:
-        """What dims are known to be, by name, with this one."""
-        now = {self.size: self.other}
-        return {**{k: substitute(e, now) for k, e in same.items()}, self.size.name: self.other}
-
-
-def agree(one: Sequence[Expr], other: Sequence[Expr]) -> None:
-    """Have sizes be equal that must be and are not known to be, where a dim of them follows from
-    the others; the conversion then begins anew. What is left to disagree, the builders refuse.
-    """
-    for n, m in zip(one, other):
-        if not equal(n, m) and (dims(n) or dims(m)):
-            difference = poly(n - m)
-            for monomial, c in difference.items():
-                rest = {k: v for k, v in difference.items() if k != monomial}
-                size = monomial[0] if len(monomial) == 1 else const(0)
-                if size.op != "dim" or any(v % c for v in rest.values()):
-                    continue
-                if not any(size in dims(x) for k in rest for x in k):
-                    terms = (product(k) * (-v // c) for k, v in rest.items())
-                    raise Equal(size, simplify(sum(terms, const(0))))

@@ -231,6 +231,31 @@ def test_convolutions_of_every_kind() -> None:
     np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-5)
 
 
+def test_batch_normalisation_and_its_gradient() -> None:
+    t, c = "tensor<4x3x5xf64>", "tensor<3xf64>"
+    body = f"""%0:3 = "stablehlo.batch_norm_training"(%x, %s, %o)
+      <{{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}}> : ({t}, {c}, {c}) -> ({t}, {c}, {c})
+    %1 = "stablehlo.batch_norm_inference"(%x, %s, %o, %0#1, %0#2)
+      <{{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}}> : ({t}, {c}, {c}, {c}, {c}) -> {t}
+    %2:3 = "stablehlo.batch_norm_grad"(%x, %s, %0#1, %0#2, %x)
+      <{{epsilon = 1.0e-3 : f32, feature_index = 1 : i64}}>
+      : ({t}, {c}, {c}, {c}, {t}) -> ({t}, {c}, {c})
+    return %0#0, %1, %2#0, %2#1, %2#2 : {t}, {t}, {t}, {c}, {c}"""
+    x, s, o = rng.standard_normal((4, 3, 5)), rng.uniform(1, 2, 3), rng.standard_normal(3)
+    takes = f"%x: {t}, %s: {c}, %o: {c}"
+    found = call(program(body, takes, f"{t}, {t}, {t}, {c}, {c}"), x, s, o)
+    mean, var = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
+    hat = (x - mean) / np.sqrt(var + 1e-3)
+    wide = s[:, None]
+    np.testing.assert_allclose(found[0], hat * wide + o[:, None], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-9, atol=1e-9)
+    part = (x * hat).mean((0, 2), keepdims=True)
+    dx = wide / np.sqrt(var + 1e-3) * (x - x.mean((0, 2), keepdims=True) - hat * part)
+    np.testing.assert_allclose(found[2], dx, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[3], (x * hat).sum((0, 2)), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found[4], x.sum((0, 2)), rtol=1e-9, atol=1e-9)
+
+
 def test_open_sizes_are_symbols() -> None:
     text = """func.func @main(%x: tensor<?x3xf32>, %y: tensor<?x3xf32>) -> tensor<?xf32> {
       %0 = stablehlo.add %x, %y : tensor<?x3xf32>

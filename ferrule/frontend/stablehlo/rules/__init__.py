@@ -9,12 +9,13 @@ from ferrule.frontend.stablehlo.rules import (
     folds,
     lapack,
     linalg,
+    norms,
     products,
     shapes,
     slices,
 )
 
 __all__ = [
-    "complex", "control", "dynamic", "elements", "fft", "folds", "lapack", "linalg", "products",
-    "shapes", "slices",
+    "complex", "control", "dynamic", "elements", "fft", "folds", "lapack", "linalg", "norms",
+    "products", "shapes", "slices",
 ]  # fmt: skip

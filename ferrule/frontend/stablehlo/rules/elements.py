@@ -12,11 +12,11 @@ from ferrule.frontend.stablehlo.table import (
     Complex,
     Context,
     Rule,
-    agree,
     elementwise,
     is_complex,
     rule,
 )
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import GraphBuilder, Value
 
 _UNARY: dict[str, Callable[[GraphBuilder, Value], Value]] = {
@@ -185,6 +185,11 @@ def _complex(cx: Context, x: Value, y: Value) -> Complex:
 @rule("stablehlo.real")
 def _real(cx: Context, x: Any) -> Value:
     return x.real if isinstance(x, Complex) else x
+
+
+@elementwise("chlo.conj")
+def _conj(cx: Context, x: Value) -> Value:
+    return x
 
 
 @rule("stablehlo.imag")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ferrule import ops
-from ferrule.base.dtype import DType, i32
+from ferrule.base.dtype import DType, i32, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.stablehlo.table import Complex, Context, agree, rule
+from ferrule.frontend.stablehlo.table import Complex, Context, rule
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import GraphBuilder, Value
 
 
@@ -127,3 +130,56 @@ def _features(b: GraphBuilder, x: Value, w: Value, groups: int) -> Value:
     other = ops.reshape(b, w, (groups, w.shape[0] // groups, w.shape[1]))
     out = ops.dot_general(b, one, other, ((1,), (0,)), ((2,), (2,)))
     return ops.reshape(b, ops.transpose(b, out, (1, 0, 2)), (x.shape[0], w.shape[0]))
+
+
+# ---- other products ------------------------------------------------------------------------------
+
+
+@rule("stablehlo.einsum")
+def _einsum(cx: Context, x: Value, y: Value) -> Any:
+    return ops.einsum(cx.b, cx.attr("einsum_config"), x, y)
+
+
+@rule("stablehlo.unary_einsum")
+def _unary_einsum(cx: Context, x: Value) -> Any:
+    return ops.einsum(cx.b, cx.attr("einsum_config"), x)
+
+
+@rule("chlo.ragged_dot")
+def _ragged_dot(cx: Context, x: Value, y: Value, sizes: Value) -> Any:
+    """A product by groups of rows of x: rows of other groups count as 0, so that each group is a
+    term of one sum, or, where the groups divide the contracted dim, a product of its own.
+    """
+    b, n = cx.b, cx.attr("ragged_dot_dimension_numbers")
+    batch = n["lhs_batching_dimensions"], n["rhs_batching_dimensions"]
+    contract = n["lhs_contracting_dimensions"], n["rhs_contracting_dimensions"]
+    (ragged,) = n["lhs_ragged_dimensions"]
+    if ragged in batch[0]:
+        return _product(b, x, y, batch, contract, cx.dtype)
+    masked = _in_groups(b, x, sizes, ragged, batch[0])  # [group, dims of x..]
+    own = tuple(tuple(d + 1 for d in dims) for dims in (batch[0], contract[0]))
+    if ragged not in contract[0]:
+        (group,) = n["rhs_group_dimensions"]
+        over = (0, *own[1]), (group, *contract[1])
+        return _product(b, masked, y, (own[0], batch[1]), over, cx.dtype)
+    out = _product(b, masked, y, (own[0], batch[1]), (own[1], contract[1]), cx.dtype)
+    k = len(batch[0])
+    return ops.transpose(b, out, (k, *range(k), *range(k + 1, out.rank)))
+
+
+def _in_groups(b: GraphBuilder, x: Value, sizes: Value, d: int, batch: Any) -> Value:
+    """`x` once for each group, with 0 where an index of dim `d` is in another group."""
+    *outer, groups = sizes.shape
+    ends = ops.cumsum(b, ops.cast(b, sizes, i64), -1)
+    starts = ops.sub(b, ends, ops.cast(b, sizes, i64))
+    # bounds of the groups as [group, dims of x..]
+    shape: list[Any] = [groups, *[1] * x.rank]
+    for place, size in zip(batch, outer):
+        shape[1 + place] = size
+    order = (sizes.rank - 1, *np.argsort(batch[: len(outer)]).tolist())
+    low, high = (
+        ops.reshape(b, ops.transpose(b, v, order), shape) for v in (starts, ends)
+    )
+    at = ops.iota(b, (1, *x.shape), d + 1)
+    inside = ops.logical_and(b, ops.le(b, low, at), ops.lt(b, at, high))
+    return ops.select(b, inside, ops.unsqueeze(b, x, 0), 0)

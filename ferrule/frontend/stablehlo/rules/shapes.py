@@ -15,11 +15,11 @@ from ferrule.frontend.stablehlo.table import (
     Context,
     Token,
     Tuple,
-    agree,
     dtype_of,
     is_complex,
     rule,
 )
+from ferrule.ir.agree import agree
 from ferrule.ir.expr import ONE, as_index
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ir.simplify import equal

@@ -1,0 +1,151 @@
+"""TensorFlow's SavedModels as an `InferenceSession` runs them, without TensorFlow."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ferrule.base.compiler import Compiler
+from ferrule.base.dtype import bf16
+from ferrule.base.errors import InputError
+from ferrule.frontend.onnx.model import Array, Port
+from ferrule.frontend.onnx.ports import fixed_ports
+from ferrule.frontend.onnx.table import numpy_of
+from ferrule.frontend.tensorflow import model as tensorflow
+from ferrule.frontend.tensorflow.checkpoint import Checkpoint, read_checkpoint
+from ferrule.frontend.tensorflow.convert import Conversion, convert, ordered
+from ferrule.frontend.tensorflow.read import is_saved_model, read_saved_model
+from ferrule.ir.graph import Value
+from ferrule.ir.source import Given, Made, Source
+
+SERVING = "serving_default"
+
+
+@dataclass(frozen=True, eq=False)
+class Saved:
+    """A SavedModel's program, one of its signatures, and the arrays of variables by the node that
+    makes each, as far as they were read.
+    """
+
+    program: tensorflow.SavedModel
+    signature: tensorflow.Signature
+    name: str
+    checkpoint: Checkpoint | None = None
+    arrays: dict[str, Array] = field(default_factory=dict)
+
+    def __reduce__(self) -> Any:
+        """A copy or a pickle holds the arrays, and not the place of the files."""
+        return Saved, (self.program, self.signature, self.name, None, dict(self.arrays))
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """The inputs as they are declared."""
+        return tuple(map(_port, ordered(self.program.nodes, self.signature)))
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """The outputs as they are declared."""
+        return tuple(map(_port, self.signature.outputs))
+
+    def array(self, node: str) -> Array:
+        """The array of a variable, in storage form."""
+        if node not in self.arrays:
+            if self.checkpoint is None:
+                raise InputError(f"the SavedModel has no variables, and needs {node!r}")
+            held = self.checkpoint.array(self.program.keys[node])
+            self.arrays[node] = np.asarray(held)
+        return self.arrays[node]
+
+    def fixed(self, shapes: Mapping[str, Sequence[int]]) -> Saved:
+        """The same for inputs of these shapes, by name."""
+        now = {p.name: p.shape for p in fixed_ports(self.inputs, shapes)}
+        ports = tuple(
+            replace(p, shape=tuple(n if isinstance(n, int) else -1 for n in shape))
+            if (shape := now[p.name]) is not None
+            else p
+            for p in self.signature.inputs
+        )
+        return replace(self, signature=replace(self.signature, inputs=ports))
+
+
+def read_saved(source: str | os.PathLike[str], signature: str | None = None) -> Saved | None:
+    """What is in a folder, with the signature of that name, "serving_default" for None; None where
+    it is no SavedModel. Raises InputError for a signature that it lacks.
+    """
+    if not is_saved_model(source):
+        return None
+    folder = Path(source)
+    program = read_saved_model(folder)
+    wanted = signature or SERVING
+    if signature is None and wanted not in program.signatures:
+        own = [n for n, s in program.signatures.items() if s.inputs]
+        wanted = own[0] if len(own) == 1 else wanted
+    if wanted not in program.signatures:
+        known = ", ".join(sorted(program.signatures)) or "none"
+        raise InputError(f"{folder} has no signature {wanted!r}; it has {known}")
+    prefix = folder / "variables" / "variables"
+    held = read_checkpoint(prefix) if prefix.with_name("variables.index").is_file() else None
+    name = re.sub(r"\W", "_", folder.absolute().name, flags=re.ASCII) or "main"
+    named = name if name[0].isalpha() else f"m{name}"
+    return Saved(program, program.signatures[wanted], named, held)
+
+
+def _port(p: tensorflow.Port) -> Port:
+    shape = None if p.shape is None else tuple(n if n >= 0 else None for n in p.shape)
+    return Port(p.name, "tensor", numpy_of(p.element.dtype), shape)
+
+
+class SavedRunner:
+    """Runs a SavedModel as one program: what an `InferenceSession` asks for."""
+
+    direct: Callable[[Mapping[str, Any]], list[Any] | None] | None = None
+    in_numpy: tuple[str, ...] = ()
+
+    def __init__(self, saved: Saved, compiler: Compiler) -> None:
+        self._conversion: Conversion = convert(
+            saved.program, saved.signature, saved.array, saved.name
+        )
+        self.inputs = tuple(map(_typed, self._conversion.inputs, self._conversion.graph.inputs))
+        self.outputs = tuple(map(_typed, self._conversion.outputs, self._conversion.graph.outputs))
+        self.compiled = compiler.compile(self._conversion.graph)
+        if self._conversion.params:
+            held = [(x.ctypes.data, x) for x in self._conversion.params]
+            self.compiled.executable.bind(held)
+        self._call = compiler.on_arrays(self.compiled.executable)
+
+    @property
+    def programs(self) -> tuple[SavedRunner, ...]:
+        """What was compiled."""
+        return (self,)
+
+    def __call__(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs by name."""
+        found = self._call(*[_stored(given[p.name], p) for p in self.inputs])
+        return {p.name: x.view(p.dtype) for p, x in zip(self.outputs, found)}
+
+    def source(self, name: str) -> Source:
+        """The program as a function that is built without this process."""
+        made = self._conversion
+        params = zip(made.graph.params, made.params, strict=True)
+        return Source(
+            name, made.graph, tuple(p.name for p in self.inputs),
+            tuple(Given(k) for k in range(len(self.inputs))),
+            tuple(Made(p.name, k) for k, p in enumerate(self.outputs)),
+            tuple((v.name, x) for v, x in params),
+        )  # fmt: skip
+
+
+def _stored(x: Array, port: Port) -> Array:
+    return x.view(bf16.numpy) if port.dtype is not None and port.dtype.name == "bfloat16" else x
+
+
+def _typed(port: tensorflow.Port, v: Value) -> Port:
+    """A port with the sizes that the graph found: a name for each that is open."""
+    shape = tuple(n.value if n.is_const else str(n) if n.op == "dim" else None for n in v.shape)
+    return Port(port.name, "tensor", numpy_of(v.dtype), shape)

@@ -1,0 +1,1 @@
+"""TensorFlow programs: readers of SavedModels and checkpoints, and their conversion to graphs."""
