@@ -16,10 +16,19 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Primitive, jaxpr_as_fun
 from jax.interpreters import ad, batching, mlir
+from jax.interpreters import partial_eval as pe
 
-from ferrule.api.jax.programs import shaped, strict, target_of
+from ferrule.api.jax.parts import foreign, run_parts
+from ferrule.api.jax.programs import (
+    exported,
+    is_general,
+    outputs_of,
+    shaped,
+    strict,
+    target_of,
+)
 from ferrule.base import log
-from ferrule.base.errors import CompileError
+from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.runtime import counters
 
 call_p = Primitive("ferrule")
@@ -33,21 +42,42 @@ def traced(f: Callable[..., Sequence[Any]], avals: Sequence[Any]) -> ClosedJaxpr
 
 
 def call(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
-    """What a jaxpr gives for these arrays, by ferrule. What is known without a computation, an
-    argument or a number, is given as it is. Constants that JAX traces are arguments.
+    """What a jaxpr gives for these arrays, by ferrule but for what it leaves to XLA. Raises
+    UnsupportedError for that with the setting `strict`.
+    """
+    left = foreign(program)
+    if not left:
+        return _native(program, name, xs)
+    if strict():
+        raise UnsupportedError(f"{name} has operations that ferrule lacks: {', '.join(left)}")
+    for operation in left:
+        log.warn(f"{operation} in {name} runs in XLA")
+        counters.count_fallback(f"jax.{operation}")
+    return run_parts(program, xs, lambda part, ys: _native(part, name, ys))
+
+
+def _native(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
+    """What is known without a computation, an argument or a number, is given as it is. Constants
+    that JAX traces are arguments.
     """
     program, xs = _without_tracers(program, xs)
-    if program.effects:
-        _tell(name, f"it has effects: {', '.join(map(str, program.effects))}")
-        return list(jaxpr_as_fun(program)(*xs))
     jaxpr = program.jaxpr
     places = dict(zip(jaxpr.invars, xs))
-    made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
+    smaller = _computing(program)
+    made = smaller.jaxpr.outvars
     if made:
-        smaller = ClosedJaxpr(jaxpr.replace(outvars=made), program.consts)
         places.update(zip(made, call_p.bind(*xs, jaxpr=smaller, name=name)))
     places.update(zip(jaxpr.constvars, program.consts))
     return [v.val if _is_number(v) else places[v] for v in jaxpr.outvars]
+
+
+@functools.lru_cache(_KEPT)
+def _computing(program: ClosedJaxpr) -> ClosedJaxpr:
+    """A jaxpr that gives only what takes a computation, each result once."""
+    jaxpr = program.jaxpr
+    made = list(dict.fromkeys(v for v in jaxpr.outvars if _is_made(v, program)))
+    debug = jaxpr.debug_info.with_unknown_names()
+    return ClosedJaxpr(jaxpr.replace(outvars=made, debug_info=debug), program.consts)
 
 
 def _is_number(v: Any) -> bool:
@@ -74,7 +104,28 @@ def _without_tracers(program: ClosedJaxpr, xs: Sequence[Any]) -> tuple[ClosedJax
 
 @call_p.def_abstract_eval
 def _abstract(*avals: Any, jaxpr: ClosedJaxpr, name: str) -> list[Any]:
-    return list(jaxpr.out_avals)
+    return outputs_of(jaxpr, avals)
+
+
+@functools.lru_cache(_KEPT)
+def _smaller(jaxpr: ClosedJaxpr, used: tuple[bool, ...]) -> tuple[ClosedJaxpr, list[bool]]:
+    found, needed = pe.dce_jaxpr(jaxpr.jaxpr, used)
+    return ClosedJaxpr(found, jaxpr.consts), needed
+
+
+def _without_unused(used: list[bool], eqn: Any) -> Any:
+    """A call without the results that nobody reads."""
+    if not any(used):
+        return [False] * len(eqn.invars), None
+    jaxpr, needed = _smaller(eqn.params["jaxpr"], tuple(used))
+    return needed, eqn.replace(
+        invars=[v for v, n in zip(eqn.invars, needed) if n],
+        outvars=[v for v, u in zip(eqn.outvars, used) if u],
+        params={**eqn.params, "jaxpr": jaxpr},
+    )
+
+
+pe.dce_rules[call_p] = _without_unused
 
 
 @functools.lru_cache(_KEPT)
@@ -99,18 +150,17 @@ def _lowered_here(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> An
     except CompileError as error:
         if strict():
             raise
-        _tell(name, str(error))
+        log.warn(f"{name} runs in XLA: {error}")
+        counters.count_fallback(f"jax.{name}")
         return _lowered_by_xla(ctx, *operands, jaxpr=jaxpr, name=name)
     return jax.ffi.ffi_lowering(target)(ctx, *operands)
 
 
 def _lowered_by_xla(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> Any:
-    return mlir.lower_fun(jaxpr_as_fun(jaxpr), multiple_results=True)(ctx, *operands)
-
-
-def _tell(name: str, why: str) -> None:
-    log.warn(f"{name} runs in XLA: {why}")
-    counters.count_fallback(f"jax.{name}")
+    f = jaxpr_as_fun(jaxpr)
+    if is_general(jaxpr):
+        f = functools.partial(exported(jaxpr).call, *jaxpr.consts)
+    return mlir.lower_fun(f, multiple_results=True)(ctx, *operands)
 
 
 mlir.register_lowering(call_p, _lowered_by_xla)
@@ -147,6 +197,10 @@ batching.primitive_batchers[call_p] = _batch
 
 def _is_smooth(aval: Any) -> bool:
     return bool(jnp.issubdtype(aval.dtype, jnp.inexact))
+
+
+def _no_tangent(x: Any) -> Any:
+    return ad.Zero(jax.typeof(x).to_tangent_aval())
 
 
 @functools.lru_cache(_KEPT)
@@ -186,14 +240,14 @@ def _jvp(xs: Any, tangents: Any, *, jaxpr: ClosedJaxpr, name: str) -> Any:
     active = tuple(not isinstance(t, ad.Zero) for t in tangents)
     if not any(_is_smooth(a) for a in jaxpr.out_avals):
         ys = call_p.bind(*xs, jaxpr=jaxpr, name=name)
-        return ys, [ad.Zero.from_primal_value(y) for y in ys]
+        return ys, [_no_tangent(y) for y in ys]
     first, second = _linearized(jaxpr, active)
     found = call(first, name, xs)
     count = len(jaxpr.out_avals)
     ys, residuals = found[:count], found[count:]
     given = [*residuals, *(t for a, t in zip(active, tangents) if a)]
     made = iter(call(second, name, given))
-    return ys, [next(made) if _is_smooth(y) else ad.Zero.from_primal_value(y) for y in ys]
+    return ys, [next(made) if _is_smooth(y) else _no_tangent(y) for y in ys]
 
 
 ad.primitive_jvps[call_p] = _jvp

@@ -7,6 +7,7 @@ program computes, so that a program of XLA's that was kept on disk finds the sam
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import re
 import threading
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.export
 import numpy as np
 from jax.extend.core import ClosedJaxpr
 
@@ -40,10 +42,11 @@ _lock = threading.Lock()
 _targets: dict[str, _Registered] = {}
 
 
+@functools.lru_cache(4096)
 def target_of(program: ClosedJaxpr, name: str) -> str:
     """The name of the XLA target, of the typed interface and for the platform "cpu", that computes
-    a jaxpr. Constants of the jaxpr are params of ferrule's program. Raises CompileError and
-    UnsupportedError.
+    a jaxpr, whose sizes may be symbols of `jax.export`. Constants of the jaxpr are params of
+    ferrule's program. Raises CompileError and UnsupportedError.
     """
     arrays = [_storage(c) for c in program.consts]
     text = _stablehlo(program)
@@ -59,15 +62,46 @@ def target_of(program: ClosedJaxpr, name: str) -> str:
     return target
 
 
+def is_general(program: ClosedJaxpr) -> bool:
+    """Whether sizes of a jaxpr are symbols."""
+    return not all(isinstance(n, int) for a in program.in_avals for n in a.shape)
+
+
 def _stablehlo(program: ClosedJaxpr) -> str:
     """A jaxpr as the text of a module, whose first arguments are its constants."""
+    if is_general(program):
+        return str(exported(program).mlir_module())
+    whole, given = _whole(program)
+    return str(jax.jit(whole, keep_unused=True).lower(*given).as_text())
+
+
+@functools.lru_cache(4096)
+def exported(program: ClosedJaxpr) -> Any:
+    """A function of the constants and arguments of a jaxpr, of any sizes that fit its symbols."""
+    whole, given = _whole(program)
+    return jax.export.export(jax.jit(whole, keep_unused=True), platforms=["cpu"])(*given)
+
+
+def _whole(program: ClosedJaxpr) -> tuple[Any, list[Any]]:
+    """A function of the constants and arguments of a jaxpr, and what they are."""
     count = len(program.consts)
 
     def whole(*xs: Any) -> Any:
         return jax.core.eval_jaxpr(program.jaxpr, xs[:count], *xs[count:])
 
-    given = [*map(shaped, map(jax.typeof, program.consts)), *map(shaped, program.in_avals)]
-    return str(jax.jit(whole, keep_unused=True).lower(*given).as_text())
+    avals = [*map(jax.typeof, program.consts), *program.in_avals]
+    return whole, [shaped(a) for a in avals]
+
+
+def outputs_of(program: ClosedJaxpr, avals: Sequence[Any]) -> list[Any]:
+    """What a jaxpr gives for arguments like these."""
+    if not is_general(program) or all(a.shape == b.shape for a, b in zip(avals, program.in_avals)):
+        return list(program.out_avals)
+    given = [*map(jax.typeof, program.consts), *avals]
+    found = jax.eval_shape(exported(program).call, *map(shaped, given))
+    return [
+        o.update(shape=a.shape, weak_type=False) for a, o in zip(found, program.out_avals)
+    ]
 
 
 def shaped(aval: Any) -> jax.ShapeDtypeStruct:

@@ -26,6 +26,7 @@ from ferrule.base.artifact import (
     TensorSpec,
 )
 from ferrule.codegen.capi.body import Body, Value, Writer
+from ferrule.codegen.capi.sizes import division, sizes_function
 
 HANDLER = "ferrule_xla"
 _ROW = 8
@@ -74,6 +75,7 @@ def handler_text(compiled: Compiled, place: Place) -> str:
     _check_counts(m, f, compiled)
     block = f.room(compiled.slots * _ROW)
     _fill(f, block, compiled, place)
+    _check_guards(m, f, block, compiled)
     arena = _arena(m, f, block, compiled, place)
     status = f.call("i32", _function(f, place.entry), block)
     old = f.emit("ptr", f"atomicrmw xchg ptr @kept, ptr {arena.text} acq_rel, align 8")
@@ -126,6 +128,20 @@ def _check_counts(m: Writer, f: Body, compiled: Compiled) -> None:
     for at, count in counts:
         with f.when(f.load("i64", f["frame"], at + _COUNT).differs(count)):
             _fail(m, f, f"{compiled.name}: a wrong number of buffers", _INVALID)
+
+
+def _check_guards(m: Writer, f: Body, block: Value, compiled: Compiled) -> None:
+    """What the code was compiled for must hold of the sizes of this call."""
+    if not compiled.guards:
+        return
+    division(m)
+    sizes_function(m, "guards", [], [g.text for g in compiled.guards], compiled.dim_names)
+    holds = f.room(_ROW * len(compiled.guards))
+    first = SLOT_FIRST + len(compiled.inputs) + len(compiled.outputs)
+    f.call("void", "@guards", block + _ROW * first, holds)
+    for i, g in enumerate(compiled.guards):
+        with f.when(f.load("i64", holds, _ROW * i).equals(0)):
+            _fail(m, f, f"{compiled.name} was compiled for {g.text}", _INVALID)
 
 
 def _buffers(f: Body, at: int, count: int) -> Sequence[Value]:
