@@ -106,10 +106,10 @@ class Converter:
             raise UnsupportedError(f"the input {port.name!r} is of any rank: give its shape")
         stem = "d_" + re.sub(r"\W", "_", port.name, flags=re.ASCII)
         sizes = [self.size(f"{stem}_{d}") if n < 0 else n for d, n in enumerate(port.shape)]
-        taken = {v.name for v in self.b.inputs}
-        name = re.sub(r"\W", "_", port.name, flags=re.ASCII)
-        plain = name if re.match(r"[A-Za-z]", name) and name not in taken else f"x{len(taken)}"
-        return self.b.input(tensor(sizes, port.element.dtype), f"{plain}_")
+        name, taken = stem[2:], {v.name for v in self.b.inputs}
+        own = name if name not in taken and re.fullmatch(r"[A-Za-z]\w*", name) else f"x{len(taken)}"
+        apart = f"{own}_" if re.match(r"[vw]\d", own) else own  # the builder calls values so
+        return self.b.input(tensor(sizes, port.element.dtype), apart)
 
     def size(self, name: str) -> Expr:
         """The size of an input's dimension."""
