@@ -90,15 +90,14 @@ class Converter:
     def whole(self, signature: Signature) -> Conversion:
         """The graph of a signature."""
         nodes, env = self.program.nodes, dict[str, tuple[Val, ...]]()
-        inputs = ordered(nodes, signature)
-        for port in inputs:
+        for port in signature.inputs:
             env[port.value.partition(":")[0]] = (self.input(port),)
         found = self.values(nodes, [p.value for p in signature.outputs], self.b, env)
         for port, v in zip(signature.outputs, found):
             if not isinstance(v, Value):
                 raise UnsupportedError(f"the output {port.name!r} is {type(v).__name__}, no tensor")
         graph = self.b.build([v for v in found if isinstance(v, Value)])
-        return Conversion(graph, tuple(self.params), inputs, signature.outputs)
+        return Conversion(graph, tuple(self.params), signature.inputs, signature.outputs)
 
     def input(self, port: Port) -> Value:
         """An input of the graph."""
@@ -247,15 +246,3 @@ def _small(v: Val) -> tuple[int, ...] | None:
         return None
     shape = tuple(int(n.value) for n in v.shape)
     return shape if np.prod(shape, dtype=np.int64) <= _KNOWN_ELEMENTS else None
-
-
-def ordered(nodes: Mapping[str, Node], signature: Signature) -> tuple[Port, ...]:
-    """The inputs as the function behind the first output takes them, else by name."""
-    first = nodes.get(signature.outputs[0].value.partition(":")[0]) if signature.outputs else None
-    order = [n.partition(":")[0] for n in first.operands] if first is not None else []
-
-    def place(port: Port) -> int:
-        name = port.value.partition(":")[0]
-        return order.index(name) if name in order else len(order)
-
-    return tuple(sorted(signature.inputs, key=place))

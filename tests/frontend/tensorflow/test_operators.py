@@ -217,3 +217,14 @@ def test_a_function_may_not_call_itself() -> None:
     p = program({"x": (F32, (2,))}, [node("y", "PartitionedCall", "x", f=called(f))], ["y"], [f])
     with pytest.raises(UnsupportedError, match="more than 100 calls deep"):
         converted(p)
+
+
+def test_a_constant_is_a_literal_or_a_param() -> None:
+    x = np.arange(100, dtype=np.float32)
+    nodes = [const("c", x, np.float32), const("d", [1, 2]), node("y", "AddV2", "x", "c")]
+    p = program({"x": (F32, (100,))}, nodes, ["y", "d"])
+    (held,) = converted(p).params
+    np.testing.assert_array_equal(held, x)
+    y, d = results(p, x)
+    np.testing.assert_array_equal(y, 2 * x)
+    np.testing.assert_array_equal(d, [1, 2])
