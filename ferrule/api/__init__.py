@@ -16,6 +16,7 @@ from ferrule.base import config
 from ferrule.base.compiler import Compiler, Writers
 from ferrule.base.config import Settings
 from ferrule.base.errors import InputError
+from ferrule.frontend.tensorflow.live import is_live
 
 
 def compile(
@@ -56,9 +57,17 @@ def compile(
 
     An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
     `InferenceSession`; what varies in size is stated in the model. So it is of the path of a folder
-    with a SavedModel, whose signature "serving_default" is compiled; TensorFlow is not needed.
+    with a SavedModel, whose signature "serving_default" is compiled; TensorFlow is not needed. A
+    `tf.function` and a Keras model on TensorFlow are compiled with the values that their variables
+    have now; `example_inputs` are needed where they do not state the types of their arguments.
     """
-    if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
+    live = is_live(module)
+    if live:
+        from ferrule.api.saved_model import from_live
+
+        module = from_live(module, example_inputs)
+    is_file = isinstance(module, str | bytes | os.PathLike)
+    if live or is_file or type(module).__name__ == "ModelProto":
         from ferrule.api.session import InferenceSession
 
         settings = config.settings(**(options or {}))

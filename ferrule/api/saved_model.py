@@ -19,7 +19,8 @@ from ferrule.frontend.onnx.ports import fixed_ports
 from ferrule.frontend.onnx.table import numpy_of
 from ferrule.frontend.tensorflow import model as tensorflow
 from ferrule.frontend.tensorflow.checkpoint import Checkpoint, read_checkpoint
-from ferrule.frontend.tensorflow.convert import Conversion, convert, ordered
+from ferrule.frontend.tensorflow.convert import Conversion, convert
+from ferrule.frontend.tensorflow.live import captured
 from ferrule.frontend.tensorflow.read import is_saved_model, read_saved_model
 from ferrule.ir.graph import Value
 from ferrule.ir.source import Given, Made, Source
@@ -46,7 +47,7 @@ class Saved:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """The inputs as they are declared."""
-        return tuple(map(_port, ordered(self.program.nodes, self.signature)))
+        return tuple(map(_port, self.signature.inputs))
 
     @property
     def outputs(self) -> tuple[Port, ...]:
@@ -91,9 +92,22 @@ def read_saved(source: str | os.PathLike[str], signature: str | None = None) -> 
         raise InputError(f"{folder} has no signature {wanted!r}; it has {known}")
     prefix = folder / "variables" / "variables"
     held = read_checkpoint(prefix) if prefix.with_name("variables.index").is_file() else None
-    name = re.sub(r"\W", "_", folder.absolute().name, flags=re.ASCII) or "main"
-    named = name if name[0].isalpha() else f"m{name}"
-    return Saved(program, program.signatures[wanted], named, held)
+    name = _identifier(folder.absolute().name)
+    return Saved(program, program.signatures[wanted], name, held)
+
+
+def _identifier(name: str) -> str:
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "main"
+    return plain if plain[0].isalpha() else f"m{plain}"
+
+
+def from_live(function: Any, example_inputs: Sequence[Any] = ()) -> Saved:
+    """A `tf.function`, a concrete function of one or a Keras model, with the values that its
+    variables have now. `example_inputs` tell the shapes and dtypes of arguments where the function
+    does not state them. Raises InputError where neither does.
+    """
+    name, program, arrays = captured(function, tuple(example_inputs))
+    return Saved(program, program.signatures[SERVING], _identifier(name), None, dict(arrays))
 
 
 def _port(p: tensorflow.Port) -> Port:

@@ -90,15 +90,14 @@ class Converter:
     def whole(self, signature: Signature) -> Conversion:
         """The graph of a signature."""
         nodes, env = self.program.nodes, dict[str, tuple[Val, ...]]()
-        inputs = ordered(nodes, signature)
-        for port in inputs:
+        for port in signature.inputs:
             env[port.value.partition(":")[0]] = (self.input(port),)
         found = self.values(nodes, [p.value for p in signature.outputs], self.b, env)
         for port, v in zip(signature.outputs, found):
             if not isinstance(v, Value):
                 raise UnsupportedError(f"the output {port.name!r} is {type(v).__name__}, no tensor")
         graph = self.b.build([v for v in found if isinstance(v, Value)])
-        return Conversion(graph, tuple(self.params), inputs, signature.outputs)
+        return Conversion(graph, tuple(self.params), signature.inputs, signature.outputs)
 
     def input(self, port: Port) -> Value:
         """An input of the graph."""
@@ -106,10 +105,10 @@ class Converter:
             raise UnsupportedError(f"the input {port.name!r} is of any rank: give its shape")
         stem = "d_" + re.sub(r"\W", "_", port.name, flags=re.ASCII)
         sizes = [self.size(f"{stem}_{d}") if n < 0 else n for d, n in enumerate(port.shape)]
-        taken = {v.name for v in self.b.inputs}
-        name = re.sub(r"\W", "_", port.name, flags=re.ASCII)
-        plain = name if re.match(r"[A-Za-z]", name) and name not in taken else f"x{len(taken)}"
-        return self.b.input(tensor(sizes, port.element.dtype), f"{plain}_")
+        name, taken = stem[2:], {v.name for v in self.b.inputs}
+        own = name if name not in taken and re.fullmatch(r"[A-Za-z]\w*", name) else f"x{len(taken)}"
+        apart = f"{own}_" if re.match(r"[vw]\d", own) else own  # the builder calls values so
+        return self.b.input(tensor(sizes, port.element.dtype), apart)
 
     def size(self, name: str) -> Expr:
         """The size of an input's dimension."""
@@ -247,15 +246,3 @@ def _small(v: Val) -> tuple[int, ...] | None:
         return None
     shape = tuple(int(n.value) for n in v.shape)
     return shape if np.prod(shape, dtype=np.int64) <= _KNOWN_ELEMENTS else None
-
-
-def ordered(nodes: Mapping[str, Node], signature: Signature) -> tuple[Port, ...]:
-    """The inputs as the function behind the first output takes them, else by name."""
-    first = nodes.get(signature.outputs[0].value.partition(":")[0]) if signature.outputs else None
-    order = [n.partition(":")[0] for n in first.operands] if first is not None else []
-
-    def place(port: Port) -> int:
-        name = port.value.partition(":")[0]
-        return order.index(name) if name in order else len(order)
-
-    return tuple(sorted(signature.inputs, key=place))

@@ -243,7 +243,7 @@ def fold(
         found = fn(cx, *given)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError):
         return None
-    several = found if isinstance(found, list) else [found]
+    several = [as_known(f) for f in found] if isinstance(found, list) else [found]
     counts = [int(np.prod(s, dtype=int)) for s in shapes]
     if [f.size for f in several] != counts:
         return None

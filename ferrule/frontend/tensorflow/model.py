@@ -121,10 +121,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a program can be called as."""
+    """What a program can be called as; `effects` are nodes that run for what they do."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from ferrule.frontend.tensorflow.rules.products import (
     spatial,
 )
 from ferrule.frontend.tensorflow.table import Context, rule
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import Value
 
 
@@ -46,13 +47,16 @@ def _batch_norm(
     b, channel = cx.b, 1 if cx.text("data_format", "NHWC").startswith("NC") else x.rank - 1
     wide = ops.cast(b, x, f32)
     shape: list[Any] = [x.shape[channel], *(1,) * (x.rank - 1 - channel)]
-    if cx.attr("is_training", True):
+    training = bool(cx.attr("is_training", True))
+    for v in (scale, offset) if training else (scale, offset, mean, variance):
+        agree(v.shape, (x.shape[channel],))
+    if training:
         over = tuple(d for d in range(x.rank) if d != channel)
         variance, mean = ops.var_mean(b, wide, over, 0)
     eps = cx.attr("epsilon", 1e-4)
     factor = ops.mul(b, scale, ops.rsqrt(b, ops.add(b, variance, float(np.float32(eps)))))
     rest = ops.sub(b, offset, ops.mul(b, mean, factor))
-    if cx.attr("is_training", True):  # x may be far from 0: its mean is taken off first
+    if training:  # x may be far from 0: its mean is taken off first
         y = ops.sub(b, wide, ops.reshape(b, mean, shape))
         y = ops.add(b, ops.mul(b, y, ops.reshape(b, factor, shape)), ops.reshape(b, offset, shape))
     else:
