@@ -67,8 +67,8 @@ def _order(st: Stage) -> Axes:
     if st.compute.fold is None or st.combine is not None:
         return axes
     read = [ld for v in st.compute.values for ld in loads_of(v)]
-    bare = [tuple(i for i in ld.args if i in axes) for ld in read]
-    first = tuple(dict.fromkeys(max(bare, key=lambda found: len(found), default=())))
+    bare: list[Axes] = [tuple(i for i in ld.args if i in axes) for ld in read]
+    first = tuple(dict.fromkeys(max(bare, key=len, default=())))
     return (*first, *(a for a in axes if a not in first))
 
 
