@@ -68,7 +68,8 @@ def _order(st: Stage) -> Axes:
         return axes
     read = [ld for v in st.compute.values for ld in loads_of(v)]
     bare: list[Axes] = [tuple(i for i in ld.args if i in axes) for ld in read]
-    first = tuple(dict.fromkeys(max(bare, key=len, default=())))
+    most: Axes = max(bare, key=lambda found: len(found), default=())
+    first = tuple(dict.fromkeys(most))
     return (*first, *(a for a in axes if a not in first))
 
 
