@@ -1,4 +1,4 @@
-"""What users of JAX call: `ferrule.jax.jit`. Needs the extra `ferrule[jax]` (see docs/jax.md)."""
+"""What users of JAX call: `jit` and `export`. Needs the extra `ferrule[jax]` (see docs/jax.md)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ except ImportError as error:
 if tuple(map(int, _jax.__version__.split(".")[:2])) < (0, 10):
     raise ImportError(f"ferrule.jax needs jax 0.10 or newer, and this is {_jax.__version__}")
 
+from ferrule.api.jax.export import export
 from ferrule.api.jax.jit import jit
 
-__all__ = ["jit"]
+__all__ = ["export", "jit"]
