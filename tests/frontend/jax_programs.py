@@ -1,12 +1,13 @@
 """Programs of JAX, run by ferrule and by XLA: what each gives, and what it should.
 
     FERRULE_JAX_PROGRAMS=FILE python -m tests.frontend.jax_programs [NAME..]
-    python -m tests.frontend.jax_programs --file FILE [--native] [NAME..]
+    python -m tests.frontend.jax_programs --file FILE --native [--under grad|vmap] [NAME..]
 
 The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong
 or refused with the reason, or late; "partly" is one that is right, and of which XLA runs a part.
 Each runs in a process that is ended where it takes too long. With `--native` a program is
-`ferrule.jax.jit(f)(*args)`, else the StableHLO of `jax.jit(f)`.
+`ferrule.jax.jit(f)(*args)`, else the StableHLO of `jax.jit(f)`. With `--under` it is the gradient
+of that by all floats, or a batch of two; "none" is a program that has no such thing in JAX.
 """
 
 from __future__ import annotations
@@ -85,15 +86,36 @@ def _from_storage(x: Any, element: str) -> Any:
     return x
 
 
-def natively(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+def natively(f: Callable[..., Any], args: Sequence[Any], how: str = "") -> list[Any]:
     """What `ferrule.jax.jit(f)` gives; `LEFT` has what of it XLA runs."""
     import ferrule
     import ferrule.jax
 
     ferrule.reset_counters()
-    out = leaves(ferrule.jax.jit(f)(*args))
+    out = leaves(under(how, ferrule.jax.jit(f), args))
     LEFT[:] = ferrule.counters()["fallbacks"]
     return out
+
+
+def under(how: str, f: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What f gives, its gradient, or a batch of two of it."""
+    import jax
+    import jax.numpy as jnp
+
+    if how == "vmap":
+        return jax.vmap(f)(*jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * 2), args))
+    if not how:
+        return f(*args)
+    every, tree = jax.tree.flatten(args)
+    smooth = [jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating) for x in every]
+
+    def total(chosen: list[Any]) -> Any:
+        rest = iter(chosen)
+        own = [next(rest) if s else x for x, s in zip(every, smooth)]
+        out = jax.tree.leaves(f(*jax.tree.unflatten(tree, own)))
+        return sum(y.real.sum() for y in out if jnp.issubdtype(y.dtype, jnp.inexact))
+
+    return jax.grad(total)([jnp.asarray(x) for x, s in zip(every, smooth) if s])
 
 
 def different(x: Any, y: Any) -> str | None:
@@ -115,7 +137,7 @@ def different(x: Any, y: Any) -> str | None:
 
 
 def judged(
-    f: Callable[..., Any], args: Sequence[Any], run: Callable[..., list[Any]]
+    f: Callable[..., Any], args: Sequence[Any], native: bool, how: str
 ) -> tuple[str, str]:
     """Whether a program is right, and why not."""
     import jax
@@ -123,8 +145,11 @@ def judged(
     from ferrule.base.errors import FerruleError, UnsupportedError
 
     try:
-        want = leaves(jax.jit(f)(*args))
-        got = run(f, args)
+        want = leaves(under(how, jax.jit(f), args))
+    except Exception as error:
+        return "none", f"{type(error).__name__}: {error}"
+    try:
+        got = natively(f, args, how) if native else by_conversion(f, args)
     except UnsupportedError as error:
         return "refused", str(error)
     except FerruleError as error:
@@ -141,22 +166,21 @@ def judged(
     return ("partly", f"XLA runs {', '.join(LEFT)}") if LEFT else ("right", "")
 
 
-def work(path: Path, native: bool) -> None:
+def work(path: Path, native: bool, how: str) -> None:
     """Judges the programs whose names come in, a line each."""
     found = programs(path)
-    run = natively if native else by_conversion
     print(json.dumps([_READY, list(found)]), flush=True)
     for line in sys.stdin:
-        print(json.dumps(judged(*found[json.loads(line)], run)), flush=True)
+        print(json.dumps(judged(*found[json.loads(line)], native, how)), flush=True)
 
 
 class Worker:
     """A process that judges programs."""
 
-    def __init__(self, path: Path, native: bool) -> None:
-        command = [sys.executable, "-m", __spec__.name, "--file", str(path), "--work"]
+    def __init__(self, path: Path, options: Sequence[str]) -> None:
+        command = [sys.executable, "-m", __spec__.name, "--file", str(path), "--work", *options]
         self.process = subprocess.Popen(
-            command + ["--native"] * native, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL, bufsize=0,
         )  # fmt: skip
         self.names = self.answer(600)[1]
@@ -191,10 +215,10 @@ class Worker:
 
 
 def verdicts(
-    path: Path, native: bool, names: Sequence[str], limit: float
+    path: Path, options: Sequence[str], names: Sequence[str], limit: float
 ) -> Iterator[tuple[str, str, str, float]]:
     """Name, verdict, reason and seconds of each program."""
-    worker = Worker(path, native)
+    worker = Worker(path, options)
     for name in names or worker.names:
         started = time.monotonic()
         try:
@@ -207,7 +231,7 @@ def verdicts(
         yield name, verdict, why, time.monotonic() - started
         if worker.process.poll() is not None or verdict == "late":
             worker.end()
-            worker = Worker(path, native)
+            worker = Worker(path, options)
     worker.end()
 
 
@@ -216,21 +240,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--file", type=Path, default=os.environ.get(_FILE))
     parser.add_argument("--native", action="store_true", help="through ferrule.jax.jit")
+    parser.add_argument("--under", choices=("grad", "vmap"), default="")
     parser.add_argument("--limit", type=float, default=120, help="seconds for each program")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     o = parser.parse_args(arguments)
     if o.file is None:
         parser.error(f"name the file of programs by --file or {_FILE}")
     if o.work:
-        work(Path(o.file), o.native)
+        work(Path(o.file), o.native, o.under)
         return 0
+    if o.under and not o.native:
+        parser.error("--under goes with --native")
+    options = ["--native"] * o.native + ["--under", o.under] * bool(o.under)
     counts: Counter[str] = Counter()
-    for name, verdict, why, seconds in verdicts(Path(o.file), o.native, o.names, o.limit):
+    for name, verdict, why, seconds in verdicts(Path(o.file), options, o.names, o.limit):
         counts[verdict] += 1
         first = " ".join(why.split())[:300]
         print(f"{verdict:8}{seconds:6.1f} s  {name}{': ' + first if first else ''}", flush=True)
     print(", ".join(f"{n} {v}" for v, n in sorted(counts.items())))
-    return 0 if set(counts) <= {"right", "partly"} else 1
+    return 0 if set(counts) <= {"right", "partly", "none"} else 1
 
 
 if __name__ == "__main__":

@@ -14,17 +14,18 @@ from ferrule.api.jax.parts import foreign
 from ferrule.api.jax.primitive import call
 
 F = TypeVar("F", bound=Callable[..., Any])
-_Numbers = int | Iterable[int] | None
-_Names = str | Iterable[str] | None
+_OWN = "__ferrule_function__"
+Numbers = int | Iterable[int] | None
+Names = str | Iterable[str] | None
 
 
 def jit(
     f: F | None = None,
     *,
-    static_argnums: _Numbers = None,
-    static_argnames: _Names = None,
-    donate_argnums: _Numbers = None,
-    donate_argnames: _Names = None,
+    static_argnums: Numbers = None,
+    static_argnames: Names = None,
+    donate_argnums: Numbers = None,
+    donate_argnames: Names = None,
     dynamic: Any = None,
 ) -> Any:
     """`f` compiled by ferrule, as `jax.jit(f)` is by XLA: a function of trees of arrays, which is
@@ -53,7 +54,14 @@ def jit(
         return found.exact() if dynamic is None else found.general(dynamic, programs)
 
     functools.update_wrapper(whole, function)
+    setattr(whole, _OWN, function)
     return jax.jit(whole, static_argnums=static_argnums, static_argnames=static_argnames)
+
+
+def function_of(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that `jit` was given, where `f` is what it gave; else `f`."""
+    found: Callable[..., Any] = getattr(getattr(f, "__wrapped__", None), _OWN, f)
+    return found
 
 
 class _Call:

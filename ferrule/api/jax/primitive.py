@@ -21,6 +21,7 @@ from jax.interpreters import partial_eval as pe
 from ferrule.api.jax.parts import foreign, run_parts
 from ferrule.api.jax.programs import (
     exported,
+    inlines,
     is_general,
     outputs_of,
     shaped,
@@ -145,6 +146,8 @@ def _lowered_here(ctx: Any, *operands: Any, jaxpr: ClosedJaxpr, name: str) -> An
     """A call of XLA's foreign function interface, or the jaxpr itself where ferrule lacks a part of
     it.
     """
+    if inlines():
+        return _lowered_by_xla(ctx, *operands, jaxpr=jaxpr, name=name)
     try:
         target = target_of(jaxpr, name)
     except CompileError as error:

@@ -11,7 +11,9 @@ import functools
 import hashlib
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +64,24 @@ def target_of(program: ClosedJaxpr, name: str) -> str:
     return target
 
 
+_inside: ContextVar[bool] = ContextVar("inside", default=False)
+
+
+@contextmanager
+def inlining() -> Iterator[None]:
+    """What is lowered meanwhile has ferrule's programs in place of calls of them."""
+    before = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(before)
+
+
+def inlines() -> bool:
+    """Whether a lowering is for ferrule."""
+    return _inside.get()
+
+
 def is_general(program: ClosedJaxpr) -> bool:
     """Whether sizes of a jaxpr are symbols."""
     return not all(isinstance(n, int) for a in program.in_avals for n in a.shape)
@@ -72,14 +92,16 @@ def _stablehlo(program: ClosedJaxpr) -> str:
     if is_general(program):
         return str(exported(program).mlir_module())
     whole, given = _whole(program)
-    return str(jax.jit(whole, keep_unused=True).lower(*given).as_text())
+    with inlining():
+        return str(jax.jit(whole, keep_unused=True).lower(*given).as_text())
 
 
 @functools.lru_cache(4096)
 def exported(program: ClosedJaxpr) -> Any:
     """A function of the constants and arguments of a jaxpr, of any sizes that fit its symbols."""
     whole, given = _whole(program)
-    return jax.export.export(jax.jit(whole, keep_unused=True), platforms=["cpu"])(*given)
+    with inlining():
+        return jax.export.export(jax.jit(whole, keep_unused=True), platforms=["cpu"])(*given)
 
 
 def _whole(program: ClosedJaxpr) -> tuple[Any, list[Any]]:

@@ -153,6 +153,16 @@ def test_the_whole_function_is_one_call_of_a_target() -> None:
     assert "dot_general" not in text
 
 
+def test_one_inside_another_is_part_of_it() -> None:
+    inner = ferrule.jax.jit(layer)
+    p, x = params(), normal(2, 5, 8)
+    check(lambda p, x: (inner(p, x) ** 2).mean(), p, x)
+    assert target_in(ferrule.jax.jit(lambda p, x: inner(p, x).sum()), p, x) == 1
+    f = ferrule.jax.jit(jax.grad(lambda p, x: (inner(p, x) ** 2).mean()))
+    same(f(p, x), jax.grad(loss)(p, x))
+    assert not ferrule.counters()["fallbacks"]
+
+
 def test_it_is_a_function_of_jax() -> None:
     f = ferrule.jax.jit(loss)
     assert type(f) is type(jax.jit(loss))
