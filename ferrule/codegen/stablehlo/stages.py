@@ -68,7 +68,7 @@ def _order(st: Stage) -> Axes:
         return axes
     read = [ld for v in st.compute.values for ld in loads_of(v)]
     bare = [tuple(i for i in ld.args if i in axes) for ld in read]
-    first = tuple(dict.fromkeys(max(bare, key=lambda found: len(found), default=())))
+    first = dict.fromkeys(sorted(bare, key=len)[-1] if bare else ())
     return (*first, *(a for a in axes if a not in first))
 
 
