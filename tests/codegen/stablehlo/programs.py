@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule import ops
-from ferrule.base.dtype import bf16, f32, from_numpy, from_storage
+from ferrule.base.dtype import bf16, f32, from_name, from_numpy, from_storage
 from ferrule.base.numerics import difference
 from ferrule.codegen.stablehlo.program import stablehlo_text
 from ferrule.frontend.stablehlo.convert import convert
@@ -83,8 +83,6 @@ def _shifts(b: GraphBuilder, x: Value, y: Value) -> list[Value]:
 
 def _casts(b: GraphBuilder, x: Value) -> list[Value]:
     names = ("i8", "i32", "i64", "u8", "u32", "u64", "bool", "f16")
-    from ferrule.base.dtype import from_name
-
     return [ops.cast(b, x, from_name(n)) for n in names]
 
 

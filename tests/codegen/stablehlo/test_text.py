@@ -116,7 +116,7 @@ def _symbolic() -> Any:
 
 
 def test_symbolic_sizes_are_given() -> None:
-    with pytest.raises(InputError, match="the sizes n are symbolic.*sizes={'n': 4}"):
+    with pytest.raises(InputError, match=r"the sizes n are symbolic.*sizes={'n': 4}"):
         stablehlo_text(_symbolic())
     with pytest.raises(InputError, match="no size is called 'm'; the symbolic ones are: n"):
         stablehlo_text(_symbolic(), {"n": 4, "m": 2})
@@ -138,5 +138,5 @@ def test_sizes_that_do_not_fit_are_refused() -> None:
     b = GraphBuilder()
     x = b.input(tensor((n,), f32))
     graph = b.build([ops.slice_axis(b, x, 0, 0, 3)])
-    with pytest.raises(CompileError, match="slice of .*: its sizes do not fit"):
+    with pytest.raises(CompileError, match=r"slice of .*: its sizes do not fit"):
         stablehlo_text(graph, {"n": 2})

@@ -5,13 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
-from jax.extend.backend import get_backend
-from jax.interpreters import mlir
-from jaxlib import xla_client
-from jaxlib.mlir import ir
-from ml_dtypes import bfloat16
 from numpy.typing import NDArray
 
 from ferrule.base.dtype import bf16
@@ -22,12 +16,20 @@ Array = NDArray[Any]
 
 def verify(text: str) -> None:
     """Raises MLIRError where the text is malformed or breaks a rule."""
+    from jax.interpreters import mlir
+    from jaxlib.mlir import ir
+
     with mlir.make_ir_context():
         assert ir.Module.parse(text).operation.verify()
 
 
 def run(graph: Graph, text: str, arrays: Sequence[Array]) -> list[Array]:
     """The results of `text` for arrays in storage form, in storage form."""
+    import jax
+    from jax.extend.backend import get_backend
+    from jaxlib import xla_client
+    from ml_dtypes import bfloat16
+
     verify(text)
     client, options = get_backend("cpu"), xla_client.CompileOptions()
     devices = xla_client.DeviceList(tuple(client.devices()[:1]))
