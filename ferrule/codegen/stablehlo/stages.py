@@ -67,9 +67,8 @@ def _order(st: Stage) -> Axes:
     if st.compute.fold is None or st.combine is not None:
         return axes
     read = [ld for v in st.compute.values for ld in loads_of(v)]
-    bare: list[Axes] = [tuple(i for i in ld.args if i in axes) for ld in read]
-    most: Axes = max(bare, key=lambda found: len(found), default=())
-    first = tuple(dict.fromkeys(most))
+    bare = [tuple(i for i in ld.args if i in axes) for ld in read]
+    first = dict.fromkeys(sorted(bare, key=len)[-1] if bare else ())
     return (*first, *(a for a in axes if a not in first))
 
 
