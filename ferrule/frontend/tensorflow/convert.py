@@ -193,7 +193,8 @@ class Converter:
             return
         found = fold(cx, known, operands, [s for s in shapes if s is not None])
         for v, numbers in zip(results, found or ()):
-            if isinstance(v, Value) and any(n is not None for n in numbers.flat):
+            some = not numbers.size or any(n is not None for n in numbers.flat)
+            if isinstance(v, Value) and some:
                 self.numbers[v] = numbers
 
     # ---- what rules ask for ----------------------------------------------------------------------
