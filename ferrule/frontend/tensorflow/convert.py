@@ -30,6 +30,8 @@ from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 
 _KNOWN_ELEMENTS = 64
 _DEPTH = 100
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What rules raise for attributes and operands that no operator of TensorFlow has."""
 Read = Callable[[str], NDArray[Any]]
 
 
@@ -175,10 +177,9 @@ class Converter:
             if isinstance(error.__cause__, FerruleError):
                 raise  # an operator inside of this one is named already
             raise type(error)(f"{node.op} {node.name!r}: {error}") from error
-        except TypeError as error:
-            if error.__traceback__ and error.__traceback__.tb_next is None:
-                raise CompileError(f"{node.op} {node.name!r} of {len(operands)} operands") from None
-            raise
+        except _MALFORMED as error:
+            said = f"{node.op} {node.name!r} of {len(operands)} operands does not fit"
+            raise CompileError(f"{said}: {type(error).__name__}: {error}") from error
         return results
 
     def follow(self, cx: Context, operands: Sequence[Val], results: Sequence[Val]) -> None:
@@ -193,7 +194,8 @@ class Converter:
             return
         found = fold(cx, known, operands, [s for s in shapes if s is not None])
         for v, numbers in zip(results, found or ()):
-            if isinstance(v, Value) and any(n is not None for n in numbers.flat):
+            some = not numbers.size or any(n is not None for n in numbers.flat)
+            if isinstance(v, Value) and some:
                 self.numbers[v] = numbers
 
     # ---- what rules ask for ----------------------------------------------------------------------

@@ -50,7 +50,7 @@ def read_saved_model(folder: Path) -> SavedModel:
         raise InputError(f"{folder / FILE} can't be read: {error.strerror}") from None
     try:
         return parse(data)
-    except (ParseError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ParseError(f"{folder / FILE} is malformed: {error}") from None
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.frontend.tensorflow.table import RULES
 from tests.frontend.tensorflow.programs import (
     BOOL,
     F32,
@@ -190,7 +193,7 @@ def test_a_loop_that_counts_to_a_number_of_a_run_is_a_while() -> None:
     p = program({"x": (F32, (-1,)), "n": (I32, ())}, nodes, ["loop:2", "rows"], functions)
     assert "while" in [n.op for n in converted(p).graph.nodes]
     x = np.array([1.0, 0.5], np.float32)
-    last, rows = results(p, np.int32(2), x)
+    last, rows = results(p, x, np.int32(2))
     np.testing.assert_allclose(last, x**4)
     np.testing.assert_allclose(rows, [x**2, x**4, 0 * x])
 
@@ -228,3 +231,10 @@ def test_a_constant_is_a_literal_or_a_param() -> None:
     y, d = results(p, x)
     np.testing.assert_array_equal(y, 2 * x)
     np.testing.assert_array_equal(d, [1, 2])
+
+
+def test_the_documentation_lists_the_operators() -> None:
+    text = (Path(__file__).parents[3] / "docs/tensorflow.md").read_text(encoding="utf-8")
+    listed = text.partition("have a rule:")[2]
+    assert re.findall(r"`(\w+)`", listed) == sorted(RULES)
+    assert f"{len(RULES)} have a rule" in text

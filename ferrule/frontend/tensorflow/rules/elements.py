@@ -200,6 +200,7 @@ def _fake_quant(cx: Context, x: Value, lo: Value, hi: Value) -> Value:
 @rule("Cross")
 def _cross(cx: Context, x: Value, y: Value) -> Value:
     """The product of vectors of 3 elements."""
+    agree(x.shape, y.shape)
     b, d = cx.b, x.rank - 1
     one, other = (
         [ops.roll(b, v, (-1,), (d,)), ops.roll(b, v, (-2,), (d,))] for v in (x, y)

@@ -154,7 +154,7 @@ class _Loop:
         one, other = (origin(self.body, n) for n in found.operands)
         one, other = (one, other) if one == k else (other, one)
         numbers = self.cx.known(x)
-        if one != k or not isinstance(other, Node) or _constant(other) != 1 or numbers is None:
+        if one != k or self.fixed(other) != 1 or numbers is None:
             return None
         return numbers.item()
 
@@ -180,7 +180,7 @@ class _Loop:
                 yield None
 
     def fixed(self, found: int | Node) -> Any:
-        """A number of the condition that no step changes; None for another."""
+        """A number of the condition or body that no step changes; None for another."""
         if isinstance(found, Node):
             return _constant(found)
         if found not in self.kept:

@@ -150,3 +150,15 @@ def _reverse_sequence(cx: Context, x: Value, lengths: Value) -> Value:
     turned = ops.sub(b, ops.sub(b, ends, place), 1)
     at = ops.select(b, ops.lt(b, place, ends), turned, place)
     return ops.take_along_axis(b, x, at, d)
+
+
+@rule("DenseBincount")
+def _bincount(cx: Context, x: Value, size: Value, weights: Value) -> Value:
+    """How often each number below `size` stands in x, or in each row of it."""
+    b, (n,) = cx.b, cx.numbers(size, "a number of bins")
+    if not any(k.is_const and k.value == 0 for k in weights.shape):
+        raise UnsupportedError("numbers that are counted by weights")
+    own = ops.eq(b, ops.unsqueeze(b, x, -1), ops.iota(b, (as_index(n),), 0, x.dtype))
+    if cx.attr("binary_output", False):
+        return ops.cast(b, ops.reduce_any(b, own, (-2,)), weights.dtype)
+    return ops.reduce_sum(b, ops.cast(b, own, weights.dtype), (-2,))

@@ -21,6 +21,9 @@ def _mat_mul(cx: Context, x: Value, y: Value) -> Value:
 
 @rule("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def _batch_mat_mul(cx: Context, x: Value, y: Value) -> Value:
+    wide = cx.dtype("Tout", x.dtype)
+    if wide.is_int or x.dtype != y.dtype:
+        x, y = ops.cast(cx.b, x, wide), ops.cast(cx.b, y, wide)
     return _product(cx, x, y, cx.attr("adj_x", False), cx.attr("adj_y", False))
 
 

@@ -339,6 +339,10 @@ def _diag(cx: Context, x: Value, place: Any = None, *shape: Any) -> Value:
 @rule("MatrixSetDiag", "MatrixSetDiagV3")
 def _set_diag(cx: Context, x: Value, diagonal: Value, place: Any = None) -> Value:
     _main_diagonal(cx, place)
+    agree(x.shape[:-2], diagonal.shape[:-1])
+    if not equal(x.shape[-1], x.shape[-2]):
+        agree(x.shape[-1:], x.shape[-2:-1])
+    agree(x.shape[-1:], diagonal.shape[-1:])
     return ops.diagonal_scatter(cx.b, x, diagonal, 0, x.rank - 2, x.rank - 1)
 
 
