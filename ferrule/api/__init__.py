@@ -68,7 +68,7 @@ def compile(
         module = from_live(module, example_inputs)
     is_file = isinstance(module, str | bytes | os.PathLike)
     if live or is_file or type(module).__name__ == "ModelProto":
-        from ferrule.api.session import InferenceSession
+        from ferrule.api.programs import InferenceSession
 
         settings = config.settings(**(options or {}))
         given = _compiler(tune, settings)

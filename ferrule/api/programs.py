@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.api.saved_model import Saved
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import KINDS, InferenceSession, read_model
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -164,6 +164,9 @@ class ProgramSession(InferenceSession):
             bits = getattr(getattr(x, "dtype", None), "name", "") == "bfloat16"
             out[name] = check_input(port, x.view(np.uint16) if bits else x)
         return out
+
+
+KINDS.append((is_program, ProgramSession))
 
 
 def described(source: Any) -> Described:
