@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, DropVar, jaxprs_in_params, no_effects
 
 LEFT = frozenset({
@@ -40,17 +41,18 @@ def run_parts(program: ClosedJaxpr, xs: Sequence[Any], run: Run) -> list[Any]:
     opened = jax.make_jaxpr(lambda *ys: _opened(program.jaxpr, program.consts, ys))(*xs)
     jaxpr = opened.jaxpr
     env = _begun(jaxpr, opened.consts, xs)
+    known = {v for v, c in zip(jaxpr.constvars, opened.consts) if not isinstance(c, Tracer)}
     parts = _parts(jaxpr.eqns)
     for k, part in enumerate(parts):
         rest = [*(v for p in parts[k + 1 :] for e in p for v in e.invars), *jaxpr.outvars]
         wanted = {v for v in rest if not _is_number(v)}
-        inner, ins = _alone(jaxpr, part, wanted)
-        values = [env[v] for v in ins]
+        inner = _alone(jaxpr, part, wanted, known)
+        held, values = _read(env, inner.constvars), _read(env, inner.invars)
         if _foreign_in(part[0]):
-            found: Sequence[Any] = jax.core.eval_jaxpr(inner.jaxpr, (), *values)
+            found: Sequence[Any] = jax.core.eval_jaxpr(inner, held, *values)
         else:
-            found = run(inner, values)
-        env.update(zip(inner.jaxpr.outvars, found))
+            found = run(ClosedJaxpr(inner, held), values)
+        env.update(zip(inner.outvars, found))
     return _read(env, jaxpr.outvars)
 
 
@@ -77,19 +79,19 @@ def _parts(eqns: Sequence[Any]) -> list[list[Any]]:
     return parts
 
 
-def _alone(jaxpr: Any, eqns: Sequence[Any], wanted: set[Any]) -> tuple[ClosedJaxpr, list[Any]]:
-    """Some equations of a jaxpr by themselves, which give those variables that are wanted; and the
-    variables that they are given.
+def _alone(jaxpr: Any, eqns: Sequence[Any], wanted: set[Any], known: set[Any]) -> Any:
+    """The jaxpr of some equations of another, which gives those variables that are wanted; those
+    that are known are its constants.
     """
     made = [v for e in eqns for v in e.outvars]
     own = set(made)
     read = (v for e in eqns for v in e.invars if not _is_number(v))
     ins = list(dict.fromkeys(v for v in read if v not in own))
-    part = jaxpr.replace(
-        constvars=[], invars=ins, outvars=[v for v in made if v in wanted], eqns=list(eqns),
-        effects=no_effects, debug_info=jaxpr.debug_info.with_unknown_names(),
+    return jaxpr.replace(
+        constvars=[v for v in ins if v in known], invars=[v for v in ins if v not in known],
+        outvars=[v for v in made if v in wanted], eqns=list(eqns), effects=no_effects,
+        debug_info=jaxpr.debug_info.with_unknown_names(),
     )  # fmt: skip
-    return ClosedJaxpr(part, []), ins
 
 
 def _opened(jaxpr: Any, consts: Sequence[Any], xs: Sequence[Any]) -> list[Any]:
@@ -101,7 +103,7 @@ def _opened(jaxpr: Any, consts: Sequence[Any], xs: Sequence[Any]) -> list[Any]:
             found = _opened(inner.jaxpr, inner.consts, _read(env, e.invars))
             env.update(zip(e.outvars, found))
         else:
-            part, ins = _alone(jaxpr, [e], {v for v in e.outvars if not isinstance(v, DropVar)})
-            found = jax.core.eval_jaxpr(part.jaxpr, (), *(env[v] for v in ins))
-            env.update(zip(part.jaxpr.outvars, found))
+            part = _alone(jaxpr, [e], {v for v in e.outvars if not isinstance(v, DropVar)}, set())
+            found = jax.core.eval_jaxpr(part, (), *_read(env, part.invars))
+            env.update(zip(part.outvars, found))
     return _read(env, jaxpr.outvars)

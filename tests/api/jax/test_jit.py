@@ -337,6 +337,15 @@ def test_what_ferrule_lacks_runs_in_xla_between_its_programs(capfd: Any) -> None
     same(jax.vmap(ferrule.jax.jit(f))(a[None]), f(a)[None])
 
 
+def test_parts_have_constants_of_their_own() -> None:
+    w = normal(0, 5, 16)
+    f = ferrule.jax.jit(lambda x: jnp.linalg.svd(jnp.tanh(x @ w), compute_uv=False))
+    x = normal(1, 4, 5)
+    same(f(x), jnp.linalg.svd(jnp.tanh(x @ w), compute_uv=False))
+    call = next(l for l in f.lower(x).as_text().splitlines() if "@ferrule_" in l)
+    assert "(tensor<4x5xf32>)" in call
+
+
 def test_calls_of_python_are_made() -> None:
     told = []
 
