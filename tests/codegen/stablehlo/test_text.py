@@ -50,6 +50,16 @@ def test_affine_indices_are_slices_and_not_gathers() -> None:
     assert text.count("stablehlo.slice") == 3
     text += check(lambda b, x: ops.pad(b, x, (1, 0), (0, 2)), normal(2, 3), run=read_back)
     text += check(lambda b, x: ops.tril(b, x), normal(4, 4), run=read_back)
+    for build in (
+        lambda b, x: ops.roll(b, x, (2, -1), (0, 1)),
+        lambda b, x: ops.tile(b, x, (3, 2)),
+        lambda b, x: ops.pad(b, x, (2, 0), (1, 3), mode="reflect"),
+        lambda b, x: ops.pad(b, x, (2, 0), (1, 3), mode="replicate"),
+        lambda b, x: ops.pad(b, x, (2, 0), (1, 3), mode="circular"),
+    ):
+        text += check(build, normal(4, 5), run=read_back)
+    image = normal(1, 2, 3, 4)
+    text += check(lambda b, x: ops.resize_nearest(b, x, (6, 12)), image, run=read_back)
     assert "gather" not in text
 
 
