@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from ferrule.base.compiler import Compiler
 from ferrule.base.dtype import bf16
 from ferrule.base.errors import InputError
 from ferrule.frontend.onnx.model import Array, Port
+from ferrule.frontend.onnx.place import Direct
 from ferrule.frontend.onnx.ports import fixed_ports
 from ferrule.frontend.onnx.table import numpy_of
 from ferrule.frontend.tensorflow import model as tensorflow
@@ -118,7 +119,8 @@ def _port(p: tensorflow.Port) -> Port:
 class SavedRunner:
     """Runs a SavedModel as one program: what an `InferenceSession` asks for."""
 
-    direct: Callable[[Mapping[str, Any]], list[Any] | None] | None = None
+    direct: Direct | None = None
+    """The last run as one call, where it was no more."""
     in_numpy: tuple[str, ...] = ()
 
     def __init__(self, saved: Saved, compiler: Compiler) -> None:
@@ -141,6 +143,10 @@ class SavedRunner:
     def __call__(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name."""
         found = self._call(*[_stored(given[p.name], p) for p in self.inputs])
+        if not any(_is_bf16(p) for p in (*self.inputs, *self.outputs)):
+            names = tuple([p.name for p in self.inputs])
+            like = tuple([(n, given[n].shape, given[n].dtype) for n in names])
+            self.direct = Direct(like, names, self._call, tuple(range(len(found))))
         return {p.name: x.view(p.dtype) for p, x in zip(self.outputs, found)}
 
     def source(self, name: str) -> Source:
@@ -155,8 +161,12 @@ class SavedRunner:
         )  # fmt: skip
 
 
+def _is_bf16(port: Port) -> bool:
+    return port.dtype is not None and port.dtype.name == "bfloat16"
+
+
 def _stored(x: Array, port: Port) -> Array:
-    return x.view(bf16.numpy) if port.dtype is not None and port.dtype.name == "bfloat16" else x
+    return x.view(bf16.numpy) if _is_bf16(port) else x
 
 
 def _typed(port: tensorflow.Port, v: Value) -> Port:

@@ -106,6 +106,18 @@ def test_the_command_line_runs_a_folder(tmp_path: Path, capsys: Any) -> None:
     assert "output output_0: float32 [5, 4]" in capsys.readouterr().out
 
 
+def test_the_command_line_inspects_a_folder(tmp_path: Path, capsys: Any) -> None:
+    folder, _, _ = unpack("lstm", tmp_path)
+    assert main(["inspect", str(folder), "--kernels", "--shape", "x=1,3,5"]) == 0
+    told = capsys.readouterr().out
+    for line in (
+        "signatures: __saved_model_init_op, serve, serving_default", "  x  tensor(float) [?, ?, 5]",
+        "  While ", "not supported: none", "in NumPy: none",
+    ):  # fmt: skip
+        assert line in told
+    assert "\nprogram lstm: " in told
+
+
 def test_a_variable_that_is_missing_is_named(tmp_path: Path) -> None:
     folder, _, _ = unpack("mlp", tmp_path)
     (folder / "variables" / "variables.index").unlink()
