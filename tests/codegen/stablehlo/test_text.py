@@ -11,11 +11,13 @@ from ferrule import ops
 from ferrule.base.dtype import bf16, boolean, f16, f32, f64, i8, to_storage, u64
 from ferrule.base.errors import CompileError, GuardError, InputError
 from ferrule.codegen.stablehlo.program import stablehlo_text
-from ferrule.codegen.stablehlo.writer import literal
+from ferrule.codegen.stablehlo.stages import write_stage
+from ferrule.codegen.stablehlo.writer import Tensor, Writer, literal, needed
 from ferrule.frontend.stablehlo.convert import convert
 from ferrule.frontend.stablehlo.text import read_text
-from ferrule.ir.expr import dim
+from ferrule.ir.expr import Buf, axis, call, const, dim, fconst, load
 from ferrule.ir.graph import GraphBuilder, tensor
+from ferrule.ir.system import Access, Compute, Stage
 from tests.codegen.stablehlo.programs import CASES, check, golden, judged, normal, read_back
 from tests.fuzz.make import make
 from tests.long import LONG
@@ -67,6 +69,20 @@ def test_a_sum_of_products_is_a_dot_general() -> None:
     operands = normal(2, 3, 4, 8), normal(2, 3, 5, 8), normal(2, 3, 5, 6)
     text = check(lambda b, *qkv: ops.attention(b, *qkv), *operands, run=read_back)
     assert text.count("stablehlo.dot_general") == 2
+
+
+def test_an_expression_may_be_deep() -> None:
+    w, x = Writer(), Buf("x", (const(3),), f32)
+    i = axis("i", 3)
+    value = load(x, i)
+    for k in range(5000):
+        value = value * fconst(0.5) + load(x, i) if k % 2 else call("neg", value)
+    out = Buf("y", (const(3),), f32)
+    stage = Stage("y", (Access(out, (i,)),), Compute((i,), (value,)))
+    bufs = {x: Tensor("%x", (3,), f32)}
+    write_stage(w, stage, bufs)
+    assert bufs[out].shape == (3,)
+    assert len(needed(w.lines, [bufs[out]])) == 7502
 
 
 def test_equal_operations_are_written_once() -> None:
