@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.compiler import Compiler
-from ferrule.base.dtype import bf16
-from ferrule.base.errors import InputError
+from ferrule.base.dtype import DType, bf16
+from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.onnx.model import Array, Port
 from ferrule.frontend.onnx.place import Direct
 from ferrule.frontend.onnx.ports import fixed_ports
@@ -113,7 +113,19 @@ def from_live(function: Any, example_inputs: Sequence[Any] = ()) -> Saved:
 
 def _port(p: tensorflow.Port) -> Port:
     shape = None if p.shape is None else tuple(n if n >= 0 else None for n in p.shape)
-    return Port(p.name, "tensor", numpy_of(p.element.dtype), shape)
+    return Port(p.name, "tensor", _numpy(p.element.dtype), shape)
+
+
+def _numpy(dtype: DType) -> np.dtype[Any]:
+    """The NumPy dtype of inputs and outputs. Raises UnsupportedError where the package is missing
+    that has it.
+    """
+    try:
+        return numpy_of(dtype)
+    except ImportError:
+        raise UnsupportedError(
+            f"arrays of {dtype.name} need the package ml_dtypes: pip install ml_dtypes"
+        ) from None
 
 
 class SavedRunner:
@@ -172,4 +184,4 @@ def _stored(x: Array, port: Port) -> Array:
 def _typed(port: tensorflow.Port, v: Value) -> Port:
     """A port with the sizes that the graph found: a name for each that is open."""
     shape = tuple(n.value if n.is_const else str(n) if n.op == "dim" else None for n in v.shape)
-    return Port(port.name, "tensor", numpy_of(v.dtype), shape)
+    return Port(port.name, "tensor", _numpy(v.dtype), shape)

@@ -21,9 +21,17 @@ from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.tensorflow import rules as _rules  # fills the table  # noqa: F401
 from ferrule.frontend.tensorflow.census import check_effects, missing
-from ferrule.frontend.tensorflow.known import fold
+from ferrule.frontend.tensorflow.known import fold, held_in
 from ferrule.frontend.tensorflow.model import Function, Node, Port, SavedModel, Signature
-from ferrule.frontend.tensorflow.table import RULES, Context, Known, Rule, Val, Variable
+from ferrule.frontend.tensorflow.table import (
+    RULES,
+    Context,
+    Known,
+    Rule,
+    Val,
+    Variable,
+    tensor_of,
+)
 from ferrule.ir.agree import Equal
 from ferrule.ir.expr import Expr, dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
@@ -194,6 +202,7 @@ class Converter:
             return
         found = fold(cx, known, operands, [s for s in shapes if s is not None])
         for v, numbers in zip(results, found or ()):
+            numbers = held_in(tensor_of(v).dtype, numbers)
             some = not numbers.size or any(n is not None for n in numbers.flat)
             if isinstance(v, Value) and some:
                 self.numbers[v] = numbers

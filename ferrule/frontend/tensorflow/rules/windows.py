@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import f32, i64
 from ferrule.frontend.tensorflow.rules.products import (
     as_given,
     channels_first,
@@ -17,6 +17,7 @@ from ferrule.frontend.tensorflow.rules.products import (
 from ferrule.frontend.tensorflow.table import Context, rule
 from ferrule.ir.agree import agree
 from ferrule.ir.graph import Value
+from ferrule.ir.simplify import simplify
 
 
 @rule("MaxPool", "MaxPool3D")
@@ -25,6 +26,21 @@ def _max_pool(cx: Context, x: Value) -> Value:
     x = channels_first(cx, x)
     pads = paddings(cx, x.shape[2:], kernel, strides)
     return as_given(cx, ops.max_pool(cx.b, x, kernel, strides, pads))
+
+
+@rule("MaxPoolWithArgmax", outputs=("output", "argmax"))
+def _max_pool_with_places(cx: Context, x: Value) -> Any:
+    """The places are into an image's elements, or with `include_batch_in_index` into those of x."""
+    b, (_, height, width, channels) = cx.b, x.shape
+    kernel, strides = spatial(cx, cx.attr("ksize")), spatial(cx, cx.attr("strides"))
+    x = channels_first(cx, x)
+    pads = paddings(cx, x.shape[2:], kernel, strides)
+    y, at = (as_given(cx, v) for v in ops.max_pool(b, x, kernel, strides, pads, with_indices=True))
+    at = ops.add(b, ops.mul(b, at, ops.scalar(b, channels)), ops.iota(b, at.shape, 3, i64))
+    if cx.attr("include_batch_in_index", False):
+        each = ops.scalar(b, simplify(height * width * channels))
+        at = ops.add(b, at, ops.mul(b, ops.iota(b, at.shape, 0, i64), each))
+    return y, ops.cast(b, at, cx.dtype("Targmax", i64))
 
 
 @rule("AvgPool", "AvgPool3D")
