@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ferrule.base.dtype import DType, i64
+from ferrule.base.dtype import DType, boolean, i64
 from ferrule.codegen.stablehlo import loads, scalars
 from ferrule.codegen.stablehlo.loads import Affine, Axes, Field, extent
 from ferrule.codegen.stablehlo.points import Points
@@ -308,7 +308,7 @@ def _stored(
             return base
         return w.dynamic_update_slice(base, value, [w.number(a, i64) for a in starts])
     if inside is None:
-        inside = w.compare("EQ", *[w.number(0, i64, value.shape)] * 2)
+        inside = w.number(True, boolean, value.shape)
     amounts = _spread_amounts(place, value.shape, shape)
     outer = w.pad(value, w.number(0, value.dtype), *amounts)
     chosen = w.pad(inside, w.number(False, inside.dtype), *amounts)
@@ -341,7 +341,7 @@ def _box(
             return None
         place.append(at)
     used = [a for p in place for a in p.axes]
-    if sorted(map(id, used)) != sorted(map(id, axes)):
+    if len(set(used)) != len(used) or any(a not in used and extent(a) != 1 for a in axes):
         return None
     for p, n in zip(place, shape, strict=True):
         count = extent(p.axes[0]) if p.axes else 1
@@ -364,7 +364,8 @@ def _boxed(
 ) -> Tensor:
     """`f` with a dim for each dim of the target, as far as it lies within."""
     whole = Field(loads.spread(w, f, axes), axes)
-    order = tuple(a for p in place for a in p.axes)
+    order = [a for p in place for a in p.axes]
+    order += [a for a in axes if a not in order]  # of one place
     x = w.transpose(whole.tensor, [axes.index(a) for a in order])
     x = w.reshape(x, tuple(extent(p.axes[0]) if p.axes else 1 for p in place))
     rooms = [(n - p.start - 1) // p.steps[0] + 1 if p.axes else 1 for p, n in zip(place, shape)]
