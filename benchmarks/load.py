@@ -3,12 +3,13 @@
     python -m benchmarks.load model.onnx ..          [--rounds 7] [--target x86-64-v3,x86-64-v4]
 
 ONNX Runtime loads the model as it is, and what it has made of it ahead of time (`optimized`, with
-all its optimisations for this machine, which it then need not do again). Each figure is the median
-of processes of their own, in turn, all with their files in the page cache. A process imports the
-library, loads the model, which for an artifact includes its checksums and the packing of weights,
-and runs it once on zeros; its memory is the most that was resident, over that of a process which
-imports numpy alone. Python reads bytecode, as of packages that pip has installed. Models whose
-weights lie in other files are not for this.
+all its optimisations for this machine, which it then need not do again), ferrule an artifact, and
+one with its weights packed ahead. Each figure is the median of processes of their own, in turn, all
+with their files in the page cache. A process imports the library, loads the model, which for an
+artifact includes its checksums and the packing of weights, and runs it once on zeros; its memory is
+the most that was resident, over that of a process which imports numpy alone, and `private` what at
+the end no other process can share. Python reads bytecode, as of packages that pip has installed.
+Models whose weights lie in other files are not for this.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ import numpy as np
 began = time.perf_counter()
 """
 _TAIL = """
-peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
-print(json.dumps({"import": imported - began, "load": loaded - imported,
-                  "mb": int(peak.split()[1]) / 1024}))
+told = dict(line.split(":") for line in open("/proc/self/status"))
+peak, own = (int(told[k].split()[0]) / 1024 for k in ("VmHWM", "RssAnon"))
+print(json.dumps({"import": imported - began, "load": loaded - imported, "mb": peak, "own": own}))
 """
 _NUMPY = "imported = loaded = time.perf_counter()"
 _FERRULE = """
@@ -71,12 +72,16 @@ def main() -> None:
     options = parser.parse_args()
     for model in options.models:
         with tempfile.TemporaryDirectory() as folder:
-            built, optimized = Path(folder) / "m.ferrule", Path(folder) / "optimized.onnx"
-            InferenceSession(str(model)).save(built, options.target.split(","))
+            built, packed = Path(folder) / "m.ferrule", Path(folder) / "packed.ferrule"
+            optimized = Path(folder) / "optimized.onnx"
+            session = InferenceSession(str(model))
+            session.save(built, options.target.split(","))
+            session.save(packed, options.target.split(","), packed=True)
             _optimized(model, optimized)
             ways: dict[str, tuple[str, list[str]]] = {
                 "numpy": (_NUMPY, []),
                 "ferrule": (_FERRULE, [str(built)]),
+                "ferrule, packed": (_FERRULE, [str(packed)]),
                 "onnxruntime": (_ORT, [str(model)]),
                 "onnxruntime, optimized": (_ORT, [str(optimized), "as it is"]),
             }
@@ -86,14 +91,17 @@ def main() -> None:
                     row = _measured(text, arguments, Path(folder) / "bytecode")
                     if number:  # the first round has written the bytecode
                         found[name].append(row)
-            sizes = {"ferrule": built, "onnxruntime": model, "onnxruntime, optimized": optimized}
+            sizes = {
+                "ferrule": built, "ferrule, packed": packed,
+                "onnxruntime": model, "onnxruntime, optimized": optimized,
+            }  # fmt: skip
             print(model.name)
             for name, file in sizes.items():
                 got = {k: median(r[k] for r in found[name]) for k in found[name][0]}
-                memory = got["mb"] - median(r["mb"] for r in found["numpy"])
+                memory, own = (got[k] - median(r[k] for r in found["numpy"]) for k in ("mb", "own"))
                 print(
                     f"  {name:24}import {got['import'] * 1e3:4.0f} ms, load "
-                    f"{got['load'] * 1e3:4.0f} ms, memory {memory:4.0f} MB, "
+                    f"{got['load'] * 1e3:4.0f} ms, memory {memory:4.0f} MB, private {own:4.0f} MB, "
                     f"file {file.stat().st_size / 1e6:.2f} MB"
                 )
 

@@ -21,13 +21,13 @@ from ferrule.base.errors import (
 from ferrule.base.version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from ferrule import nn
+    from ferrule import jax, nn
     from ferrule.api import compile, elements
     from ferrule.api.artifacts import bundle, save
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
     from ferrule.api.profile import profile
-    from ferrule.api.session import InferenceSession
+    from ferrule.api.programs import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
     from ferrule.runtime.load import load
     from ferrule.runtime.pool import get_num_threads, set_num_threads
@@ -49,6 +49,7 @@ __all__ = [
     "define_operator",
     "elements",
     "get_num_threads",
+    "jax",
     "jit",
     "load",
     "nn",
@@ -58,9 +59,9 @@ __all__ = [
     "set_num_threads",
 ]
 
-_MODULES = {"elements": "ferrule.api.elements", "nn": "ferrule.nn"}
+_MODULES = {"elements": "ferrule.api.elements", "jax": "ferrule.jax", "nn": "ferrule.nn"}
 _FROM = {
-    "InferenceSession": "ferrule.api.session",
+    "InferenceSession": "ferrule.api.programs",
     "bundle": "ferrule.api.artifacts",
     "compile": "ferrule.api",
     "counters": "ferrule.runtime.counters",

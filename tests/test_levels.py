@@ -113,6 +113,8 @@ GRAPHS = {
     "sort": graph_of(lambda b, x: ops.sort_values(b, x, axis=0, descending=True), (N, M)),
     "argsort": graph_of(argsort, (N, 12)),
     "top": graph_of(lambda b, x: ops.top_k(b, ops.exp(b, x), 3)[0], (N, 33)),
+    "long sort": graph_of(lambda b, x: ops.sort_values(b, x, axis=1), (N, 140)),
+    "long top": graph_of(lambda b, x: ops.top_k(b, ops.exp(b, x), 3)[0], (N, 150)),
     "pairs in order": graph_of(pairs, (N, M), (N, M)),
     "norm": graph_of(gelu_norm, (N, 48)),
     "matmul": graph_of(lambda b, x, y: ops.matmul(b, x, y), (15, 9), (9, 37)),
@@ -194,6 +196,28 @@ def test_programs_mean_what_their_graph_means(name: str, target: str) -> None:
     program = program_of(graph, named(target))
     sound(program)
     close(run_program(program, inputs, params), run_graph(graph, [*inputs, *params]))
+
+
+@pytest.mark.parametrize("order", ["$1 < $0", "cast<i32>($1 * 4.0) < cast<i32>($0 * 4.0)"])
+@pytest.mark.parametrize("n", [0, 5, 90])
+def test_a_guarded_sort_in_place_lowers_to_what_it_means(n: int, order: str) -> None:
+    system = parse_system(f"""
+        system s {{
+          dim n
+          input x: f32[3, n]
+          output y: f32[3, n]
+          z: [i: 3, j: n] y[i, j] = x[i, j]
+          y: [i: 3] y[i, t] = sorted [t: n] (y[i, t]) by {order}
+             when t < n - 1 & t != 1 & i < 2 update
+        }}
+    """)
+    x = np.random.default_rng(0).standard_normal((3, n)).astype(np.float32)
+    y = np.zeros_like(x)
+    for stage in system.stages:
+        function = lower_kernel(Kernel("k", (), (stage,)))
+        sound(function)
+        run_function(function, {"x": x, "y": y}, {"n": n})
+    np.testing.assert_array_equal(y, run_system(system, [x])[0])
 
 
 @pytest.mark.parametrize("clauses", ["", "exclusive", "reverse", "exclusive reverse"])

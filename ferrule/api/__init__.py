@@ -10,6 +10,7 @@ from typing import Any
 
 from ferrule.api import versions
 from ferrule.api.artifacts import bundle, save
+from ferrule.api.stablehlo import stablehlo
 from ferrule.api.tuning import compiler
 from ferrule.base import config
 from ferrule.base.compiler import Compiler, Writers
@@ -67,7 +68,7 @@ def compile(
         module = from_live(module, example_inputs)
     is_file = isinstance(module, str | bytes | os.PathLike)
     if live or is_file or type(module).__name__ == "ModelProto":
-        from ferrule.api.session import InferenceSession
+        from ferrule.api.programs import InferenceSession
 
         settings = config.settings(**(options or {}))
         given = _compiler(tune, settings)
@@ -87,6 +88,7 @@ def compile(
             Writers(
                 functools.partial(save, options=options),
                 functools.partial(bundle, options=options),
+                stablehlo,
             ),
         )
         return versions.module(traced, reference, settings)

@@ -60,7 +60,9 @@ def bundle(
     header NAME.h, libNAME.so, libNAME.a, the weights NAME.safetensors, an example main.c and a
     CMakeLists.txt. NAME is the folder's.
 
-    `targets` are as for `save`, of one architecture. Raises what `save` raises.
+    `targets` are as for `save`, of one architecture, or `wasm32`, whose folder has NAME.wasm and
+    the scripts NAME.mjs and main.mjs in place of libraries and the example in C. Raises what `save`
+    raises.
     """
     name = Path(folder).absolute().name
     settings = config.settings(**(options or {}))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import sys
 import threading
 import types
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.api.stablehlo import stablehlo
 from ferrule.base.dtype import from_numpy
 from ferrule.base.errors import InputError, InputTypeError
 from ferrule.frontend.numpy.trace import Argument, Output, Trace, Traced, trace
@@ -29,6 +31,7 @@ from ferrule.frontend.numpy.tree import (
 )
 from ferrule.ir.expr import Expr, const, dim
 from ferrule.ir.graph import TensorType
+from ferrule.ir.source import Given, Made, Source
 from ferrule.pipeline.compile import CompiledGraph, compile_graph
 from ferrule.runtime.arrays import NumpyCallable
 
@@ -166,6 +169,39 @@ class Jitted:
         known = [p for programs in list(self._programs.values()) for p in programs]
         return "\n\n".join(p.compiled.explain() for p in known if p.compiled is not None)
 
+    def stablehlo(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """The one program that was compiled so far as StableHLO text, with arrays from outside of
+        the function as constants, or in the file `weights` (safetensors) and as arguments behind
+        the inputs. `sizes` are numbers for the symbolic sizes. Raises InputError where none or
+        several programs were compiled, and what `ferrule.api.stablehlo.stablehlo` raises.
+        """
+        return stablehlo(self, sizes, weights=weights)
+
+    def source(self, name: str) -> Source:
+        """The one program that was compiled so far, as a function whose arguments and results are
+        the arrays among those of a call. Raises InputError where none or several were.
+        """
+        known = [p for programs in list(self._programs.values()) for p in programs]
+        if len(known) != 1 or known[0].compiled is None:
+            shown = "; ".join(_shown(p) for p in known if p.compiled is not None)
+            raise InputError(
+                f"{self._name} must have one program, which its first call compiles; it has "
+                f"{shown or 'none'}"
+            )
+        graph, captured = known[0].trace.graph, known[0].trace.captured
+        results = [r for r in known[0].trace.results if isinstance(r, Output)]
+        made = (Made(f"output{k}", r.index) for k, r in enumerate(results))
+        params = zip((v.name for v in graph.params), captured, strict=True)
+        return Source(
+            name, graph, tuple(v.name for v in graph.inputs),
+            tuple(map(Given, range(len(graph.inputs)))), tuple(made), tuple(params),
+        )  # fmt: skip
+
     # -- the arguments of a call --
 
     def _flattened(
@@ -245,6 +281,11 @@ class Jitted:
 
 
 _REMEMBERED = 1024
+
+
+def _shown(program: Specialization) -> str:
+    """A program by the types that it takes."""
+    return f"({', '.join(str(v.type) for v in program.trace.graph.inputs)})"
 
 
 def _array(leaf: Any) -> Array:

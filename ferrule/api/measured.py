@@ -48,6 +48,8 @@ class Recorded:
     spans: tuple[tuple[int, str, int, int], ...]
     elapsed: float
     threads: int
+    counters: Mapping[str, int] = field(default_factory=dict)
+    uncounted: Mapping[str, str] = field(default_factory=dict)
 
 
 def report_of(r: Recorded, peaks: Peaks | None) -> Report:
@@ -86,6 +88,8 @@ def report_of(r: Recorded, peaks: Peaks | None) -> Report:
         timeline=tuple(sorted(_timeline(r, names), key=lambda s: (s.start, -s.end))),
         lost=sum(t.lost for t in r.traces),
         peaks=peaks,
+        counters=r.counters,
+        uncounted=r.uncounted,
     )
 
 
@@ -210,9 +214,31 @@ class _Kernel:
             packs=facts["kind"] == "pack",
             operators=tuple(dict.fromkeys(op for op, _ in facts["operators"])),
             places=tuple(dict.fromkeys(at for _, at in facts["operators"] if at)),
+            module=module_of([at for _, at in facts["operators"] if at]),
             why=tuple(_why(meta.get("decisions", ()), set(facts["subjects"]))),
             equations=tuple(facts["equations"]),
         )
+
+
+def module_of(places: Iterable[str]) -> str:
+    """The path of the innermost module that all these places of operators are in."""
+    paths = [_module(at) for at in places]
+    shared = []
+    for names in zip(*paths):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return ".".join(shared)
+
+
+def _module(place: str) -> list[str]:
+    """The module of a place: "path, file:line" of PyTorch's, or a node's name in an ONNX model,
+    which ends with the operator's own ("/encoder/layer.0/MatMul").
+    """
+    if place.startswith("/"):
+        return [name for part in place.split("/")[1:-1] for name in part.split(".")]
+    path = place.partition(", ")[0]
+    return [] if ":" in path else path.split(".")
 
 
 def _amount(size: int | str | None, dims: dict[str, int]) -> int | None:

@@ -37,11 +37,13 @@ from ferrule.report.page import page
 from ferrule.report.perfetto import trace_events
 from ferrule.report.text import text
 from ferrule.runtime import cpu, pool
+from ferrule.runtime.hardware import Counting
 from ferrule.runtime.trace import Tracer
 
 _CALLED = (
     ("ferrule.api.jit", "Jitted", "__call__"),
     ("ferrule.api.session", "InferenceSession", "run"),
+    ("ferrule.api.programs", "ProgramSession", "run"),
     ("ferrule.frontend.onnx.run", "Runner", "__call__"),
     ("ferrule.frontend.torch.module", "CompiledModule", "__call__"),
     ("ferrule.frontend.torch.plan", "Plan", "__call__"),
@@ -75,6 +77,8 @@ class Profile:
             with contextlib.ExitStack() as ends:
                 ends.callback(_running.release)
                 self._tracer, self._report = Tracer(), None
+                self._counting = Counting()
+                ends.callback(self._counting.end)
                 self._calls = _Calls(_wanted(self._model))
                 ends.callback(cpu.trace, None)
                 cpu.trace(self._tracer)
@@ -88,6 +92,7 @@ class Profile:
 
     def __exit__(self, *error: Any) -> None:
         ended = time.perf_counter_ns()
+        counters, uncounted = self._counting.end()
         self._ends.close()
         if error and error[0] is not None:
             return
@@ -105,6 +110,8 @@ class Profile:
             spans=tuple(calls.spans),
             elapsed=(ended - self._started) * 1e-9,
             threads=pool.get_num_threads(),
+            counters=counters,
+            uncounted=uncounted,
         )
         self._report = report_of(recorded, peaks())
 
@@ -139,6 +146,13 @@ class Profile:
     def overhead(self) -> float:
         """Seconds that no kernel worked."""
         return self.report.overhead
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What the CPU and the system counted in the block, of all threads of the process: cycles,
+        instructions, cache misses, branch misses, page faults; those of them that they tell.
+        """
+        return self.report.counters
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ferrule.api.artifacts import bundle, save
 from ferrule.api.saved_model import Saved, SavedRunner, read_saved
+from ferrule.api.stablehlo import stablehlo
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -27,6 +28,9 @@ from ferrule.frontend.onnx.run import Runner
 from ferrule.ir.source import Source
 from ferrule.pipeline.compile import native
 
+KINDS: list[tuple[Callable[[Any], bool], type[InferenceSession]]] = []
+"""Other kinds of sessions, each with what tells the sources that it is for."""
+
 
 class InferenceSession:
     """A model that is ready to run.
@@ -39,7 +43,14 @@ class InferenceSession:
     `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others are
     refused. Raises ParseError and InputError for malformed models, UnsupportedError for
     operators that ferrule lacks.
+
+    A StableHLO program (`.mlir`, `.mlirbc`, an export of JAX) makes a `ProgramSession`.
     """
+
+    def __new__(cls, source: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """A StableHLO program has a session of its own kind (`ferrule.api.programs`)."""
+        kinds = (kind for accepts, kind in KINDS if accepts(source))
+        return super().__new__(next(kinds, cls))
 
     def __init__(
         self,
@@ -137,6 +148,18 @@ class InferenceSession:
     def bundle(self, folder: str | os.PathLike[str], targets: Sequence[str] = ()) -> None:
         """Writes the model as a C library, as `ferrule.bundle` does."""
         bundle(folder, self, targets, options=self._options)
+
+    def stablehlo(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """The model as StableHLO text, with its weights as constants, or in the file `weights`
+        (safetensors) and as arguments behind the inputs. `sizes` are numbers for the symbolic
+        sizes. Raises what `ferrule.api.stablehlo.stablehlo` raises.
+        """
+        return stablehlo(self, sizes, weights=weights)
 
     def explain(self) -> str:
         """The kernels of each program compiled so far, and the operators that ran in NumPy."""

@@ -46,9 +46,11 @@ class Compiler:
 
 
 class Writers(NamedTuple):
-    """What writes a compiled model into files, each called as f(path, compiled, targets): `save` an
-    artifact, `bundle` the folder of a C library.
+    """What writes a compiled model elsewhere. `save` writes an artifact, `bundle` the folder of a C
+    library, each called as f(path, compiled, targets); `stablehlo(compiled, sizes, weights)` gives
+    a text.
     """
 
     save: Callable[..., None]
     bundle: Callable[..., None]
+    stablehlo: Callable[..., str]

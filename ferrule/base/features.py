@@ -24,6 +24,7 @@ from typing import NamedTuple
 X86 = ("x86_64", "amd64")
 ARM = ("aarch64", "arm64")
 RISCV = ("riscv64",)
+WASM = ("wasm32",)
 
 
 class Feature(NamedTuple):
@@ -74,8 +75,11 @@ FEATURES = (
     # RISC-V
     Feature("d", 16, ("fma",)),
     Feature("v", 16, ("masks", "mask registers")),
+    # WebAssembly
+    Feature("simd128", 16),
 )
 
+_WASM = "+simd128,+sign-ext,+nontrapping-fptoint,+bulk-memory,+bulk-memory-opt,+mutable-globals"
 _V2 = ("sse2", "sse4.1", "avx", "f16c")
 LEVELS = (
     # Without the switch LLVM would make 256-bit code.
@@ -110,6 +114,8 @@ def baseline(architecture: str) -> Level:
         return Level("generic", ARM, (), ("neon",), "generic", "", 16, 32)
     if architecture in RISCV:  # a vector is four of the 32 scalar registers
         return Level("generic", RISCV, (), ("d",), "generic-rv64", "+m,+a,+f,+d,+c", 16, 8)
+    if architecture in WASM:  # fused products are not in all engines
+        return Level("generic", WASM, (), ("simd128",), "mvp", _WASM, 16, 16)
     return Level("generic", (architecture,), (), (), "", "", 16, 16)
 
 

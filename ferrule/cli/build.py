@@ -6,16 +6,17 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_model
 from ferrule.pipeline.build import DEFAULT_TARGETS
 from ferrule.target.cpu import PORTABLE
 
 _ABOUT = f"""\
-Compiles an ONNX model, or a SavedModel of TensorFlow (a folder), for one or more CPUs into one
-file, which `ferrule.load` and `ferrule run` take with numpy alone. The best code that a CPU has is
-taken when the file is loaded.
+Compiles an ONNX model, a StableHLO program, or a SavedModel of TensorFlow (a folder), for one or
+more CPUs into one file, which `ferrule.load` and `ferrule run` take with numpy alone. The best code
+that a CPU has is taken when the file is loaded. With --c-bundle it makes a C library, or a
+WebAssembly module for the target wasm32.
 
 targets: {", ".join(PORTABLE)}
 
@@ -23,6 +24,7 @@ examples:
   ferrule build model.onnx -o model.ferrule
   ferrule build model.onnx -o model.ferrule --target x86-64,x86-64-v3,x86-64-v4,aarch64,riscv64
   ferrule build model.onnx --c-bundle model_c
+  ferrule build model.onnx --c-bundle model_web --target wasm32
 """
 
 
@@ -52,6 +54,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sign", type=Path, metavar="KEY", help="sign with this private key of Ed25519, in PEM"
     )
+    add_shapes(parser)
+
+
+def add_shapes(parser: argparse.ArgumentParser) -> None:
+    """Add `--shape`, which may be given for each input."""
     parser.add_argument(
         "--shape",
         type=_shape,

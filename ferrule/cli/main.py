@@ -17,12 +17,13 @@ from collections.abc import Sequence
 
 import ferrule
 from ferrule.base.errors import FerruleError
-from ferrule.cli import bench, build, demo, inspect, opt, profile, run, settings, tune
+from ferrule.cli import bench, build, demo, export, inspect, opt, profile, run, settings, tune
 from ferrule.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
     run.COMMAND,
     build.COMMAND,
+    export.COMMAND,
     bench.COMMAND,
     profile.COMMAND,
     inspect.COMMAND,

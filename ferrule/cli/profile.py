@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from ferrule.api.profile import profile
-from ferrule.api.session import InferenceSession, read_onnx
+from ferrule.api.programs import InferenceSession, described
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
 
@@ -15,10 +15,10 @@ _BUDGET = 1.0
 _CALLS = 10
 
 _ABOUT = f"""\
-Runs an ONNX model again and again, and tells where the time goes: the shares of products, of moving
-bytes and of overhead; for each kernel its time beside the least that this machine allows, what it
-holds, and why it was not joined with others. --report writes a page, --trace what
-https://ui.perfetto.dev shows. Close other programs: they disturb it.
+Runs an ONNX model or a StableHLO program again and again, and tells where the time goes: the shares
+of products, of moving bytes and of overhead; for each kernel its time beside the least that this
+machine allows, what it holds, and why it was not joined with others. --report writes a page,
+--trace what https://ui.perfetto.dev shows. Close other programs: they disturb it.
 
 {FEEDS}\
   Here, all inputs that are not given are made up.
@@ -46,11 +46,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = read_onnx(options.model)
-    feed = feed_of(model.body.inputs, options, random=True)
+    model = described(options.model)
+    feed = feed_of(model.inputs, options, random=True)
     print(*feed.notes, sep="\n", end="\n" if feed.notes else "")
     with chosen(options):
-        session = InferenceSession(model)
+        session = InferenceSession(model.model)
         with feed.blamed():
             session.run(None, feed.arrays)
         for _ in range(2):

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.api.saved_model import Saved
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.programs import InferenceSession, described
 from ferrule.base.errors import InputError
 from ferrule.base.files import write_whole
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen
@@ -24,9 +23,9 @@ from ferrule.runtime.load import Function, load
 _FIRST = 4
 
 _ABOUT = f"""\
-Compiles an ONNX model or a SavedModel of TensorFlow (a folder), or takes an artifact of `ferrule
-build`, runs it once, and prints each output: its name, dtype, shape, smallest and largest element,
-mean, and first elements.
+Compiles an ONNX model, a StableHLO program or a SavedModel of TensorFlow (a folder), or takes an
+artifact of `ferrule build`, runs it once, and prints each output: its name, dtype, shape, smallest
+and largest element, mean, and first elements.
 
 {FEEDS}
 examples:
@@ -62,12 +61,11 @@ def _run(options: argparse.Namespace) -> None:
     else:
         if options.trusted is not None:
             raise InputError(f"{options.model} is no artifact: only those are signed")
-        model = read_model(options.model)
-        own = model if isinstance(model, Saved) else model.body
-        inputs, names = own.inputs, tuple(p.name for p in own.outputs)
+        model = described(options.model)
+        inputs, names = model.inputs, tuple(p.name for p in model.outputs)
 
         def run(wanted: None, arrays: Mapping[str, Array]) -> list[Any]:
-            return InferenceSession(model).run(wanted, arrays)
+            return list(InferenceSession(model.model).run(wanted, arrays))
 
     feed = feed_of(inputs, options, options.random)
     if options.output is not None:

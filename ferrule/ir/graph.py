@@ -70,8 +70,8 @@ Attrs = dict[str, Any]
 
 @dataclass(frozen=True)
 class Node:
-    """One operator application. Attribute values are hashable: numbers, strings, dtypes, Exprs, and
-    tuples of these.
+    """One operator application. Attribute values are hashable: numbers, strings, dtypes, Exprs,
+    orders, and tuples of these.
     """
 
     op: str

@@ -2,7 +2,7 @@
 
     module     = interface, part..
     part       = body (outputs) [repetition | while | branch]
-    repetition = count [reverse] (first..) (over..)
+    repetition = count [reverse] ((first [last])..) (over..)
     while      = flag (first..)
     branch     = index, case
 
@@ -11,7 +11,7 @@ Meaning:
   What it is given has the name of an input or param of the module, or of an output of a part
   before.
 - The outputs of a part are what the others call the body's. Those of a repeated part have a row
-  for each step.
+  for each step, but for states of which the `last` value alone is kept.
 - The first inputs of a repeated body are states: the `first` buffers before the first step, and
   later what the step before has given, which are the first of its outputs. Then come rows of the
   buffers `over`, from the last to the first where the repetition is `reverse`.
@@ -43,6 +43,11 @@ class Repetition:
     reverse: bool
     first: tuple[Buf, ...]
     over: tuple[Buf, ...]
+    last: tuple[bool, ...] = ()
+
+    def keeps_last(self, k: int) -> bool:
+        """Whether of output `k` the last value alone is kept."""
+        return k < len(self.last) and self.last[k]
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,14 @@ class Part(Generic[L]):
         if isinstance(c, Repetition):
             return (*c.first, *c.over)
         return c.first if isinstance(c, While) else ()
+
+    @property
+    def passing(self) -> tuple[bool, ...]:
+        """Which outputs are states in two places, of which the last step's is the output."""
+        c = self.control
+        if isinstance(c, Repetition):
+            return tuple(map(c.keeps_last, range(len(self.outputs))))
+        return (isinstance(c, While),) * len(self.outputs)
 
     @property
     def asked(self) -> tuple[Buf, ...]:

@@ -24,7 +24,7 @@ KEYWORDS = frozenset({
     "unroll", "lanes",
     "alloc", "store", "by", "if", "else", "prefetch", "phase", "prepare", "main", "run",
     "const_bytes", "arena_bytes", "scratch_bytes", "variants", "call", "cost", "note",
-    "return", "at", "repeat", "row", "first", "while", "gives", "case", "branch", "of",
+    "return", "at", "repeat", "row", "first", "while", "gives", "case", "branch", "of", "last",
 })  # fmt: skip
 _ALONE = 9  # binds tighter than any operator
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)

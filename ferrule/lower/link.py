@@ -95,25 +95,28 @@ def _between(face: Interface, parts: tuple[Part[Program], ...]) -> list[Lifetime
     last: dict[Buf, int] = {}
     for k, part in enumerate(parts):
         last.update((s, k) for b in _reads(part) for s in stand_for[b])
-        if isinstance(part.control, While):
-            pairs = _pairs(part)
-            first.update(dict.fromkeys(pairs, k))
-            last.update(dict.fromkeys(pairs, k))
-            for b, pair, start in zip(part.outputs, pairs, part.control.first, strict=False):
-                stand_for[b] = (pair, *stand_for[start])
-        else:
-            for b in part.outputs:
-                stand_for[b] = (b,)
-                first.setdefault(b, k)
-                last[b] = k
+        own = _wholes(part)
+        for b in own:
+            first.setdefault(b, k)
+            last[b] = k
+        for j, (b, whole) in enumerate(zip(part.outputs, own)):
+            passes = part.passing[j]
+            stand_for[b] = (whole, *stand_for[part.carried[j]]) if passes else (b,)
     elsewhere = set(face.bufs)
     return [Lifetime(b, first[b], last[b]) for b in first if b not in elsewhere]
 
 
-def _pairs(part: Part[Program]) -> list[Buf]:
-    """Two of each state of a `while`, which its steps write in turn, and two flags."""
-    states = [Buf(f"{b.name}.pair", (TWO, *b.shape), b.dtype) for b in part.outputs]
-    return [*states, Buf(f"{part.outputs[0].name}.goes", (TWO,), boolean)]
+def _wholes(part: Part[Program]) -> list[Buf]:
+    """What a part's outputs lie in: two of each state of which the last is the output, which the
+    steps write in turn; and two flags of a `while`.
+    """
+    found = [
+        Buf(f"{b.name}.pair", (TWO, *b.shape), b.dtype) if passes else b
+        for b, passes in zip(part.outputs, part.passing, strict=True)
+    ]
+    if isinstance(part.control, While):
+        found.append(Buf(f"{part.outputs[0].name}.goes", (TWO,), boolean))
+    return found
 
 
 class _Part:
@@ -151,34 +154,34 @@ class _Part:
 
     def main(self) -> tuple[Step, ...]:
         steps, r = self.steps(self.program.main), self.part.control
-        t = dim(f"{self.program.name}.step")
-        if isinstance(r, While):
-            return (self.loop(r, t, steps),)
-        if not isinstance(r, Repetition):
+        if not isinstance(r, Repetition | While):
             return steps
-        here = r.count - ONE - t if r.reverse else t
-        before = here + ONE if r.reverse else here - ONE
-        ins, outs = self.program.inputs, [self.renamed[b] for b in self.program.outputs]
-        wholes = self.part.outputs
-        s = len(r.first)
-        rows = [
-            *(Row(b, w, simplify(before), f) for b, w, f in zip(ins[:s], wholes, r.first)),
-            *(Row(b, w, simplify(here)) for b, w in zip(ins[s : s + len(r.over)], r.over)),
-            *(Row(b, w, simplify(here)) for b, w in zip(outs, wholes, strict=True)),
-        ]
-        return (Repeat(t, r.count, tuple(rows), steps),)
+        t = dim(f"{self.program.name}.step")
+        return (self.loop(r, t, steps),)
 
-    def loop(self, control: While, t: Expr, steps: tuple[Step, ...]) -> Repeat:
-        """The steps of a `while`."""
-        p, part = self.program, self.part
-        pairs, firsts = _pairs(part), (*control.first, control.flag)
-        flag = self.local(Buf("goes", (), boolean))
-        before, here = mod(t + ONE, TWO), mod(t, TWO)
-        ins, outs = (*p.inputs[: len(control.first)], flag), [self.renamed[b] for b in p.outputs]
-        rows = [Row(b, pair, before, f) for b, pair, f in zip(ins, pairs, firsts, strict=True)]
-        rows += [Row(b, pair, here) for b, pair in zip(outs, pairs, strict=True)]
-        left = (Row(b, pair, before, f) for b, pair, f in zip(part.outputs, pairs, control.first))
-        return Repeat(t, flag, tuple(rows), steps, tuple(left))
+    def loop(self, r: Repetition | While, t: Expr, steps: tuple[Step, ...]) -> Repeat:
+        """The steps that run many times: in each, states are what the one before has written."""
+        p, part, wholes = self.program, self.part, _wholes(self.part)
+        here, before, over = t, t - ONE, tuple[Buf, ...]()
+        if isinstance(r, Repetition):
+            over = r.over
+            if r.reverse:
+                here, before = r.count - ONE - t, r.count - t
+        passing = (*part.passing, True)
+        at = [mod(t, TWO) if passes else simplify(here) for passes in passing]
+        prior = [mod(t + ONE, TWO) if passes else simplify(before) for passes in passing]
+        s = len(r.first)
+        ins, firsts = list(p.inputs[:s]), list(r.first)
+        if isinstance(r, While):
+            ins.append(self.local(Buf("goes", (), boolean)))
+            firsts.append(r.flag)
+        rows = [Row(b, w, i, f) for b, w, i, f in zip(ins, wholes, prior, firsts)]
+        rows += [Row(b, w, simplify(here)) for b, w in zip(p.inputs[s:], over)]
+        outs = [self.renamed[b] for b in p.outputs]
+        rows += [Row(b, w, i) for b, w, i in zip(outs, wholes, at, strict=False)]
+        left = zip(part.outputs, wholes, prior, r.first, part.passing)
+        gives = tuple(Row(b, w, i, f) for b, w, i, f, passes in left if passes)
+        return Repeat(t, ins[-1] if isinstance(r, While) else r.count, tuple(rows), steps, gives)
 
     def steps(self, steps: tuple[Step, ...]) -> tuple[Step, ...]:
         return tuple(map(self.step, steps))

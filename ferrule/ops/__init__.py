@@ -39,7 +39,7 @@ from ferrule.ops.elementary import (
     sign, sin, sinh, sqrt, sub, tan, tanh, trunc, truncdiv,
 )
 from ferrule.ops.fold import (
-    reduce, reduce_window, select_and_scatter,
+    map, reduce, reduce_window, select_and_scatter,
 )
 from ferrule.ops.gather import (
     dynamic_slice, dynamic_update_slice, gather, scatter_slices,
@@ -84,6 +84,9 @@ from ferrule.ops.scatter import (
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
 )
+from ferrule.ops.solve import (
+    cholesky, triangular_solve,
+)
 from ferrule.ops.sort import (
     argsort, sort, sort_together, sort_values, top_k,
 )
@@ -91,8 +94,8 @@ from ferrule.ops.tree import (
     descend,
 )
 from ferrule.ops.view import (
-    expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze, tile, transpose,
-    unsqueeze,
+    broadcast_in_dim, expand, pixel_shuffle, pixel_unshuffle, reshape, reverse, roll, squeeze,
+    tile, transpose, unsqueeze,
 )
 from ferrule.ops.zeta import (
     polygamma, zeta,
@@ -130,13 +133,13 @@ __all__ = [
     # scan
     "cumsum", "cumprod", "logcumsumexp", "running_max", "running_min", "cummax", "cummin",
     # fold
-    "reduce", "reduce_window", "select_and_scatter",
+    "map", "reduce", "reduce_window", "select_and_scatter",
     # norm
     "softmax", "log_softmax", "layer_norm", "layer_norm_stats", "rms_norm", "group_norm",
     "instance_norm", "batch_moments", "batch_norm",
     # view
-    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "reverse", "roll", "tile",
-    "pixel_shuffle", "pixel_unshuffle",
+    "reshape", "unsqueeze", "squeeze", "transpose", "expand", "broadcast_in_dim", "reverse", "roll",
+    "tile", "pixel_shuffle", "pixel_unshuffle",
     # slices
     "slice", "slice_axis", "select_index", "split", "diagonal", "unfold",
     # join
@@ -159,6 +162,8 @@ __all__ = [
     "resize_nearest", "resize_linear",
     # sort
     "sort", "sort_values", "argsort", "top_k", "sort_together",
+    # solve
+    "triangular_solve", "cholesky",
     # tree
     "descend",
     # bessel

@@ -322,7 +322,7 @@ def _reduced_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Array:
     sign, size = bits // top * top, bits % top
     whole, rest = size // unit, size % unit * 2
     up = (rest > unit) | ((rest == unit) & (whole % 2 == 1))
-    size = (whole + up.astype(object)) * unit
+    size = (whole + np.asarray(up).astype(object)) * unit
     infinity = (2**exponent - 1) << mantissa
     if attrs["exponent_bits"] < exponent:
         middle, reach = 2 ** (exponent - 1) - 1, 2 ** (attrs["exponent_bits"] - 1) - 1

@@ -55,9 +55,13 @@ def scalar(b: GraphBuilder, value: Expr | Number, dtype: DType = i64) -> Value:
 
 
 def number_of(b: GraphBuilder, x: Value) -> Number | None:
-    """The number that `x` is in every element, where the graph has it from `full`; else None."""
+    """The number that `x` is in every element, where the graph has it from `full`, by way of views
+    perhaps; else None.
+    """
     for n in reversed(b.nodes):
-        if x in n.outputs:
+        if x in n.outputs and n.op in ("expand", "reshape", "transpose"):
+            (x,) = n.inputs
+        elif x in n.outputs:
             value = n.attributes.get("value") if n.op == "full" else None
             return None if isinstance(value, Expr) else value
     return None

@@ -1,5 +1,6 @@
-"""Folds by a body: `reduce`, `reduce_window` and `select_and_scatter` of StableHLO.
+"""Folds by a body: `reduce`, `reduce_window` and `select_and_scatter` of StableHLO, and `map`.
 
+    map             out[i..] = body(x[i..], y[i..], ..)
     fold            out[i..] = init, then body(out[i..], x[i.., r..]) over the axes r
     fold_windows    the same over windows of x, which may be padded, spread out and stride
 
@@ -11,6 +12,7 @@ in any order, or any function of scalars, which is applied to one value after an
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Sequence
 from itertools import product
 
@@ -45,7 +47,18 @@ from ferrule.ops.body import Build
 from ferrule.ops.create import iota, number_of
 from ferrule.ops.gather import scatter_slices
 from ferrule.ops.join import spread
-from ferrule.ops.op import Array, Index, define, element, normal_axes, show_types, stage, upcast
+from ferrule.ops.op import (
+    Array,
+    Index,
+    at,
+    broadcast,
+    define,
+    element,
+    normal_axes,
+    show_types,
+    stage,
+    upcast,
+)
 from ferrule.ops.reduce import points, reduce_max, reduce_min, reduce_prod, reduce_sum, reduced_type
 from ferrule.ops.scan import cumprod, cumsum, running_max, running_min
 from ferrule.ops.view import expand, reshape, sizes_of
@@ -191,11 +204,53 @@ def _operands(name: str, types: tuple[TensorType, ...], attrs: Attrs) -> tuple[T
     xs, inits = types[:k], types[k:]
     bodies.check_folding(name, attrs["body"], [x.dtype for x in xs])
     first = xs[0].shape
-    alike = all(x.rank == len(first) and all(map(equal, x.shape, first)) for x in xs)
+    alike = all(x.rank == len(first) and all(builtins.map(equal, x.shape, first)) for x in xs)
     fits = not inits or [(0, x.dtype) for x in xs] == [(i.rank, i.dtype) for i in inits]
     if not alike or not fits:
         raise CompileError(f"{name} of {show_types(types)}: they do not fit")
     return xs
+
+
+# ---- map -----------------------------------------------------------------------------------------
+
+
+def _map_infer(types: tuple[TensorType, ...], attrs: Attrs) -> tuple[TensorType, ...]:
+    body: Graph = attrs["body"]
+    takes = [v.dtype for v in body.inputs]
+    shape = broadcast(t.shape for t in types)
+    if [t.dtype for t in types] != takes:
+        raise CompileError(f"map of {show_types(types)}: its body takes {takes}")
+    return tuple(TensorType(shape, v.dtype) for v in body.outputs)
+
+
+def _map_compute(
+    ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
+) -> list[Stage]:
+    stages = []
+    for out, value in zip(outs, bodies.scalars(attrs["body"]), strict=True):
+        axes = ctx.axes(out.shape)
+        elements = [load(x, *at(x, axes)) for x in ins]
+        (found,) = bodies.applied([value], elements)
+        stages.append(stage(out, axes, found))
+    return stages
+
+
+def _map_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> tuple[Array, ...] | Array:
+    shape = np.broadcast_shapes(*(x.shape for x in arrays))
+    found = bodies.evaluated(attrs["body"], arrays)
+    return _one(tuple(np.broadcast_to(f, shape) for f in found))
+
+
+define("map", _map_infer, _map_meaning, _map_compute)
+
+
+def map(b: GraphBuilder, xs: Sequence[Value], body: Build) -> Values:
+    """StableHLO's map: the values that `body(inner, *elements)` builds of the elements of `xs`,
+    which broadcast.
+    """
+    graph = bodies.body_graph(b, "map", [x.dtype for x in xs], body)
+    out = b.emit("map", *xs, body=graph)
+    return out if isinstance(out, tuple) else (out,)
 
 
 # ---- reduce --------------------------------------------------------------------------------------
@@ -455,7 +510,7 @@ def select_and_scatter(
     }
     graph = bodies.body_graph(b, "select_and_scatter", [x.dtype, i64, x.dtype, i64], choice)
     _, chosen = b.emit("fold_windows", x, places, body=graph, plain=(False, False), **attrs)
-    if source.rank != x.rank or not all(map(equal, chosen.shape, source.shape)):
+    if source.rank != x.rank or not all(builtins.map(equal, chosen.shape, source.shape)):
         raise CompileError(f"select_and_scatter of {source.type}: its windows are {chosen.type}")
     count = product_of(source.shape)
     at = el.sub(b, reshape(b, chosen, (count, ONE)), 1)

@@ -3,6 +3,7 @@
     states, results of step t = body(states before t, row t of each of `rows`, captured values)
     outputs = the states behind each step, then the other results: each has one row a step
 
+Of a state that is asked for its `last` value alone, the output is that, and no rows are kept.
 A loop is JAX's `scan`; what runs until a condition fails is a `while` (ops/control.py). With
 `reverse` the steps begin at the last row: step t takes and makes the rows count - 1 - t. The body
 is a Graph of its own, whose inputs are the states, a row of each of `rows`, and the captured
@@ -46,9 +47,10 @@ def loop(
     states: Sequence[Value],
     rows: Sequence[Value],
     reverse: bool = False,
+    last: Sequence[bool] = (),
 ) -> Values:
     """The states behind each of the `count` steps, and the further results of each step, as values
-    with a first dimension of that size.
+    with a first dimension of that size; of a state that `last` marks, what the last step leaves.
 
     `body(inner, states, rows)` builds one step with a builder of its own and gives the new states
     and the further results; values of the graph around that it uses are captured. Raises
@@ -62,6 +64,7 @@ def loop(
     out = b.emit(
         "loop", *states, *rows, *captured, body=graph, count=simplify(as_index(count)),
         states=len(states), rows=len(rows), reverse=bool(reverse),
+        last=tuple(map(bool, last)) if any(last) else None,
     )  # fmt: skip
     return out if isinstance(out, tuple) else (out,)
 
@@ -93,7 +96,17 @@ def _infer(types: tuple[TensorType, ...], attrs: Attrs) -> tuple[TensorType, ...
     outputs = [v.type for v in body.outputs]
     check_types("the body of a loop takes", given, expected)
     check_types("the body of a loop leaves", outputs[:s], expected[:s])
-    return tuple(TensorType((count, *t.shape), t.dtype) for t in outputs)
+    alone = lasts(attrs)
+    return tuple(
+        t if k < s and alone[k] else TensorType((count, *t.shape), t.dtype)
+        for k, t in enumerate(outputs)
+    )
+
+
+def lasts(attrs: Attrs) -> tuple[bool, ...]:
+    """Of which states a loop gives the last value alone."""
+    found: tuple[bool, ...] = attrs.get("last") or (False,) * attrs["states"]
+    return found
 
 
 def check_types(what: str, found: Sequence[TensorType], wanted: Sequence[TensorType]) -> None:
@@ -110,11 +123,12 @@ def _same(a: TensorType, b: TensorType) -> bool:
 
 def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:
     body, s, n = attrs["body"], attrs["states"], attrs["rows"]
-    states, captured = list(arrays[:s]), arrays[s + n :]
+    states, captured, alone = list(arrays[:s]), arrays[s + n :], lasts(attrs)
     steps = range(int(attrs["count"]))
     if not steps:
         rows = [np.zeros(x.shape[1:], x.dtype) for x in arrays[s : s + n]]
-        return _no_steps(body, [*states, *rows, *captured])
+        none = _no_steps(body, [*states, *rows, *captured])
+        return tuple(states[k] if k < s and alone[k] else x for k, x in enumerate(none))
     made: list[list[Array]] = [[] for _ in body.outputs]
     for t in reversed(steps) if attrs["reverse"] else steps:
         given = [*states, *(x[t] for x in arrays[s : s + n]), *captured]
@@ -124,7 +138,10 @@ def _meaning(arrays: Sequence[Array], attrs: Attrs) -> Any:
         states = results[:s]
         for column, x in zip(made, results):
             column.append(x)
-    return tuple(np.stack(c[::-1] if attrs["reverse"] else c) for c in made)
+    return tuple(
+        c[-1] if k < s and alone[k] else np.stack(c[::-1] if attrs["reverse"] else c)
+        for k, c in enumerate(made)
+    )
 
 
 def _no_steps(body: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:

@@ -1,7 +1,8 @@
 """Random bits as a function of a state: StableHLO's `rng_bit_generator`, by generators that count.
 
     THREE_FRY   threefry2x32 of 20 rounds: a key and a counter, u64 each
-    PHILOX      philox4x32 of 10 rounds: a key of u64 and a counter of 128 bits, lower half first
+    PHILOX      philox4x32 of 10 rounds: a key of u64 and a counter of 128 bits, lower half first,
+                whose upper half is the key where the state has none
 
 Each element is a word of the block that its place has (Salmon et al., "Parallel random numbers: as
 easy as 1, 2, 3", 2011). Places are counted as XLA counts them, so that numbers are the same there:
@@ -137,13 +138,18 @@ def _words(x: Expr) -> tuple[Expr, Expr]:
     return cast(x, u32), cast(call("shr", x, const(32, u64)), u32)
 
 
+def _upper(state: Sequence[object]) -> int:
+    """Where the upper half of a philox counter stands: XLA takes the key where there is none."""
+    return 2 if len(state) > 2 else 0
+
+
 def _block(algorithm: str, state: Sequence[Expr], place: Expr) -> list[Expr]:
     """The words of the block that is `place` from that of the state."""
     low = state[1] + cast(place, u64)
     if algorithm == "THREE_FRY":
         return _threefry(_words(state[0]), _words(low))
     carry = choose(call("lt", low, state[1]), const(1, u64), const(0, u64))
-    high = (state[2] if len(state) > 2 else const(0, u64)) + carry
+    high = state[_upper(state)] + carry
     return _philox(_words(state[0]), [*_words(low), *_words(high)])
 
 
@@ -229,7 +235,7 @@ def _threefry_blocks(state: Sequence[Array], places: Array) -> list[Array]:
 
 def _philox_blocks(state: Sequence[Array], places: Array) -> list[Array]:
     key, count = list(_halves(state[0])), state[1] + places
-    high = (state[2] if len(state) > 2 else np.uint64(0)) + (count < state[1])
+    high = state[_upper(state)] + (count < state[1])
     x = [*_halves(count), *_halves(high)]
     factors, grow = ([np.uint64(pair[k]) for pair in _PHILOX] for k in (0, 1))
     for _ in range(10):

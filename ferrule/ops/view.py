@@ -202,6 +202,18 @@ def expand(b: GraphBuilder, x: Value, shape: Sequence[Size]) -> Value:
     return x if new == x.shape else b.emit("expand", x, shape=new)
 
 
+def broadcast_in_dim(
+    b: GraphBuilder, x: Value, shape: Sequence[Size], dims: Sequence[int]
+) -> Value:
+    """StableHLO's broadcast_in_dim: `x` broadcast to `shape`, its dim d lying along `dims[d]`."""
+    order = sorted(range(x.rank), key=lambda d: dims[d])
+    places = {dims[d]: x.shape[d] for d in order}
+    lined_up = [places.get(d, ONE) for d in range(len(shape))]
+    if len(places) != x.rank or any(not 0 <= d < len(shape) for d in places):
+        raise CompileError(f"broadcast_in_dim of {x.type}: its dims cannot lie along {dims}")
+    return expand(b, reshape(b, transpose(b, x, order), lined_up), shape)
+
+
 def _reversed(buf: Buf, axes: tuple[Expr, ...], attrs: Attrs) -> tuple[Expr, ...]:
     return tuple(a.extent - 1 - a if d in attrs["axes"] else a for d, a in enumerate(axes))
 

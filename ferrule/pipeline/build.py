@@ -79,6 +79,8 @@ def build(
     chosen = {t: portable(t) for t in dict.fromkeys(targets)}
     if not chosen:
         raise InputError(f"name a target to build for, of {', '.join(PORTABLE)}")
+    if any(t.is_wasm for t in chosen.values()):
+        raise InputError("an artifact is for Linux: make a C bundle for wasm32")
     if len({s.name for s in sources}) != len(sources) or not sources:
         raise InputError("an artifact has one function or more, each with a name of its own")
     tensors = Tensors(sources)

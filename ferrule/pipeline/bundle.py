@@ -3,9 +3,11 @@
     bundle("mlp", [Source("main", graph, ..)], ("x86-64", "x86-64-v3"), "out", settings)
 
     out = mlp.h libmlp.so libmlp.a mlp.safetensors main.c CMakeLists.txt
+        | mlp.h mlp.wasm mlp.mjs main.mjs mlp.safetensors             for wasm32
 
 Each graph is compiled for each target, and all of it with the C API (`ferrule.codegen.capi`) and a
-thread pool is one shared library, by our own linker. No C compiler is asked.
+thread pool is one shared library, by our own linker. No C compiler is asked. WebAssembly modules
+are linked by wasm-ld; without it the objects are written, and the command that links them.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ferrule.base import log
 from ferrule.base.artifact import Compiled, DimSource, TensorSpec
 from ferrule.base.config import Settings
 from ferrule.base.dtype import from_numpy
@@ -25,8 +29,10 @@ from ferrule.base.errors import CompileError, InputError
 from ferrule.codegen.capi import files
 from ferrule.codegen.capi import levels as cpus
 from ferrule.codegen.capi.api import IMPORTS, api_text, exports
+from ferrule.codegen.capi.layout import NARROW, WIDE
 from ferrule.codegen.capi.model import digest
 from ferrule.codegen.capi.spec import Bundle, Dim, Function, Tensor
+from ferrule.codegen.link import wasm
 from ferrule.codegen.link.archive import archive
 from ferrule.codegen.link.elf import shared_library
 from ferrule.codegen.llvm.compile import compile_module
@@ -35,6 +41,8 @@ from ferrule.pipeline.build import Tensors, write_file
 from ferrule.pipeline.compile import compile_for
 from ferrule.runtime import pool
 from ferrule.target.cpu import PORTABLE, Target, plainest, portable
+
+_Files = dict[str, Sequence[bytes | memoryview]]  # the contents of files by name, in parts
 
 
 def bundle(
@@ -72,7 +80,11 @@ def bundle(
     made = Bundle(
         plain, functions, levels, weights.size, len(weights.header), digest(weights.header)
     )
-    _write(Path(folder), made, weights, _objects(made, chosen))
+    objects = _objects(made, chosen)
+    found = (_module if chosen[0].is_wasm else _libraries)(made, objects)
+    if weights.parts:
+        found[files.weights_name(made)] = weights.parts
+    _write(Path(folder), found)
 
 
 def _prefix(name: str, s: Source, sources: Sequence[Source]) -> str:
@@ -177,26 +189,44 @@ def _objects(made: Bundle, targets: Sequence[Target]) -> dict[str, bytes]:
     plain = plainest(machine)
     programs = {c.key: c.object_code for f in made.functions for c in f.programs}
     return {
-        "api.o": compile_module(api_text(made), plain),
+        "api.o": compile_module(api_text(made, NARROW if plain.is_wasm else WIDE), plain),
         "pool.o": compile_module(pool.ir_text(plain.triple), plain),
         **{f"program{k}.o": code for k, code in enumerate(programs.values())},
     }
 
 
-def _write(folder: Path, made: Bundle, weights: _Weights, objects: Mapping[str, bytes]) -> None:
+def _libraries(made: Bundle, objects: Mapping[str, bytes]) -> _Files:
+    """The files of a library for Linux, but for the weights."""
     library = f"lib{made.name}"
     imports = (*IMPORTS, *cpus.imports(made.levels), *pool.IMPORTS)
     code = list(objects.values())
     shared = shared_library(code, exports(made), f"{library}.so", imports, resident=True)
-    found: dict[str, Sequence[bytes | memoryview]] = {
+    return {
         f"{made.name}.h": [files.header_text(made).encode()],
         f"{library}.so": [shared],
         f"{library}.a": [archive(objects)],
         "main.c": [files.example_text(made).encode()],
         "CMakeLists.txt": [files.cmake_text(made).encode()],
     }
-    if weights.parts:
-        found[files.weights_name(made)] = weights.parts
+
+
+def _module(made: Bundle, objects: Mapping[str, bytes]) -> _Files:
+    """The files of a WebAssembly module, but for the weights."""
+    names = exports(made, NARROW)
+    found: _Files = {
+        f"{made.name}.h": [files.header_text(made).encode()],
+        f"{made.name}.mjs": [files.script_text(made).encode()],
+        "main.mjs": [files.script_example_text(made).encode()],
+    }
+    if wasm.is_installed():
+        return {**found, f"{made.name}.wasm": [wasm.linked(objects, names)]}
+    command = shlex.join(wasm.command(list(objects), names, f"{made.name}.wasm"))
+    log.warn(f"{wasm.LINKER} is not installed, so there are objects and no module: sh link.sh")
+    objects_of: _Files = {name: [code] for name, code in objects.items()}
+    return {**found, **objects_of, "link.sh": [f"{command}\n".encode()]}
+
+
+def _write(folder: Path, found: _Files) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -46,6 +46,7 @@ from ferrule.target.cpu import Target
 from ferrule.target.machine import Machine
 from ferrule.transform.byte_products import byte_products
 from ferrule.transform.common_subexpressions import common_subexpressions
+from ferrule.transform.counted_loops import counted_loops
 from ferrule.transform.dead_code import dead_code
 from ferrule.transform.simplify_views import simplify_views
 from ferrule.transform.split_loops import split_loops
@@ -139,6 +140,10 @@ def passes(options: Options) -> tuple[Pass, ...]:
 
 def _on_graphs(options: Options) -> tuple[Pass, ...]:
     return (
+        Pass(
+            "counted_loops", "graph", "graph", counted_loops,
+            "what counts over rows as a loop", whole=True,
+        ),
         Pass(
             "simplify_views", "graph", "graph", simplify_views,
             "views of views as one", whole=True,

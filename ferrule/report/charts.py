@@ -30,7 +30,7 @@ CLASSES = {
 
 # ---- roofline ------------------------------------------------------------------------------------
 
-_W, _H = 1000, 420
+WIDTH, _H = 1000, 420
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 130, 20, 45
 _LABELS = 8
 
@@ -60,7 +60,7 @@ def roofline(report: Report) -> str:
             f'r="{radius:.1f}"><title>{escape(_told(k, x))}</title></circle>'
         )
     parts += _labels([(k.name, plot.x(x), plot.y(y)) for k, x, y in zip(dots, xs, ys)][:_LABELS])
-    return _figure(
+    return figure(
         parts, _H, "Operations a second over operations a byte. A kernel on a line can't be faster "
         "with its data there; below the lines, something else takes the time. Areas are shares.",
     )  # fmt: skip
@@ -90,7 +90,7 @@ class _Plot:
 
     def x(self, value: float) -> float:
         low, high = self._x
-        return _LEFT + (math.log10(value) - low) / (high - low) * (_W - _LEFT - _RIGHT)
+        return _LEFT + (math.log10(value) - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
 
     def y(self, value: float) -> float:
         low, high = self._y
@@ -115,13 +115,13 @@ class _Plot:
             yield f'<text x="{at:.1f}" y="{bottom + 16}" text-anchor="middle">{10.0**e:g}</text>'
         for e in _powers(*self._y):
             at = self.y(10.0**e)
-            ends = f'x1="{_LEFT}" x2="{_W - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"'
+            ends = f'x1="{_LEFT}" x2="{WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"'
             yield f'<line class="grid" {ends}/>'
             yield (
                 f'<text x="{_LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">'
                 f"{_power(10.0**e)}</text>"
             )
-        middle = (_LEFT + _W - _RIGHT) / 2
+        middle = (_LEFT + WIDTH - _RIGHT) / 2
         yield f'<text x="{middle:.0f}" y="{_H - 8}" text-anchor="middle">flop a byte</text>'
         yield f'<text x="8" y="{_TOP - 6}">flop/s</text>'
 
@@ -138,7 +138,7 @@ def _roofs(plot: _Plot, peaks: Peaks) -> Iterator[str]:
     """The peak, and up to it a line for each level of memory."""
     n, (low, high) = peaks.threads, plot.ends
     roof = peaks.flops_on(n)
-    right = _W - _RIGHT
+    right = WIDTH - _RIGHT
     yield from _line(plot, (min(low * 1.0001, high), roof), (high, roof))
     yield f'<text x="{right + 8}" y="{plot.y(roof) + 4:.1f}">{scaled(roof, "flop/s")}</text>'
     taken: list[float] = []
@@ -176,14 +176,14 @@ def timeline(report: Report) -> str:
     if not spans:
         return '<p class="soft">Nothing was recorded.</p>'
     first, last = min(s.start for s in spans), max(s.end for s in spans)
-    scale = (_W - _NAMES - 10) / max(last - first, 1)
+    scale = (WIDTH - _NAMES - 10) / max(last - first, 1)
     rows = sorted(dict.fromkeys(s.row for s in spans), key=lambda r: (r.startswith("worker"), r))
     height = len(rows) * (_LANE + _GAP) + 40
     parts: list[str] = []
     for i, row in enumerate(rows):
         top = 10 + i * (_LANE + _GAP)
         parts.append(f'<text x="8" y="{top + _LANE / 2 + 4:.0f}">{escape(row)}</text>')
-        size = f'width="{_W - _NAMES - 10}" height="{_LANE}"'
+        size = f'width="{WIDTH - _NAMES - 10}" height="{_LANE}"'
         parts.append(f'<rect class="lane" x="{_NAMES}" y="{top}" {size}/>')
     for s in spans:
         part = _HEIGHTS.get(s.kind, _INNER)
@@ -197,9 +197,9 @@ def timeline(report: Report) -> str:
     bottom = height - 10
     parts.append(f'<text x="{_NAMES}" y="{bottom}">0</text>')
     whole = seconds((last - first) * 1e-9)
-    parts.append(f'<text x="{_W - 10}" y="{bottom}" text-anchor="end">{whole}</text>')
+    parts.append(f'<text x="{WIDTH - 10}" y="{bottom}" text-anchor="end">{whole}</text>')
     calls = sum(s.kind == CALL for s in spans)
-    return _figure(
+    return figure(
         parts, height, f"The last {calls} of the calls that were recorded, in them compiled code, "
         "in it launches; of workers, from the first to the last that they did of a launch.",
     )  # fmt: skip
@@ -215,9 +215,10 @@ def _last(spans: Sequence[Span]) -> list[Span]:
     return [s for s in spans if calls and s.start >= calls[-1].start][:_MOST_SPANS]
 
 
-def _figure(parts: Sequence[str], height: int, caption: str) -> str:
+def figure(parts: Sequence[str], height: int, caption: str) -> str:
+    """A chart of WIDTH and this height, in pixels, with what it shows below."""
     body = "\n".join(parts)
     return (
-        f'<figure><svg viewBox="0 0 {_W} {height}" role="img" aria-label="{escape(caption)}">'
+        f'<figure><svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(caption)}">'
         f"{body}</svg><figcaption>{escape(caption)}</figcaption></figure>"
     )

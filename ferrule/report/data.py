@@ -74,7 +74,8 @@ class Kernel:
     `seconds` is their time, threads that idle included; `working` that of its threads divided by
     their number; `least` the shortest launch, None where it shares launches with others. `bytes`,
     `flops`, `predicted` (seconds on one thread, as the compiler guessed) and `floor` are of all
-    calls together, None where they are not known. `bound` is what the floor is by.
+    calls together, None where they are not known. `bound` is what the floor is by. `module` is the
+    path of the innermost module around all of its operators, "" for the whole model.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Kernel:
     packs: bool = False
     operators: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
+    module: str = ""
     why: tuple[str, ...] = ()
     equations: tuple[str, ...] = ()
 
@@ -150,6 +152,8 @@ class Span:
 class Report:
     """`wall` is the time of all `calls` together, those of several threads added; `elapsed` that of
     the whole block of the profile. `lost` counts launches that the timeline has no room for.
+    `counters` are of the CPU and the system, of all threads in the whole block
+    (`ferrule.runtime.hardware`), and `uncounted` tells why others are not there.
     """
 
     name: str
@@ -164,6 +168,8 @@ class Report:
     timeline: tuple[Span, ...] = field(default=(), repr=False)
     lost: int = 0
     peaks: Peaks | None = None
+    counters: Mapping[str, int] = field(default_factory=dict)
+    uncounted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def overhead(self) -> float:

@@ -14,7 +14,8 @@ from ferrule.report import advice
 from ferrule.report.amount import percent, scaled, seconds, three
 from ferrule.report.charts import CLASSES, roofline, timeline
 from ferrule.report.data import MEANING, Kernel, Report
-from ferrule.report.text import peaks_line
+from ferrule.report.flame import flame
+from ferrule.report.text import counted, peaks_line
 
 
 def page(report: Report) -> str:
@@ -34,6 +35,7 @@ def page(report: Report) -> str:
         rows="\n".join(_kernel(k, wall) for k in report.kernels),
         framework=_framework(report, wall),
         roofline=roofline(report),
+        modules=_modules(report),
         timeline=timeline(report),
         footer=_footer(report),
     )
@@ -177,6 +179,12 @@ def _outside(r: Report, wall: float) -> Iterator[str]:
     yield "</tbody></table></div>"
 
 
+def _modules(r: Report) -> str:
+    chart = flame(r)
+    return f"<section>\n<h2>Modules</h2>\n{chart}\n</section>" if chart else ""
+
+
 def _footer(r: Report) -> str:
-    lost = f" The timeline lacks {r.lost} launches that found no room." if r.lost else ""
-    return escape(f"{peaks_line(r)}.{lost}".removeprefix("."))
+    lost = f"The timeline lacks {r.lost} launches that found no room" if r.lost else ""
+    lines = (peaks_line(r), *counted(r), lost)
+    return "".join(f"<p>{escape(line[:1].upper() + line[1:])}.</p>" for line in lines if line)

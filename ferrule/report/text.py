@@ -31,9 +31,11 @@ def _lines(r: Report) -> Iterator[str]:
         yield f"  and {len(r.kernels) - _KERNELS} more kernels: {percent(rest / wall)}"
     for o in r.framework[:_OUTSIDE]:
         yield f"  in {o.place}: {o.operator}, {o.calls} times, {percent(o.seconds / wall)}"
-    if r.peaks is not None:
+    if r.peaks is not None or r.counters or r.uncounted:
         yield ""
+    if r.peaks is not None:
         yield peaks_line(r)
+    yield from counted(r)
 
 
 def heading(r: Report) -> str:
@@ -54,6 +56,21 @@ def peaks_line(r: Report) -> str:
     )
     flops = scaled(p.flops_on(n), "flop/s")
     return f"peaks of {p.cpu}, {n} thread{'s' if n > 1 else ''}, on {p.date}: {flops}; {read}"
+
+
+def counted(r: Report) -> Iterator[str]:
+    """What was counted in all threads, and what was not, in a line each."""
+    calls, c = max(r.calls, 1), r.counters
+    if c:
+        each = [f"{scaled(n / calls, '').strip()} {name}" for name, n in c.items()]
+        if c.get("cycles") and "instructions" in c:
+            each.append(f"{three(c['instructions'] / c['cycles'])} instructions a cycle")
+        yield f"counted a call, on all threads: {', '.join(each)}"
+    reasons: dict[str, list[str]] = {}
+    for name, why in r.uncounted.items():
+        reasons.setdefault(why, []).append(name)
+    for why, names in reasons.items():
+        yield f"not counted: {', '.join(names)}: {why}"
 
 
 _HEAD = (

@@ -9,6 +9,7 @@
     call      calls from Python as one native function
     native    LLVM IR that serves every program
     trace     when each launch began and ended, while somebody looks
+    hardware  what the CPU and the system count
     signature dims, guards and output shapes of a call, from its input shapes
     arrays    a program as a Python callable on NumPy arrays
     cache     compiled programs on disk

@@ -172,6 +172,11 @@ class Executable:
         binding.states.append(state)
         self._binding = binding
 
+    def address(self, symbol: str) -> int:
+        """Where the exported function `symbol` lies, for as long as this lives."""
+        found = self._code.function(symbol, ctypes.c_int64)
+        return ctypes.cast(found, ctypes.c_void_p).value or 0
+
     @property
     def constants(self) -> ctypes.Array[ctypes.c_char]:
         """What the program has prepared from the parameters that are bound, as it lies in memory

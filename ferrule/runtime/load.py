@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ferrule.base.artifact import Compiled, TensorSpec
+from ferrule.base.artifact import ALIGNMENT, Compiled, TensorSpec
 from ferrule.base.cpu import architecture
 from ferrule.base.errors import InputError
 from ferrule.base.manifest import (
@@ -245,7 +245,7 @@ class _Reader:
         data = self._bytes(file)
         if self.verify:
             self._compare(file, data)
-        return data
+        return _aligned(data)
 
     def _library(self) -> tuple[Library, tuple[str, ...]]:
         """The code for this machine, and the keys of the levels that it runs, the best first."""
@@ -281,6 +281,20 @@ class _Reader:
         wanted = self.manifest.files[file]
         if len(data) != wanted.size or hashlib.sha256(data).hexdigest() != wanted.sha256:
             raise InputError(f"{self.name} is damaged: the checksum of {file} does not match")
+
+
+def _aligned(data: memoryview) -> memoryview:
+    """These bytes as code may read them: a copy where another program wrote the file again and left
+    them at some odd place.
+    """
+    given = np.frombuffer(data, np.uint8)
+    if given.ctypes.data % ALIGNMENT == 0:
+        return data
+    room = np.empty(len(given) + ALIGNMENT, np.uint8)
+    start = -room.ctypes.data % ALIGNMENT
+    copy = room[start : start + len(given)]
+    copy[:] = given
+    return copy.data
 
 
 def _place(x: Array) -> tuple[int, Array]:

@@ -26,6 +26,7 @@ from ferrule.base.features import (
     FEATURES,
     LEVELS,
     RISCV,
+    WASM,
     Level,
     abilities,
     baseline,
@@ -93,6 +94,11 @@ class Target:
     def has_dot4(self) -> bool:
         """Whether dot products of four bytes are instructions."""
         return self.can("dot4")
+
+    @property
+    def is_wasm(self) -> bool:
+        """Whether it is WebAssembly: pointers of 4 bytes, one thread, no C library."""
+        return self.architecture in WASM
 
     def lanes(self, size: int) -> int:
         """How many elements of `size` bytes one vector register holds, at least 1."""
@@ -165,8 +171,10 @@ PORTABLE: dict[str, tuple[str, str]] = {
     "aarch64": ("aarch64", "neon"),
     "riscv64": ("riscv64", "generic"),
     "riscv64-v": ("riscv64", "rvv"),
+    "wasm32": ("wasm32", "generic"),
 }
-"""What artifacts are built for, by the names that people know: an architecture and a level."""
+"""What artifacts and bundles are built for, by the names that people know: an architecture and a
+level."""
 
 
 def portable(name: str) -> Target:
@@ -177,7 +185,8 @@ def portable(name: str) -> Target:
         raise InputError(f"no artifact can be built for {name!r}; expected {', '.join(PORTABLE)}")
     machine, known = PORTABLE[name]
     own = baseline(machine) if known == "generic" else level(known)
-    return _of_level(own, f"{machine}-unknown-linux-gnu", 32 << 10, 1 << 20)
+    system = "unknown" if machine in WASM else "linux-gnu"
+    return _of_level(own, f"{machine}-unknown-{system}", 32 << 10, 1 << 20)
 
 
 def plainest(machine: str) -> Target:

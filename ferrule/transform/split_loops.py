@@ -59,6 +59,16 @@ def captured(node: Node) -> tuple[Value, ...]:
     return node.inputs[carried(node) + (node.op != LOOP) :]
 
 
+def passing(node: Node) -> frozenset[Value]:
+    """The outputs of a loop that are states in two places, in turn: those of a `while`, and those
+    of which a loop keeps the last value alone. They are read where they lie.
+    """
+    if node.op == WHILE:
+        return frozenset(node.outputs)
+    last = node.attributes.get("last") or () if node.op == LOOP else ()
+    return frozenset(v for v, alone in zip(node.outputs, last) if alone)
+
+
 def _read(node: Node) -> tuple[Value, ...]:
     """What a loop or branching reads itself: what decides, the first states, what it goes over."""
     return node.inputs[: carried(node) + (node.op != LOOP)]
@@ -93,8 +103,8 @@ def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
             results.get(v, []).append(b)
         parts.append(Part(seg.graph, made))
         for loop in seg.loops:
-            if loop.node.op != WHILE:
-                for v in loop.node.outputs:
+            for v in loop.node.outputs:
+                if v not in passing(loop.node):
                     results.get(v, []).append(_buf(v))
             parts.extend(loop.parts())
     outputs = tuple(results[v].pop(0) for v in graph.outputs)
@@ -105,8 +115,8 @@ def split_loops(graph: Graph | Module[Any]) -> Graph | Module[Any]:
 
 def segments(graph: Graph) -> tuple[StraightSegment, ...]:
     """The segments of `graph` in the order in which they run. The graph's outputs are outputs of
-    the segment or the loop that makes them; those that are inputs, params, repeated or what a
-    `while` leaves are of the last segment, which copies them.
+    the segment or the loop that makes them; those that are inputs, params, repeated or the last
+    state of a loop are of the last segment, which copies them.
     """
     parts = _Parts(graph)
     return tuple(parts.segment(k) for k in range(parts.last + 1))
@@ -133,7 +143,8 @@ def _control(node: Node, k: int) -> Control:
     if node.op == WHILE:
         return While(given[0], given[1:])
     s = int(attrs["states"])
-    return Repetition(as_index(attrs["count"]), bool(attrs["reverse"]), given[:s], given[s:])
+    last = tuple(attrs.get("last") or ())
+    return Repetition(as_index(attrs["count"]), bool(attrs["reverse"]), given[:s], given[s:], last)
 
 
 class _Parts:
@@ -239,6 +250,8 @@ class _Parts:
     def home(self, i: int) -> int | None:
         """The segment that output `i` of the graph is an output of; None for a loop's result."""
         v, maker = self.graph.outputs[i], self.maker.get(self.graph.outputs[i])
-        if maker is None or v in self.known or v in self.graph.outputs[:i] or maker.op == WHILE:
+        if maker is None or v in self.known or v in self.graph.outputs[:i]:
             return self.last
-        return None if maker.op in CONTROL else self.level[v]
+        if maker.op in CONTROL:
+            return self.last if v in passing(maker) else None
+        return self.level[v]

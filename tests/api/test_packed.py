@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -89,6 +90,21 @@ def same(a: Path, b: Path, **options: Any) -> None:
 def test_packed_weights_give_the_same_bits(saved: tuple[Path, Path]) -> None:
     same(*saved)
     same(*saved, verify=False)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 4, 31])
+def test_a_file_that_another_program_wrote_again(
+    shift: int, saved: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Its entries lie anywhere; code reads its constants from cache lines."""
+    for path in saved:
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "x.ferrule", "w") as new:
+            new.writestr("x", bytes(shift))
+            for info in old.infolist():
+                new.writestr(info.filename, old.read(info))
+        same(path, tmp_path / "x.ferrule")
+        program = load(tmp_path / "x.ferrule")._call.executable
+        assert ctypes.addressof(program.constants) % 64 == 0
 
 
 @pytest.mark.parametrize("target", HERE)

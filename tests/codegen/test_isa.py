@@ -15,10 +15,10 @@ import pytest
 from ferrule import ops
 from ferrule.base.cpu import architecture, has, supports
 from ferrule.base.dtype import DType, boolean, from_storage, i8, i32, u8
-from ferrule.base.features import ARM, FEATURES, LEVELS, RISCV, X86, baseline
+from ferrule.base.features import ARM, FEATURES, LEVELS, RISCV, WASM, X86, baseline
 from ferrule.codegen.llvm.builder import Builder, Val
 from ferrule.codegen.llvm.compile import assembly, compile_module
-from ferrule.codegen.llvm.isa import arm, riscv, x86
+from ferrule.codegen.llvm.isa import arm, riscv, wasm, x86
 from ferrule.codegen.llvm.isa.instruction import LANE, Call, Instruction, Masked
 from ferrule.codegen.llvm.isa.select import apply, instruction
 from ferrule.codegen.llvm.types import memory_type, ssa_type, vector_type
@@ -28,12 +28,12 @@ from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.interp.memory import Memory
 from ferrule.pipeline.passes import options_for
 from ferrule.pipeline.run import lowered
-from ferrule.target.cpu import Target, least
+from ferrule.target.cpu import Target, least, portable
 from tests.codegen import aarch64, library
 from tests.codegen.conftest import target_machine_copy
 
 Array = np.ndarray[Any, Any]
-TABLES = {x86: X86, arm: ARM, riscv: RISCV}
+TABLES = {x86: X86, arm: ARM, riscv: RISCV, wasm: WASM}
 ENTRIES = [
     pytest.param(entry, width, id=f"{entry.name}-{show}-{width}-{'-'.join(entry.needs)}")
     for table in TABLES
@@ -60,6 +60,8 @@ def owner(entry: Instruction) -> tuple[str, ...]:
 
 def machine(entry: Instruction) -> Target:
     """The least level that has an entry, or can have what it needs beside."""
+    if owner(entry) == WASM:
+        return portable("wasm32")
     names = {ARM: ("neon",), RISCV: ("rvv",)}.get(owner(entry), ("generic", "avx2", "avx512"))
     longest = max(f.vector_bytes for f in FEATURES if f.name in entry.needs)
     made = next(t for t in map(least, names) if t.vector_bytes >= longest)
@@ -162,6 +164,8 @@ def lacking(entry: Instruction, target: Target) -> str:
         return "" if runs else f"this CPU lacks {', '.join(entry.needs)}"
     if owner(entry) == RISCV:
         return "" if library.emulator("riscv64") else "no emulator of riscv64 is installed"
+    if owner(entry) == WASM:
+        return "tests/api/test_targets.py runs it in Node"
     return aarch64.missing() if owner(entry) == ARM else "not on this architecture"
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from ferrule.base.dtype import ALL, DType
 from ferrule.base.elf import undefined_symbols
+from ferrule.codegen.link import wasm
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.codegen.llvm.emit import emit_module
 from ferrule.ir.expr import Buf, Expr, axis, call, cast, const
@@ -74,6 +75,18 @@ def test_no_operator_calls_anything(name: str, dtype: DType):
     for width in (0, 8):
         text = emit_module(everything(dtype, width, target), target)
         assert undefined_symbols(compile_module(text, target)) == ()
+
+
+@pytest.mark.skipif(not wasm.is_installed(), reason="needs wasm-ld (Debian: lld)")
+@pytest.mark.parametrize("dtype", ALL, ids=str)
+def test_no_operator_calls_anything_in_webassembly(dtype: DType):
+    """A module that imports something is not linked."""
+    target = portable("wasm32")
+    for width in (0, 8):
+        functions = everything(dtype, width, target)
+        code = compile_module(emit_module(functions, target), target)
+        made = wasm.linked({"all.o": code}, [f.name for f in functions])
+        assert made.startswith(b"\0asm")
 
 
 @pytest.mark.parametrize("path", TEXTS, ids=lambda p: p.name.split(".")[0])

@@ -25,11 +25,12 @@ F32_NAMES = """
     nn_functional_softplus nn_functional_embedding reshape permute expand cat stack split chunk
     unbind flip roll repeat tril nn_functional_pad_reflect nn_functional_pad_constant unfold
     diagonal slice gather __getitem__ index_select index_put index_add scatter scatter_add
-    scatter_reduce_amax masked_fill arange linspace full_like clone to
+    scatter_reduce_amax masked_fill arange linspace full_like clone to sort argsort topk kthvalue
+    median quantile
 """
 I64_NAMES = """
     add mul floor_divide remainder bitwise_xor bitwise_left_shift eq clamp sum prod amin argmax
-    all cumsum cumprod cat gather scatter matmul
+    all cumsum cumprod cat gather scatter matmul sort topk kthvalue
 """
 SAMPLES = 2
 DATABASE = {op.formatted_name: op for op in op_db}

@@ -45,6 +45,14 @@ def profiled(model: Any, calls: int = 4) -> profiles.Profile:
     return p
 
 
+def test_kernels_are_in_modules(tmp_path: Any) -> None:
+    p = profiled(ferrule.compile(torch.nn.Sequential(Model(), Model()).eval()[:1], (X,)))
+    assert {k.module for k in p.kernels} >= {"0.last"}
+    p.html(tmp_path / "page.html")
+    assert "<h2>Modules</h2>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert p.counters.keys() | p.report.uncounted.keys() >= {"cycles", "instructions"}
+
+
 @pytest.mark.parametrize("way", ["compile", "module", "function"])
 def test_ways_to_compile(way: str) -> None:
     torch._dynamo.reset()

@@ -56,6 +56,7 @@ def test_a_system_that_is_fine():
               a: [i: n] y[i] = 0.0
               b: [i: n] y[bounded(k[i], n)] = x[i] combine sum:f32 update
               c: [] y[i] = scan sum:f32 [i: n] (x[i]) where i < 3 when i < 2 update
+              d: [] y[i] = sorted [i: n] (x[i]) by $1 < $0 when i < 2 update
             """)
         )
     )
@@ -79,6 +80,11 @@ def test_the_message_shows_the_equations_around():
         ("a: [i: n] y[i, i] = x[i]", "target y takes 1 indices, not 2"),
         ("a: [i: n] y[cast<i32>(i)] = x[i]", "index cast<i32>.* is of i32"),
         ("a: [i: n] y[i] = x[i] where i + 1", "condition i . 1 is of i64"),
+        ("a: [] y[i] = sorted [i: n] (k[i]) by $0 < $1", "y holds f32 and is given i64"),
+        ("a: [] y[i] = sorted [i: n] (x[i]) by $0 + $1", "the order .* is of f32"),
+        ("a: [] y[i] = sorted [i: n] (x[i]) by $0 < x[0]", "the order mentions x"),
+        ("a: [] y[i] = sorted [i: n] (x[i]) by $0 < $1 where i < 3", "and there is a where"),
+        ("a: [] y[i] = sorted [i: n] (x[i], x[i]) by $0 < $2", "1 targets for 2 values"),
         ("a: [i: n] y[i] = reduce sum:i64 [j: n] (x[j])", "sum of i64 is given f32"),
         ("a: [i: n] y[i] = reduce sum:f32 [j: n] (x[j]) init (1)", "init of i64 for sum of f32"),
         ("a: [i: n] y[i] = reduce sum:f32 [j: n] (x[j]) init (1.0, 2.0)", "init has 2 values"),

@@ -13,7 +13,11 @@ from ferrule.base.dtype import boolean, f32, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import dim
 from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.ir.interp import run_graph
+from ferrule.ir.text import parse, to_text
 from ferrule.ops import body as bodies
+from ferrule.pipeline.compile import compile_graph
+from ferrule.runtime.arrays import NumpyCallable
 
 Array = np.ndarray[Any, Any]
 Check = Callable[..., list[Array]]
@@ -36,6 +40,20 @@ def argmax_body(b: GraphBuilder, v: Value, i: Value, w: Value, k: Value) -> Any:
 
 def graph_of(body: Any, *dtypes: Any) -> Any:
     return bodies.body_graph(GraphBuilder(), "test", [*dtypes, *dtypes], body)
+
+
+# ---- map -----------------------------------------------------------------------------------------
+
+
+def test_map_applies_a_body_to_elements(check: Check) -> None:
+    x, y = given(3, 4), given(4)
+
+    def body(b: GraphBuilder, x: Value, y: Value) -> Any:
+        return ops.add(b, ops.mul(b, x, y), 1), ops.lt(b, x, y)
+
+    product, less = check(lambda b, x, y: ops.map(b, (x, y), body), x, y)
+    np.testing.assert_allclose(product, x * y + 1, rtol=1e-6)
+    np.testing.assert_array_equal(less, x < y)
 
 
 # ---- what is known of bodies ---------------------------------------------------------------------
@@ -117,6 +135,9 @@ def test_sums_from_zero_are_sums() -> None:
     x, zero = b.input(tensor((3, 4), f32)), ops.scalar(b, 0.0, f32)
     ops.reduce(b, (x,), (zero,), (0,), ops.add)
     assert [n.op for n in b.nodes] == ["full", "reduce_sum"]
+    spread = ops.reshape(b, ops.expand(b, zero, (1,)), ())
+    ops.reduce(b, (x,), (spread,), (1,), ops.add)
+    assert b.nodes[-1].op == "reduce_sum"
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int32])
@@ -356,3 +377,46 @@ def test_a_search_for_nan_finds_the_first(compiled: Check) -> None:
 
     _, place = compiled(build, x)
     np.testing.assert_array_equal(place, x.argmax(1))
+
+
+# ---- bodies in graphs ----------------------------------------------------------------------------
+
+
+def _with_bodies(b: GraphBuilder, x: Value, k: Value) -> Any:
+    """Operators with bodies in the body of a loop."""
+
+    def body(inner: GraphBuilder, states: Any, rows: Any) -> Any:
+        (total,), (row,) = states, rows
+        halved = lambda n, o, u: ops.sub(n, ops.mul(n, o, 0.5), u)  # noqa: E731
+        (after,) = ops.scatter_slices(
+            inner, (total,), k, (ops.slice_axis(inner, row, 0, 0, 2),), halved, (), (0,), (), (),
+            (0,), 1,
+        )  # fmt: skip
+        inits = ops.scalar(inner, -np.inf, f32), ops.scalar(inner, 0)
+        places = ops.iota(inner, row.shape, 0)
+        best = ops.reduce(inner, (row, places), inits, (0,), argmax_body)
+        return (after,), best
+
+    return ops.loop(b, body, 3, (ops.full(b, (5,), 1.0, f32),), (x,))
+
+
+def test_bodies_in_the_bodies_of_loops() -> None:
+    x, k = given(3, 6), np.array([[1], [4]])
+    b = GraphBuilder()
+    graph = b.build(_with_bodies(b, b.input(tensor((3, 6), f32)), b.input(tensor((2, 1), i64))))
+    total, rows = np.ones(5), list[Array]()
+    for row in x:
+        total[[1, 4]] = total[[1, 4]] * 0.5 - row[:2]
+        rows.append(total.copy())
+    compiled = NumpyCallable(compile_graph(graph).executable)
+    for states, best, place in (run_graph(graph, (x, k)), compiled(x, k)):
+        np.testing.assert_allclose(states, rows, rtol=1e-6)
+        np.testing.assert_array_equal(best, x.max(1))
+        np.testing.assert_array_equal(place, x.argmax(1))
+
+
+def test_bodies_are_written_and_read_as_text() -> None:
+    b = GraphBuilder()
+    x, k = b.input(tensor((3, 6), f32)), b.input(tensor((2, 1), i64))
+    graph = b.build(_with_bodies(b, x, k))
+    assert parse(to_text(graph)) == graph

@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 
 from ferrule import ops
-from ferrule.base.dtype import f32, i64
+from ferrule.base.dtype import f32, from_numpy, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.graph import GraphBuilder, Value, tensor
+from ferrule.ir.kernel import Kind
+from ferrule.ir.loop import For, walk_stmts
+from ferrule.pipeline.passes import options_for
+from ferrule.pipeline.run import lowered
+from ferrule.target.cpu import named
 
 Array = np.ndarray[Any, Any]
 Check = Callable[..., list[Array]]
@@ -247,3 +252,27 @@ def test_slices_compiled(start: Any, compiled: Check) -> None:
         ),
         x, update, first, second,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8, np.float16])
+@pytest.mark.parametrize("body", ["sum", "replace", "serial"])
+def test_long_rows_are_scattered_by_vectors(body: str, dtype: Any, compiled: Check) -> None:
+    x, updates = ((given(n, 70, dtype=np.int8) % 3).astype(dtype) for n in (5, 9))
+    indices = np.array([[3], [0], [3], [-1], [4], [5], [0], [3], [2]])  # some more than once
+
+    def build(b: GraphBuilder, x: Value, i: Value, u: Value) -> Any:
+        dims = (1,), (0,), (), (), (0,), 1
+        return ops.scatter_slices(b, (x,), i, (u,), BODIES[body][0], *dims)
+
+    (out,) = compiled(build, x, indices, updates)
+    expected = x.astype(np.float64)
+    for (i,), row in zip(indices, updates.astype(np.float64)):
+        if 0 <= i < 5:
+            expected[i] = BODIES[body][1](expected[i], row)
+    np.testing.assert_array_equal(out, expected.astype(dtype).astype(out.dtype))
+    b = GraphBuilder()
+    values = [b.input(tensor(a.shape, from_numpy(a.dtype))) for a in (x, indices, updates)]
+    graph = b.build(build(b, *values))
+    for f in lowered(graph, "functions", options_for(named("avx2"))).functions:
+        loops = [s for s in walk_stmts(f.body) if isinstance(s, For)]
+        assert any(s.kind is Kind.LANES for s in loops), f.name

@@ -68,7 +68,7 @@ def test_states_count_blocks_with_a_carry(check: Check) -> None:
     assert out[4] == next_block[0]
     after, short = bits(check, [7, 5], (5,), u32, "DEFAULT")
     np.testing.assert_array_equal(after, [7, 7])
-    _, long = bits(check, [7, 5, 0], (5,), u32, "PHILOX")
+    _, long = bits(check, [7, 5, 7], (5,), u32, "PHILOX")
     np.testing.assert_array_equal(short, long)
     after, _ = bits(check, [7, last], (3, 2), u32, "THREE_FRY")
     np.testing.assert_array_equal(after, [7, 2])

@@ -153,6 +153,17 @@ def test_what_changes_nothing_emits_nothing() -> None:
     assert b.nodes == []
 
 
+@pytest.mark.parametrize("dims", [(0, 2), (2, 0), (1, 2)])
+def test_broadcast_in_dim(dims: Any, check: Check) -> None:
+    x = X[0, 0, :3, :3]
+    shape = (3, 3, 3)
+    (out,) = check(lambda b, x: ops.broadcast_in_dim(b, x, shape, dims), x, symbolic=False)
+    for p in np.ndindex(*shape):
+        assert out[p] == x[p[dims[0]], p[dims[1]]]
+    (wide,) = check(lambda b, x: ops.broadcast_in_dim(b, x, (2, 4), (1,)), X[0, 0, 0, :1])
+    assert (wide == X[0, 0, 0, 0]).all()
+
+
 # ---- padding -------------------------------------------------------------------------------------
 
 MODES = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -6,14 +6,17 @@
 
 `spec` has the tables that these read, `tensors` the checks, `calls` what a call does, `model` how
 one is made; the C header is in `files`. The module imports functions of the C library (IMPORTS),
-the pool's `ferrule_parallel`, and the functions of the programs.
+the pool's `ferrule_parallel`, and the functions of the programs. Where there is no C library it
+defines what it needs (`bare`), and gives memory by NAME_alloc(size) and NAME_free(memory).
 """
 
 from __future__ import annotations
 
 from ferrule.codegen.capi import spec as s
+from ferrule.codegen.capi.bare import define_bare
 from ferrule.codegen.capi.body import Body, Value, Writer
 from ferrule.codegen.capi.calls import M_LEVEL, define_calls
+from ferrule.codegen.capi.layout import WIDE, Layout
 from ferrule.codegen.capi.levels import define_level
 from ferrule.codegen.capi.message import CODES, define_messages
 from ferrule.codegen.capi.model import define_model
@@ -48,17 +51,19 @@ IMPORTS = tuple(_C_LIBRARY)
 _MODEL = {"model": "ptr"}
 _INDEX = {"index": "i32"}
 _CREATE = {"weights": "ptr", "options": "ptr", "out": "ptr"}
-_CREATE_FROM = {"weights": "ptr", "size": "i64", "options": "ptr", "out": "ptr"}
 _SHAPES = {"inputs": "ptr", "outputs": "ptr"}
 _RUN = {"model": "ptr", "inputs": "ptr", "outputs": "ptr"}
 
 
-def api_text(bundle: s.Bundle) -> str:
+def api_text(bundle: s.Bundle, layout: Layout = WIDE) -> str:
     """The module's text. Raises CompileError for levels whose CPUs cannot be told."""
-    m = Writer()
-    for name, kind in _C_LIBRARY.items():
-        result, _, types = kind.partition(" ")
-        m.globals.append(f"declare {result} @{name}{types}")
+    m = Writer(layout)
+    if layout.has_system:
+        for name, kind in _C_LIBRARY.items():
+            result, _, types = kind.partition(" ")
+            m.globals.append(f"declare {result} @{name}{types}")
+    else:
+        define_bare(m)
     m.globals += [
         "declare i64 @llvm.ctpop.i64(i64)",
         "declare void @ferrule_parallel(ptr, ptr, i64, i64, ptr)",
@@ -81,9 +86,10 @@ def api_text(bundle: s.Bundle) -> str:
     return m.written()
 
 
-def exports(bundle: s.Bundle) -> tuple[str, ...]:
+def exports(bundle: s.Bundle, layout: Layout = WIDE) -> tuple[str, ...]:
     """The names that the module defines for others."""
-    own = ("create", "create_from", "destroy", "error", "message", "level")
+    memory = () if layout.has_system else ("alloc", "free")
+    own = ("create", "create_from", "destroy", "error", "message", "level", *memory)
     each = ("inputs", "outputs", "input", "output", "output_shapes", "run")
     return (
         *(f"{bundle.name}_{n}" for n in own),
@@ -94,8 +100,14 @@ def exports(bundle: s.Bundle) -> tuple[str, ...]:
 def _public(m: Writer, bundle: s.Bundle) -> None:
     name = bundle.name
     _passed(m.define("i32", f"{name}_create", _CREATE, True), "@capi.create", *_CREATE)
-    f = m.define("i32", f"{name}_create_from", _CREATE_FROM, True)
-    _passed(f, "@capi.create_from", *_CREATE_FROM)
+    size = m.layout.size_type
+    given = {"weights": "ptr", "size": size, "options": "ptr", "out": "ptr"}
+    f = m.define("i32", f"{name}_create_from", given, True)
+    _passed(f, "@capi.create_from", "weights", f["size"].to("i64"), "options", "out")
+    if not m.layout.has_system:
+        f = m.define("ptr", f"{name}_alloc", {"size": size}, True)
+        _passed(f, "@malloc", f["size"].to("i64"))
+        _passed(m.define("void", f"{name}_free", {"memory": "ptr"}, True), "@free", "memory")
     _passed(m.define("void", f"{name}_destroy", _MODEL, True), "@capi.destroy", *_MODEL)
     _passed(m.define("ptr", f"{name}_message", {}, True), "@capi.message")
     f = m.define("ptr", f"{name}_error", {"code": "i32"}, True)
@@ -123,7 +135,7 @@ def _public_of(m: Writer, function: s.Function, table: str) -> None:
         most = f.load("i64", f.value("ptr", table), count)
         with f.when(number.less(0) | ~number.less(most)):
             f.give(f.value("ptr", "null"))
-        f.give(f.load("ptr", f.value("ptr", table), specs) + number * s.SPEC_BYTES)
+        f.give(f.load("ptr", f.value("ptr", table), specs) + number * f.spec.bytes)
     f = m.define("i32", f"{prefix}_output_shapes", _SHAPES, True)
     _passed(f, "@capi.output_shapes", f.value("ptr", table), *_SHAPES)
     f = m.define("i32", f"{prefix}_run", _RUN, True)

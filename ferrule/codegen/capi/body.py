@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from ferrule.codegen.capi.layout import WIDE, Layout
+
 
 @dataclass(frozen=True, eq=False)
 class Value:
@@ -119,7 +121,10 @@ class Variable:
 class Body:
     """A function in the making. What follows a `give` in the same block is never reached."""
 
-    def __init__(self, result: str, name: str, params: Mapping[str, str], linkage: str) -> None:
+    def __init__(
+        self, result: str, name: str, params: Mapping[str, str], linkage: str, layout: Layout
+    ) -> None:
+        self.layout, self.tensor, self.spec = layout, layout.tensor, layout.spec
         self._head = (
             f"define {linkage}{result} @{name}("
             + ", ".join(f"{kind} %{n}" for n, kind in params.items())
@@ -246,6 +251,7 @@ class Body:
 class Writer:
     """A module in the making: its functions, tables and texts. Equal texts are held once."""
 
+    layout: Layout = WIDE
     bodies: list[Body] = field(default_factory=list)
     globals: list[str] = field(default_factory=list)
     _texts: dict[str, str] = field(default_factory=dict)
@@ -254,7 +260,7 @@ class Writer:
         self, result: str, name: str, params: Mapping[str, str], exported: bool = False
     ) -> Body:
         """A new function, that others see only where it is exported."""
-        body = Body(result, name, params, "" if exported else "internal ")
+        body = Body(result, name, params, "" if exported else "internal ", self.layout)
         self.bodies.append(body)
         return body
 
@@ -268,15 +274,19 @@ class Writer:
             self.globals.append(f'{name} = private constant [{len(data)} x i8] c"{shown}"')
         return self._texts[words]
 
-    def table(self, name: str, words: Sequence[int | str]) -> str:
-        """Words of 8 bytes: numbers, and addresses as the names of globals. Gives its name; `null`
-        for a table of nothing.
+    def table(self, name: str, words: Sequence[int | str], tight: bool = False) -> str:
+        """Words of 8 bytes: numbers, and addresses as the names of globals, which have no more than
+        their own bytes where it is `tight`. Gives its name; `null` for a table of nothing.
         """
         if not words:
             return "null"
-        kinds = ["ptr" if isinstance(w, str) else "i64" for w in words]
-        shown = ", ".join(f"{k} {w}" for k, w in zip(kinds, words))
-        self.globals.append(f"@{name} = internal constant {{ {', '.join(kinds)} }} {{ {shown} }}")
+        rest = [("i32", 0)] if self.layout.pointer == 4 and not tight else []
+        fields = [
+            pair for w in words
+            for pair in ([("ptr", w), *rest] if isinstance(w, str) else [("i64", w)])
+        ]  # fmt: skip
+        kinds, shown = ", ".join(k for k, _ in fields), ", ".join(f"{k} {w}" for k, w in fields)
+        self.globals.append(f"@{name} = internal constant {{ {kinds} }} {{ {shown} }}")
         return f"@{name}"
 
     def written(self) -> str:

@@ -47,7 +47,7 @@ def _word(f: Body, offset: int, kind: str = "i64") -> Value:
 def _scalar(m: Writer) -> None:
     """The number in an integer tensor of rank 0."""
     f = m.define("i64", "capi.scalar", {"spec": "ptr", "tensor": "ptr"})
-    packed, at = f.load("i32", f["spec"], s.S_DTYPE), t.data_of(f, f["tensor"])
+    packed, at = f.load("i32", f["spec"], f.spec.dtype), t.data_of(f, f["tensor"])
     for bits in (8, 16, 32):
         for code, signed in ((0, True), (1, False)):
             with f.when((packed & 0xFFFF).equals(bits << 8 | code)):
@@ -79,7 +79,7 @@ def _dims(m: Writer) -> None:
     with f.when(axis.less(0)):
         t.checked(f, "@capi.dense", *(f[n] for n in ("function", "spec", "role", "tensor")))
         value.set(f.call("i64", "@capi.scalar", f["spec"], f["tensor"]))
-    shape = f.load("ptr", f["tensor"], t.T_SHAPE)
+    shape = f.load("ptr", f["tensor"], f.tensor.shape)
     with f.when(~axis.less(0)):
         value.set(f.load("i64", shape + axis * _ROW))
     n = value.get()
@@ -91,7 +91,7 @@ def _dims(m: Writer) -> None:
         with f.when(axis.less(0)):
             fail(m, f, "RANGE", *t.named(f), " must be ", expected, ", got ", n,
                  "; compile it again for this size")  # fmt: skip
-        text = Text(f.load("ptr", f["spec"], s.S_TEXT))
+        text = Text(f.load("ptr", f["spec"], f.spec.text))
         fail(m, f, "RANGE", *t.named(f), ": axis ", axis, " must be ", expected, ", got ", n,
              "; expected ", text, ", got ", Shape(shape, t.rank_of(f, f["spec"])),
              "; compile it again for this size")  # fmt: skip
@@ -104,8 +104,8 @@ def _extents(m: Writer) -> None:
         "i32", "capi.extents",
         {"function": "ptr", "spec": "ptr", "role": "ptr", "tensor": "ptr", "wanted": "ptr"},
     )  # fmt: skip
-    shape, rank = f.load("ptr", f["tensor"], t.T_SHAPE), t.rank_of(f, f["spec"])
-    text = Text(f.load("ptr", f["spec"], s.S_TEXT))
+    shape, rank = f.load("ptr", f["tensor"], f.tensor.shape), t.rank_of(f, f["spec"])
+    text = Text(f.load("ptr", f["spec"], f.spec.text))
     with f.each(rank) as i:
         given, wanted = (f.load("i64", p + i * _ROW) for p in (shape, f["wanted"]))
         with f.when(given.differs(wanted)):
@@ -171,7 +171,7 @@ def _after_inputs(f: Body, sizes: Value) -> Variable:
     """Where the extents of outputs begin."""
     at = f.variable("ptr", sizes)
     with f.each(_word(f, s.F_INPUTS)) as i:
-        rank = t.rank_of(f, _word(f, s.F_INPUT, "ptr") + i * s.SPEC_BYTES)
+        rank = t.rank_of(f, _word(f, s.F_INPUT, "ptr") + i * f.spec.bytes)
         at.set(at.get() + rank * _ROW)
     return at
 
@@ -188,10 +188,10 @@ def _output_shapes(m: Writer) -> None:
     at = _after_inputs(f, sizes)
     with f.each(count) as i:
         spec, tensor = t.each_tensor(_word(f, s.F_OUTPUT, "ptr"), f["outputs"], i)
-        rank, shape = t.rank_of(f, spec), f.load("ptr", tensor, t.T_SHAPE)
-        f.store(f.value("i32", t.CPU), tensor, t.T_DEVICE)
-        f.store(rank.to("i32"), tensor, t.T_RANK)
-        f.store(f.load("i32", spec, s.S_DTYPE), tensor, t.T_DTYPE)
+        rank, shape = t.rank_of(f, spec), f.load("ptr", tensor, f.tensor.shape)
+        f.store(f.value("i32", t.CPU), tensor, f.tensor.device)
+        f.store(rank.to("i32"), tensor, f.tensor.rank)
+        f.store(f.load("i32", spec, f.spec.dtype), tensor, f.tensor.dtype)
         with f.when(~shape.is_null), f.each(rank) as k:
             f.store(f.load("i64", at.get() + k * _ROW), shape + k * _ROW)
         at.set(at.get() + rank * _ROW)
@@ -299,7 +299,7 @@ def _outputs(m: Writer) -> None:
             source = f.load("ptr", f["model"], M_WEIGHTS) + fixed
             f.call("ptr", "@memcpy", t.data_of(f, tensor), source, size)
         with f.when(~copied.less(0) & size.more(0)):
-            source = t.data_of(f, f["tensors"] + copied * t.TENSOR_BYTES)
+            source = t.data_of(f, f["tensors"] + copied * f.tensor.bytes)
             f.call("ptr", "@memcpy", t.data_of(f, tensor), source, size)
     f.give()
 
@@ -342,7 +342,7 @@ def _launch(m: Writer) -> None:
     ):  # fmt: skip
         with f.each(_word(f, count)) as i:
             place = f.load("i64", _word(f, table, "ptr") + i * _ROW)
-            f.store(t.data_of(f, tensors + place * t.TENSOR_BYTES), at.get())
+            f.store(t.data_of(f, tensors + place * f.tensor.bytes), at.get())
             at.set(at.get() + _ROW)
     with f.each(_word(f, s.F_DIMS)) as i:
         f.store(f.load("i64", f["dims"] + i * _ROW), at.get())

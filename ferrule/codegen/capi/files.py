@@ -1,4 +1,5 @@
-"""The texts of a bundle: its C header, an example that runs it, and a file for CMake.
+"""The texts of a bundle: its C header, an example that runs it, and a file for CMake; for a
+WebAssembly module a script that calls it, and one that runs it.
 
 Templates stand beside this file; what they lack is written between two `@`.
 """
@@ -6,15 +7,22 @@ Templates stand beside this file; what they lack is written between two `@`.
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from importlib import resources
 
 from ferrule.base.dtype import from_name
 from ferrule.base.shapes import evaluate
+from ferrule.codegen.capi.layout import NARROW
 from ferrule.codegen.capi.message import CODES
 from ferrule.codegen.capi.spec import Bundle, Dim, Function, Tensor
 
+_MEMORY = """
+/* Memory of the module, at a multiple of 64 bytes; NULL where there is none left. */
+void *@NAME@_alloc(size_t size);
+void @NAME@_free(void *memory);
+"""
 _TRIED = 4096  # combinations of sizes, until one of them satisfies the guards
 _LIKELY = (4, 1, 2, 3, 8, 16, 32, 64, 128)
 
@@ -29,6 +37,7 @@ def header_text(bundle: Bundle) -> str:
         "is used.",
         "CODES": "\n".join(codes),
         "FUNCTIONS": functions,
+        "MEMORY": _MEMORY.replace("@NAME@", bundle.name) if bundle.levels == ("wasm32",) else "",
     }
     return _filled("header.h", names)
 
@@ -49,6 +58,29 @@ def example_text(bundle: Bundle) -> str:
         "NUMBERS": "\n".join(numbers),
     }  # fmt: skip
     return _filled("main.c", names)
+
+
+def script_text(bundle: Bundle) -> str:
+    """NAME.mjs, which calls a WebAssembly module's C API."""
+    names = {
+        **_names(bundle), "PREFIX": bundle.functions[0].prefix,
+        "TENSOR": json.dumps(NARROW.tensor._asdict()), "SPEC": json.dumps(NARROW.spec._asdict()),
+    }  # fmt: skip
+    return _filled("model.mjs", names)
+
+
+def script_example_text(bundle: Bundle) -> str:
+    """main.mjs, which runs the first function in Node."""
+    f = bundle.functions[0]
+    dims = example_dims(f)
+    numbers = {d.place: dims[d.name] for d in f.dims if d.axis is None}
+    names = {
+        **_names(bundle),
+        "READ": f'read("{weights_name(bundle)}")' if bundle.weights else "null",
+        "SHAPES": json.dumps([[evaluate(e, dims) for e in x.shape] for x in f.inputs]),
+        "NUMBERS": json.dumps(numbers),
+    }
+    return _filled("main.mjs", names)
 
 
 def cmake_text(bundle: Bundle) -> str:

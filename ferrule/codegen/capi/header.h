@@ -81,7 +81,7 @@ const char *@NAME@_message(void);
 
 /* The instruction set that a model uses. */
 const char *@NAME@_level(const @NAME@_model *model);
-@FUNCTIONS@
+@MEMORY@@FUNCTIONS@
 #ifdef __cplusplus
 }
 #endif

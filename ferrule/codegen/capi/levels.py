@@ -43,6 +43,7 @@ _V4_LEAF7 = _V3_LEAF7 | _bits(16, 17, 28, 30, 31)  # avx512 f dq cd bw vl
 LEVELS: dict[str, Bits] = {
     "aarch64": Bits(),
     "riscv64": Bits(),
+    "wasm32": Bits(),
     "riscv64-v": Bits(hwcap=_bits(ord("V") - ord("A"))),
     "x86-64": Bits(),
     "x86-64-v3": Bits(_V3_LEAF1, _V3_LEAF7, _V3_EXTENDED, _bits(1, 2)),

@@ -26,8 +26,6 @@ from ferrule.codegen.capi.calls import (
 from ferrule.codegen.capi.message import Text, fail
 from ferrule.codegen.capi.tensors import checked
 
-OPTION_BYTES = 32
-O_SIZE, O_THREADS, O_PARALLEL, O_USER = range(0, OPTION_BYTES, 8)
 _CLOSED_ON_EXEC, _END, _READ, _PRIVATE = 0x80000, 2, 1, 2  # of open, lseek, mmap on Linux
 _FNV_START, _FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 _CPU_BYTES = 128  # CPUs of a process, a bit each
@@ -48,7 +46,8 @@ def define_model(m: Writer, bundle: s.Bundle, tables: list[str]) -> None:
     _threads(m)
     _options(m)
     _digest(m)
-    _opened(m, bundle)
+    if m.layout.has_system:
+        _opened(m, bundle)
     _create(m, bundle)
     _create_from(m, bundle)
     _made(m, bundle, tables)
@@ -76,22 +75,22 @@ def _threads(m: Writer) -> None:
 def _options(m: Writer) -> None:
     """Takes options over into a model. The pool of the library is used where none is given."""
     f = m.define("i32", "capi.options", {"options": "ptr", "model": "ptr"})
-    threads, host = f.variable("i64", 0), f["model"] + M_HOST
+    threads, host, at = f.variable("i64", 0), f["model"] + M_HOST, f.layout.options
     f.store(f.value("i64", HOST_BYTES), host)
     f.store(f.value("ptr", "@ferrule_parallel"), host, 8)
     with f.when(~f["options"].is_null):
-        size = f.load("i64", f["options"], O_SIZE)
-        with f.when(size.below(OPTION_BYTES)):
-            fail(m, f, "OPTIONS", f"options.size must be {OPTION_BYTES} or more, not ", size)
-        given = f.load("i32", f["options"], O_THREADS).to("i64", signed=True)
+        size = f.load(f.layout.size_type, f["options"], at.size).to("i64")
+        with f.when(size.below(at.bytes)):
+            fail(m, f, "OPTIONS", f"options.size must be {at.bytes} or more, not ", size)
+        given = f.load("i32", f["options"], at.threads).to("i64", signed=True)
         with f.when(given.less(0) | given.more(MAX_THREADS)):
             fail(m, f, "OPTIONS", f"options.threads must be 0, for all CPUs, to {MAX_THREADS}, "
                  "not ", given)  # fmt: skip
         threads.set(given)
-        parallel = f.load("ptr", f["options"], O_PARALLEL)
+        parallel = f.load("ptr", f["options"], at.parallel)
         with f.when(~parallel.is_null):
             f.store(parallel, host, 8)
-            f.store(f.load("ptr", f["options"], O_USER), host, 16)
+            f.store(f.load("ptr", f["options"], at.user), host, 16)
     with f.when(threads.get().equals(0)):
         threads.set(f.call("i64", "@capi.threads"))
     f.store(threads.get(), f["model"], M_THREADS)
@@ -141,7 +140,9 @@ def _create(m: Writer, bundle: s.Bundle) -> None:
     base, size = f.room(8), f.room(8)
     f.store(f.value("ptr", "null"), base)
     f.store(f.value("i64", 0), size)
-    if bundle.weights:
+    if bundle.weights and not m.layout.has_system:
+        fail(m, f, "FILE", f"there are no files: use {bundle.name}_create_from")
+    elif bundle.weights:
         with f.when(f["path"].is_null):
             fail(m, f, "NULL", f"{bundle.name} has weights: give the path of their file")
         checked(f, "@capi.opened", f["path"], base, size)

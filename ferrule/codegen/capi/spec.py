@@ -20,8 +20,7 @@ from ferrule.codegen.capi.body import Writer
 from ferrule.codegen.capi.sizes import sizes_function
 
 MOST = (1 << 63) - 1
-PROGRAM_BYTES, DIM_BYTES, SPEC_BYTES, ERROR_BYTES = 32, 56, 40, 16
-S_NAME, S_TEXT, S_SHAPE, S_ORDER, S_RANK, S_DTYPE = 0, 8, 16, 24, 32, 36
+PROGRAM_BYTES, DIM_BYTES, ERROR_BYTES = 32, 56, 16
 D_INPUT, D_AXIS, D_LO, D_HI, D_MULTIPLE, D_NAME, D_EXPECTED = range(0, DIM_BYTES, 8)
 P_ENTRY, P_PREPARE, P_ARENA, P_CONST = range(0, PROGRAM_BYTES, 8)
 (
@@ -126,7 +125,7 @@ def spec_tables(m: Writer, name: str, tensors: Sequence[Tensor]) -> str:
             m.text(x.name), m.text(x.text), m.table(f"{name}.shape{k}", sizes),
             m.table(f"{name}.order{k}", x.order or ()), packed,
         ]  # fmt: skip
-    return m.table(name, rows)
+    return m.table(name, rows, tight=True)
 
 
 def function_table(m: Writer, f: Function, number: int) -> str:

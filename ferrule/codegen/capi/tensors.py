@@ -7,17 +7,7 @@ from __future__ import annotations
 
 from ferrule.codegen.capi.body import Body, Value, Writer
 from ferrule.codegen.capi.message import CODES, Piece, Shape, Text, fail
-from ferrule.codegen.capi.spec import (
-    S_DTYPE,
-    S_NAME,
-    S_ORDER,
-    S_RANK,
-    S_TEXT,
-    SPEC_BYTES,
-)
 
-T_DATA, T_DEVICE, T_RANK, T_DTYPE, T_SHAPE, T_STRIDES, T_OFFSET = 0, 8, 16, 20, 24, 32, 40
-TENSOR_BYTES = 48
 CPU = 1  # DLPack's kDLCPU
 _KINDS = {0: "int", 1: "uint", 2: "float", 4: "bfloat", 5: "complex", 6: "bool"}
 _CHECKED = {"function": "ptr", "spec": "ptr", "role": "ptr", "tensor": "ptr"}
@@ -25,7 +15,7 @@ _CHECKED = {"function": "ptr", "spec": "ptr", "role": "ptr", "tensor": "ptr"}
 
 def named(f: Body) -> tuple[Piece, ...]:
     """What a message calls the tensor that is checked: "input x of main"."""
-    spec, function = f.load("ptr", f["spec"], S_NAME), f.load("ptr", f["function"])
+    spec, function = f.load("ptr", f["spec"], f.spec.name), f.load("ptr", f["function"])
     return Text(f["role"]), " ", Text(spec), " of ", Text(function)
 
 
@@ -38,16 +28,17 @@ def checked(f: Body, check: str, *args: Value) -> None:
 
 def each_tensor(specs: Value, tensors: Value, i: Value) -> tuple[Value, Value]:
     """The spec and the tensor of index i."""
-    return specs + i * SPEC_BYTES, tensors + i * TENSOR_BYTES
+    at = specs.body.layout
+    return specs + i * at.spec.bytes, tensors + i * at.tensor.bytes
 
 
 def rank_of(f: Body, spec: Value) -> Value:
-    return f.load("i32", spec, S_RANK).to("i64", signed=True)
+    return f.load("i32", spec, f.spec.rank).to("i64", signed=True)
 
 
 def data_of(f: Body, tensor: Value) -> Value:
     """Where a tensor's elements begin."""
-    return f.load("ptr", tensor, T_DATA) + f.load("i64", tensor, T_OFFSET)
+    return f.load("ptr", tensor, f.tensor.data) + f.load("i64", tensor, f.tensor.offset)
 
 
 def define_checks(m: Writer) -> None:
@@ -80,19 +71,19 @@ def _names_of_dtypes(m: Writer) -> None:
 def _tensor(m: Writer) -> None:
     f = m.define("i32", "capi.tensor", _CHECKED)
     tensor, rank = f["tensor"], rank_of(f, f["spec"])
-    device = f.load("i32", tensor, T_DEVICE)
+    device = f.load("i32", tensor, f.tensor.device)
     with f.when(device.differs(CPU)):
         fail(m, f, "DEVICE", *named(f), " lies on a device of type ", device, ", not the CPU (1)")
-    given = f.load("i32", tensor, T_RANK).to("i64", signed=True)
-    text = Text(f.load("ptr", f["spec"], S_TEXT))
+    given = f.load("i32", tensor, f.tensor.rank).to("i64", signed=True)
+    text = Text(f.load("ptr", f["spec"], f.spec.text))
     with f.when(given.differs(rank)):
         fail(m, f, "RANK", *named(f), " has rank ", rank, " ", text, ", not rank ", given)
-    shape = f.load("ptr", tensor, T_SHAPE)
+    shape = f.load("ptr", tensor, f.tensor.shape)
     with f.when(shape.is_null & rank.more(0)):
         fail(m, f, "NULL", *named(f), " has no shape: its pointer is null")
     with f.each(rank) as i, f.when(f.load("i64", shape + i * 8).less(0)):
         fail(m, f, "SIZE", *named(f), " has a negative size: ", Shape(shape, rank))
-    wanted, found = f.load("i32", f["spec"], S_DTYPE), f.load("i32", tensor, T_DTYPE)
+    wanted, found = f.load("i32", f["spec"], f.spec.dtype), f.load("i32", tensor, f.tensor.dtype)
     with f.when(wanted.differs(found)):
         buffer = f.call("ptr", "@capi.begin")
         for piece in named(f):
@@ -109,7 +100,8 @@ def _tensor(m: Writer) -> None:
 def _bytes(m: Writer) -> None:
     """How many bytes a tensor has that fits its spec."""
     f = m.define("i64", "capi.bytes", {"spec": "ptr", "tensor": "ptr"})
-    shape, size = f.load("ptr", f["tensor"], T_SHAPE), f.variable("i64", _element(f, f["spec"]))
+    shape = f.load("ptr", f["tensor"], f.tensor.shape)
+    size = f.variable("i64", _element(f, f["spec"]))
     with f.each(rank_of(f, f["spec"])) as i:
         size.set(size.get() * f.load("i64", shape + i * 8))
     f.give(size.get())
@@ -117,7 +109,7 @@ def _bytes(m: Writer) -> None:
 
 def _element(f: Body, spec: Value) -> Value:
     """Bytes of an element."""
-    return (f.load("i32", spec, S_DTYPE).right(8) & 255).right(3).to("i64")
+    return (f.load("i32", spec, f.spec.dtype).right(8) & 255).right(3).to("i64")
 
 
 def _dense(m: Writer) -> None:
@@ -125,7 +117,7 @@ def _dense(m: Writer) -> None:
     tensor, element = f["tensor"], _element(f, f["spec"])
     with f.when(f.call("i64", "@capi.bytes", f["spec"], tensor).equals(0)):
         f.give(0)
-    with f.when(f.load("ptr", tensor, T_DATA).is_null):
+    with f.when(f.load("ptr", tensor, f.tensor.data).is_null):
         fail(m, f, "NULL", *named(f), " has no data: its pointer is null")
     with f.when((data_of(f, tensor).to("i64") & (element - 1)).differs(0)):
         fail(m, f, "ALIGNMENT", *named(f), " does not begin at a multiple of ", element, " bytes")
@@ -135,8 +127,8 @@ def _dense(m: Writer) -> None:
 def _strides(m: Writer) -> None:
     """Strides are null or those of dense memory in the spec's order; null is row-major."""
     f = m.define("i32", "capi.strides", _CHECKED)
-    rank, order = rank_of(f, f["spec"]), f.load("ptr", f["spec"], S_ORDER)
-    shape, strides = (f.load("ptr", f["tensor"], at) for at in (T_SHAPE, T_STRIDES))
+    rank, order = rank_of(f, f["spec"]), f.load("ptr", f["spec"], f.spec.order)
+    shape, strides = (f.load("ptr", f["tensor"], at) for at in (f.tensor.shape, f.tensor.strides))
     with f.when(strides.is_null & order.is_null):
         f.give(0)
     expected, k = f.variable("i64", 1), f.variable("i64", rank)

@@ -19,14 +19,17 @@ from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.stablehlo import rules as _rules  # fills the table  # noqa: F401
 from ferrule.frontend.stablehlo.known import fold
 from ferrule.frontend.stablehlo.module import (
+    Constant,
     Function,
     Module,
     Operation,
+    Place,
     Region,
     TensorType,
     TokenType,
     TupleType,
 )
+from ferrule.frontend.stablehlo.module import Value as Named
 from ferrule.frontend.stablehlo.table import (
     COMPLEX,
     RULES,
@@ -66,10 +69,15 @@ class Conversion:
 
 
 def convert(
-    module: Module, entry: str = "main", extra: Mapping[str, Rule] | None = None
+    module: Module,
+    entry: str = "main",
+    extra: Mapping[str, Rule] | None = None,
+    fixed: Mapping[int, NDArray[Any]] | None = None,
 ) -> Conversion:
     """The function `entry` of a program, with all that it calls. `extra` are rules for operations
-    that have none here. Raises UnsupportedError and CompileError with the operation and its place.
+    that have none here. `fixed` are arrays, in storage form, that arguments always are, by their
+    places: they are constants of the graph, and no inputs. Raises UnsupportedError and CompileError
+    with the operation and its place.
     """
     function = module.functions.get(entry)
     if function is None:
@@ -78,7 +86,8 @@ def convert(
     same: dict[str, Expr] = {}
     while True:
         try:
-            return StableHloConverter(module, entry, dict(extra or {}), same).whole(function)
+            converter = StableHloConverter(module, entry, dict(extra or {}), same)
+            return converter.whole(function, fixed or {})
         except Equal as found:
             same = found.added(same)
 
@@ -99,8 +108,8 @@ class StableHloConverter:
     def __post_init__(self) -> None:
         self.b = GraphBuilder(self.name)
 
-    def whole(self, function: Function) -> Conversion:
-        """The graph of a function."""
+    def whole(self, function: Function, fixed: Mapping[int, NDArray[Any]]) -> Conversion:
+        """The graph of a function, of whose arguments some are fixed."""
         given, types = list[Val](), list[TensorType]()
         for k, v in enumerate(function.body.arguments):
             if isinstance(v.type, TokenType):
@@ -108,6 +117,9 @@ class StableHloConverter:
                 continue
             if not isinstance(v.type, TensorType) or v.type.shape is None:
                 raise UnsupportedError(f"argument {k} of @{function.name} is {v.type}, no tensor")
+            if k in fixed:
+                given.append(self.constant(v, fixed[k]))
+                continue
             types.append(v.type)
             given.append(self.input(k, v.type))
         results = self.function(function, self.b, given)
@@ -133,6 +145,14 @@ class StableHloConverter:
             return v
         both = self.b.input(tensor([*sizes, 2], dtype_of(t)), f"x{k}")
         return Complex(*(ops.select_index(self.b, both, len(sizes), i) for i in (0, 1)))
+
+    def constant(self, v: Named, array: NDArray[Any]) -> Val:
+        """An array as if the program held it."""
+        assert isinstance(v.type, TensorType)
+        value = {"value": Constant(v.type, array)}
+        made = Operation("stablehlo.constant", (), (v,), value, (), Place(0, 0))
+        (found,) = self.operation(made, self.b, {})
+        return found
 
     def size(self, name: str) -> Expr:
         """The size of an input's dimension."""

@@ -214,7 +214,7 @@ class _Reader:
         if arguments is None and tuple(v.type for v in body.arguments) != type.arguments:
             raise self.cursor.error(f"the types of @{name} are not those of its region", start)
         last = body.operations[-1]
-        if last.name != "func.return" or self._returned != type.results:
+        if last.name not in _RETURNS or self._returned != type.results:
             raise self.cursor.error(f"@{name} does not return what its type says", start)
         empty: list[dict[str, Any]] = [{}] * len(body.arguments)
         self.functions[name] = Function(

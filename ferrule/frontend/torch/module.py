@@ -6,7 +6,7 @@ import copy
 import io
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,6 +137,18 @@ class CompiledModule:
         """
         self._writers.bundle(folder, self, targets)
 
+    def stablehlo(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        *,
+        weights: str | os.PathLike[str] | None = None,
+    ) -> str:
+        """The module as StableHLO text, with its parameters as they are now as constants, or in the
+        file `weights` (safetensors) and as arguments behind the inputs. `sizes` are numbers for the
+        symbolic sizes. Raises what `ferrule.api.stablehlo.stablehlo` raises.
+        """
+        return self._writers.stablehlo(self, sizes, weights=weights)
+
     def source(self, name: str) -> Source:
         """The module as a function that is built without this process: arguments and results are
         the tensors among them, in order. Raises UnsupportedError where it is not one program of
@@ -154,8 +166,9 @@ class CompiledModule:
         if direct is None or why:
             raise UnsupportedError(f"the module cannot be built as one program: {why}")
         results = direct.results or tuple(range(len(self._results)))
+        orders = direct.bound.made
         made = tuple(
-            Made(f"output{k}" if len(results) > 1 else "output", results[i], direct.bound.made[i])
+            Made(f"output{k}" if len(results) > 1 else "output", results[i], orders[results[i]])
             for k, i in enumerate(self._results)
         )
         at = {place: i for i, place in enumerate(self._places)}
@@ -253,7 +266,7 @@ def trace_module(
     writers: Writers,
 ) -> TracedModule:
     """A torch.nn.Module, or an ExportedProgram, captured by torch.export. `again` compiles the
-    bytes of a saved ExportedProgram likewise, for copies; `save` and `bundle` call `writers`.
+    bytes of a saved ExportedProgram likewise, for copies; `save` and the like call `writers`.
     """
     started = time.perf_counter()
     with torch.no_grad(), recurrent_layers_whole():

@@ -15,7 +15,7 @@
 
     module  = module name { interface segment.. }
     segment = segment [buf, ..] [control] { body }
-    control = repeat expr [reverse] [first buf, ..] [over buf, ..]
+    control = repeat expr [reverse] [first (buf [last]), ..] [over buf, ..]
             | while buf [first buf, ..]
             | case number of buf
     body    = the text of a graph, system, kernels, scheduled, functions or program
@@ -60,7 +60,10 @@ def _head(p: Part[Any]) -> str:
         words += ["while", show_name(c.flag.name)]
     elif isinstance(c, Branch):
         words += ["case", str(c.case), "of", show_name(c.index.name)]
-    if isinstance(c, Repetition | While) and c.first:
+    if isinstance(c, Repetition) and c.first:
+        names = [show_name(b.name) + " last" * c.keeps_last(k) for k, b in enumerate(c.first)]
+        words += ["first", ", ".join(names)]
+    elif isinstance(c, While) and c.first:
         words += ["first", *_names(c.first)]
     if isinstance(c, Repetition) and c.over:
         words += ["over", *_names(c.over)]
@@ -93,8 +96,15 @@ def module(p: Parser, body: Callable[[Parser], Any]) -> Module[Any]:
 def _control(p: Parser) -> Control | None:
     if p.accept("repeat"):
         count, reverse = expr(p), p.accept("reverse")
-        first = _list(p) if p.accept("first") else ()
-        return Repetition(count, reverse, first, _list(p) if p.accept("over") else ())
+        first = list[tuple[Buf, bool]]()
+        if p.accept("first"):
+            first.append((p.buf(), p.accept("last")))
+            while p.accept(","):
+                first.append((p.buf(), p.accept("last")))
+        last = tuple(alone for _, alone in first)
+        over = _list(p) if p.accept("over") else ()
+        bufs = tuple(b for b, _ in first)
+        return Repetition(count, reverse, bufs, over, last if any(last) else ())
     if p.accept("while"):
         flag = p.buf()
         return While(flag, _list(p) if p.accept("first") else ())

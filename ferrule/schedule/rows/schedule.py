@@ -210,12 +210,31 @@ def _independent(a: Expr) -> bool:
 
 def local_lane(st: Stage, target: Target) -> Expr | None:
     """The stage's own best axis for lanes; None where none has unit stride or enough points."""
-    if isinstance(st.compute.fold, (Scan, Sort)) or st.update or st.combine is not None:
+    if isinstance(st.compute.fold, (Scan, Sort)):
         return None
     width = lane_count([st], target)
-    long = [a for a in st.compute.all_axes if not a.extent.is_const or a.extent.attr >= width]
+    candidates = st.compute.all_axes
+    if st.update or st.combine is not None:
+        candidates = candidates[-1:] if _writes_apart(st) else ()
+    long = [a for a in candidates if not a.extent.is_const or a.extent.attr >= width]
     best = max(long, key=lambda a: score(st, a), default=None)
     return best if best is not None and score(st, best) > 0 else None
+
+
+def _writes_apart(st: Stage) -> bool:
+    """Whether the points of a stage's last axis, with the others as they are, update neighbouring
+    elements, and under one condition: as lanes they do what they do one after another.
+    """
+    if st.compute.fold is not None or not st.compute.axes:
+        return False
+    a = st.compute.axes[-1]
+    conditions = [c for c in (st.when, st.compute.where) if c is not None]
+    if any(a in c.axes for c in conditions):
+        return False
+    return all(
+        idx and not any(a in i.axes for i in idx[:-1]) and a not in simplify(idx[-1] - a).axes
+        for _, idx in st.targets
+    )
 
 
 def _grid_lane(kernel: Kernel, target: Target) -> Expr | None:
@@ -350,7 +369,7 @@ def _bundles(body: list[Stage], target: Target) -> list[tuple[list[Stage], Expr 
     out: list[tuple[list[Stage], Expr | None]] = []
     for st in body:
         lane = local_lane(st, target)
-        if lane is not None and out and out[-1][1] is not None:
+        if lane is not None and out and out[-1][1] is not None and not st.update:
             joined = _joined(out[-1][0], out[-1][1], st, lane)
             if joined is not None:
                 out[-1][0].append(joined)

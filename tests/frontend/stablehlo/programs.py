@@ -69,8 +69,13 @@ def texts() -> tuple[str, ...]:
     """Programs as text."""
     found = [SMALL]
     for path in files("testdata") + files("interpret"):
-        found += re.split(r"(?m)^// -----.*$", path.read_text(encoding="utf-8"))
+        found += parts(path.read_text(encoding="utf-8"))
     return tuple(found)
+
+
+def parts(text: str) -> list[str]:
+    """The programs of a text that lines with `// -----` separate."""
+    return re.split(r"(?m)^// -----.*$", text)
 
 
 @cache

@@ -1,3 +1,3 @@
-"""The instructions of each architecture as tables, `x86.py`, `arm.py` and `riscv.py`. `select.py`
-finds those that mean what is to be computed.
+"""The instructions of each architecture as tables: `x86.py`, `arm.py`, `riscv.py`, `wasm.py`.
+`select.py` finds those that mean what is to be computed.
 """

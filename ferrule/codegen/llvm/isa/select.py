@@ -19,9 +19,9 @@ from __future__ import annotations
 from functools import cache
 
 from ferrule.base.dtype import DType
-from ferrule.base.features import ARM, RISCV, X86
+from ferrule.base.features import ARM, RISCV, WASM, X86
 from ferrule.codegen.llvm.builder import Builder, Val
-from ferrule.codegen.llvm.isa import arm, riscv, x86
+from ferrule.codegen.llvm.isa import arm, riscv, wasm, x86
 from ferrule.codegen.llvm.isa.instruction import Instruction
 from ferrule.codegen.llvm.types import constant, ssa_type
 from ferrule.ir.expr import Expr, add, arg, call
@@ -32,6 +32,7 @@ TABLES = {
     **dict.fromkeys(X86, x86.INSTRUCTIONS),
     **dict.fromkeys(ARM, arm.INSTRUCTIONS),
     **dict.fromkeys(RISCV, riscv.INSTRUCTIONS),
+    **dict.fromkeys(WASM, wasm.INSTRUCTIONS),
 }
 """The instructions of each architecture. Where two mean the same the first has precedence."""
 

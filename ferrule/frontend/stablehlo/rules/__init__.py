@@ -7,13 +7,15 @@ from ferrule.frontend.stablehlo.rules import (
     elements,
     fft,
     folds,
+    lapack,
     linalg,
+    norms,
     products,
     shapes,
     slices,
 )
 
 __all__ = [
-    "complex", "control", "dynamic", "elements", "fft", "folds", "linalg", "products", "shapes",
-    "slices",
+    "complex", "control", "dynamic", "elements", "fft", "folds", "lapack", "linalg", "norms",
+    "products", "shapes", "slices",
 ]  # fmt: skip

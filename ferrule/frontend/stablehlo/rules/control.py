@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ferrule import ops
+from ferrule.base.dtype import u32
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.stablehlo.table import Complex, Context, Token, Tuple, rule
 from ferrule.ir.graph import GraphBuilder, Value
@@ -46,6 +47,11 @@ def like(vals: Sequence[Any], tensors: Sequence[Value]) -> tuple[Any, ...]:
         return v if isinstance(v, Token) else next(rest)
 
     return tuple(map(again, vals))
+
+
+@rule("stablehlo.partition_id", "stablehlo.replica_id")
+def _only_one(cx: Context) -> Value:
+    return ops.full(cx.b, (), 0, u32)
 
 
 @rule("stablehlo.while")

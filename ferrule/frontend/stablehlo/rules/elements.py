@@ -187,6 +187,11 @@ def _real(cx: Context, x: Any) -> Value:
     return x.real if isinstance(x, Complex) else x
 
 
+@elementwise("chlo.conj")
+def _conj(cx: Context, x: Value) -> Value:
+    return x
+
+
 @rule("stablehlo.imag")
 def _imag(cx: Context, x: Any) -> Value:
     return x.imag if isinstance(x, Complex) else ops.full(cx.b, x.shape, 0, x.dtype)

@@ -1,4 +1,4 @@
-"""Operations that fold many elements by a region: reductions, windows, sorting."""
+"""Operations that fold many elements by a region: reductions, windows, sorting; and random bits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import i32
+from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.stablehlo.module import Constant
-from ferrule.frontend.stablehlo.rules.control import flat, like
-from ferrule.frontend.stablehlo.table import Context, rule
+from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS, flat, like
+from ferrule.frontend.stablehlo.table import Context, dtype_of, rule
 from ferrule.ir.graph import GraphBuilder, Value
 from ferrule.ops.body import body_graph, scalars
 
@@ -38,6 +39,33 @@ def _top_k(cx: Context, x: Value) -> Any:
         return ops.sort_together(b, (x, place), -1, "descending", keep)
     key = ops.total_order(b, x)
     return ops.sort_together(b, (key, x, place), -1, "descending", keep)[1:]
+
+
+def _approx_top_k(cx: Context, x: Value, place: Value, *inits: Value) -> Any:
+    """The exact ones, in the order that the comparator of elements says."""
+    config = cx.attr("backend_config")
+    d, keep = int(config["reduction_dim"]), int(config["top_k"])
+    if not config.get("aggregate_to_topk", True):
+        raise UnsupportedError("the elements of several parts are not made one")
+    (name,) = cx.attr("called_computations")
+
+    def before(b: GraphBuilder, *given: Value) -> Sequence[Value]:
+        (x, i), (y, j) = given[:2], given[2:]
+        return cx.call(name, b, (x, y, i, j))
+
+    kinds = [x.dtype, place.dtype]
+    (order,) = scalars(body_graph(cx.b, "top_k", [*kinds, *kinds], before))
+    return ops.sort_together(cx.b, (x, place), d, order, keep)
+
+
+CUSTOM_CALLS["ApproxTopK"] = _approx_top_k
+
+
+@rule("stablehlo.rng_bit_generator")
+def _rng_bit_generator(cx: Context, state: Value) -> Any:
+    t = cx.result(1)
+    shape = [n for n in t.shape or () if n is not None]
+    return ops.random_bits(cx.b, state, shape, dtype_of(t), cx.attr("rng_algorithm"))
 
 
 # ---- reductions ----------------------------------------------------------------------------------

@@ -83,18 +83,31 @@ def _rows(b: GraphBuilder, count: Expr, first: Matrix, step: Any) -> Matrix:
 
 @rule("stablehlo.triangular_solve")
 def _triangular_solve(cx: Context, a: Matrix, y: Matrix) -> Matrix:
-    """Every case as L x = y, with L of lower triangles."""
-    b, lower = cx.b, cx.attr("lower")
-    if cx.attr("transpose_a") != "NO_TRANSPOSE":
+    how = cx.attr("transpose_a")
+    return triangular(
+        cx.b, a, y, cx.attr("left_side"), cx.attr("lower"), how != "NO_TRANSPOSE",
+        how == "ADJOINT", cx.attr("unit_diagonal"),
+    )  # fmt: skip
+
+
+def triangular(
+    b: GraphBuilder, a: Matrix, y: Matrix, left: bool, lower: bool, transposes: bool,
+    conjugates: bool, unit: bool,
+) -> Matrix:  # fmt: skip
+    """x with op(a) x = y, or x op(a) = y unless `left`, of one triangle of `a`. Of complex numbers
+    every case is made L x = y, with L of lower triangles.
+    """
+    if isinstance(a, Value):
+        return ops.triangular_solve(b, a, y, left, lower, unit, transposes)
+    if transposes:
         a, lower = _turned(b, a), not lower
-        a = _conjugate(b, a) if cx.attr("transpose_a") == "ADJOINT" else a
-    left = cx.attr("left_side")
+        a = _conjugate(b, a) if conjugates else a
     if not left:  # x a = y, so a^T x^T = y^T
         a, y, lower = _turned(b, a), _turned(b, y), not lower
     if not lower:
         a = each(a, lambda v: ops.reverse(b, v, (a.rank - 2, a.rank - 1)))
         y = each(y, lambda v: ops.reverse(b, v, (y.rank - 2,)))
-    x = _solved(b, a, y, cx.attr("unit_diagonal"))
+    x = _solved(b, a, y, unit)
     if not lower:
         x = each(x, lambda v: ops.reverse(b, v, (x.rank - 2,)))
     return x if left else _turned(b, x)
@@ -124,17 +137,22 @@ def _element(b: GraphBuilder, row: Matrix, i: Value) -> Matrix:
 
 @rule("stablehlo.cholesky")
 def _cholesky(cx: Context, a: Matrix) -> Matrix:
+    return cholesky(cx.b, a, cx.attr("lower"))
+
+
+def cholesky(b: GraphBuilder, a: Matrix, lower: bool) -> Matrix:
     """L with L L^H = a, of its lower triangles; of the upper ones U with U^H U = a.
 
     The loop makes the rows of L^T: L_ij L_jj = a_ij - sum_k<j L_ik conj(L_jk).
     """
-    b, lower = cx.b, cx.attr("lower")
+    if isinstance(a, Value):
+        return ops.cholesky(b, a, lower)
     columns = _turned(b, a) if lower else _conjugate(b, a)
 
     def step(b: GraphBuilder, x: Matrix, i: Value) -> Matrix:
         others = _conjugate(b, _row(b, _turned(b, x), i))
         row = _minus(b, _row(b, columns, i), _times(b, others, x))
-        root = ops.sqrt(b, _element(b, _real(row), i))
+        root = ops.sqrt(b, _element(b, real(row), i))
         below = ops.ge(b, ops.iota(b, (row.shape[-1],), 0), i)
         return each(row, lambda v: ops.select(b, below, ops.div(b, v, root), 0.0))
 
@@ -142,5 +160,6 @@ def _cholesky(cx: Context, a: Matrix) -> Matrix:
     return _turned(b, x) if lower else _conjugate(b, x)
 
 
-def _real(x: Matrix) -> Value:
+def real(x: Matrix) -> Value:
+    """The real part."""
     return x.real if isinstance(x, Complex) else x

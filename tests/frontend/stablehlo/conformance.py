@@ -1,6 +1,7 @@
 """StableHLO's own test programs, run by ferrule: what each gives, and what it should.
 
-    python -m tests.frontend.stablehlo_data [FILE..]       counts, and what fails
+    python -m tests.frontend.stablehlo.conformance [FILE..]       counts, and what fails
+    python -m tests.frontend.stablehlo.conformance --docs         these, and the page's table
 
 A program of `testdata` computes something and compares it with constants by `check.expect_*`. Its
 @inputs become inputs of the graph, each check a pair of outputs.
@@ -9,6 +10,8 @@ A program of `testdata` computes something and compares it with constants by `ch
 from __future__ import annotations
 
 import argparse
+import collections
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.dtype import DType, bf16, f16, f32, f64, from_storage
-from ferrule.base.errors import FerruleError
+from ferrule.base.errors import FerruleError, UnsupportedError
 from ferrule.frontend.stablehlo.convert import convert
 from ferrule.frontend.stablehlo.module import (
     Constant,
@@ -26,13 +29,17 @@ from ferrule.frontend.stablehlo.module import (
     Module,
     Operation,
 )
-from ferrule.frontend.stablehlo.table import is_complex
-from ferrule.frontend.stablehlo.text import read_texts
+from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS
+from ferrule.frontend.stablehlo.table import COMPLEX, RULES, is_complex
+from ferrule.frontend.stablehlo.text import read_text
+from ferrule.frontend.stablehlo.vhlo import OPERATIONS
 from ferrule.ir.interp import run_graph
 from ferrule.pipeline.compile import compile_graph
 from ferrule.runtime.arrays import NumpyCallable
+from tests.frontend.stablehlo.programs import files as files_of
+from tests.frontend.stablehlo.programs import parts
 
-FOLDER = Path(__file__).parents[3] / "shared" / "stablehlo"
+CHECKS = ("check.expect_eq", "check.expect_almost_eq", "check.expect_close")
 TOLERANCES = {f64: 1e-9, f32: 2e-5, f16: 1e-2, bf16: 5e-2}
 
 
@@ -49,8 +56,7 @@ def checks(f: Function) -> list[Check]:
     """The comparisons in a function's body."""
     found = []
     for op in f.body.operations:
-        name = str(op.attributes.get("call_target_name", op.name)).removeprefix("@")
-        if name.startswith("check.expect"):
+        if _is_check(op):
             want = op.operands[1] if len(op.operands) > 1 else op.attributes["value"]
             found.append(Check(op.operands[0], want, float(op.attributes.get("tolerance", 0))))
     return found
@@ -69,7 +75,7 @@ def returning(f: Function, found: Sequence[Check]) -> Function:
 
 def _is_check(op: Operation) -> bool:
     name = str(op.attributes.get("call_target_name", op.name))
-    return name.startswith("check.expect")
+    return name.removesuffix("_const") in CHECKS
 
 
 def constants(module: Module, name: str) -> list[Any] | None:
@@ -113,17 +119,22 @@ def storage(c: Constant) -> Any:
     return x.reshape(c.values.shape)
 
 
-def run(path: Path, compiled: bool = True) -> list[str]:
-    """What is wrong with a file's programs: an entry each; none where all is well."""
-    wrong: list[str] = []
-    for module in read_texts(path.read_text(encoding="utf-8"), path.name):
+def run(path: Path, compiled: bool = True) -> dict[str, str | None]:
+    """What is wrong with each program of a file, or None; of a file's parts, which `// -----`
+    separates, each is read by itself.
+    """
+    found: dict[str, str | None] = {}
+    for k, text in enumerate(parts(path.read_text(encoding="utf-8"))):
+        try:
+            module = read_text(text, path.name)
+        except UnsupportedError as error:
+            found[f"{path.name} part {k}"] = f"UnsupportedError: {error}"
+            continue
         names = list(module.functions)
         entries = ["main"] if "main" in names else [n for n in names if checks(module.functions[n])]
         for entry in entries:
-            message = run_one(module, entry, compiled)
-            if message is not None:
-                wrong.append(f"{path.name} @{entry}: {message}")
-    return wrong
+            found[f"{path.name} @{entry}"] = run_one(module, entry, compiled)
+    return found
 
 
 def run_one(module: Module, entry: str, compiled: bool = True) -> str | None:
@@ -172,28 +183,78 @@ def different(x: Any, y: Any, dtype: DType, tolerance: float) -> str | None:
     return f"wrong: {values}; {(~ok).sum()} of {ok.size}"
 
 
+PAGE = Path(__file__).parents[3] / "docs" / "stablehlo.md"
+BEGIN, END = "<!-- operations -->", "<!-- end -->"
+_NONE = {"func", "return", "cross-replica-sum"}
+
+
+def operations() -> list[str]:
+    """The lines of the page about operations: those with rules, and those without."""
+    names = {re.sub(r"_v\d+$", "", n) for n in OPERATIONS} - _NONE
+    known = {n.split(".")[1] for n in RULES if n.startswith("stablehlo.")} | {"call"}
+    chlo = {n.split(".")[1] for n in RULES if n.startswith("chlo.")}
+    of_complex = {n.split(".")[1] for n in COMPLEX}
+    found = [
+        ("Converted", known & (names | of_complex)),
+        ("of them with rules of their own for complex numbers", of_complex & known),
+        ("CHLO", chlo),
+        ("Refused", names - known),
+        ("Custom calls", set(CUSTOM_CALLS)),
+    ]
+    shown = ((title, len(ns), ", ".join(f"`{n}`" for n in sorted(ns))) for title, ns in found)
+    return [f"- {title} ({count}): {words}" for title, count, words in shown]
+
+
+def counted(found: dict[str, str | None]) -> dict[str, int]:
+    """How many programs are right, refused and wrong."""
+    return dict(
+        sorted(
+            collections.Counter(
+                "right" if v is None else "refused" if v.startswith("UnsupportedError") else "wrong"
+                for v in found.values()
+            ).items()
+        )
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--interpret", action="store_true", help="the interpreter, no machine code")
     parser.add_argument("--every", type=int, default=1, help="one file of so many")
+    parser.add_argument("--docs", action="store_true", help="write the table of the page")
     o = parser.parse_args(arguments)
-    every = [f for part in ("testdata", "interpret") for f in sorted(FOLDER.glob(f"{part}/*.mlir"))]
-    files = o.files or every
-    bad, count = [], 0
-    for path in files[:: o.every]:
-        count += 1
-        try:
-            found = run(path, not o.interpret)
-        except FerruleError as error:
-            found = [f"{path.name}: {type(error).__name__}: {error}"]
-        except Exception as error:
-            found = [f"{path.name}: CRASH {type(error).__name__}: {error}"]
-        bad += found
-        for message in found:
-            print(message[:240], flush=True)
-    print(f"{count} files, {len(bad)} programs wrong or refused")
-    return 1 if bad else 0
+    lines, wrong = operations(), 0
+    kinds = {"": o.files} if o.files else {k: files_of(k) for k in ("testdata", "interpret")}
+    lines += ["", "| tests | programs | right | refused | wrong |", f"|{' --- |' * 5}"]
+    reasons: collections.Counter[str] = collections.Counter()
+    for kind, files in kinds.items():
+        found = {k: v for f in files[:: o.every] for k, v in run(f, not o.interpret).items()}
+        for name, message in found.items():
+            if message is not None:
+                print(f"{name}: {message}"[:240])
+                reasons[reason(message)] += 1
+        counts = counted(found)
+        wrong += counts.get("wrong", 0)
+        row = [len(found), *(counts.get(k, 0) for k in ("right", "refused", "wrong"))]
+        lines.append(f"| `{kind}` | {' | '.join(map(str, row))} |")
+    refused = ", ".join(f"{r} ({n})" for r, n in reasons.most_common()) or "nothing"
+    lines += ["", f"What is refused: {refused}."]
+    print("\n".join(lines[-6:]))
+    if o.docs:
+        page = PAGE.read_text(encoding="utf-8")
+        begin, end = page.index(BEGIN) + len(BEGIN), page.index(END)
+        PAGE.write_text("\n".join((page[:begin], *lines, page[end:])), encoding="utf-8")
+    return 1 if wrong else 0
+
+
+def reason(message: str) -> str:
+    """What a refusal is about."""
+    for words in ("quantised types", "element type"):
+        if words in message:
+            return words if words == "quantised types" else "narrow element types"
+    said = re.sub(r"^UnsupportedError: (\S+:\d+:\d+: )?", "", message)
+    return f"`{said.split()[0]}`"
 
 
 if __name__ == "__main__":

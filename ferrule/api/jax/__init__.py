@@ -1,0 +1,1 @@
+"""Functions of JAX as programs of ferrule (see docs/jax.md)."""

@@ -1,0 +1,31 @@
+"""StableHLO's own tests give what they should, compiled and by the interpreter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.frontend.stablehlo import programs
+from tests.frontend.stablehlo.conformance import run
+
+if programs.folder() is None:
+    pytest.skip("StableHLO's tests are not there", allow_module_level=True)
+
+FILES = [*programs.files("testdata"), *programs.files("interpret")]
+
+
+def check(path: Path, compiled: bool) -> None:
+    wrong = {k: v for k, v in run(path, compiled).items() if v is not None}
+    assert not {k: v for k, v in wrong.items() if not v.startswith("UnsupportedError")}
+
+
+@pytest.mark.parametrize("path", FILES[::8], ids=lambda p: p.stem)
+def test_one_file_of_eight_compiled(path: Path) -> None:
+    check(path, compiled=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
+def test_all_files_compiled(path: Path) -> None:
+    check(path, compiled=True)
