@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -98,7 +99,9 @@ class ProgramSession(InferenceSession):
         self.compile_seconds = time.perf_counter() - started
 
     def __reduce__(self) -> Any:
-        raise InputError("a compiled StableHLO program is not pickled: compile its file again")
+        """A copy or a pickle holds the program, which is compiled again where it is read."""
+        make = functools.partial(ProgramSession, entry=self._entry)
+        return make, (self.module, self._options)
 
     def get_outputs(self) -> list[Port]:
         """The outputs, each with `name`, `shape` and `type`."""
