@@ -113,7 +113,7 @@ def from_live(function: Any, example_inputs: Sequence[Any] = ()) -> Saved:
 
 def _port(p: tensorflow.Port) -> Port:
     shape = None if p.shape is None else tuple(n if n >= 0 else None for n in p.shape)
-    return Port(p.name, "tensor", _numpy(p.element.dtype), shape)
+    return Port(p.name, "tensor", _numpy(p.dtype), shape)
 
 
 def _numpy(dtype: DType) -> np.dtype[Any]:

@@ -118,7 +118,7 @@ class Converter:
         name, taken = stem[2:], {v.name for v in self.b.inputs}
         own = name if name not in taken and re.fullmatch(r"[A-Za-z]\w*", name) else f"x{len(taken)}"
         apart = f"{own}_" if re.match(r"[vw]\d", own) else own  # the builder calls values so
-        return self.b.input(tensor(sizes, port.element.dtype), apart)
+        return self.b.input(tensor(sizes, port.dtype), apart)
 
     def size(self, name: str) -> Expr:
         """The size of an input's dimension."""

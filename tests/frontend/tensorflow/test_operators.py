@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from ferrule.base.errors import CompileError, UnsupportedError
+from ferrule.frontend.tensorflow.model import Element
 from ferrule.frontend.tensorflow.table import RULES
 from tests.frontend.tensorflow.programs import (
     BOOL,
@@ -130,6 +131,20 @@ def test_programs_that_write_into_variables_are_refused() -> None:
         node("y", "Relu", "x", "^w"),
     ]  # fmt: skip
     with pytest.raises(UnsupportedError, match=r"writes into its variables \(AssignVariableOp\)"):
+        converted(program({"x": (F32, (2,))}, nodes, ["y"]))
+
+
+def test_inputs_that_are_no_tensors_of_numbers_are_named() -> None:
+    nodes = [node("y", "Relu", "x")]
+    with pytest.raises(UnsupportedError, match="'x' is of string, and no numbers"):
+        converted(program({"x": (Element(7), (2,))}, nodes, ["y"]))
+    with pytest.raises(UnsupportedError, match="the input 'x' is of any rank"):
+        converted(program({"x": (F32, None)}, nodes, ["y"]))
+
+
+def test_attributes_that_do_not_fit_are_told_with_the_operator() -> None:
+    nodes = [node("y", "PartitionedCall", "x", f=3)]
+    with pytest.raises(CompileError, match=r"^PartitionedCall 'y' of 1 operands does not fit: "):
         converted(program({"x": (F32, (2,))}, nodes, ["y"]))
 
 
