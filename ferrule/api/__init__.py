@@ -16,6 +16,7 @@ from ferrule.base import config
 from ferrule.base.compiler import Compiler, Writers
 from ferrule.base.config import Settings
 from ferrule.base.errors import InputError
+from ferrule.frontend.tensorflow.live import is_live
 
 
 def compile(
@@ -28,7 +29,8 @@ def compile(
     tune: Any = None,
     reference: Any = None,
 ) -> Any:
-    """Compile a `torch.nn.Module`, an `ExportedProgram`, an ONNX model or a SavedModel.
+    """Compile a `torch.nn.Module`, an `ExportedProgram`, an ONNX model, a StableHLO program or a
+    SavedModel.
 
     `example_inputs` are the positional arguments of one call and `example_kwargs` those by name,
     tensors in any nesting of tuples, lists and dicts; `dynamic_shapes` marks sizes that
@@ -55,11 +57,21 @@ def compile(
     in `reference`, until the model is compiled by another process; `explain()` and the like wait.
 
     An ONNX model is a path, a file's bytes or an `onnx.ModelProto`, and the result an
-    `InferenceSession`; what varies in size is stated in the model. So it is of the path of a folder
-    with a SavedModel, whose signature "serving_default" is compiled; TensorFlow is not needed.
+    `InferenceSession`; what varies in size is stated in the model. A StableHLO program is the path
+    or the bytes of its text, of a portable artifact or of an export of JAX, and the result a
+    `ferrule.api.programs.ProgramSession`. Of the path of a folder with a SavedModel the signature
+    "serving_default" is compiled; TensorFlow is not needed. A `tf.function` and a Keras model on
+    TensorFlow are compiled with the values that their variables have now; `example_inputs` are
+    needed where they do not state the types of their arguments.
     """
-    if isinstance(module, str | bytes | os.PathLike) or type(module).__name__ == "ModelProto":
-        from ferrule.api.session import InferenceSession
+    live = is_live(module)
+    if live:
+        from ferrule.api.saved_model import from_live
+
+        module = from_live(module, example_inputs)
+    is_file = isinstance(module, str | bytes | os.PathLike)
+    if live or is_file or type(module).__name__ == "ModelProto":
+        from ferrule.api.programs import InferenceSession
 
         settings = config.settings(**(options or {}))
         given = _compiler(tune, settings)

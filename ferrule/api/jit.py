@@ -188,10 +188,10 @@ class Jitted:
         """
         known = [p for programs in list(self._programs.values()) for p in programs]
         if len(known) != 1 or known[0].compiled is None:
-            shown = "; ".join(_shown(p) for p in known if p.compiled) or "none for arrays"
+            shown = "; ".join(_shown(p) for p in known if p.compiled is not None)
             raise InputError(
-                f"{self._name} must have one program, which its first call compiles; it has: "
-                f"{shown}"
+                f"{self._name} must have one program, which its first call compiles; it has "
+                f"{shown or 'none'}"
             )
         graph, captured = known[0].trace.graph, known[0].trace.captured
         results = [r for r in known[0].trace.results if isinstance(r, Output)]

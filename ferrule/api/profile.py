@@ -43,6 +43,7 @@ from ferrule.runtime.trace import Tracer
 _CALLED = (
     ("ferrule.api.jit", "Jitted", "__call__"),
     ("ferrule.api.session", "InferenceSession", "run"),
+    ("ferrule.api.programs", "ProgramSession", "run"),
     ("ferrule.frontend.onnx.run", "Runner", "__call__"),
     ("ferrule.frontend.torch.module", "CompiledModule", "__call__"),
     ("ferrule.frontend.torch.plan", "Plan", "__call__"),

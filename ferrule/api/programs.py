@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ferrule.api.saved_model import Saved
-from ferrule.api.session import InferenceSession, read_model
+from ferrule.api.session import KINDS, InferenceSession, read_model
 from ferrule.base import config
 from ferrule.base.compiler import Compiler
 from ferrule.base.errors import InputError, UnsupportedError
@@ -90,10 +91,17 @@ class ProgramSession(InferenceSession):
         self._inputs = {p.name: p for p in _ports("arg", self.conversion.inputs)}
         self._results = _ports("result", self.conversion.outputs)
         self._outputs = [p.name for p in self._results]
+        # arrays that are as they should be go straight to the program, which looks at their shapes
+        types = (*self.conversion.inputs, *self.conversion.outputs)
+        quick = not self._of_run and not any(map(is_complex, types))
+        self._quick = tuple(self._inputs) if quick else ()
+        self._kinds = [p.dtype for p in self._inputs.values()]
         self.compile_seconds = time.perf_counter() - started
 
     def __reduce__(self) -> Any:
-        raise InputError("a compiled StableHLO program is not pickled: compile its file again")
+        """A copy or a pickle holds the program, which is compiled again where it is read."""
+        make = functools.partial(ProgramSession, entry=self._entry)
+        return make, (self.module, self._options)
 
     def get_outputs(self) -> list[Port]:
         """The outputs, each with `name`, `shape` and `type`."""
@@ -108,6 +116,11 @@ class ProgramSession(InferenceSession):
         """The outputs of that names (all of them for None), for inputs by name. Raises InputError
         for inputs that do not fit and for a name that no output has.
         """
+        if output_names is None and self._quick:
+            plain = tuple([input_feed.get(n) for n in self._quick])
+            kinds = [x.dtype if type(x) is np.ndarray else None for x in plain]
+            if kinds == self._kinds and len(input_feed) == len(plain):
+                return list(self._on_arrays(*plain))
         given = self._given(input_feed)
         with config.override(**self._of_run):
             made = self._on_arrays(*map(_stored, given.values()))
@@ -164,6 +177,9 @@ class ProgramSession(InferenceSession):
             bits = getattr(getattr(x, "dtype", None), "name", "") == "bfloat16"
             out[name] = check_input(port, x.view(np.uint16) if bits else x)
         return out
+
+
+KINDS.append((is_program, ProgramSession))
 
 
 def described(source: Any) -> Described:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,16 @@ from typing import Any
 import numpy as np
 
 from ferrule.base.compiler import Compiler
-from ferrule.base.dtype import bf16
-from ferrule.base.errors import InputError
+from ferrule.base.dtype import DType, bf16
+from ferrule.base.errors import InputError, UnsupportedError
 from ferrule.frontend.onnx.model import Array, Port
+from ferrule.frontend.onnx.place import Direct
 from ferrule.frontend.onnx.ports import fixed_ports
 from ferrule.frontend.onnx.table import numpy_of
 from ferrule.frontend.tensorflow import model as tensorflow
 from ferrule.frontend.tensorflow.checkpoint import Checkpoint, read_checkpoint
-from ferrule.frontend.tensorflow.convert import Conversion, convert, ordered
+from ferrule.frontend.tensorflow.convert import Conversion, convert
+from ferrule.frontend.tensorflow.live import captured
 from ferrule.frontend.tensorflow.read import is_saved_model, read_saved_model
 from ferrule.ir.graph import Value
 from ferrule.ir.source import Given, Made, Source
@@ -46,7 +48,7 @@ class Saved:
     @property
     def inputs(self) -> tuple[Port, ...]:
         """The inputs as they are declared."""
-        return tuple(map(_port, ordered(self.program.nodes, self.signature)))
+        return tuple(map(_port, self.signature.inputs))
 
     @property
     def outputs(self) -> tuple[Port, ...]:
@@ -91,20 +93,46 @@ def read_saved(source: str | os.PathLike[str], signature: str | None = None) -> 
         raise InputError(f"{folder} has no signature {wanted!r}; it has {known}")
     prefix = folder / "variables" / "variables"
     held = read_checkpoint(prefix) if prefix.with_name("variables.index").is_file() else None
-    name = re.sub(r"\W", "_", folder.absolute().name, flags=re.ASCII) or "main"
-    named = name if name[0].isalpha() else f"m{name}"
-    return Saved(program, program.signatures[wanted], named, held)
+    name = _identifier(folder.absolute().name)
+    return Saved(program, program.signatures[wanted], name, held)
+
+
+def _identifier(name: str) -> str:
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII) or "main"
+    return plain if plain[0].isalpha() else f"m{plain}"
+
+
+def from_live(function: Any, example_inputs: Sequence[Any] = ()) -> Saved:
+    """A `tf.function`, a concrete function of one or a Keras model, with the values that its
+    variables have now. `example_inputs` tell the shapes and dtypes of arguments where the function
+    does not state them. Raises InputError where neither does.
+    """
+    name, program, arrays = captured(function, tuple(example_inputs))
+    return Saved(program, program.signatures[SERVING], _identifier(name), None, dict(arrays))
 
 
 def _port(p: tensorflow.Port) -> Port:
     shape = None if p.shape is None else tuple(n if n >= 0 else None for n in p.shape)
-    return Port(p.name, "tensor", numpy_of(p.element.dtype), shape)
+    return Port(p.name, "tensor", _numpy(p.dtype), shape)
+
+
+def _numpy(dtype: DType) -> np.dtype[Any]:
+    """The NumPy dtype of inputs and outputs. Raises UnsupportedError where the package is missing
+    that has it.
+    """
+    try:
+        return numpy_of(dtype)
+    except ImportError:
+        raise UnsupportedError(
+            f"arrays of {dtype.name} need the package ml_dtypes: pip install ml_dtypes"
+        ) from None
 
 
 class SavedRunner:
     """Runs a SavedModel as one program: what an `InferenceSession` asks for."""
 
-    direct: Callable[[Mapping[str, Any]], list[Any] | None] | None = None
+    direct: Direct | None = None
+    """The last run as one call, where it was no more."""
     in_numpy: tuple[str, ...] = ()
 
     def __init__(self, saved: Saved, compiler: Compiler) -> None:
@@ -127,6 +155,10 @@ class SavedRunner:
     def __call__(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """The outputs by name."""
         found = self._call(*[_stored(given[p.name], p) for p in self.inputs])
+        if not any(_is_bf16(p) for p in (*self.inputs, *self.outputs)):
+            names = tuple([p.name for p in self.inputs])
+            like = tuple([(n, given[n].shape, given[n].dtype) for n in names])
+            self.direct = Direct(like, names, self._call, tuple(range(len(found))))
         return {p.name: x.view(p.dtype) for p, x in zip(self.outputs, found)}
 
     def source(self, name: str) -> Source:
@@ -141,11 +173,15 @@ class SavedRunner:
         )  # fmt: skip
 
 
+def _is_bf16(port: Port) -> bool:
+    return port.dtype is not None and port.dtype.name == "bfloat16"
+
+
 def _stored(x: Array, port: Port) -> Array:
-    return x.view(bf16.numpy) if port.dtype is not None and port.dtype.name == "bfloat16" else x
+    return x.view(bf16.numpy) if _is_bf16(port) else x
 
 
 def _typed(port: tensorflow.Port, v: Value) -> Port:
     """A port with the sizes that the graph found: a name for each that is open."""
     shape = tuple(n.value if n.is_const else str(n) if n.op == "dim" else None for n in v.shape)
-    return Port(port.name, "tensor", numpy_of(v.dtype), shape)
+    return Port(port.name, "tensor", _numpy(v.dtype), shape)

@@ -28,6 +28,9 @@ from ferrule.frontend.onnx.run import Runner
 from ferrule.ir.source import Source
 from ferrule.pipeline.compile import native
 
+KINDS: list[tuple[Callable[[Any], bool], type[InferenceSession]]] = []
+"""Other kinds of sessions, each with what tells the sources that it is for."""
+
 
 class InferenceSession:
     """A model that is ready to run.
@@ -45,10 +48,9 @@ class InferenceSession:
     """
 
     def __new__(cls, source: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """A StableHLO program has a session of its own kind."""
-        from ferrule.api.programs import ProgramSession, is_program
-
-        return super().__new__(ProgramSession if is_program(source) else cls)
+        """A StableHLO program has a session of its own kind (`ferrule.api.programs`)."""
+        kinds = (kind for accepts, kind in KINDS if accepts(source))
+        return super().__new__(next(kinds, cls))
 
     def __init__(
         self,

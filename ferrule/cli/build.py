@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession
 from ferrule.base.errors import InputError
 from ferrule.cli.command import Command, add_model
 from ferrule.pipeline.build import DEFAULT_TARGETS

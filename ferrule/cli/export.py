@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession
 from ferrule.cli.build import add_shapes
 from ferrule.cli.command import Command, add_model
 

@@ -1,4 +1,4 @@
-"""`ferrule inspect`: what an ONNX model holds, and what ferrule makes of it."""
+"""`ferrule inspect`: what an ONNX model or a SavedModel holds, and what ferrule makes of it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import argparse
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 
-from ferrule.api.session import InferenceSession, read_onnx
+from ferrule.api.saved_model import Saved, read_saved
+from ferrule.api.session import InferenceSession, read_model
 from ferrule.base import config
 from ferrule.base.errors import FerruleError
 from ferrule.cli.command import Command, add_model, add_target, chosen
@@ -17,6 +19,8 @@ from ferrule.frontend.onnx.model import Array, Body, Model, Op, Port, walk_ops
 from ferrule.frontend.onnx.operators import known
 from ferrule.frontend.onnx.ports import shown_shape
 from ferrule.frontend.onnx.table import GRAPH, HOST
+from ferrule.frontend.tensorflow.census import needed
+from ferrule.frontend.tensorflow.table import RULES
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import CompiledGraph, compile_graph, native
 
@@ -25,7 +29,8 @@ Prints a model's operator sets and producer, its inputs and outputs, its paramet
 with how often each stands there (functions expanded, inner graphs included), and those that ferrule
 has no meaning for. Nothing is compiled or run, unless by --kernels: that compiles the model, runs
 it once on made-up inputs (see `ferrule run --help` for --shape and --input), and prints the
-programs, the kernels of each, and the operators that ran in NumPy.
+programs, the kernels of each, and the operators that ran in NumPy. Of a SavedModel (a folder), it
+prints what its signature "serving_default" needs.
 
 examples:
   ferrule inspect model.onnx
@@ -43,11 +48,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
-    model = load_model(options.model, known)
-    print("\n".join(_lines(model)))
+    saved = read_saved(options.model)
+    model = load_model(options.model, known) if saved is None else saved
+    print("\n".join(_lines(model) if isinstance(model, Model) else _saved_lines(model)))
     if options.kernels:
         with chosen(options):
-            print("\n".join(_kernels(read_onnx(options.model), options)))
+            print("\n".join(_kernels(read_model(options.model), options)))
 
 
 # ---- what the model holds ------------------------------------------------------------------------
@@ -70,6 +76,28 @@ def _lines(model: Model) -> Iterator[str]:
     for title, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         yield f"  {title:{width}}  {n}"
     yield from _unsupported(ops)
+
+
+def _saved_lines(saved: Saved) -> Iterator[str]:
+    """The same of a SavedModel: of the signature that is run."""
+    program = saved.program
+    yield f"signatures: {', '.join(sorted(program.signatures))}"
+    yield from _ports("inputs", saved.inputs)
+    yield from _ports("outputs", saved.outputs)
+    nodes = list(needed(program, saved.signature, False))
+    held = {} if saved.checkpoint is None else saved.checkpoint.entries
+    keys = (program.keys.get(n.name, "") for n in nodes)
+    own = [held[key] for key in keys if key in held]
+    elements, size = sum(prod(e.shape) for e in own), sum(e.size for e in own)
+    yield f"variables: {elements:,} in {len(own)} tensors, {size:,} B"
+    counts = Counter(n.op for n in nodes)
+    yield f"operators: {counts.total()}"
+    width = max(map(len, counts), default=0)
+    for op, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        yield f"  {op:{width}}  {n}"
+    lacks = sorted(op for op in counts if op not in RULES and op != "Placeholder")
+    yield "not supported:" if lacks else "not supported: none"
+    yield from (f"  {op} ({counts[op]})" for op in lacks)
 
 
 def _ports(title: str, ports: tuple[Port, ...]) -> Iterator[str]:
@@ -110,14 +138,15 @@ def _why(domain: str, name: str, version: int) -> str:
 # ---- what is compiled ----------------------------------------------------------------------------
 
 
-def _kernels(model: Model, options: argparse.Namespace) -> Iterator[str]:
+def _kernels(model: Model | Saved, options: argparse.Namespace) -> Iterator[str]:
     programs: list[tuple[str, CompiledGraph]] = []
 
     def collect(graph: Graph) -> CompiledGraph:
         programs.append((graph.name, compile_graph(graph)))
         return programs[-1][1]
 
-    feed = feed_of(model.body.inputs, options, random=True)
+    inputs = model.inputs if isinstance(model, Saved) else model.body.inputs
+    feed = feed_of(inputs, options, random=True)
     own = replace(native(config.settings()), program_of=collect)
     session = InferenceSession(model, compiler=own)
     yield ""

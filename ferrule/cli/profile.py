@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 from ferrule.api.profile import profile
-from ferrule.api.programs import described
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession, described
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen, seconds
 from ferrule.cli.feeds import FEEDS, add_feeds, feed_of
 

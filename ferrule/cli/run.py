@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.api.programs import described
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession, described
 from ferrule.base.errors import InputError
 from ferrule.base.files import write_whole
 from ferrule.cli.command import Command, add_model, add_target, add_threads, chosen

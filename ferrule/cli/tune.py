@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from ferrule.api.session import InferenceSession
+from ferrule.api.programs import InferenceSession
 from ferrule.api.tuning import TRIALS, Budget, tune
 from ferrule.base import config
 from ferrule.base.errors import InputError

@@ -39,6 +39,7 @@ structural equality, and any pure function of an expression can be memoised in t
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -207,12 +208,16 @@ def rebuild_as(op: str, args: tuple[Expr, ...], attr: Any, dtype: DType) -> Expr
 
 
 def const(value: Any, dtype: DType = i64) -> Expr:
-    """A literal, rounded or wrapped to `dtype`."""
+    """A literal, rounded or wrapped to `dtype`. There is one NaN, without a sign: its order and
+    its bits do not depend on who made it first.
+    """
     if dtype.kind == "f":
         value = float(value)
+        if value != value:
+            return _intern("const", (), math.nan, dtype, "nan")
         with np.errstate(over="ignore"):
             value = float(from_storage(to_storage(value, dtype), dtype))
-        return _intern("const", (), value, dtype, value.hex() if value == value else "nan")
+        return _intern("const", (), value, dtype, value.hex())
     if dtype.kind == "b":
         return _intern("const", (), bool(value), dtype, bool(value))
     value = int(value)

@@ -423,3 +423,19 @@ def test_code_is_unmapped_with_the_last_of_its_models(saved: tuple[Path, Any]) -
     del several
     gc.collect()
     assert mapped() == before
+
+
+class Turned(torch.nn.Module):
+    """Results in another order than they are made, one of them channels-last."""
+
+    def forward(self, x: Any) -> Any:
+        y = x * 2
+        return y.mean((2, 3)), y
+
+
+def test_each_result_has_its_own_order_in_memory(tmp_path: Path) -> None:
+    x = torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    compiled(Turned(), x).save(tmp_path / "turned.ferrule", HERE)
+    mean, y = load(tmp_path / "turned.ferrule")(x.numpy())
+    np.testing.assert_array_equal(y, x.numpy() * 2)
+    np.testing.assert_allclose(mean, x.numpy().mean((2, 3)) * 2, rtol=1e-5)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,13 @@ def test_complex_arrays_go_in_and_out(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, x * x)
     with pytest.raises(UnsupportedError, match="complex"):
         session.save(tmp_path / "m.ferrule")
+
+
+def test_copies(file: Path) -> None:
+    session = ferrule.compile(file)
+    x, w = np.ones((2, 8), np.float32), np.ones((8, 4), np.float32)
+    for other in (copy.deepcopy(session), pickle.loads(pickle.dumps(session))):
+        np.testing.assert_array_equal(other(x, w), x @ w)
 
 
 def test_artifacts(file: Path, tmp_path: Path) -> None:

@@ -193,7 +193,56 @@ def norm(m: Maker) -> Value:
     return ops.batch_norm(m.b, x, mean, spread, w, bias, 1e-2)
 
 
-# ---- loops ---------------------------------------------------------------------------------------
+# ---- loops and branches --------------------------------------------------------------------------
+
+
+def _changed(m: Maker, b: GraphBuilder, x: Value) -> Value:
+    """A tensor of the type of `x` that stays small, maybe by what stands around."""
+    y = m.choice((ops.tanh, ops.sin, ops.neg, ops.relu))(b, x)
+    other = m.pick(lambda v: v.type == x.type)
+    return y if other is None or m.chance(0.5) else ops.mul(b, ops.add(b, y, other), 0.5)
+
+
+def until(m: Maker) -> Any:
+    """A loop whose steps are counted by a number of its own, and maybe skip one in three; it may be
+    one over rows.
+    """
+    x = m.value("f", 1, 4)
+    steps = m.choice((0, 1, 2, 5, x.shape[0]))
+    m.work(m.count(x.shape), 4)
+    by_rows = steps is x.shape[0] and m.chance(0.6)
+
+    def goes(b: GraphBuilder, v: Any) -> Value:
+        return ops.lt(b, v[0], ops.full(b, (), steps, d.i64))
+
+    def body(b: GraphBuilder, v: Any) -> Any:
+        i, state, rows = v
+        zero = ops.full(b, (), 0, d.i64)
+        starts = [i, *[zero] * (x.rank - 1)]
+        if by_rows:
+            row = ops.dynamic_slice(b, x, starts, (1, *x.shape[1:]))
+            state = _changed(m, b, ops.add(b, state, row))
+            rows = ops.dynamic_update_slice(b, rows, state, starts)
+        else:
+            whole = _changed(m, b, rows)
+            often = ops.eq(b, ops.rem(b, i, 3), 1)
+            rows = ops.select(b, often, rows, whole) if m.chance(0.4) else whole
+        return ops.add(b, i, 1), state, rows
+
+    first = ops.full(m.b, (1, *x.shape[1:]), 0.25, x.dtype)
+    given = (ops.full(m.b, (), 0, d.i64), first, x)
+    return ops.while_loop(m.b, goes, body, given)[2]
+
+
+def branches(m: Maker) -> Any:
+    """One of a few graphs, by a number of the program."""
+    x = m.value("f", 0, 4)
+    index = ops.reduce_sum(m.b, m.leaf((as_index(3),), d.i64), (0,))
+    index = ops.sub(m.b, ops.mod(m.b, index, 5), 1)
+    blocks = [lambda b: (_changed(m, b, x), x), lambda b: (x, _changed(m, b, x))]
+    if m.chance(0.5):
+        blocks.append(lambda b: (ops.abs(b, x), ops.neg(b, x)))
+    return ops.case(m.b, index, blocks)
 
 
 def loop(m: Maker) -> Any:
@@ -218,5 +267,5 @@ def loop(m: Maker) -> Any:
 
 ALL = (
     (8, matmul), (5, linear), (4, dot), (1, wide_bytes), (3, attention), (6, conv), (3, pool),
-    (2, resize), (5, softmax), (5, norm), (1, loop),
+    (2, resize), (5, softmax), (5, norm), (1, loop), (2, until), (2, branches),
 )  # fmt: skip

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
-from ferrule.base.dtype import DType, boolean, f32, f64, i8, i32, i64, u8, u32, u64
+from ferrule.base.dtype import DType, bf16, boolean, f32, f64, i8, i32, i64, u8, u32, u64
 from ferrule.ir.expr import arg, call, compare, const, mul
 from ferrule.ir.interp.scalar import apply, supports
 from ferrule.ir.operators import COMPARISONS, FORMS, LOGIC, OPERATORS, PREDICATES, RECORDS, typed
@@ -145,3 +146,10 @@ def test_constructors_fold_by_the_facts():
 def test_a_record_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         OPERATORS["add"].flops = 2  # type: ignore[misc]
+
+
+def test_one_nan_whoever_makes_it_first() -> None:
+    for first in (-math.nan, math.nan):
+        made = const(first, bf16)
+        assert made is const(-first, bf16)
+        assert math.copysign(1, made.attr) == 1

@@ -18,8 +18,9 @@ A kernel is called as `kernel(ctx, lo, hi, tid)` for the grid points lo..hi. Its
 Calls of single kernels follow one another, so they share one ctx, and a slot is written only where
 its value changes. A phase of several kernels is one parallel region over *units*, as many as the
 phase costs nanoseconds: `@ferrule.dispatch` finds which kernels a range of units falls on, and
-which of their grid points. The entry is straight-line code that is run once a call and never
-optimised (`optnone`); what decides how a kernel is run stands once, in `@ferrule.launch` (host.ll).
+which of their grid points. The entry is straight-line code that is run once a call and, unless it
+has loops and is short, never optimised (`optnone`); what decides how a kernel is run stands once,
+in `@ferrule.launch` (host.ll).
 """
 
 from __future__ import annotations
@@ -82,6 +83,7 @@ STATUS_OK = 0
 ERRORS = tuple(FAULTS.values())  # what the status 1 + i means
 STATUS, SCRATCH, SCRATCH_BYTES, FIRST = range(4)  # slots of a ctx
 _MOST_UNITS = 1 << 30  # a grid's extent times a kernel's units must not overflow
+_SHORT = 1000  # lines of an entry with loops that is optimised
 _ROW = 5  # slots of a kernel in the table of @ferrule.dispatch
 
 
@@ -283,7 +285,10 @@ class _Steps:
         status = code.emit("load i32, ptr %status")
         code.do(f"ret i32 {status}")
         signature = f"define internal i32 @ferrule.{name}(ptr %args, ptr %arena)"
-        return code.function(f"{signature} noinline optnone")
+        # what runs once is not worth compiling well; a short loop may be most of what runs
+        again = any(isinstance(s, Repeat) for s in walk(steps))
+        short = again and len(code.lines) <= _SHORT
+        return code.function(f"{signature} noinline{'' if short else ' optnone'}")
 
     def _frame(self, steps: tuple[Step, ...]) -> None:
         """Makes the ctxs on the stack, with the slots that all calls share."""

@@ -79,11 +79,24 @@ class Scalars:
         if e.op == "dim":
             return self.dim(e.name)
         args = [self.values[a] for a in e.args]
+        if e.op in _CALLS and e.args[1].is_const:
+            quick = _by_power(e.op, args[0], int(e.args[1].attr))
+            if quick is not None:
+                return self.emit(quick)
         kind = "i1" if e.args and e.args[-1].dtype == boolean else "i64"
         text = _instruction(e.op, kind, args)
         if text is None:
             raise CompileError(f"{e.op} is no operation on sizes, in {e}")
         return self.emit(text)
+
+
+def _by_power(op: str, dividend: str, divisor: int) -> str | None:
+    """Division by a power of 2, which rounds towards minus infinity as a shift does."""
+    if divisor <= 0 or divisor & (divisor - 1):
+        return None
+    if op == "mod":
+        return f"and i64 {dividend}, {divisor - 1}"
+    return f"ashr i64 {dividend}, {divisor.bit_length() - 1}"
 
 
 def _instruction(op: str, kind: str, args: list[str]) -> str | None:

@@ -5,21 +5,29 @@
 
 An index that is a number, an axis times a number, or a number in mixed radix of several axes, cuts
 a slice (what lies outside is padded: the expression around does not use it). One that is the sum of
-two axes, of which one is short, is as many slices side by side. All others are gathered.
+two axes, of which one is short, is as many slices side by side. Any other of one axis is looked at
+place by place: it may be a few slices, each perhaps repeated. All else is gathered.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ferrule.base.dtype import i64
 from ferrule.codegen.stablehlo.writer import Tensor, Writer, array, ints
-from ferrule.ir.expr import Expr, rewrite
+from ferrule.ir.expr import Expr, loads, rewrite
+from ferrule.ir.interp.expr import Env, eval_expr
 from ferrule.ir.simplify import coefficient, simplify
 
 Axes = tuple[Expr, ...]
 _SHORT = 16  # elements of a window that are sliced one by one
+_FEW = 4  # pieces that are joined
+_LONG = 1 << 16  # places that are looked at
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,28 @@ class Affine:
     axes: Axes
     steps: tuple[int, ...]
     start: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """start, start + step, .. of `count` places: each `each` times, and that all `times` times."""
+
+    start: int
+    step: int
+    count: int
+    each: int = 1
+    times: int = 1
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Places one piece after another, along the one of `axes`."""
+
+    axes: Axes
+    pieces: tuple[Piece, ...]
+
+
+Cut = Affine | Pieces
 
 
 def extent(axis: Expr) -> int:
@@ -94,10 +124,59 @@ def read(
     return ordered(w, Field(w.reshape(x, shape), axes), order)
 
 
-def _cuts(index: Sequence[Expr]) -> list[Affine | None]:
+def pieces(index: Expr) -> Pieces | None:
+    """The places of an index of one axis, if they are a few pieces."""
+    if len(index.axes) != 1 or loads(index):
+        return None
+    (a,) = index.axes
+    n = extent(a)
+    if not 1 < n <= _LONG:
+        return None
+    places = np.broadcast_to(eval_expr(index, Env(axes={a: np.arange(n)})), (n,))
+    found = _repeated(places) or _runs(places)
+    return None if found is None else Pieces((a,), found)
+
+
+def _repeated(places: NDArray[Any]) -> tuple[Piece, ...] | None:
+    """Places as one piece that is repeated."""
+    n = places.size
+    other = np.flatnonzero(places != places[0])
+    each = int(other[0]) if other.size else n
+    again = np.flatnonzero(places[each:] == places[0])
+    period = each + int(again[0]) if again.size else n
+    if n % period or period % each:
+        return None
+    rows = places.reshape(n // period, period // each, each)
+    one = rows[0, :, 0]
+    step = int(one[1] - one[0]) if one.size > 1 else 1
+    right = one[0] + step * np.arange(one.size)
+    if not (rows == right[None, :, None]).all():
+        return None
+    return (Piece(int(one[0]), step, one.size, each, n // period),)
+
+
+def _runs(places: NDArray[Any]) -> tuple[Piece, ...] | None:
+    """Places as pieces of equal steps, from the first on as long as they can be."""
+    found, at = list[Piece](), 0
+    while at < places.size:
+        steps = np.diff(places[at:])
+        step = int(steps[0]) if steps.size else 1
+        breaks = np.flatnonzero(steps != step)
+        count = 1 + (int(breaks[0]) if breaks.size else steps.size)
+        start = int(places[at])
+        found.append(Piece(start, step, count) if step else Piece(start, 1, 1, count))
+        at += count
+        if len(found) > _FEW:
+            return None
+    return tuple(found)
+
+
+def _cuts(index: Sequence[Expr]) -> list[Cut | None]:
     """The dims that are sliced: their axes stand in no other dim, and follow one another."""
-    found = [affine(i) for i in index]
-    cuts = [c if c is not None and _sliceable(c) else None for c in found]
+    cuts: list[Cut | None] = []
+    for i in index:
+        c = affine(i)
+        cuts.append(c if c is not None and _sliceable(c) else pieces(i))
     while True:
         seen: dict[Expr, int] = {}
         for i in index:
@@ -126,8 +205,10 @@ def _radix(c: Affine) -> bool:
     return all(s == t * extent(a) for s, t, a in after)
 
 
-def _cut(w: Writer, x: Tensor, d: int, c: Affine) -> Tensor:
+def _cut(w: Writer, x: Tensor, d: int, c: Cut) -> Tensor:
     """`x` with dim `d` cut: of the size of all axes of `c` together, in their order."""
+    if isinstance(c, Pieces):
+        return w.concatenate([_piece(w, x, d, p) for p in c.pieces], d)
     if len(c.axes) < 2 or _radix(c):
         count = 1
         for a in c.axes:
@@ -146,6 +227,14 @@ def _cut(w: Writer, x: Tensor, d: int, c: Affine) -> Tensor:
     both = w.concatenate(parts, d if short == 0 else d + 1)
     size = both.shape[d] * both.shape[d + 1]
     return w.reshape(both, (*both.shape[:d], size, *both.shape[d + 2 :]))
+
+
+def _piece(w: Writer, x: Tensor, d: int, p: Piece) -> Tensor:
+    x = strided(w, x, d, p.start, p.step, p.count)
+    lead, rest = x.shape[:d], x.shape[d + 1 :]
+    dims = [e if e < d else e + 1 if e == d else e + 2 for e in range(x.rank)]
+    x = w.broadcast(x, dims, (*lead, p.times, p.count, p.each, *rest))
+    return w.reshape(x, (*lead, p.times * p.count * p.each, *rest))
 
 
 def strided(w: Writer, x: Tensor, d: int, start: int, step: int, count: int) -> Tensor:

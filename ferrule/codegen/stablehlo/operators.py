@@ -180,6 +180,11 @@ def _window(
     return out
 
 
+def _cbrt(w: Writer, n: Node, xs: Sequence[Tensor]) -> Tensor:
+    (x,) = _wide(w, xs)
+    return w.convert(w.unary("cbrt", x), n.outputs[0].dtype)
+
+
 def _cast(w: Writer, n: Node, xs: Sequence[Tensor]) -> Tensor:
     return scalars.cast(w, xs[0], n.outputs[0].dtype)
 
@@ -188,6 +193,6 @@ RULES: dict[str, Rule] = {
     "reshape": _reshape, "concat": _concat, "constant": _constant, "iota": _iota, "pad": _pad,
     "dynamic_slice": _dynamic_slice, "dynamic_update_slice": _dynamic_update_slice,
     "gather": _gather, "dot_general": _dot_general, "conv": _conv, "max_pool": _max_pool,
-    "cast": _cast,
+    "cast": _cast, "cbrt": _cbrt,
 }  # fmt: skip
 """Operators with a rule of their own, which may give None: then the equations are written."""

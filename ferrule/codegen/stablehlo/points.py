@@ -11,7 +11,7 @@ from ferrule.base.errors import CompileError
 from ferrule.codegen.stablehlo import loads, scalars
 from ferrule.codegen.stablehlo.loads import Axes, Field, extent
 from ferrule.codegen.stablehlo.writer import Tensor, Writer
-from ferrule.ir.expr import Buf, Expr
+from ferrule.ir.expr import DEEP, Buf, Expr, walk
 from ferrule.ir.simplify import range_of
 
 
@@ -30,8 +30,20 @@ class Points:
         """
         found = self._done.get(e)
         if found is None:
+            if e.depth > DEEP:
+                self._from_below(e)
             found = self._done[e] = self._value(e)
         return found
+
+    def _from_below(self, e: Expr) -> None:
+        """Evaluates what `e` needs, arguments first: no level waits for another."""
+
+        def unknown(node: Expr) -> bool:
+            return node.op not in ("load", "axis") and node not in self._done
+
+        for node in walk(e, unknown):
+            if node is not e and node not in self._done:
+                self._done[node] = self._value(node)
 
     def at(self, e: Expr, axes: Axes) -> Tensor:
         """`e` at each point of `axes`."""

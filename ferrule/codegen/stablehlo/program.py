@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ferrule.base.errors import CompileError, FerruleError, InputError
 from ferrule.codegen.stablehlo import control, operators, stages
 from ferrule.codegen.stablehlo.sizes import dims_of, fixed
-from ferrule.codegen.stablehlo.writer import Tensor, Writer
+from ferrule.codegen.stablehlo.writer import Tensor, Writer, needed
 from ferrule.ir.expr import Buf
 from ferrule.ir.graph import ComputeContext, Graph, Node, Value, opdef, requirements
 
@@ -63,7 +63,7 @@ def stablehlo_text(
     return "\n".join([
         f"module @{re.sub(r'[^A-Za-z0-9_]', '_', graph.name) or 'main'} {{",
         f"  func.func public @main({shown}) -> ({types}) {{",
-        *w.lines,
+        *needed(w.lines, out),
         f"    return{returned}",
         "  }",
         "}",

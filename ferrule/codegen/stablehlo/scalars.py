@@ -32,7 +32,7 @@ _OF_BOOLS = {"add": "or", "sub": "xor", "mul": "and", "min": "and", "max": "or"}
 _CHLO = {
     "asin": "asin", "acos": "acos", "atan": "atan", "sinh": "sinh", "cosh": "cosh",
     "asinh": "asinh", "acosh": "acosh", "atanh": "atanh", "erf": "erf", "erfc": "erfc",
-    "erfinv": "erf_inv", "lgamma": "lgamma", "digamma": "digamma", "nextafter": "next_after",
+    "erfinv": "erf_inv", "lgamma": "lgamma", "nextafter": "next_after",
 }  # fmt: skip
 _COMPARISONS = {"eq": "EQ", "ne": "NE", "lt": "LT", "le": "LE"}
 _ROUNDINGS = {"floor", "ceil", "trunc", "round"}
@@ -260,6 +260,12 @@ def _hypot(w: Writer, x: Tensor, y: Tensor) -> Tensor:
     return w.select(either, infinite, found)
 
 
+def _digamma(w: Writer, x: Tensor) -> Tensor:
+    """At 0 it is infinite, with the other sign."""
+    pole = _copysign(w, w.like(x, math.inf), w.unary("negate", x))
+    return w.select(w.compare("EQ", x, w.like(x, 0.0)), pole, w.chlo("digamma", x))
+
+
 def _normal_cdf(w: Writer, x: Tensor) -> Tensor:
     tail = w.chlo("erfc", w.binary("multiply", x, w.like(x, -math.sqrt(0.5))))
     return w.binary("multiply", tail, w.like(x, 0.5))
@@ -296,5 +302,5 @@ OPERATORS: dict[str, Operator] = {
     "trunc": _trunc, "abs": _abs, "sign": _sign, "neg": _neg, "copysign": _copysign, "fma": _fma,
     "pow": _pow, "isnan": _isnan, "isinf": _isinf, "shl": _shl, "shr": _shr, "exp2": _exp2,
     "log2": _log_of(2), "log10": _log_of(10), "hypot": _hypot, "normal_cdf": _normal_cdf,
-    "word": _word, "dot4": _dot4,
+    "digamma": _digamma, "word": _word, "dot4": _dot4,
 }  # fmt: skip

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ferrule.base.dtype import DType, i64
+from ferrule.base.dtype import DType, boolean, i64
 from ferrule.codegen.stablehlo import loads, scalars
 from ferrule.codegen.stablehlo.loads import Affine, Axes, Field, extent
 from ferrule.codegen.stablehlo.points import Points
 from ferrule.codegen.stablehlo.writer import Shape, Tensor, Writer, array, ints
 from ferrule.ir.expr import Buf, Expr, axis, both, const, select, walk
+from ferrule.ir.expr import loads as loads_of
 from ferrule.ir.monoids import EXACT_SUM, SUM
 from ferrule.ir.simplify import simplify
 from ferrule.ir.system import Access, Monoid, Reduce, Scan, Sort, Stage
@@ -35,19 +36,17 @@ def write_stage(w: Writer, st: Stage, bufs: Bufs) -> None:
     """Write `st`, and put what it defines in `bufs`. Raises CompileError and UnsupportedError for
     what StableHLO lacks.
     """
-    c = st.compute
-    points = Points(w, c.all_axes, bufs)
+    c, fold = st.compute, st.compute.fold
+    points = Points(w, _order(st), bufs)
     guard = st.when
-    if c.fold is None:
+    if fold is None:
         guards = [g for g in (st.when, c.where) if g is not None]
         guard = both(*guards) if guards else None
-        fields, axes = [points.value(v) for v in c.values], c.axes
-    elif isinstance(c.fold, Reduce):
-        fields, axes = _reduced(w, st, points), c.axes
-    elif isinstance(c.fold, Scan):
-        fields, axes = _scanned(w, st, points), c.all_axes
+        fields = [points.value(v) for v in c.values]
     else:
-        fields, axes = _sorted(w, st, points), c.all_axes
+        fields = _folded(w, st, points)
+    left = c.axes if isinstance(fold, Reduce) else c.all_axes
+    axes = tuple(a for a in points.order if a in left)
     where = None if guard is None else points.value(guard)
     if st.combine is not None:
         _merge(w, st, points, fields, axes, where)
@@ -60,16 +59,36 @@ def write_stage(w: Writer, st: Stage, bufs: Bufs) -> None:
         bufs[to.buf] = x
 
 
+def _order(st: Stage) -> Axes:
+    """The order of a stage's axes as dims: where the order of its points does not matter, that in
+    which the load with most of them has them, so that it needs no transpose.
+    """
+    axes = st.compute.all_axes
+    if st.compute.fold is None or st.combine is not None:
+        return axes
+    read = [ld for v in st.compute.values for ld in loads_of(v)]
+    bare = [tuple(i for i in ld.args if i in axes) for ld in read]
+    first = dict.fromkeys(sorted(bare, key=len)[-1] if bare else ())
+    return (*first, *(a for a in axes if a not in first))
+
+
 # ---- folds ---------------------------------------------------------------------------------------
 
 
+def _folded(w: Writer, st: Stage, points: Points) -> list[Field]:
+    fold = st.compute.fold
+    if isinstance(fold, Reduce):
+        return _reduced(w, st, points)
+    return _scanned(w, st, points) if isinstance(fold, Scan) else _sorted(w, st, points)
+
+
 def _reduced(w: Writer, st: Stage, points: Points) -> list[Field]:
-    c, fold = st.compute, st.compute.fold
+    fold = st.compute.fold
     assert isinstance(fold, Reduce)
     found = _product(w, st, points)
     if found is None:
         given = _contributions(w, st, points, fold.monoid)
-        fields = loads.together(w, given, c.all_axes, fold.axes)
+        fields = loads.together(w, given, points.order, fold.axes)
         axes = fields[0].axes
         dims = [axes.index(a) for a in fold.axes]
         kept = tuple(a for a in axes if a not in fold.axes)
@@ -180,10 +199,10 @@ def dot_general(
 
 
 def _scanned(w: Writer, st: Stage, points: Points) -> list[Field]:
-    c, fold = st.compute, st.compute.fold
+    fold = st.compute.fold
     assert isinstance(fold, Scan)
     given = _contributions(w, st, points, fold.monoid)
-    fields = loads.together(w, given, c.all_axes, (fold.axis,))
+    fields = loads.together(w, given, points.order, (fold.axis,))
     axes = fields[0].axes
     d, n = axes.index(fold.axis), extent(fold.axis)
     xs = [f.tensor for f in fields]
@@ -236,7 +255,7 @@ def _moved(w: Writer, x: Tensor, identity: Expr, d: int, by: int) -> Tensor:
 def _sorted(w: Writer, st: Stage, points: Points) -> list[Field]:
     c, fold = st.compute, st.compute.fold
     assert isinstance(fold, Sort)
-    fields = loads.together(w, [points.value(v) for v in c.values], c.all_axes, (fold.axis,))
+    fields = loads.together(w, [points.value(v) for v in c.values], points.order, (fold.axis,))
     axes = fields[0].axes
     n = len(fields)
 
@@ -289,7 +308,7 @@ def _stored(
             return base
         return w.dynamic_update_slice(base, value, [w.number(a, i64) for a in starts])
     if inside is None:
-        inside = w.compare("EQ", *[w.number(0, i64, value.shape)] * 2)
+        inside = w.number(True, boolean, value.shape)
     amounts = _spread_amounts(place, value.shape, shape)
     outer = w.pad(value, w.number(0, value.dtype), *amounts)
     chosen = w.pad(inside, w.number(False, inside.dtype), *amounts)
@@ -322,7 +341,7 @@ def _box(
             return None
         place.append(at)
     used = [a for p in place for a in p.axes]
-    if sorted(map(id, used)) != sorted(map(id, axes)):
+    if len(set(used)) != len(used) or any(a not in used and extent(a) != 1 for a in axes):
         return None
     for p, n in zip(place, shape, strict=True):
         count = extent(p.axes[0]) if p.axes else 1
@@ -345,7 +364,8 @@ def _boxed(
 ) -> Tensor:
     """`f` with a dim for each dim of the target, as far as it lies within."""
     whole = Field(loads.spread(w, f, axes), axes)
-    order = tuple(a for p in place for a in p.axes)
+    order = [a for p in place for a in p.axes]
+    order += [a for a in axes if a not in order]  # of one place
     x = w.transpose(whole.tensor, [axes.index(a) for a in order])
     x = w.reshape(x, tuple(extent(p.axes[0]) if p.axes else 1 for p in place))
     rooms = [(n - p.start - 1) // p.steps[0] + 1 if p.axes else 1 for p, n in zip(place, shape)]

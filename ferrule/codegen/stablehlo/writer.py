@@ -13,6 +13,7 @@ Specification: StableHLO, "Operations"; MLIR's language reference for literals.
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ Shape = tuple[int, ...]
 
 _ELEMENTS = {"u8": "ui8", "u16": "ui16", "u32": "ui32", "u64": "ui64", "bool": "i1"}
 _BITS = {16: "<e", 32: "<f", 64: "<d"}
+_MADE = re.compile(r"\s*(%\d+) = (?!.*\(\{$)")  # an operation of one line
+_NAME = re.compile(r"%\d+")
 _LISTED = 64  # bools that are written one by one
 
 
@@ -91,7 +94,8 @@ class Writer:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self._known: dict[str, tuple[Tensor, ...]] = {}
+        self._known: dict[str, Tensor] = {}
+        self._flat: dict[str, Tensor] = {}  # what a reshape's result, by name, was before
         self._count = 0
         self.depth = 2
 
@@ -133,10 +137,9 @@ class Writer:
         """Write `text`, an operation with one result of this type."""
         found = self._known.get(text)
         if found is None:
-            result = Tensor(self.fresh(), shape, dtype)
-            self.line(f"{result.name} = {text}")
-            found = self._known[text] = (result,)
-        return found[0]
+            found = self._known[text] = Tensor(self.fresh(), shape, dtype)
+            self.line(f"{found.name} = {text}")
+        return found
 
     def with_regions(
         self,
@@ -256,12 +259,20 @@ class Writer:
         return self.op(f"stablehlo.iota dim = {axis} : {tensor_type(shape, dtype)}", shape, dtype)
 
     def reshape(self, x: Tensor, shape: Shape) -> Tensor:
-        return x if x.shape == shape else self._placed(f"reshape {x.name}", x, shape)
+        if x.shape == shape:
+            return x
+        first = self._flat.get(x.name, x)
+        if first.shape == shape:
+            return first
+        found = self._placed(f"reshape {first.name}", first, shape)
+        self._flat[found.name] = first
+        return found
 
     def broadcast(self, x: Tensor, dims: Sequence[int], shape: Shape) -> Tensor:
         """Dim i of `x` is dim dims[i] of the result."""
-        if x.shape == shape and list(dims) == list(range(x.rank)):
-            return x
+        same = sorted(dims) == list(dims) and math.prod(shape) == math.prod(x.shape)
+        if same and all(n == shape[d] for n, d in zip(x.shape, dims, strict=True)):
+            return self.reshape(x, shape)
         return self._placed(f"broadcast_in_dim {x.name}, dims = {ints(dims)}", x, shape)
 
     def transpose(self, x: Tensor, perm: Sequence[int]) -> Tensor:
@@ -326,6 +337,19 @@ class Writer:
             return update
         names = ", ".join(t.name for t in (x, update, *starts))
         return self._placed(f"dynamic_update_slice {names}", x, x.shape, (update, *starts))
+
+
+def needed(lines: Sequence[str], results: Sequence[Tensor]) -> list[str]:
+    """The lines of a function without those of operations whose result nobody uses."""
+    used, kept = {t.name for t in results}, list[str]()
+    for text in reversed(lines):
+        made = _MADE.match(text)
+        if made is not None and made[1] not in used:
+            continue
+        if " stablehlo.constant " not in text:
+            used.update(_NAME.findall(text, made.end() if made is not None else 0))
+        kept.append(text)
+    return kept[::-1]
 
 
 def _listed(values: Sequence[Tensor]) -> str:

@@ -9,15 +9,13 @@ from typing import Any
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.tensorflow.model import Called, Node, SavedModel, Signature
 
-_WRITES = {
-    "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "Assign", "AssignAdd",
-    "AssignSub", "ResourceScatterUpdate", "ResourceScatterAdd", "ResourceScatterNdUpdate",
-}  # fmt: skip
+_WRITES = ("Assign", "ResourceScatter", "ResourceApply", "ResourceStridedSliceAssign")
+"""What the names of operators that write into variables begin with."""
 
 
 def check_effects(program: SavedModel, signature: Signature) -> None:
     """Raises UnsupportedError where a call writes into variables: a compiled program has none."""
-    writes = Counter(n.op for n in needed(program, signature, True) if n.op in _WRITES)
+    writes = Counter(n.op for n in needed(program, signature, True) if n.op.startswith(_WRITES))
     if writes:
         raise UnsupportedError(
             f"the program writes into its variables ({_counts(writes)}), and a compiled one has "
@@ -40,13 +38,12 @@ def needed(program: SavedModel, signature: Signature, effects: bool) -> Iterator
     run before or beside them.
     """
     given = {p.value.partition(":")[0] for p in signature.inputs}
-    yield from _behind(program.nodes, [p.value for p in signature.outputs], given, effects)
+    outputs = [p.value for p in signature.outputs]
+    first = [*outputs, *(signature.effects if effects else ())]
+    own = list(_behind(program.nodes, first, given, effects))
+    yield from own
     seen: set[str] = set()
-    waiting = [
-        name
-        for n in _behind(program.nodes, [p.value for p in signature.outputs], given, effects)
-        for name in _called(n.attrs)
-    ]
+    waiting = [name for n in own for name in _called(n.attrs)]
     while waiting:
         name = waiting.pop()
         f = program.functions.get(name)

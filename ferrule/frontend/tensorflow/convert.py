@@ -21,15 +21,25 @@ from ferrule.base.dtype import DType
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.tensorflow import rules as _rules  # fills the table  # noqa: F401
 from ferrule.frontend.tensorflow.census import check_effects, missing
-from ferrule.frontend.tensorflow.known import fold
+from ferrule.frontend.tensorflow.known import fold, held_in
 from ferrule.frontend.tensorflow.model import Function, Node, Port, SavedModel, Signature
-from ferrule.frontend.tensorflow.table import RULES, Context, Known, Rule, Val, Variable
+from ferrule.frontend.tensorflow.table import (
+    RULES,
+    Context,
+    Known,
+    Rule,
+    Val,
+    Variable,
+    tensor_of,
+)
 from ferrule.ir.agree import Equal
 from ferrule.ir.expr import Expr, dim
 from ferrule.ir.graph import Graph, GraphBuilder, Value, tensor
 
 _KNOWN_ELEMENTS = 64
 _DEPTH = 100
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+"""What rules raise for attributes and operands that no operator of TensorFlow has."""
 Read = Callable[[str], NDArray[Any]]
 
 
@@ -90,15 +100,14 @@ class Converter:
     def whole(self, signature: Signature) -> Conversion:
         """The graph of a signature."""
         nodes, env = self.program.nodes, dict[str, tuple[Val, ...]]()
-        inputs = ordered(nodes, signature)
-        for port in inputs:
+        for port in signature.inputs:
             env[port.value.partition(":")[0]] = (self.input(port),)
         found = self.values(nodes, [p.value for p in signature.outputs], self.b, env)
         for port, v in zip(signature.outputs, found):
             if not isinstance(v, Value):
                 raise UnsupportedError(f"the output {port.name!r} is {type(v).__name__}, no tensor")
         graph = self.b.build([v for v in found if isinstance(v, Value)])
-        return Conversion(graph, tuple(self.params), inputs, signature.outputs)
+        return Conversion(graph, tuple(self.params), signature.inputs, signature.outputs)
 
     def input(self, port: Port) -> Value:
         """An input of the graph."""
@@ -106,10 +115,10 @@ class Converter:
             raise UnsupportedError(f"the input {port.name!r} is of any rank: give its shape")
         stem = "d_" + re.sub(r"\W", "_", port.name, flags=re.ASCII)
         sizes = [self.size(f"{stem}_{d}") if n < 0 else n for d, n in enumerate(port.shape)]
-        taken = {v.name for v in self.b.inputs}
-        name = re.sub(r"\W", "_", port.name, flags=re.ASCII)
-        plain = name if re.match(r"[A-Za-z]", name) and name not in taken else f"x{len(taken)}"
-        return self.b.input(tensor(sizes, port.element.dtype), f"{plain}_")
+        name, taken = stem[2:], {v.name for v in self.b.inputs}
+        own = name if name not in taken and re.fullmatch(r"[A-Za-z]\w*", name) else f"x{len(taken)}"
+        apart = f"{own}_" if re.match(r"[vw]\d", own) else own  # the builder calls values so
+        return self.b.input(tensor(sizes, port.dtype), apart)
 
     def size(self, name: str) -> Expr:
         """The size of an input's dimension."""
@@ -176,10 +185,9 @@ class Converter:
             if isinstance(error.__cause__, FerruleError):
                 raise  # an operator inside of this one is named already
             raise type(error)(f"{node.op} {node.name!r}: {error}") from error
-        except TypeError as error:
-            if error.__traceback__ and error.__traceback__.tb_next is None:
-                raise CompileError(f"{node.op} {node.name!r} of {len(operands)} operands") from None
-            raise
+        except _MALFORMED as error:
+            said = f"{node.op} {node.name!r} of {len(operands)} operands does not fit"
+            raise CompileError(f"{said}: {type(error).__name__}: {error}") from error
         return results
 
     def follow(self, cx: Context, operands: Sequence[Val], results: Sequence[Val]) -> None:
@@ -194,7 +202,9 @@ class Converter:
             return
         found = fold(cx, known, operands, [s for s in shapes if s is not None])
         for v, numbers in zip(results, found or ()):
-            if isinstance(v, Value) and any(n is not None for n in numbers.flat):
+            numbers = held_in(tensor_of(v).dtype, numbers)
+            some = not numbers.size or any(n is not None for n in numbers.flat)
+            if isinstance(v, Value) and some:
                 self.numbers[v] = numbers
 
     # ---- what rules ask for ----------------------------------------------------------------------
@@ -247,15 +257,3 @@ def _small(v: Val) -> tuple[int, ...] | None:
         return None
     shape = tuple(int(n.value) for n in v.shape)
     return shape if np.prod(shape, dtype=np.int64) <= _KNOWN_ELEMENTS else None
-
-
-def ordered(nodes: Mapping[str, Node], signature: Signature) -> tuple[Port, ...]:
-    """The inputs as the function behind the first output takes them, else by name."""
-    first = nodes.get(signature.outputs[0].value.partition(":")[0]) if signature.outputs else None
-    order = [n.partition(":")[0] for n in first.operands] if first is not None else []
-
-    def place(port: Port) -> int:
-        name = port.value.partition(":")[0]
-        return order.index(name) if name in order else len(order)
-
-    return tuple(sorted(signature.inputs, key=place))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ferrule.base.dtype import DType
 from ferrule.frontend.tensorflow.strided import Entry, Unknown, entries
 from ferrule.frontend.tensorflow.table import Context, Known, as_known
 from ferrule.ir.expr import Expr, as_index, call
@@ -243,11 +244,25 @@ def fold(
         found = fn(cx, *given)
     except (TypeError, ValueError, IndexError, ZeroDivisionError, OverflowError):
         return None
-    several = found if isinstance(found, list) else [found]
+    several = [as_known(f) for f in found] if isinstance(found, list) else [found]
     counts = [int(np.prod(s, dtype=int)) for s in shapes]
     if [f.size for f in several] != counts:
         return None
     return [as_known(f.reshape(-1).tolist()).reshape(s) for f, s in zip(several, shapes)]
+
+
+def held_in(dtype: DType, numbers: Known) -> Known:
+    """Numbers as a tensor of `dtype` holds them: floats rounded, integers that it has no place for
+    not known.
+    """
+
+    def one(n: Any) -> Any:
+        if isinstance(n, float):
+            return float(np.float32(n)) if dtype.compute.bits == 32 else n
+        fits = not dtype.is_int or not isinstance(n, int) or dtype.min <= n <= dtype.max
+        return n if fits else None
+
+    return as_known(np.frompyfunc(one, 1, 1)(numbers)) if numbers.size else numbers
 
 
 def _unknown(x: Any) -> Known | None:

@@ -118,13 +118,21 @@ class Port:
     element: Element
     shape: Shape
 
+    @property
+    def dtype(self) -> DType:
+        """The dtype. Raises UnsupportedError, with the name, for one that ferrule lacks."""
+        if self.element.code not in DTYPES:
+            raise UnsupportedError(f"{self.name!r} is of {self.element.name}, and no numbers")
+        return self.element.dtype
+
 
 @dataclass(frozen=True)
 class Signature:
-    """What a program can be called as."""
+    """What a program can be called as; `effects` are nodes that run for what they do."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    effects: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

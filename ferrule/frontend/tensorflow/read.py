@@ -50,7 +50,7 @@ def read_saved_model(folder: Path) -> SavedModel:
         raise InputError(f"{folder / FILE} can't be read: {error.strerror}") from None
     try:
         return parse(data)
-    except (ParseError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ParseError(f"{folder / FILE} is malformed: {error}") from None
 
 
@@ -61,17 +61,36 @@ def parse(data: bytes) -> SavedModel:
         raise ParseError("it has no graph")
     serving = [g for g in graphs if _SERVE in g.message(1).texts(4)]
     meta = (serving or graphs)[0]
-    graph = meta.message(2)
-    nodes = {n.name: n for n in map(_node, graph.messages(1))}
-    functions = {f.name: f for f in map(_function, graph.message(2).messages(1))}
-    signatures = {name: _signature(s) for name, s in meta.entries(5)}
+    nodes, functions = _graph(meta.message(2))
+    signatures = {name: _signature(s, nodes) for name, s in meta.entries(5)}
     restore = meta.message(3).text(3)
     keys = keys_of(nodes, functions, restore)
     return SavedModel(nodes, functions, signatures, keys)
 
 
-def _signature(m: Message) -> Signature:
-    return Signature(tuple(_ports(m, 1)), tuple(_ports(m, 2)))
+def program_of(data: bytes) -> tuple[Mapping[str, Node], Mapping[str, Function]]:
+    """The nodes and functions in the bytes of a GraphDef. Raises ParseError."""
+    return _graph(Message(data))
+
+
+def _graph(m: Message) -> tuple[dict[str, Node], dict[str, Function]]:
+    nodes = {n.name: n for n in map(_node, m.messages(1))}
+    return nodes, {f.name: f for f in map(_function, m.message(2).messages(1))}
+
+
+def _signature(m: Message, nodes: Mapping[str, Node]) -> Signature:
+    """A signature, its inputs in the order in which the function behind its first output takes
+    them.
+    """
+    inputs, outputs = list(_ports(m, 1)), tuple(_ports(m, 2))
+    first = nodes.get(outputs[0].value.partition(":")[0]) if outputs else None
+    order = [n.partition(":")[0] for n in first.operands] if first is not None else []
+
+    def place(port: Port) -> int:
+        name = port.value.partition(":")[0]
+        return order.index(name) if name in order else len(order)
+
+    return Signature(tuple(sorted(inputs, key=place)), outputs)
 
 
 def _ports(m: Message, number: int) -> Iterator[Port]:

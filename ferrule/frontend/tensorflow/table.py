@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferrule.base.dtype import DType
-from ferrule.base.errors import UnsupportedError
+from ferrule.base.errors import CompileError, UnsupportedError
 from ferrule.frontend.tensorflow.model import Element, Function, Node
 from ferrule.ir.expr import Expr
 from ferrule.ir.graph import GraphBuilder, Value
@@ -113,9 +113,11 @@ class Context:
         found = self.attr(name, default)
         return found.decode(errors="replace") if isinstance(found, bytes) else str(found)
 
-    def dtype(self, name: str, default: DType | None = None) -> DType:
-        """An attribute that is an element type."""
+    def dtype(self, name: str, default: Any = MISSING) -> DType:
+        """An attribute that is an element type. Raises CompileError for another."""
         found = self.attr(name, default)
+        if not isinstance(found, Element | DType):
+            raise CompileError(f"{name} is no element type: {found!r}")
         return found.dtype if isinstance(found, Element) else found
 
     def known(self, v: Any) -> Known | None:

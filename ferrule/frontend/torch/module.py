@@ -166,8 +166,9 @@ class CompiledModule:
         if direct is None or why:
             raise UnsupportedError(f"the module cannot be built as one program: {why}")
         results = direct.results or tuple(range(len(self._results)))
+        orders = direct.bound.made
         made = tuple(
-            Made(f"output{k}" if len(results) > 1 else "output", results[i], direct.bound.made[i])
+            Made(f"output{k}" if len(results) > 1 else "output", results[i], orders[results[i]])
             for k, i in enumerate(self._results)
         )
         at = {place: i for i, place in enumerate(self._places)}

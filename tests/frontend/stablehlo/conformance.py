@@ -238,7 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wrong += counts.get("wrong", 0)
         row = [len(found), *(counts.get(k, 0) for k in ("right", "refused", "wrong"))]
         lines.append(f"| `{kind}` | {' | '.join(map(str, row))} |")
-    refused = ", ".join(f"{r} ({n})" for r, n in reasons.most_common())
+    refused = ", ".join(f"{r} ({n})" for r, n in reasons.most_common()) or "nothing"
     lines += ["", f"What is refused: {refused}."]
     print("\n".join(lines[-6:]))
     if o.docs:

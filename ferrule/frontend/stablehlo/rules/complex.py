@@ -324,3 +324,23 @@ def _compare(cx: Context, z: Any, w: Any) -> Value:
     if cx.attr("comparison_direction") == "NE":
         return a.ne(c).logical_or(b.ne(d)).v
     return a.eq(c).logical_and(b.eq(d)).v
+
+
+def _before(z: Pair, w: Pair) -> Real:
+    """Whether `z` comes before `w`, by the real parts and then by the imaginary ones."""
+    same = z[0].eq(w[0]).logical_and(z[1].lt(w[1]))
+    return z[0].lt(w[0]).logical_or(same)
+
+
+@of_complex("stablehlo.maximum", "chlo.broadcast_maximum")
+def _maximum(cx: Context, z: Any, w: Any) -> Complex:
+    x, y = pair(cx.b, z), pair(cx.b, w)
+    first = _before(y, x)
+    return whole((where(first, x[0], y[0]), where(first, x[1], y[1])))
+
+
+@of_complex("stablehlo.minimum", "chlo.broadcast_minimum")
+def _minimum(cx: Context, z: Any, w: Any) -> Complex:
+    x, y = pair(cx.b, z), pair(cx.b, w)
+    first = _before(x, y)
+    return whole((where(first, x[0], y[0]), where(first, x[1], y[1])))

@@ -77,59 +77,22 @@ def _dynamic_conv(cx: Context, x: Any, w: Any, padding: Value) -> Any:
 
 
 def _convolved(cx: Context, b: GraphBuilder, x: Value, w: Value, padding: Any) -> Value:
-    """The convolution as one of x[batch, features, ..] with w[out, features / groups, ..]: groups
-    of the batch become groups of features, elements between those of x are zeros.
-    """
     n = cx.attr("dimension_numbers")
-    dtype = cx.dtype
-    own_x = n["input_batch_dimension"], n["input_feature_dimension"], *n["input_spatial_dimensions"]
-    own_w = (
-        n["kernel_output_feature_dimension"], n["kernel_input_feature_dimension"],
-        *n["kernel_spatial_dimensions"],
+    return ops.convolution(
+        b, x, w,
+        (n["input_batch_dimension"], n["input_feature_dimension"], *n["input_spatial_dimensions"]),
+        (
+            n["kernel_output_feature_dimension"], n["kernel_input_feature_dimension"],
+            *n["kernel_spatial_dimensions"],
+        ),
+        (
+            n["output_batch_dimension"], n["output_feature_dimension"],
+            *n["output_spatial_dimensions"],
+        ),
+        cx.attr("window_strides"), [tuple(p) for p in padding], cx.attr("lhs_dilation"),
+        cx.attr("rhs_dilation"), cx.attr("window_reversal"), cx.attr("feature_group_count"),
+        cx.attr("batch_group_count"), cx.dtype,
     )  # fmt: skip
-    x, w = ops.transpose(b, x, own_x), ops.transpose(b, w, own_w)
-    if x.dtype != w.dtype or dtype.is_int:
-        x, w = ops.cast(b, x, dtype), ops.cast(b, w, dtype)
-    reversal = cx.attr("window_reversal")
-    backwards = tuple(2 + d for d, r in enumerate(reversal) if r)
-    w = ops.reverse(b, w, backwards) if backwards else w
-    groups = cx.attr("feature_group_count")
-    if cx.attr("batch_group_count") > 1:
-        groups = cx.attr("batch_group_count")
-        x = _batch_as_features(b, x, groups)
-    between = [d - 1 for d in cx.attr("lhs_dilation")]
-    pairs = [tuple(p) for p in padding]
-    if any(between) or any(isinstance(v, int) and v < 0 for p in pairs for v in p):
-        low, high = ([0, 0, *(p[i] for p in pairs)] for i in (0, 1))
-        x = ops.pad(b, x, low, high, 0, interior=[0, 0, *between])
-        pairs = [(0, 0)] * len(pairs)
-    if not between:
-        out = _features(b, x, w, groups)
-    else:
-        out = ops.conv(
-            b, x, w, stride=cx.attr("window_strides"), padding=pairs,
-            dilation=cx.attr("rhs_dilation"), groups=groups,
-        )  # fmt: skip
-    where = [n["output_batch_dimension"], n["output_feature_dimension"]]
-    where += n["output_spatial_dimensions"]
-    back = [where.index(d) for d in range(len(where))]
-    return ops.cast(b, ops.transpose(b, out, back), dtype)
-
-
-def _batch_as_features(b: GraphBuilder, x: Value, groups: int) -> Value:
-    """x[groups * n, c, ..] as [n, groups * c, ..]."""
-    size, features, *rest = x.shape
-    x = ops.reshape(b, x, (groups, size // groups, features, *rest))
-    x = ops.transpose(b, x, (1, 0, *range(2, x.rank)))
-    return ops.reshape(b, x, (size // groups, features * groups, *rest))
-
-
-def _features(b: GraphBuilder, x: Value, w: Value, groups: int) -> Value:
-    """A convolution without spatial dims: x[n, groups * c] with w[groups * o, c]."""
-    one = ops.reshape(b, x, (x.shape[0], groups, w.shape[1]))
-    other = ops.reshape(b, w, (groups, w.shape[0] // groups, w.shape[1]))
-    out = ops.dot_general(b, one, other, ((1,), (0,)), ((2,), (2,)))
-    return ops.reshape(b, ops.transpose(b, out, (1, 0, 2)), (x.shape[0], w.shape[0]))
 
 
 # ---- other products ------------------------------------------------------------------------------

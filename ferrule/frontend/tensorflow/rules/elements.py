@@ -175,6 +175,39 @@ def _log_softmax(cx: Context, x: Value) -> Value:
     return ops.log_softmax(cx.b, x)
 
 
+@rule("FakeQuantWithMinMaxArgs")
+def _fake_quant_args(cx: Context, x: Value) -> Value:
+    b = cx.b
+    ends = [ops.full(b, (), cx.attr(n, v), x.dtype) for n, v in (("min", -6.0), ("max", 6.0))]
+    return _fake_quant(cx, x, *ends)
+
+
+@rule("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
+def _fake_quant(cx: Context, x: Value, lo: Value, hi: Value) -> Value:
+    """`x` rounded to the steps of a quantised type that spans lo to hi, moved so that 0 is one."""
+    b, first = cx.b, 1 if cx.attr("narrow_range", False) else 0
+    last = (1 << cx.attr("num_bits", 8)) - 1
+    step = ops.div(b, ops.sub(b, hi, lo), float(last - first))
+    zero = ops.sub(b, ops.full(b, (), first, x.dtype), ops.div(b, lo, step))
+    zero = ops.floor(b, ops.add(b, ops.clamp(b, zero, first, last), 0.5))
+    low = ops.mul(b, ops.sub(b, ops.full(b, (), first, x.dtype), zero), step)
+    high = ops.mul(b, ops.sub(b, ops.full(b, (), last, x.dtype), zero), step)
+    away = ops.sub(b, ops.clamp(b, x, low, high), low)
+    steps = ops.floor(b, ops.add(b, ops.div(b, away, step), 0.5))
+    return ops.add(b, ops.mul(b, steps, step), low)
+
+
+@rule("Cross")
+def _cross(cx: Context, x: Value, y: Value) -> Value:
+    """The product of vectors of 3 elements."""
+    agree(x.shape, y.shape)
+    b, d = cx.b, x.rank - 1
+    one, other = (
+        [ops.roll(b, v, (-1,), (d,)), ops.roll(b, v, (-2,), (d,))] for v in (x, y)
+    )
+    return ops.sub(b, ops.mul(b, one[0], other[1]), ops.mul(b, one[1], other[0]))
+
+
 @rule("Bucketize")
 def _bucketize(cx: Context, x: Value) -> Value:
     """How many boundaries are not above each element."""

@@ -10,11 +10,12 @@ import numpy as np
 from ferrule import ops
 from ferrule.base.dtype import f32, i64
 from ferrule.base.errors import UnsupportedError
+from ferrule.frontend.tensorflow.rules.products import paddings
 from ferrule.frontend.tensorflow.rules.variables import literal
 from ferrule.frontend.tensorflow.table import Context, rule
 from ferrule.ir.expr import as_index
 from ferrule.ir.graph import GraphBuilder, Value
-from ferrule.ir.simplify import equal
+from ferrule.ir.simplify import equal, simplify
 
 
 def _in_planes(b: GraphBuilder, x: Value, fn: Callable[[Value], Value]) -> Value:
@@ -63,3 +64,24 @@ def _constants(x: Value, sizes: Any) -> list[tuple[int, int]]:
 
 def _taken(cx: Context, x: Value, places: Any, axis: int) -> Value:
     return ops.take(cx.b, x, literal(cx, places, i64), axis)
+
+
+@rule("ExtractImagePatches")
+def _patches(cx: Context, x: Value) -> Value:
+    """The elements of each window one after another as the channels of its place."""
+    window, strides, rates = (cx.attr(n)[1:3] for n in ("ksizes", "strides", "rates"))
+    wide = [(k - 1) * r + 1 for k, r in zip(window, rates)]
+    pads = paddings(cx, x.shape[1:3], wide, strides)
+    low: list[Any] = [0, *(lo for lo, _ in pads), 0]
+    high: list[Any] = [0, *(hi for _, hi in pads), 0]
+    x = ops.pad(cx.b, x, low, high, 0)
+    last = [simplify(n - w + 1) for n, w in zip(x.shape[1:3], wide)]
+    parts = []
+    for i in range(window[0]):
+        for j in range(window[1]):
+            y, begin = x, (i * rates[0], j * rates[1])
+            for d in (0, 1):
+                end = simplify(last[d] + begin[d])
+                y = ops.slice_axis(cx.b, y, d + 1, begin[d], end, strides[d])
+            parts.append(y)
+    return ops.concat(cx.b, parts, 3)

@@ -37,6 +37,7 @@ from ferrule.ir.simplify import equal, prove_nonneg, simplify
 
 _SAME = ("Identity", "StopGradient")
 _SUMS = ("AddV2", "Add")
+_ITEMS = ("TensorListGetItem", "TensorListSetItem")
 
 
 @rule("While", "StatelessWhile")
@@ -154,7 +155,7 @@ class _Loop:
         one, other = (origin(self.body, n) for n in found.operands)
         one, other = (one, other) if one == k else (other, one)
         numbers = self.cx.known(x)
-        if one != k or not isinstance(other, Node) or _constant(other) != 1 or numbers is None:
+        if one != k or self.fixed(other) != 1 or numbers is None:
             return None
         return numbers.item()
 
@@ -180,7 +181,7 @@ class _Loop:
                 yield None
 
     def fixed(self, found: int | Node) -> Any:
-        """A number of the condition that no step changes; None for another."""
+        """A number of the condition or body that no step changes; None for another."""
         if isinstance(found, Node):
             return _constant(found)
         if found not in self.kept:
@@ -196,13 +197,14 @@ class _Loop:
         apart = {*self.kept, *starts, *writes}
         moving = [k for k in range(len(self.xs)) if k not in apart]
         first = [_held(b, self.xs[k]) for k in moving]
-        counters = [ops.arange(b, starts[k], 1, count, self.xs[k].dtype) for k in starts]
+        read = [k for k in starts if self.is_needed(k, {*reads, *writes})]
+        counters = [ops.arange(b, starts[k], 1, count, self.xs[k].dtype) for k in read]
         lists = [tensor_of(self.xs[k].tensor) for k in reads]
 
         def step(inner: GraphBuilder, states: Any, rows: Any) -> Any:
             instead: dict[int, Any] = dict(zip(moving, like(first, states)))
-            instead.update(zip(starts, rows))
-            instead.update((k, Row(v)) for k, v in zip(reads, rows[len(starts) :]))
+            instead.update(zip(read, rows))
+            instead.update((k, Row(v)) for k, v in zip(reads, rows[len(read) :]))
             instead.update((k, Made()) for k in writes)
             after = cx.call(self.body.name, inner, self.merged(instead))
             made = [after[k].value for k in writes]
@@ -236,6 +238,20 @@ class _Loop:
         if found.op != "TensorListSetItem" or self.uses(k) != [found]:
             return False
         return equal(as_index(x.size), count) and self.is_step(found.operands[1], starts)
+
+    def is_needed(self, k: int, lists: set[int]) -> bool:
+        """Whether the body does more with a counter than count, and say the rows of `lists`."""
+        body = self.body
+        if any(origin(body, r) == k for r in body.results):
+            return True
+        own = origin(body, body.results[k])
+        return any(n is not own and not self.is_place(n, k, lists) for n in self.uses(k))
+
+    def is_place(self, n: Node, k: int, lists: set[int]) -> bool:
+        """Whether a node has argument k only as the place in one of `lists`."""
+        if n.op not in _ITEMS or origin(self.body, n.operands[0]) not in lists:
+            return False
+        return all(origin(self.body, x) != k for x in n.operands[2:])
 
     def is_step(self, name: str, starts: dict[int, Any]) -> bool:
         """Whether a value of the body is the number of the step, from 0."""

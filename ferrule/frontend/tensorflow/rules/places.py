@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
 from ferrule import ops
 from ferrule.base.dtype import i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.tensorflow.table import Context, rule
 from ferrule.ir.agree import agree
-from ferrule.ir.expr import as_index, product
+from ferrule.ir.expr import as_index
 from ferrule.ir.graph import GraphBuilder, Value
 
 
@@ -96,18 +101,42 @@ def _inverse(cx: Context, x: Value) -> Value:
     return ops.cast(cx.b, ops.argsort(cx.b, x, 0), x.dtype)
 
 
-@rule("UnsortedSegmentSum", "SegmentSumV2")
-def _segment_sum(cx: Context, x: Value, segments: Value, count: Value) -> Value:
-    """Rows added up by their segments; those of a negative one are left out."""
-    b, n = cx.b, segments.rank
+_FOLDS: Mapping[str, tuple[Callable[..., Value], str]] = {
+    "Sum": (ops.add, "zero"), "Prod": (ops.mul, "one"), "Max": (ops.maximum, "least"),
+    "Min": (ops.minimum, "greatest"),
+}  # fmt: skip
+
+
+def _folded(cx: Context, x: Value, indices: Value, updates: Value, fold: Any) -> Value:
+    """`x` with slices folded into those at the vectors of `indices`; those outside are left out."""
+    n, k = indices.rank - 1, indices.shape[-1]
+    if not k.is_const:
+        raise UnsupportedError("places in an unknown number of dimensions")
+    dims = tuple(range(k.value))
+    (out,) = ops.scatter_slices(
+        cx.b, (x,), indices, (updates,), lambda b, old, new: (fold(b, old, new),),
+        tuple(range(n, updates.rank)), dims, (), (), dims, n,
+    )  # fmt: skip
+    return out
+
+
+@rule("TensorScatterMax", "TensorScatterMin")
+def _scatter_extreme(cx: Context, x: Value, indices: Value, updates: Value) -> Value:
+    return _folded(cx, x, indices, updates, _FOLDS[cx.node.op[-3:]][0])
+
+
+@rule("UnsortedSegmentSum", "UnsortedSegmentProd", "UnsortedSegmentMax", "UnsortedSegmentMin")
+def _segments(cx: Context, x: Value, segments: Value, count: Value) -> Value:
+    """Rows folded by their segments; those of a negative one are left out."""
+    agree(x.shape[: segments.rank], segments.shape)
+    fold, start = _FOLDS[cx.node.op.removeprefix("UnsortedSegment")]
+    dtype = x.dtype
+    largest = float(np.finfo(dtype.numpy).max) if dtype.is_float else dtype.max
+    least = -largest if dtype.is_float else dtype.min
+    first = {"zero": 0, "one": 1, "least": least, "greatest": largest}[start]
     (size,) = cx.numbers(count, "a number of segments")
-    flat = ops.reshape(b, segments, (product(segments.shape),))
-    rows = ops.reshape(b, x, (product(x.shape[:n]), *x.shape[n:]))
-    inside = ops.ge(b, flat, 0)
-    mask = ops.reshape(b, inside, (*inside.shape, *(1,) * (rows.rank - 1)))
-    rows = ops.select(b, mask, rows, 0)
-    where = ops.select(b, inside, flat, 0)
-    return ops.index_add(b, ops.full(b, (size, *x.shape[n:]), 0, x.dtype), 0, where, rows)
+    blank = ops.full(cx.b, (size, *x.shape[segments.rank :]), first, dtype)
+    return _folded(cx, blank, ops.unsqueeze(cx.b, segments, -1), x, fold)
 
 
 @rule("ReverseSequence")
@@ -121,3 +150,15 @@ def _reverse_sequence(cx: Context, x: Value, lengths: Value) -> Value:
     turned = ops.sub(b, ops.sub(b, ends, place), 1)
     at = ops.select(b, ops.lt(b, place, ends), turned, place)
     return ops.take_along_axis(b, x, at, d)
+
+
+@rule("DenseBincount")
+def _bincount(cx: Context, x: Value, size: Value, weights: Value) -> Value:
+    """How often each number below `size` stands in x, or in each row of it."""
+    b, (n,) = cx.b, cx.numbers(size, "a number of bins")
+    if not any(k.is_const and k.value == 0 for k in weights.shape):
+        raise UnsupportedError("numbers that are counted by weights")
+    own = ops.eq(b, ops.unsqueeze(b, x, -1), ops.iota(b, (as_index(n),), 0, x.dtype))
+    if cx.attr("binary_output", False):
+        return ops.cast(b, ops.reduce_any(b, own, (-2,)), weights.dtype)
+    return ops.reduce_sum(b, ops.cast(b, own, weights.dtype), (-2,))

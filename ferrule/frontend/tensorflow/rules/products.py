@@ -21,6 +21,9 @@ def _mat_mul(cx: Context, x: Value, y: Value) -> Value:
 
 @rule("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 def _batch_mat_mul(cx: Context, x: Value, y: Value) -> Value:
+    wide = cx.dtype("Tout", x.dtype)
+    if wide.is_int or x.dtype != y.dtype:
+        x, y = ops.cast(cx.b, x, wide), ops.cast(cx.b, y, wide)
     return _product(cx, x, y, cx.attr("adj_x", False), cx.attr("adj_y", False))
 
 
@@ -44,19 +47,26 @@ def _einsum(cx: Context, *xs: Any) -> Value:
     spec = cx.text("equation").replace(" ", "")
     sizes: dict[str, Expr] = {}
     for term, x in zip(spec.partition("->")[0].split(","), xs):
-        if "." in term:
-            continue
-        for c, n in zip(term, tensor_of(x).shape):
+        for c, n in zip(_names(term, tensor_of(x).rank), x.shape):
             if c in sizes and not equal(n, ONE) and not equal(sizes[c], ONE):
                 agree((sizes[c],), (n,))
             sizes.setdefault(c, n)
     return ops.einsum(cx.b, spec, *xs)
 
 
+def _names(term: str, rank: int) -> list[str]:
+    """A name for each dimension; those of an ellipsis are counted from behind."""
+    head, dots, tail = term.partition("...")
+    count = rank - len(head) - len(tail) if dots else 0
+    return [*head, *(f".{k}" for k in range(count, 0, -1)), *tail]
+
+
 @rule("BiasAdd", "BiasAddV1")
 def _bias_add(cx: Context, x: Value, bias: Value) -> Value:
     if not cx.text("data_format", "NHWC").startswith("NC"):
+        agree(bias.shape, x.shape[-1:])
         return ops.add(cx.b, x, bias)
+    agree(bias.shape, x.shape[1:2])
     return ops.add(cx.b, x, ops.reshape(cx.b, bias, (bias.shape[0], *(1,) * (x.rank - 2))))
 
 

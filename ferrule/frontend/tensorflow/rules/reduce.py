@@ -7,14 +7,26 @@ from typing import Any
 
 from ferrule import ops
 from ferrule.base.dtype import i32, i64
+from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.tensorflow.table import Context, rule
-from ferrule.ir.graph import Value
+from ferrule.ir.agree import agree
+from ferrule.ir.expr import product
+from ferrule.ir.graph import GraphBuilder, Value
 
 _REDUCE: Mapping[str, Callable[..., Value]] = {
     "Sum": ops.reduce_sum, "Prod": ops.reduce_prod, "Max": ops.reduce_max, "Min": ops.reduce_min,
-    "Any": ops.reduce_any, "All": ops.reduce_all, "Mean": ops.mean,
+    "Any": ops.reduce_any, "All": ops.reduce_all,
+    "Mean": lambda b, x, axes, keep: _mean(b, x, axes, keep),
     "EuclideanNorm": lambda b, x, axes, keep: ops.p_norm(b, x, 2.0, axes, keep),
 }  # fmt: skip
+
+
+def _mean(b: GraphBuilder, x: Value, axes: tuple[int, ...], keep: bool) -> Value:
+    """The mean; of integers rounded to 0."""
+    if x.dtype.is_float:
+        return ops.mean(b, x, axes, keep)
+    count = ops.cast(b, ops.scalar(b, product([x.shape[d] for d in axes])), x.dtype)
+    return ops.truncdiv(b, ops.reduce_sum(b, x, axes, keep), count)
 
 
 def _reduction(build: Callable[..., Value]) -> Callable[..., Value]:
@@ -57,3 +69,25 @@ def _scan(build: Callable[..., Value]) -> Callable[..., Value]:
 
 rule("Cumsum")(_scan(ops.cumsum))
 rule("Cumprod")(_scan(ops.cumprod))
+
+
+@rule("CumulativeLogsumexp")
+def _cumulative_logsumexp(cx: Context, x: Value, axis: Value) -> Value:
+    if cx.attr("exclusive", False) or cx.attr("reverse", False):
+        raise UnsupportedError("a running logsumexp that is exclusive or from behind")
+    return ops.logcumsumexp(cx.b, x, cx.ints(axis)[0] % x.rank)
+
+
+@rule("SoftmaxCrossEntropyWithLogits", outputs=("loss", "backprop"))
+def _cross_entropy(cx: Context, x: Value, labels: Value) -> Any:
+    agree(x.shape, labels.shape)
+    b = cx.b
+    loss = ops.reduce_sum(b, ops.mul(b, ops.log_softmax(b, x), labels), (-1,))
+    return ops.neg(b, loss), ops.sub(b, ops.softmax(b, x), labels)
+
+
+@rule("SparseSoftmaxCrossEntropyWithLogits", outputs=("loss", "backprop"))
+def _sparse_cross_entropy(cx: Context, x: Value, labels: Value) -> Any:
+    agree(x.shape[:1], labels.shape)
+    own = ops.cast(cx.b, ops.one_hot(cx.b, labels, x.shape[-1]), x.dtype)
+    return _cross_entropy(cx, x, own)

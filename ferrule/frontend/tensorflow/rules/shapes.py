@@ -323,13 +323,30 @@ def _band(cx: Context, x: Value, lower: Value, upper: Value) -> Value:
     return ops.triu(cx.b, x, -lo) if lo >= 0 else x
 
 
-@rule("Diag", "MatrixDiag")
-def _diag(cx: Context, x: Value) -> Value:
+def _main_diagonal(cx: Context, place: Any) -> None:
+    if place is not None and set(cx.ints(place, "diagonals")) != {0}:
+        raise UnsupportedError("a diagonal that is not the main one")
+
+
+@rule("MatrixDiag", "MatrixDiagV3")
+def _diag(cx: Context, x: Value, place: Any = None, *shape: Any) -> Value:
+    _main_diagonal(cx, place)
     n = x.shape[-1]
     own = ops.eq(cx.b, ops.iota(cx.b, (n, n), 0), ops.iota(cx.b, (n, n), 1))
     return ops.select(cx.b, own, ops.unsqueeze(cx.b, x, -1), 0)
 
 
-@rule("MatrixDiagPart", "DiagPart")
-def _diag_part(cx: Context, x: Value) -> Value:
+@rule("MatrixSetDiag", "MatrixSetDiagV3")
+def _set_diag(cx: Context, x: Value, diagonal: Value, place: Any = None) -> Value:
+    _main_diagonal(cx, place)
+    agree(x.shape[:-2], diagonal.shape[:-1])
+    if not equal(x.shape[-1], x.shape[-2]):
+        agree(x.shape[-1:], x.shape[-2:-1])
+    agree(x.shape[-1:], diagonal.shape[-1:])
+    return ops.diagonal_scatter(cx.b, x, diagonal, 0, x.rank - 2, x.rank - 1)
+
+
+@rule("MatrixDiagPart", "MatrixDiagPartV3")
+def _diag_part(cx: Context, x: Value, place: Any = None, *padding: Any) -> Value:
+    _main_diagonal(cx, place)
     return ops.diagonal(cx.b, x, 0, x.rank - 2, x.rank - 1)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ferrule import ops
-from ferrule.base.dtype import f32
+from ferrule.base.dtype import f32, i64
 from ferrule.frontend.tensorflow.rules.products import (
     as_given,
     channels_first,
@@ -15,7 +15,9 @@ from ferrule.frontend.tensorflow.rules.products import (
     spatial,
 )
 from ferrule.frontend.tensorflow.table import Context, rule
+from ferrule.ir.agree import agree
 from ferrule.ir.graph import Value
+from ferrule.ir.simplify import simplify
 
 
 @rule("MaxPool", "MaxPool3D")
@@ -24,6 +26,21 @@ def _max_pool(cx: Context, x: Value) -> Value:
     x = channels_first(cx, x)
     pads = paddings(cx, x.shape[2:], kernel, strides)
     return as_given(cx, ops.max_pool(cx.b, x, kernel, strides, pads))
+
+
+@rule("MaxPoolWithArgmax", outputs=("output", "argmax"))
+def _max_pool_with_places(cx: Context, x: Value) -> Any:
+    """The places are into an image's elements, or with `include_batch_in_index` into those of x."""
+    b, (_, height, width, channels) = cx.b, x.shape
+    kernel, strides = spatial(cx, cx.attr("ksize")), spatial(cx, cx.attr("strides"))
+    x = channels_first(cx, x)
+    pads = paddings(cx, x.shape[2:], kernel, strides)
+    y, at = (as_given(cx, v) for v in ops.max_pool(b, x, kernel, strides, pads, with_indices=True))
+    at = ops.add(b, ops.mul(b, at, ops.scalar(b, channels)), ops.iota(b, at.shape, 3, i64))
+    if cx.attr("include_batch_in_index", False):
+        each = ops.scalar(b, simplify(height * width * channels))
+        at = ops.add(b, at, ops.mul(b, ops.iota(b, at.shape, 0, i64), each))
+    return y, ops.cast(b, at, cx.dtype("Targmax", i64))
 
 
 @rule("AvgPool", "AvgPool3D")
@@ -46,13 +63,16 @@ def _batch_norm(
     b, channel = cx.b, 1 if cx.text("data_format", "NHWC").startswith("NC") else x.rank - 1
     wide = ops.cast(b, x, f32)
     shape: list[Any] = [x.shape[channel], *(1,) * (x.rank - 1 - channel)]
-    if cx.attr("is_training", True):
+    training = bool(cx.attr("is_training", True))
+    for v in (scale, offset) if training else (scale, offset, mean, variance):
+        agree(v.shape, (x.shape[channel],))
+    if training:
         over = tuple(d for d in range(x.rank) if d != channel)
         variance, mean = ops.var_mean(b, wide, over, 0)
     eps = cx.attr("epsilon", 1e-4)
     factor = ops.mul(b, scale, ops.rsqrt(b, ops.add(b, variance, float(np.float32(eps)))))
     rest = ops.sub(b, offset, ops.mul(b, mean, factor))
-    if cx.attr("is_training", True):  # x may be far from 0: its mean is taken off first
+    if training:  # x may be far from 0: its mean is taken off first
         y = ops.sub(b, wide, ops.reshape(b, mean, shape))
         y = ops.add(b, ops.mul(b, y, ops.reshape(b, factor, shape)), ops.reshape(b, offset, shape))
     else:
