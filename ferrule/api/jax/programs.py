@@ -52,7 +52,8 @@ def target_of(program: ClosedJaxpr, name: str) -> str:
     """
     arrays = [_storage(c) for c in program.consts]
     text = _stablehlo(program)
-    made = convert(read_text(text, name), fixed=dict(enumerate(arrays)))
+    fixed = dict(enumerate(arrays))
+    made = convert(read_text(text, name), fixed=fixed, alike=_equal_sizes(program))
     compiled = compile_graph(made.graph)
     threads = pool.get_num_threads()
     target = _name(name, compiled.compiled, made.params, threads)
@@ -94,6 +95,17 @@ def _stablehlo(program: ClosedJaxpr) -> str:
     whole, given = _whole(program)
     with inlining():
         return str(jax.jit(whole, keep_unused=True).lower(*given).as_text())
+
+
+def _equal_sizes(program: ClosedJaxpr) -> dict[tuple[int, int], tuple[int, int]]:
+    """Where an argument, behind the constants, has a size that is a symbol of an earlier one."""
+    first: dict[str, tuple[int, int]] = {}
+    found = {}
+    for k, a in enumerate(program.in_avals, len(program.consts)):
+        for d, n in enumerate(a.shape):
+            if not isinstance(n, int) and first.setdefault(str(n), (k, d)) != (k, d):
+                found[k, d] = first[str(n)]
+    return found
 
 
 @functools.lru_cache(4096)

@@ -73,23 +73,30 @@ def convert(
     entry: str = "main",
     extra: Mapping[str, Rule] | None = None,
     fixed: Mapping[int, NDArray[Any]] | None = None,
+    alike: Mapping[tuple[int, int], tuple[int, int]] | None = None,
 ) -> Conversion:
     """The function `entry` of a program, with all that it calls. `extra` are rules for operations
     that have none here. `fixed` are arrays, in storage form, that arguments always are, by their
-    places: they are constants of the graph, and no inputs. Raises UnsupportedError and CompileError
-    with the operation and its place.
+    places: they are constants of the graph, and no inputs. `alike` are sizes that are those of
+    earlier arguments, as (argument, dim). Raises UnsupportedError and CompileError with the
+    operation and its place.
     """
     function = module.functions.get(entry)
     if function is None:
         known = ", ".join(f"@{name}" for name in module.functions) or "none"
         raise UnsupportedError(f"the program has no function @{entry}; it has {known}")
-    same: dict[str, Expr] = {}
+    same = {_size_name(*at): dim(_size_name(*first), 0) for at, first in (alike or {}).items()}
     while True:
         try:
             converter = StableHloConverter(module, entry, dict(extra or {}), same)
             return converter.whole(function, fixed or {})
         except Equal as found:
             same = found.added(same)
+
+
+def _size_name(k: int, d: int) -> str:
+    """The name of a size of an argument."""
+    return f"d{k}_{d}"
 
 
 @dataclass
@@ -136,7 +143,7 @@ class StableHloConverter:
     def input(self, k: int, t: TensorType) -> Val:
         """Input `k` of the graph."""
         assert t.shape is not None
-        sizes = [self.size(f"d{k}_{d}") if n is None else n for d, n in enumerate(t.shape)]
+        sizes = [self.size(_size_name(k, d)) if n is None else n for d, n in enumerate(t.shape)]
         if not is_complex(t):
             v = self.b.input(tensor(sizes, dtype_of(t)), f"x{k}")
             if not sizes and v.dtype.is_int:

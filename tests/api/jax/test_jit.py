@@ -311,6 +311,17 @@ def test_one_program_for_all_sizes() -> None:
     assert not counts["fallbacks"]
 
 
+def test_sizes_of_one_name_are_one_size() -> None:
+    def f(x: Any) -> Any:
+        best = lax.reduce_window(jnp.tanh(x), -jnp.inf, lax.max, (1, 2), (1, 2), "VALID")
+        return (best**2).sum()
+
+    grad = jax.grad(ferrule.jax.jit(f, dynamic=("b, 8",)))
+    for n in (3, 5):
+        same(grad(normal(n, n, 8)), jax.grad(f)(normal(n, n, 8)))
+    assert not ferrule.counters()["fallbacks"]
+
+
 def test_results_of_sizes_that_differ() -> None:
     f = ferrule.jax.jit(lambda x, y: (x.reshape(-1), jnp.concatenate([x, y])),
                         dynamic=("a, 4", "b, 4"))  # fmt: skip

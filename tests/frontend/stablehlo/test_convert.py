@@ -319,3 +319,22 @@ def test_a_program_without_the_entry() -> None:
         convert(read_text(program("return", "", "")), "other")
     with pytest.raises(ParseError):
         ProgramSession(b"module { func.func @main( }")
+
+
+def test_arguments_that_are_fixed_are_constants() -> None:
+    t = "tensor<3x40xf32>"
+    text = program(f"%0 = stablehlo.add %x, %y : {t}\nreturn %0 : {t}", f"%x: {t}, %y: {t}", t)
+    y = floats(3, 40)
+    made = convert(read_text(text), fixed={1: y})
+    assert len(made.graph.inputs) == len(made.inputs) == 1
+    assert [p.tolist() for p in made.params] == [y.tolist()]
+
+
+def test_sizes_that_are_alike_are_one() -> None:
+    t = "tensor<?x4xf32>"
+    text = program(f"return %x, %y : {t}, {t}", f"%x: {t}, %y: {t}", f"{t}, {t}")
+    one, other = (
+        convert(read_text(text), alike=alike).graph.inputs for alike in ({}, {(1, 0): (0, 0)})
+    )
+    assert one[0].shape != one[1].shape
+    assert other[0].shape == other[1].shape
