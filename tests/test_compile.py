@@ -160,7 +160,7 @@ def test_logs_tell_timings_decisions_programs_and_code(capsys: pytest.CaptureFix
             compile_graph(linear(), config.settings(cache=False))
         texts.append(capsys.readouterr().err)
     assert texts[0] == ""
-    assert "linear: simplify_views " in texts[1]
+    assert "linear: counted_loops " in texts[1]
     assert "linear: 2 kernels, ready in" in texts[1]
     assert "decisions:" not in texts[1]
     assert "decisions:" in texts[2]
