@@ -81,11 +81,13 @@ def rows() -> dict[str, Row]:
         return [*out, f32(512, 1000)]
 
     def step(fn: Callable[..., Any]) -> Callable[..., Any]:
-        """A step of gradient descent on the arguments behind the first."""
+        """A step of gradient descent on the arguments behind the first. The gradients are results
+        too, so that they are compared.
+        """
 
         def trained(x: Any, *weights: Any) -> Any:
             loss, grads = jax.value_and_grad(lambda w: jnp.mean(fn(x, *w) ** 2))(weights)
-            return loss, jax.tree.map(lambda w, g: w - 0.01 * g, weights, grads)
+            return loss, grads, jax.tree.map(lambda w, g: w - 0.01 * g, weights, grads)
 
         return trained
 
