@@ -169,7 +169,9 @@ def _perhaps_equal(
     with np.errstate(all="ignore"):
         before, after = apart(plain), apart(values)
         near = np.abs(before) <= _NEAR * np.abs(after - before)
-    return np.where(near & (after != before), rng.random(x.shape) < 0.5, x)
+    alike = rng.random() < 0.5  # pairs that are computed alike are equal together
+    chance = rng.random(() if alike else x.shape)
+    return np.where(near & (after != before), chance < 0.5, x)
 
 
 def _terms(n: Node, values: Values) -> float:
