@@ -106,17 +106,22 @@ def _gather(x: Array, out: tuple[int, ...], attrs: Attrs) -> tuple[Array, Array,
         first = np.arange(out[d]) * attrs["stride"][d] - low
         i = first[:, None] + np.arange(attrs["kernel"][d]) * attrs["dilation"][d]
         size = x.shape[d + 2]
-        values = np.take(values, np.clip(i, 0, size - 1), axis=2 + 2 * d)
-        shape = [1] * (2 * n)
-        shape[2 * d : 2 * d + 2] = i.shape
-        inside = inside & ((i >= 0) & (i < size)).reshape(shape)
-        place = place * size + i.reshape(shape)
+        axis = 2 + 2 * d
+        if size:
+            values = np.take(values, np.clip(i, 0, size - 1), axis=axis)
+        else:  # all windows are outside
+            shape = (*values.shape[:axis], *i.shape, *values.shape[axis + 1 :])
+            values = np.zeros(shape, values.dtype)
+        spread = [1] * (2 * n)
+        spread[2 * d : 2 * d + 2] = i.shape
+        inside = inside & ((i >= 0) & (i < size)).reshape(spread)
+        place = place * size + i.reshape(spread)
     order = (*range(0, 2 * n, 2), *range(1, 2 * n, 2))
     flat = (*out, prod(attrs["kernel"]))
     lead = (0, 1, *(o + 2 for o in order))
     values = values.transpose(lead).reshape(*x.shape[:2], *flat)
-    spread = np.broadcast_to(inside, np.broadcast_shapes(np.shape(inside), np.shape(place)))
-    return values, spread.transpose(order).reshape(flat), place.transpose(order).reshape(flat)
+    inside = np.broadcast_to(inside, np.broadcast_shapes(np.shape(inside), np.shape(place)))
+    return values, inside.transpose(order).reshape(flat), place.transpose(order).reshape(flat)
 
 
 def _counts(x: tuple[int, ...], attrs: Attrs) -> tuple[int, ...]:
@@ -196,7 +201,8 @@ def _max_meaning(arrays: tuple[Array, ...], attrs: Attrs) -> Any:
     rank = np.where(np.isnan(values), 2, np.where(values == values.max(-1, keepdims=True), 1, 0))
     found = _last_nan(np.where(inside, rank, -1).argmax(-1), inside & np.isnan(values))
     index = np.take_along_axis(np.broadcast_to(place, values.shape), found[..., None], -1)
-    return values.max(-1), index[..., 0]
+    index = np.where(inside.any(-1), index[..., 0], np.iinfo(np.int64).max)
+    return values.max(-1), index
 
 
 define("max_pool", _max_infer, _max_meaning, _max_compute)
@@ -215,7 +221,8 @@ def max_pool(
     """The greatest element of each window of x[n, channels, spatial..].
 
     `stride` is the kernel by default; `padding` gives one amount a dim or (low, high);
-    `with_indices` also gives where each was found: an i64 index into the flattened spatial dims.
+    `with_indices` also gives where each was found: an i64 index into the flattened spatial dims,
+    the greatest i64 for a window of padding alone.
     """
     n = x.rank - 2
     size = spatial(kernel, n)

@@ -184,9 +184,16 @@ functions f {
 """
 
 
-@pytest.mark.parametrize(("size", "fits"), [(15, True), (16, False)])
-def test_a_guard_that_compares_data_with_an_index_bounds_it(size: int, fits: bool) -> None:
-    level = parse(GUARDED.replace("SIZE", str(size)))
+@pytest.mark.parametrize(
+    ("size", "fits"), [("15", True), ("16", False), ("min(n, 15)", True), ("min(n, 16)", False)]
+)
+def test_a_guard_that_compares_data_with_an_index_bounds_it(size: str, fits: bool) -> None:
+    source = GUARDED.replace("SIZE", size)
+    if "n" in size:
+        source = source.replace("write", "dim n 1..\n    write").replace("grid", "takes n\n    grid")
+        source = source.replace("input a", "dim n 1..\n  input s: f32[n]\n  input a")
+        source = source.replace("function k0 {\n    dim n 1..", "function k0 {")
+    level = parse(source)
     options = Options(target.named("generic"))
     if fits:
         lowered(level, "program", options)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ferrule.base.dtype import i64
 from ferrule.base.errors import RunError
-from ferrule.ir.expr import Expr, axis, le, loads, lt, rewrite
+from ferrule.ir.expr import Expr, axis, const, dims, le, loads, lt, rewrite, substitute
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
 from ferrule.ir.simplify import range_of
 from ferrule.ir.system import Access
@@ -202,7 +202,7 @@ def _values(e: Expr, env: Env) -> Range | None:
         return None
     if e.op == "bounded" and not loads(e.args[1]) and not e.args[1].axes:
         return 0, eval_int(e.args[1], env)
-    low, high = range_of(e)
+    low, high = range_of(substitute(e, {d: const(env.dims[d.name]) for d in dims(e)}))
     return None if low is None or high is None or low < 0 else (low, high + 1)
 
 
