@@ -4,6 +4,7 @@
              | alloc buf                                     SCRATCH or REG, to the block's end
              | store (buf[idx..])[n] = value[n] [by monoid]  evaluated, then written or combined
              | if cond { stmt.. } [else { stmt.. }]
+             | while flag { stmt.. }                         as long as `flag` is true
              | prefetch buf[idx..] [write]
     function = name (buf.. dim..) grid axis.. { stmt.. }
 
@@ -16,6 +17,8 @@ Meaning:
   the next one begins, and what is allocated there they share. A store by a monoid under LANES to a
   place that does not depend on the lane folds the lanes (the horizontal reduction). UNROLL
   iterations run in order and are emitted one after another.
+- The flag of a `while` is a bool buffer of rank 0, which its statements write; it is read before
+  each time they run. A `while` stands in no LANES loop.
 - A REG buffer is indexed by constants, UNROLL and LANES axes alone and is kept in registers.
 - A buffer read here and written nowhere in the function is constant for the call; no two buffers of
   the argument list overlap in memory.
@@ -67,7 +70,15 @@ class If:
     orelse: tuple[Stmt, ...] = ()
 
 
-Stmt = For | Alloc | Store | If | Prefetch
+@dataclass(frozen=True)
+class While:
+    """`body`, as long as the element of `flag` is true before it."""
+
+    flag: Buf
+    body: tuple[Stmt, ...]
+
+
+Stmt = For | Alloc | Store | If | While | Prefetch
 
 
 @dataclass(frozen=True)
@@ -88,7 +99,7 @@ def walk_stmts(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
     """Each statement in order, outer ones first."""
     for s in body:
         yield s
-        if isinstance(s, For):
+        if isinstance(s, For | While):
             yield from walk_stmts(s.body)
         elif isinstance(s, If):
             yield from walk_stmts(s.body)
@@ -111,6 +122,8 @@ def map_stmts(
         elif isinstance(s, If):
             then, other = (map_stmts(b, fn, of_monoid) for b in (s.body, s.orelse))
             out.append(If(fn(s.cond), then, other))
+        elif isinstance(s, While):
+            out.append(While(s.flag, map_stmts(s.body, fn, of_monoid)))
         elif isinstance(s, Store):
             targets = tuple(Access(b, tuple(fn(i) for i in idx)) for b, idx in s.targets)
             monoid = s.monoid if s.monoid is None else of_monoid(s.monoid)

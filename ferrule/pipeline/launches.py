@@ -34,6 +34,7 @@ from ferrule.ir.kernel import Kernel, stages
 from ferrule.ir.module import Module
 from ferrule.ir.program import Program, walk_runs
 from ferrule.ir.system import System
+from ferrule.lower.small_loops import LOOP_OF
 from ferrule.pipeline.run import Outcome
 from ferrule.schedule.contraction.dims import contraction_dims
 
@@ -74,6 +75,8 @@ def _of_call(call: Call, known: Mapping[tuple[str, str], dict[str, Any]]) -> dic
     facts = known.get((prefix, call.note))
     if facts is not None:
         return {**facts, "ns": _size(call.cost)}
+    if call.note.startswith(LOOP_OF):
+        return _of_loop(call, prefix, known)
     of = call.note.removeprefix(_PACK)
     moved = sum(b.size * b.dtype.size for b in call.args) if call.args else None
     return {
@@ -90,6 +93,25 @@ def _of_call(call: Call, known: Mapping[tuple[str, str], dict[str, Any]]) -> dic
 
 
 _PACK = "pack for "
+
+
+def _of_loop(
+    call: Call, prefix: str, known: Mapping[tuple[str, str], dict[str, Any]]
+) -> dict[str, Any]:
+    """A loop in one function: what its steps hold. How many there are only a call tells."""
+    names = call.note.removeprefix(LOOP_OF).split(", ")
+    held = [known[prefix, n] for n in names if (prefix, n) in known]
+    return {
+        "name": call.note,
+        "kind": "compute" if any(h["kind"] == "compute" for h in held) else "memory",
+        "bytes": None,
+        "flops": None,
+        "ns": _size(call.cost),
+        "width": call.args[0].dtype.size,
+        "subjects": [s for h in held for s in h["subjects"]],
+        "operators": [o for h in held for o in h["operators"]],
+        "equations": [x for h in held for x in h["equations"]],
+    }
 
 
 def _of_kernel(kernel: Kernel, held: _Held) -> dict[str, Any]:

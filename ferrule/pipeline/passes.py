@@ -40,6 +40,7 @@ from ferrule.lower.loops import lower_loops
 from ferrule.lower.math.expand import expand
 from ferrule.lower.memory import total
 from ferrule.lower.program import assemble
+from ferrule.lower.small_loops import small_loops
 from ferrule.schedule.choose import choose, schedule
 from ferrule.schedule.contraction.blocking import Blocking
 from ferrule.target.cpu import Target
@@ -220,6 +221,11 @@ def _below(options: Options) -> tuple[Pass, ...]:
         _plain(
             "math", "functions", "functions",
             lambda f: expand(f, target.has_fma), "exp, tanh, .. as arithmetic",
+        ),
+        # After math: the passes behind have no rules for functions of a shape of their own.
+        Pass(
+            "small_loops", "functions", "functions", lambda f: small_loops(f, target.machine),
+            "loops of short steps as one function", whole=True,
         ),
         _plain(
             "assemble", "functions", "program",

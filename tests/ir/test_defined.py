@@ -190,9 +190,8 @@ functions f {
 def test_a_guard_that_compares_data_with_an_index_bounds_it(size: str, fits: bool) -> None:
     source = GUARDED.replace("SIZE", size)
     if "n" in size:
-        source = source.replace("write", "dim n 1..\n    write").replace("grid", "takes n\n    grid")
         source = source.replace("input a", "dim n 1..\n  input s: f32[n]\n  input a")
-        source = source.replace("function k0 {\n    dim n 1..", "function k0 {")
+        source = source.replace("grid", "takes n\n    grid")
     level = parse(source)
     options = Options(target.named("generic"))
     if fits:
@@ -200,3 +199,35 @@ def test_a_guard_that_compares_data_with_an_index_bounds_it(size: str, fits: boo
     else:
         with pytest.raises(CompileError, match="reads x out of bounds: index 15"):
             lowered(level, "program", options)
+
+
+LOOPING = """
+functions f {
+  input x: f32[4]
+  output y: f32[4]
+  function k0 {
+    write y: f32[4]
+    read x: f32[4]
+    alloc go: bool[] @scratch
+    alloc t: f32[4] @scratch
+    store go[] = x[0] < 1.0
+    BEFORE
+    while go {
+      for j: 4 serial { store t[j] = x[j] }
+      store go[] = t[0] < t[1]
+    }
+    for j: 4 serial { store y[j] = t[j] }
+  }
+  main {
+    call k0(y, x) cost 4
+  }
+}
+"""
+
+
+def test_what_a_while_writes_may_not_be_written() -> None:
+    options = Options(target.named("generic"))
+    first = "for j: 4 serial { store t[j] = 0.0 }"
+    lowered(parse(LOOPING.replace("BEFORE", first)), "program", options)
+    with pytest.raises(CompileError, match="an element of t may be read before it is written"):
+        lowered(parse(LOOPING.replace("BEFORE", "")), "program", options)

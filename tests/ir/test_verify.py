@@ -342,6 +342,9 @@ def test_a_function_that_is_fine():
         store y[i] = 0.0
         for u: 2 unroll { for v: 4 lanes { store y[i] = acc[u, v] by sum:f32 } }
         if i < 2 { prefetch x[i + 1, 0] } else { store y[i] = acc[0, 1] }
+        alloc go: bool[] @scratch
+        store go[] = y[i] < 4.0
+        while go { store y[i] = 1.0 by sum:f32 store go[] = y[i] < 4.0 }
     """)))  # fmt: skip
 
 
@@ -369,6 +372,13 @@ def test_a_function_that_is_fine():
         ("alloc t: f32[4] @reg store t[i] = 1.0", "register buffer t is indexed by i"),
         ("for v: 4 lanes { store y[i] = x[i, v] }", "every lane stores a value of its own"),
         ("store y[i] = cast<f32>(m)", "it uses m and takes n"),
+        ("alloc t: f32[] @reg while t { store t[] = 1.0 }", "flag t of a while is no bool"),
+        ("alloc t: bool[2] @scratch while t { store t[0] = false }", "t of a while is no bool"),
+        ("alloc t: bool[] @scratch while t { store y[i] = 1.0 }", "never writes its flag t"),
+        (
+            "alloc t: bool[] @scratch for v: 4 lanes { while t { store t[] = false } }",
+            "a while stands inside a LANES loop",
+        ),
     ],
 )
 def test_functions_that_are_not(body, message):

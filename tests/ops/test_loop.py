@@ -98,7 +98,7 @@ def test_texts_read_back() -> None:
 
 
 def test_weights_of_a_body_are_packed_once() -> None:
-    program = program_of(recurrent(STEPS, BATCH), current())
+    program = program_of(recurrent(STEPS, 32), current())
     (repeat,) = (s for s in program.main if isinstance(s, Repeat))
     calls = [c.note for run in repeat.steps for phase in run.phases for c in phase]
     assert not [note for note in calls if note.startswith("pack")]

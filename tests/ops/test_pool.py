@@ -98,13 +98,15 @@ def test_the_least_elements_are_found_inside(check: Check) -> None:
 def test_windows_of_padding_alone_hold_the_least_number(indices: bool, check: Check) -> None:
     none = np.zeros((1, 2, 0, 3), np.float32)
     found = check(lambda b, x: ops.max_pool(b, x, 2, padding=1, with_indices=indices), none)
-    assert found[0].shape == (1, 2, 1, 2) and np.isneginf(found[0]).all()
+    assert found[0].shape == (1, 2, 1, 2)
+    assert np.isneginf(found[0]).all()
     assert all((x == np.iinfo(np.int64).max).all() for x in found[1:])
     row = np.ones((1, 1, 2), np.float32)
     edges = check(lambda b, x: ops.max_pool(b, x, 1, padding=1, with_indices=indices), row)
     np.testing.assert_array_equal(edges[0][0, 0], [-np.inf, 1, 1, -np.inf])
     means = check(lambda b, x: ops.avg_pool(b, x, 2, padding=1), none)
-    assert means[0].shape == (1, 2, 1, 2) and not means[0].any()
+    assert means[0].shape == (1, 2, 1, 2)
+    assert not means[0].any()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.int32])

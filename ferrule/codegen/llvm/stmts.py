@@ -18,9 +18,9 @@ from ferrule.codegen.llvm.builder import Region, Val
 from ferrule.codegen.llvm.memory import Place, place, prefetch, read, write
 from ferrule.codegen.llvm.types import memory_type
 from ferrule.codegen.llvm.values import Context, combine, filled, fold_lanes, in_range, value
-from ferrule.ir.expr import Buf, Expr, axis, both, conjuncts, const, substitute
+from ferrule.ir.expr import Buf, Expr, axis, both, conjuncts, const, load, substitute
 from ferrule.ir.kernel import Kind
-from ferrule.ir.loop import Alloc, For, If, Stmt, Store, walk_stmts
+from ferrule.ir.loop import Alloc, For, If, Stmt, Store, While, walk_stmts
 from ferrule.ir.simplify import prove_nonneg, simplify
 from ferrule.ir.system import Access, Monoid
 from ferrule.target.machine import Machine
@@ -44,6 +44,8 @@ def run(cx: Context, body: tuple[Stmt, ...]) -> None:
             _for(cx, s)
         elif isinstance(s, If):
             _if(cx, s)
+        elif isinstance(s, While):
+            _while(cx, s)
         elif isinstance(s, Alloc):
             _alloc(cx, s.buf)
         else:
@@ -143,6 +145,29 @@ def loop(
         f"  br i1 {more}, label %{head}, label %{after}",
         f"{after}:",
     ], after)  # fmt: skip
+
+
+def _while(cx: Context, s: While) -> None:
+    b = cx.b
+    writes = written(s.body)
+    head, inside, after = b.name("while"), b.name("again"), b.name("done")
+    for buf in writes:  # an earlier time may have changed it
+        b.forget(buf)
+    b.push(head, writes, conditional=False)
+    going = value(cx, load(s.flag))
+    b.push(inside, writes, conditional=True)
+    run(cx, s.body)
+    body = b.pop()
+    b.line(f"br i1 {going.text}, label %{inside}, label %{after}")
+    test = b.pop()
+    b.line(f"br label %{head}")
+    b.splice([
+        f"{head}:", *test.lines,
+        f"{inside}:", *body.lines, f"  br label %{head}",
+        f"{after}:",
+    ], after)  # fmt: skip
+    for buf in writes:
+        b.forget(buf)
 
 
 # ---- conditions ----------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Decision:
     """`subject` names buffers, stages or kernels; `kind` the question: "graph", "inline", "merge",
-    "split", "group", "overlap", "schedule" or "pack". `key` is what the question is called in every
-    program that asks it: that of a contraction's schedule is its tuning key.
+    "split", "group", "overlap", "schedule", "pack" or "loop". `key` is what the question is called
+    in every program that asks it: that of a contraction's schedule is its tuning key.
 
     `bytes`, `flops` and `ns` are what the chosen is expected to take, where the pass weighs that:
     bytes of the program's buffers, each counted once for a kernel; operations of all points, as the

@@ -18,7 +18,7 @@ from ferrule.ir.interp.kernel import grid_points
 from ferrule.ir.interp.memory import Memory
 from ferrule.ir.interp.system import combine, flatten, fold_last, merge
 from ferrule.ir.kernel import Kind
-from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, While
 from ferrule.ir.system import Monoid
 
 Array = NDArray[Any]
@@ -67,6 +67,9 @@ def _block(body: tuple[Stmt, ...], env: Env, mask: Array, lane: Expr | None) -> 
             for branch, taken in ((s.body, mask & cond), (s.orelse, mask & ~cond)):
                 if branch and taken.any():
                     _block(branch, env, taken, lane)
+        elif isinstance(s, While):
+            while env.memory.read(s.flag, (), None):
+                _block(s.body, env, mask, lane)
         elif isinstance(s, Store):
             _store(s, env, mask, lane)
     for b in alive:

@@ -19,6 +19,7 @@
              | alloc buffer
              | store targets = values [by monoid]
              | if expr { stmt.. } [else { stmt.. }]
+             | while buffer { stmt.. }
              | prefetch target [write]
 
 `write` and `read` list the function's buffers in order; `buf` declares any other that it mentions.
@@ -27,7 +28,7 @@
 from __future__ import annotations
 
 from ferrule.ir.expr import ZERO, Expr
-from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store, walk_stmts
+from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store, While, walk_stmts
 from ferrule.ir.notation import show, show_name
 from ferrule.ir.text.declare import (
     Lines,
@@ -102,6 +103,8 @@ def _stmt_lines(s: Stmt, names: MonoidNames) -> Lines:
         if s.orelse:
             lines += ["} else {", *indent(_block_lines(s.orelse, names))]
         return [*lines, "}"]
+    if isinstance(s, While):
+        return [f"while {show_name(s.flag.name)} {{", *indent(_block_lines(s.body, names)), "}"]
     if isinstance(s, Alloc):
         return [f"alloc {buf_text(s.buf)}"]
     if isinstance(s, Prefetch):
@@ -175,6 +178,10 @@ def _stmt(p: Parser) -> Stmt:
             p.expect("{")
             orelse = _block(p)
         return If(cond, body, orelse)
+    if p.accept("while"):
+        flag = p.buf()
+        p.expect("{")
+        return While(flag, _block(p))
     if p.accept("alloc"):
         return Alloc(buf_declaration(p))
     if p.accept("prefetch"):

@@ -3,7 +3,8 @@
     access = buf[idx..], at a position in the text, inside loops, under conditions
 
 A load in a branch of a `select` is performed under the select's condition. A store by a monoid
-reads its targets first.
+reads its targets first. What stands in a `while` may not run, as if its flag were a condition;
+later runs of it read no more than the first one does.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from ferrule.ir.expr import Buf, Expr, call, conjuncts, loads
-from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store
+from ferrule.ir.expr import Buf, Expr, call, conjuncts, load, loads
+from ferrule.ir.loop import Alloc, For, Function, If, Stmt, Store, While
 from ferrule.ir.system import Access
 
 _COMPARISONS = ("eq", "ne", "lt", "le")
@@ -84,6 +85,10 @@ def _block(body: tuple[Stmt, ...], around: Around, out: list[Touch], count: list
             out += _reads((s.cond,), around, at)
             _block(s.body, around.under(s.cond), out, count)
             _block(s.orelse, around.under(call("not", s.cond)), out, count)
+        elif isinstance(s, While):
+            flag = load(s.flag)
+            out += _reads((flag,), around, at)
+            _block(s.body, around.under(flag), out, count)
         elif isinstance(s, Store):
             combines = s.monoid is not None
             single = None if combines or len(s.targets) > 1 else s.targets[0]

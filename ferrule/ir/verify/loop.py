@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ferrule.base.dtype import boolean, i64
 from ferrule.ir.expr import Buf, Expr, Space, loads, walk
 from ferrule.ir.kernel import Kind
-from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store
+from ferrule.ir.loop import Alloc, For, Function, If, Prefetch, Stmt, Store, While, walk_stmts
 from ferrule.ir.system import Access
 from ferrule.ir.text import print_stmt
 from ferrule.ir.verify.expr import fault_of
@@ -53,6 +53,8 @@ def _walk(s: Stmt, top: int, axes: dict[Expr, Kind], alive: frozenset[Buf]) -> I
     yield Placed(s, top, axes, alive)
     if isinstance(s, For):
         yield from _block(s.body, top, {**axes, s.axis: s.kind}, alive)
+    elif isinstance(s, While):
+        yield from _block(s.body, top, axes, alive)
     elif isinstance(s, If):
         yield from _block(s.body, top, axes, alive)
         yield from _block(s.orelse, top, axes, alive)
@@ -77,7 +79,7 @@ def _exprs(s: Stmt) -> Iterator[Expr]:
         yield from s.buf.shape
     elif isinstance(s, Prefetch):
         yield from s.idx
-    else:
+    elif isinstance(s, Store):
         yield from s.values
         yield from (i for _, idx in s.targets for i in idx)
 
@@ -88,6 +90,8 @@ def _places(s: Stmt) -> Iterator[Access]:
         yield from s.targets
     elif isinstance(s, Prefetch):
         yield Access(s.buf, s.idx)
+    elif isinstance(s, While):
+        yield Access(s.flag, ())
     for e in _exprs(s):
         yield from map(Access.of, loads(e))
 
@@ -186,6 +190,22 @@ def _kinds(f: Function, p: Placed) -> Iterator[str]:
         yield f"the LANES loop over {s.axis.name} stands inside another one"
 
 
+def _flags(f: Function, p: Placed) -> Iterator[str]:
+    s = p.stmt
+    if not isinstance(s, While):
+        return
+    if s.flag.dtype != boolean or s.flag.shape:
+        yield f"the flag {s.flag.name} of a while is no bool of rank 0"
+    if all(s.flag != b for t in walk_stmts(s.body) for b in _stored(t)):
+        yield f"a while never writes its flag {s.flag.name}"
+    if Kind.LANES in p.axes.values():
+        yield "a while stands inside a LANES loop"
+
+
+def _stored(s: Stmt) -> tuple[Buf, ...]:
+    return tuple(b for b, _ in s.targets) if isinstance(s, Store) else ()
+
+
 def _registers(f: Function, p: Placed) -> Iterator[str]:
     for b, idx in _places(p.stmt):
         if b.space is not Space.REG:
@@ -230,6 +250,7 @@ FUNCTION_RULES = (
     Rule("buffers are arguments, or allocated before they are used", _each(_bufs_alive)),
     Rule("only the first `written` arguments are stored to", _each(_writes)),
     Rule("LANES and UNROLL loops have constant bounds, and LANES do not nest", _each(_kinds)),
+    Rule("a while has a flag of its own, and stands in no LANES loop", _each(_flags)),
     Rule("registers are indexed by constants, UNROLL and LANES axes alone", _each(_registers)),
     Rule("lanes share a place only through a monoid", _each(_lanes_agree)),
     Rule("arguments and dims are listed", _arguments),

@@ -95,18 +95,18 @@ def region(
     certain = certain and len(plain) == len(a.idx)
     found: list[Group] = []
     outside = ""  # unless another component shows that the access is never made
-    for axes, dims, where in _components(a.idx, plain, known, frozenset(over), grid):
+    for axes, which, where in _components(a.idx, plain, known, frozenset(over), grid):
         ranges = {x: over[x] for x in axes}
         if _points(ranges) > LIMIT:
             return None
         try:
-            mask, places = _evaluate(ranges, where, [a.idx[d] for d in dims], env)
+            mask, places = _evaluate(ranges, where, [a.idx[d] for d in which], env)
         except RunError:
             return None  # the run ends with this error, whatever else it reaches
         if not mask.any():
             return Region(shape, (), True, certain)
-        sizes = tuple(shape[d] for d in dims)
-        for d, n, place in zip(dims, sizes, places):
+        sizes = tuple(shape[d] for d in which)
+        for d, n, place in zip(which, sizes, places):
             wrong = ((place < 0) | (place >= n)) & mask
             if wrong.any() and not outside:
                 value = int(np.broadcast_to(place, wrong.shape)[wrong].flat[0])
@@ -115,7 +115,7 @@ def region(
             continue
         if np.prod(sizes, dtype=float) > LIMIT:
             return None
-        found.append(_group(dims, sizes, places, mask, ranges, grid))
+        found.append(_group(which, sizes, places, mask, ranges, grid))
     if outside:
         return Region(shape, (), False, certain, outside)
     return Region(shape, tuple(found), False, certain)
@@ -256,10 +256,10 @@ def _components(
     ]
     items += [(c.axes & free, [], [c]) for c in conditions]
     items += [(frozenset((g,)), [], []) for g in grid if g in free]
-    for axes, dims, where in items:
+    for axes, which, where in items:
         touching = [p for p in parts if not p[0].isdisjoint(axes)]
         parts = [p for p in parts if all(p is not t for t in touching)]
-        merged = (set(axes), list(dims), list(where))
+        merged = (set(axes), list(which), list(where))
         for t in touching:
             merged[0].update(t[0])
             merged[1].extend(t[1])
