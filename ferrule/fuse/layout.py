@@ -8,7 +8,8 @@ convolution reads what they write many times. What a convolution with few channe
 reads stays row-major, as its vectors run along rows. Unsigned bytes that are multiplied by signed
 ones have the points that are summed over side by side. Inputs and outputs of the program stay
 row-major: what is better computed in another order is copied to its output, and an input whose
-elements a convolution reads many times is copied to channels-last first.
+elements a convolution reads many times is copied to channels-last first. A product of two factors
+that both change has the order in which it is read.
 """
 
 from __future__ import annotations
@@ -79,7 +80,27 @@ def _wanted(system: System, machine: Machine) -> dict[Buf, tuple[int, ...]]:
     """The order that a convolution wants for a buffer that another stage writes."""
     made = {b for st in system.stages for b in st.writes}
     found = (_channels_last(st, made, machine) for st in system.stages)
-    return dict(f for f in found if f is not None)
+    return _as_read(system) | dict(f for f in found if f is not None)
+
+
+def _as_read(system: System) -> dict[Buf, tuple[int, ...]]:
+    """The order in which element-wise stages read what a contraction writes, where it is one: its
+    vectors can run along either side, and theirs only along the innermost dimension. Those of views
+    in between are innermost in the order in which these are read.
+    """
+    made = {b for st in system.stages if _contracting(st) is not None for b in st.writes}
+    inner: dict[Buf, set[int]] = {}
+    found: dict[Buf, tuple[int, ...]] = {}
+    for st in reversed(system.stages):
+        buf, idx = st.target
+        (d,) = known if len(known := inner.get(buf, set())) == 1 else (len(idx) - 1,)
+        if buf in made and d < len(idx) - 1:
+            found[buf] = (*(k for k in range(len(idx)) if k != d), d)
+        for ld in (ld for e in st.exprs() for ld in loads(e)):
+            along = [k for k, i in enumerate(ld.args) if idx and idx[d] in i.axes]
+            plain = st.is_pointwise and len(along) == 1 and ld.args[along[0]] is idx[d]
+            inner.setdefault(ld.attr, set()).add(along[0] if plain else len(ld.args) - 1)
+    return found
 
 
 def _turned_input(st: Stage, inputs: set[Buf], machine: Machine) -> tuple[Buf, Buf] | None:

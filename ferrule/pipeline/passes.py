@@ -47,6 +47,7 @@ from ferrule.target.cpu import Target
 from ferrule.target.machine import Machine
 from ferrule.transform.byte_products import byte_products
 from ferrule.transform.common_subexpressions import common_subexpressions
+from ferrule.transform.convolution_phases import convolution_phases
 from ferrule.transform.counted_loops import counted_loops
 from ferrule.transform.dead_code import dead_code
 from ferrule.transform.simplify_views import simplify_views
@@ -152,6 +153,10 @@ def _on_graphs(options: Options) -> tuple[Pass, ...]:
         Pass(
             "byte_products", "graph", "graph", lambda g: byte_products(g, options.target),
             "products of bytes as the target sums them best", whole=True,
+        ),
+        Pass(
+            "convolution_phases", "graph", "graph", convolution_phases,
+            "strided transposed convolutions as plain ones", whole=True,
         ),
         Pass(
             "common_subexpressions", "graph", "graph", common_subexpressions,

@@ -25,11 +25,11 @@ from ferrule import ops
 from ferrule.base.dtype import f32, i8, i32, u8
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.graph import Graph, GraphBuilder, Node, Value, graphs
+from ferrule.ir.graph import Graph, GraphBuilder, Node, Value
 from ferrule.target.cpu import Target
 from ferrule.transform.byte_forms import Form, form_of
 from ferrule.transform.byte_operands import ByteOperand, Makers, byte_operand
-from ferrule.transform.rewrite import Rewritten, with_inputs
+from ferrule.transform.rewrite import Rewritten, fresh_stem, with_inputs
 from ferrule.transform.split_loops import CONTROL, bodies, captured, carried
 
 _EXACT = 1 << 24  # integers up to it are floats
@@ -41,15 +41,8 @@ _FEW_COLUMNS = 8  # of a result, which leave most of a vector empty
 
 def byte_products(graph: Graph, target: Target) -> Rewritten:
     """`graph` with its products of bytes as they suit `target`, and how that is."""
-    names = {
-        v.name
-        for g in graphs(graph)
-        for v in (*g.inputs, *g.params, *(v for n in g.nodes for v in n.outputs))
-    }
-    stem = "q"
-    while any(name.startswith(stem) for name in names):
-        stem += "q"
-    return _rewritten(graph, GraphBuilder(graph.name, stem), set(graph.params), target)
+    b = GraphBuilder(graph.name, fresh_stem(graph, "q"))
+    return _rewritten(graph, b, set(graph.params), target)
 
 
 def _rewritten(graph: Graph, b: GraphBuilder, known: set[Value], target: Target) -> Rewritten:
