@@ -1,5 +1,9 @@
-"""Loop and Scan in compiled code: those whose number of steps follows from sizes and constants,
-that no data stops, and whose states keep their types, are loops of the graph (`ops.loop`).
+"""Loop, Scan and If in compiled code.
+
+A Loop or Scan whose number of steps follows from sizes and constants, that no data stops, and whose
+states keep their types, is a loop of the graph (`ops.loop`). A Loop whose steps data decide is a
+while of the graph, and an If a case of it (`ops.control`), where states keep their types, branches
+give the same ones, and no rows of the steps are asked for: how many there would be is not known.
 
 All others are `control`'s, and so are those with a body that can't be compiled as a whole: the
 builders here raise UnsupportedError or CompileError for them.
@@ -7,14 +11,14 @@ builders here raise UnsupportedError or CompileError for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ferrule import ops
-from ferrule.base.dtype import i64
+from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter
 from ferrule.frontend.onnx.model import Array, Body, Op
@@ -99,10 +103,75 @@ def _scan(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     return (*ends, *(_moved(c.b, x, 0, d) for x, d in zip(made, axes, strict=True)))
 
 
-LOOPS.update({"Loop": _loop, "Scan": _scan})
+def _while(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
+    """A Loop that data stop: its states are the number of the step, whether it goes on, and those
+    of its own that a step changes.
+    """
+    body, given = op.body("body"), _operands(c, op.inputs[2:])
+    k = len(given)
+    if any(op.outputs[k:]):
+        raise UnsupportedError("how many rows it makes depends on data")
+    limit, go = (c.value(c.entry(n)) if n else None for n in (*op.inputs, "", "")[:2])
+    stop = None if limit is None else ops.cast(c.b, ops.reshape(c.b, limit, ()), i64)
+    (number, on, *names), (lasting, *after) = _ports(body, 2 + k, 1 + k)
+    kept = {n: x for n, x, y in zip(names, given, after) if _source(body, y) == n}
+    changed = [i for i, n in enumerate(names) if n not in kept]
+
+    def goes(b: GraphBuilder, states: Values) -> Value:
+        if stop is None:
+            return states[1]
+        return ops.logical_and(b, states[1], ops.lt(b, states[0], stop))
+
+    def step(b: GraphBuilder, states: Values) -> Values:
+        own = {number: states[0], on: np.array(True)}
+        own |= {names[i]: v for i, v in zip(changed, states[2:])}
+        inner = _inside(c, b, body, {**kept, **own})
+        lasts = inner.entry(lasting)
+        flag = states[1] if _is_true(lasts) else ops.reshape(b, inner.value(lasts), ())
+        following = ops.add(b, states[0], ops.full(b, (), 1, i64))
+        return [following, flag, *(inner.value(inner.entry(after[i])) for i in changed)]
+
+    start = ops.full(c.b, (), True, boolean) if go is None else ops.reshape(c.b, go, ())
+    first = [ops.full(c.b, (), 0, i64), start, *(c.value(given[i]) for i in changed)]
+    ends = list(given)
+    for i, v in zip(changed, ops.while_loop(c.b, goes, step, first)[2:]):
+        ends[i] = v
+    return tuple(ends)
 
 
-# ---- the steps -----------------------------------------------------------------------------------
+def _if(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
+    def block(name: str) -> Callable[[GraphBuilder], Values]:
+        body = op.body(name)
+
+        def build(b: GraphBuilder) -> Values:
+            inner = _inside(c, b, body, {})
+            return [inner.value(inner.entry(p.name)) for p in body.outputs]
+
+        return build
+
+    flag = ops.reshape(c.b, c.value(c.entry(op.inputs[0])), ())
+    return ops.cond(c.b, flag, block("then_branch"), block("else_branch"))
+
+
+LOOPS.update({"Loop": (_loop, _while), "Scan": (_scan,), "If": (_if,)})
+
+
+# ---- the bodies ----------------------------------------------------------------------------------
+
+
+def _inside(
+    c: OnnxConverter, b: GraphBuilder, body: Body, given: Mapping[str, Entry]
+) -> OnnxConverter:
+    """A body's nodes as a graph inside of `c`'s, with `given` as its inputs. UnsupportedError where
+    one of them waits.
+    """
+    outer = {n: c.entry(n) for n in body.captures}
+    inner = c.inner(b, {**outer, **body.constants, **given})
+    for op in body.ops:
+        inner.node(op)
+    if inner.waiting:
+        raise UnsupportedError(inner.why)
+    return inner
 
 
 def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
@@ -118,13 +187,7 @@ def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
     results = (*(s.after[i] for i in changed), *s.results)
 
     def step(b: GraphBuilder, old: Values, row: Values) -> tuple[Values, Values]:
-        outer = {n: c.entry(n) for n in s.body.captures}
-        given = dict(zip(names, (*old, *row)))
-        inner = c.inner(b, {**outer, **s.body.constants, **s.known, **kept, **given})
-        for op in s.body.ops:
-            inner.node(op)
-        if inner.waiting:
-            raise UnsupportedError(inner.why)
+        inner = _inside(c, b, s.body, {**s.known, **kept, **dict(zip(names, (*old, *row)))})
         if s.lasting and not _is_true(inner.entry(s.lasting)):
             raise UnsupportedError("what it computes decides how many steps it runs")
         found = [inner.value(inner.entry(n)) for n in results]
