@@ -46,10 +46,15 @@ def _grows(x: torch.Tensor) -> Any:
     return other.sum() + x
 
 
+def _number(x: torch.Tensor) -> Any:
+    return while_loop(lambda i, t: i < 3, lambda i, t: (i + 1, t.sin() + i), (0, x))[1]
+
+
 @pytest.mark.parametrize(
     ("fn", "dynamic", "left"),
     [(_branch, True, False), (_loop, True, False), (_loop, False, False), (_scan, False, False),
-     (_nested, False, False), (_left, False, True), (_grows, False, True)],
+     (_nested, False, False), (_left, False, True), (_grows, False, True),
+     (_number, False, True)],
 )  # fmt: skip
 def test_bodies_are_compiled(fn: Callable[..., Any], dynamic: bool, left: bool) -> None:
     torch._dynamo.reset()

@@ -104,7 +104,10 @@ def test_a_scan_goes_backwards_and_along_another_dim() -> None:
 
 
 def test_maps() -> None:
-    check(lambda x, y: map_rows(lambda r, o: (r @ W).relu() + o, x, y), (numbers(5, 2, 4), numbers(4)))
+    def rows(x: torch.Tensor, y: torch.Tensor) -> Any:
+        return map_rows(lambda r, o: (r @ W).relu() + o, x, y)
+
+    check(rows, (numbers(5, 2, 4), numbers(4)))
 
 
 def nested(x: torch.Tensor) -> torch.Tensor:

@@ -56,7 +56,8 @@ def branches(then: list[Any], otherwise: list[Any], *results: str) -> dict[str, 
 @pytest.mark.parametrize("count", ["n", "_"])
 def test_a_loop_stops_by_data_and_by_count(count: str, shape: list[int]) -> None:
     nodes = [node("Mul", "v two", "t"), node("Add", "t w", "u"),
-             node("ReduceMax", "u", "top", keepdims=0), node("Less", "top limit", "on")]  # fmt: skip
+             node("ReduceMax", "u", "top", keepdims=0),
+             node("Less", "top limit", "on")]  # fmt: skip
     t = (F, ["N"])
     inner = loop(nodes, {"v": t}, {"u": t}, shape, limit=F(100), two=F(2))
     given = {"x": t, "w": t, "c": (B, shape)} | ({"n": (I, shape)} if count == "n" else {})
@@ -91,7 +92,7 @@ def test_sizes_and_weights_of_whiles() -> None:
         x, p0 = random(size, 20, seed=1), np.array([True, False, True])
         feed = {"x": x, "n": I(n), "k0": np.int32(4), "p0": p0}
         whole(proto, feed, rtol=1e-4)
-        a, b, c, d = s.run(None, feed)
+        _, b, c, d = s.run(None, feed)
         assert b == 4 + sum(range(n))
         np.testing.assert_array_equal(c != 0, p0 if n % 2 == 0 else ~p0)
         np.testing.assert_array_equal(d, x)

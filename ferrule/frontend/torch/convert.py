@@ -70,6 +70,8 @@ def why_not(node: Any) -> str | None:
         return None
     if rule_for(node) is None:
         return "ferrule has no meaning for it"
+    if any(v is not None and not hasattr(v, "dtype") for v in fakes(node)):
+        return "it gives a number, and no tensor"
     for value in (*fakes(node), *(v for n in node.all_input_nodes for v in fakes(n))):
         reason = _strange(value) if hasattr(value, "dtype") else None
         if reason is not None:
@@ -108,7 +110,7 @@ class FxConverter:
         b: GraphBuilder | None = None,
     ):  # fmt: skip
         self.b = b or GraphBuilder(name)
-        self.sizes = outer.sizes if outer else SymbolicSizes(ranges)
+        self.sizes: SymbolicSizes = outer.sizes if outer else SymbolicSizes(ranges)
         self.env: dict[Any, Any] = {}
         self.input_orders: list[tuple[int, ...] | None] = []
         self._names: set[str] = set()

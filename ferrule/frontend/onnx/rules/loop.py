@@ -123,9 +123,8 @@ def _while(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
         return ops.logical_and(b, states[1], ops.lt(b, states[0], stop))
 
     def step(b: GraphBuilder, states: Values) -> Values:
-        own = {number: states[0], on: np.array(True)}
-        own |= {names[i]: v for i, v in zip(changed, states[2:])}
-        inner = _inside(c, b, body, {**kept, **own})
+        own = {names[i]: v for i, v in zip(changed, states[2:])}
+        inner = _inside(c, b, body, {number: states[0], on: np.array(True), **kept, **own})
         lasts = inner.entry(lasting)
         flag = states[1] if _is_true(lasts) else ops.reshape(b, inner.value(lasts), ())
         following = ops.add(b, states[0], ops.full(b, (), 1, i64))

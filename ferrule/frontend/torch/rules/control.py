@@ -36,7 +36,10 @@ def _while_loop(
         (flag,) = goes(b, (*now, *others))
         return _truth(b, flag)
 
-    return ops.while_loop(cx.b, condition, lambda b, now: body(b, (*now, *others)), _tensors(states))
+    def step(b: GraphBuilder, now: Values) -> Values:
+        return body(b, (*now, *others))
+
+    return ops.while_loop(cx.b, condition, step, _tensors(states))
 
 
 def _scan(
