@@ -110,6 +110,13 @@ def test_maps() -> None:
     check(rows, (numbers(5, 2, 4), numbers(4)))
 
 
+def test_symbolic_sizes_decide_a_branch() -> None:
+    def sized(x: torch.Tensor) -> torch.Tensor:
+        return torch.cond(x.shape[0] > 5, lambda t: t * t.shape[0], lambda t: t.exp() + 1, (x,))
+
+    check(sized, *((numbers(k, 4),) for k in (3, 7, 5, 6)), dynamic=True)
+
+
 def nested(x: torch.Tensor) -> torch.Tensor:
     """A loop in a branch in a loop."""
 

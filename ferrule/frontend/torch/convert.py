@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import DType, i64
+from ferrule.base.dtype import DType, boolean, i64
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
 from ferrule.frontend.torch.bodies import Body
 from ferrule.frontend.torch.memory import order_of, whole
@@ -236,7 +236,7 @@ class FxConverter:
 
     def _number(self, node: Any) -> Any:
         """A node that gives a number: itself where it is known, an Expr of sizes, or a 0-d value
-        for a float.
+        for a float or a comparison of sizes.
         """
         value = node.meta.get("val")
         if isinstance(value, int | float | bool):
@@ -244,6 +244,8 @@ class FxConverter:
         if type(value).__name__ == "SymInt":
             e = self.sizes.expr(value)
             return int(e.attr) if e.is_const else e
+        if type(value).__name__ == "SymBool":
+            return ops.full(self.b, (), self.sizes.expr(value), boolean)
         if type(value).__name__ == "SymFloat":
             return float_value(self.b, node, self._argument)
         raise UnsupportedError(f"the argument {node.name} is a {type(value).__name__}")
