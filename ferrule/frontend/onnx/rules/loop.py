@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.table import Attributes
-from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt, product
-from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt
+from ferrule.ir.graph import GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 
 Entry = Array | Value
@@ -69,7 +70,7 @@ def _loop(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     count = _count(limit.reshape(-1)[0])
     steps = Steps(
         body, count, tuple(states), _operands(c, op.inputs[2:]), tuple(results[:k]),
-        {number: ops.iota(c.b, (count,), 0, i64)} if _is_read(body, number) else {},
+        {number: _numbers(c.b, count)} if _is_read(body, number) else {},
         tuple(results[k:]), known={on: np.array(True)}, lasting=lasting,
     )  # fmt: skip
     ends, made = _run(c, steps)
@@ -181,7 +182,7 @@ def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
     changed = [i for i, n in enumerate(s.states) if n not in kept]
     first = [c.value(s.first[i]) for i in changed]
     for v in first:
-        _check_room(s.count, v)
+        _check_room(s.count, v.type)
     names = (*(s.states[i] for i in changed), *s.rows)
     results = (*(s.after[i] for i in changed), *s.results)
 
@@ -208,10 +209,18 @@ def _last(b: GraphBuilder, first: Value, states: Value, s: Steps) -> Value:
     return ops.select_index(b, whole, 0, ZERO if s.reverse else s.count)
 
 
-def _check_room(count: Expr, state: Value) -> None:
-    size = simplify(product((count, *state.shape)) * state.dtype.size)
-    if size.is_const and size.value > _LARGEST:
-        raise UnsupportedError(f"its state {state.type} would be kept {count} times")
+def _numbers(b: GraphBuilder, count: Expr) -> Value:
+    """The numbers of the steps."""
+    _check_room(count, tensor((), i64))
+    return ops.iota(b, (count,), 0, i64)
+
+
+def _check_room(count: Expr, state: TensorType) -> None:
+    sizes = (count, *state.shape)
+    # in Python's integers: those of an Expr end at 64 bits
+    known = all(s.is_const for s in sizes)
+    if known and prod(int(s.value) for s in sizes) * state.dtype.size > _LARGEST:
+        raise UnsupportedError(f"its state {state} would be kept {count} times")
 
 
 # ---- helpers -------------------------------------------------------------------------------------
