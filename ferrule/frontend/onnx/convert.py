@@ -18,6 +18,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -462,11 +463,15 @@ def guarded(op: Op, build: Any) -> Any:
 
 def _check_size(op: Op, v: Value) -> None:
     """CompileError for a value that no memory could hold."""
-    count = simplify(product(v.shape)) if v.shape else None
-    if count is not None and count.is_const and count.value * v.dtype.size > memory_bytes():
+    sizes = [simplify(s) for s in v.shape]
+    if not all(s.is_const for s in sizes):
+        return
+    # in Python's integers: those of an Expr end at 64 bits
+    size = prod(int(s.value) for s in sizes) * v.dtype.size
+    if size > memory_bytes():
         raise CompileError(
-            f"{op.where}: its result {v.type} would take {count.value * v.dtype.size} bytes, more "
-            "than this machine's memory"
+            f"{op.where}: its result {v.type} would take {size} bytes, more than this machine's "
+            "memory"
         )
 
 
