@@ -14,9 +14,11 @@ stage's. So a model whose shapes follow from its inputs' shapes is one graph wit
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -45,8 +47,9 @@ from ferrule.ir.simplify import simplify
 FOLD_LIMIT = 1 << 14
 _LITERAL = 16
 
-LOOPS: dict[str, Callable[[OnnxConverter, Op], tuple[Array | Value, ...]]] = {}
-"""Operators that are loops of the graph where their bodies can be, by name, filled by onnx_loop."""
+LOOPS: dict[str, tuple[Callable[[OnnxConverter, Op], tuple[Array | Value, ...]], ...]] = {}
+"""How operators become loops or branches of the graph where their bodies can be: builders to try
+one after another, by name, filled by onnx_loop."""
 
 
 class NeedsValue(Exception):
@@ -180,17 +183,27 @@ class OnnxConverter:
         return ""
 
     def _looped(self, op: Op) -> str:
-        """Make a node a loop of the graph. Why it is none, and nothing then remains of it."""
-        params = len(self._params)
-        try:
-            results = guarded(op, lambda: LOOPS[op.type](self, op))
-        except (CompileError, UnsupportedError) as error:
-            gone = self.b.params[params:]
-            del self._params[params:], self.b.params[params:]
-            self._values = {i: v for i, v in self._values.items() if not any(v is g for g in gone)}
-            return str(error).removeprefix(f"{op.where}: ")
-        self._define(op, results)
-        return ""
+        """Make a node a loop or branches of the graph. Why it is none, and nothing then remains of
+        it.
+        """
+        reasons: dict[str, None] = {}
+        for build in LOOPS[op.type]:
+            params = len(self._params)
+            try:
+                results = guarded(op, functools.partial(build, self, op))
+            except (CompileError, UnsupportedError) as error:
+                self._forget(params)
+                reasons[str(error).removeprefix(f"{op.where}: ")] = None
+            else:
+                self._define(op, results)
+                return ""
+        return "; ".join(reasons)
+
+    def _forget(self, count: int) -> None:
+        """Drop the params behind the first `count`."""
+        gone = self.b.params[count:]
+        del self._params[count:], self.b.params[count:]
+        self._values = {i: v for i, v in self._values.items() if not any(v is g for g in gone)}
 
     def inner(self, b: GraphBuilder, env: Mapping[str, Array | Value]) -> OnnxConverter:
         """A converter for a body of one of this one's nodes, to a graph inside of this one's."""
@@ -450,11 +463,15 @@ def guarded(op: Op, build: Any) -> Any:
 
 def _check_size(op: Op, v: Value) -> None:
     """CompileError for a value that no memory could hold."""
-    count = simplify(product(v.shape)) if v.shape else None
-    if count is not None and count.is_const and count.value * v.dtype.size > memory_bytes():
+    sizes = [simplify(s) for s in v.shape]
+    if not all(s.is_const for s in sizes):
+        return
+    # in Python's integers: those of an Expr end at 64 bits
+    size = prod(int(s.value) for s in sizes) * v.dtype.size
+    if size > memory_bytes():
         raise CompileError(
-            f"{op.where}: its result {v.type} would take {count.value * v.dtype.size} bytes, more "
-            "than this machine's memory"
+            f"{op.where}: its result {v.type} would take {size} bytes, more than this machine's "
+            "memory"
         )
 
 

@@ -1,8 +1,8 @@
 """Running a model: stages of compiled code, and what runs in NumPy between them.
 
 A Runner runs one Body. It converts as many nodes as it can to a graph, runs that, then the nodes
-that only the host can run (control flow, results whose size depends on data, strings), and goes on
-with the rest, now that their operands are there (`place`). What it compiled is kept, by the
+that only the host can run (results whose size depends on data, strings, bodies with such), and goes
+on with the rest, now that their operands are there (`place`). What it compiled is kept, by the
 shapes that it was compiled for and by the numbers that it looked at, so that a second run decides
 nothing again. What follows from the declared inputs, whatever their sizes, is compiled before the
 first run, with symbolic dims.

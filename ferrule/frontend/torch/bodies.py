@@ -1,7 +1,8 @@
-"""What PyTorch's higher-order operators call: `cond` and loops run in PyTorch, their bodies are
-compiled.
+"""What PyTorch's higher-order operators call.
 
-These operators call their bodies as functions of tensors, one call at a time. Others trace them or
+`cond`, `while_loop`, `scan` and `map` are compiled with their bodies (`rules/control.py`). Where
+one can't be, PyTorch runs it, and its bodies are compiled one by one. These operators call their
+bodies as functions of tensors, one call at a time. Others trace them or
 look into their graphs (`flex_attention`, `associative_scan`): their bodies stay as they are.
 """
 

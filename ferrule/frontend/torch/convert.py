@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import DType, i64
+from ferrule.base.dtype import DType, boolean, i64
 from ferrule.base.errors import CompileError, FerruleError, UnsupportedError
+from ferrule.frontend.torch.bodies import Body
 from ferrule.frontend.torch.memory import order_of, whole
+from ferrule.frontend.torch.rules import control as torch_control
 from ferrule.frontend.torch.rules import index as torch_aten_index
 from ferrule.frontend.torch.rules import math as torch_aten_math
 from ferrule.frontend.torch.rules import nn as torch_aten_nn
@@ -19,11 +21,20 @@ from ferrule.frontend.torch.rules import rnn as torch_rnn
 from ferrule.frontend.torch.rules import sort as torch_aten_sort
 from ferrule.frontend.torch.rules import view as torch_aten_view
 from ferrule.frontend.torch.sizes import Ranges, SymbolicSizes, float_value
-from ferrule.frontend.torch.table import ATEN, Context, dtype_of
+from ferrule.frontend.torch.table import ATEN, HIGHER, Context, dtype_of
 from ferrule.ir.expr import Expr, dims
 from ferrule.ir.graph import Graph, GraphBuilder, Node, TensorType, Value, tensor
 
+CLAIMS = frozenset(
+    {
+        "aten._assert_tensor_metadata.default",
+        "aten.sym_constrain_range.default",
+        "aten.sym_constrain_range_for_size.default",
+    }
+)  # what tracing took for granted: nothing to run
+
 TABLES = (
+    torch_control,
     torch_aten_index,
     torch_aten_math,
     torch_aten_nn,
@@ -49,7 +60,8 @@ def is_size(node: Any) -> bool:
 
 def rule_for(node: Any) -> Any:
     """The table's rule for a node, None if there is none."""
-    return ATEN.get(str(node.target))
+    name = str(node.target)
+    return ATEN.get(name) or HIGHER.get(name)
 
 
 def why_not(node: Any) -> str | None:
@@ -58,6 +70,8 @@ def why_not(node: Any) -> str | None:
         return None
     if rule_for(node) is None:
         return "ferrule has no meaning for it"
+    if any(v is not None and not hasattr(v, "dtype") for v in fakes(node)):
+        return "it gives a number, and no tensor"
     for value in (*fakes(node), *(v for n in node.all_input_nodes for v in fakes(n))):
         reason = _strange(value) if hasattr(value, "dtype") else None
         if reason is not None:
@@ -87,10 +101,16 @@ def _unbacked(size: Any) -> bool:
 
 
 class FxConverter:
-    """Converts nodes one by one; values of earlier nodes are in `env`."""
+    """Converts nodes one by one; values of earlier nodes are in `env`. With an `outer` one it
+    converts to a graph inside of that one's, which `b` builds.
+    """
 
-    def __init__(self, name: str, ranges: Ranges | None = None):
-        self.b, self.sizes = GraphBuilder(name), SymbolicSizes(ranges)
+    def __init__(
+        self, name: str, ranges: Ranges | None = None, outer: FxConverter | None = None,
+        b: GraphBuilder | None = None,
+    ):  # fmt: skip
+        self.b = b or GraphBuilder(name)
+        self.sizes: SymbolicSizes = outer.sizes if outer else SymbolicSizes(ranges)
         self.env: dict[Any, Any] = {}
         self.input_orders: list[tuple[int, ...] | None] = []
         self._names: set[str] = set()
@@ -111,6 +131,43 @@ class FxConverter:
     def param(self, node: Any) -> None:
         """A node whose value is known before the first call."""
         self.env[node] = self.b.param(self._type(node.meta["val"]), self._name(node))
+
+    def body(self, node: Any, body: Body) -> None:
+        """A node that gives an operator a graph to call: rules get it as a function of a builder
+        and operands, which gives the results of that graph inside of this one.
+        """
+        self.env[node] = lambda b, given: FxConverter(b.name, outer=self, b=b).called(body, given)
+
+    def called(self, body: Body, given: Sequence[Any]) -> list[Value]:
+        """The results of a body's graph on operands. Raises FerruleError where one of its nodes
+        can't be converted, or an operand is not as it was traced.
+        """
+        nodes, operands = body.plan.graph.nodes, iter(given)
+        for n in nodes:
+            if n.op == "placeholder":
+                self.env[n] = self._traced(n, next(operands))
+            elif n.op == "get_attr":
+                held = body.plan.attributes[n]
+                if not isinstance(held, Body):
+                    raise UnsupportedError(f"its body holds {n.target}")
+                self.body(n, held)
+            elif n.op == "call_function" and not is_size(n) and str(n.target) not in CLAIMS:
+                if (why := why_not(n)) is not None:
+                    raise UnsupportedError(f"{n.target} in its body: {why}")
+                self.node(n)
+        found = [self.env.get(r) for r in body.plan.results if r is not None]
+        if not all(isinstance(v, Value) for v in found):
+            raise UnsupportedError("its body gives what is no tensor")
+        return found  # type: ignore[return-value]
+
+    def _traced(self, placeholder: Any, x: Any) -> Any:
+        """An operand, which has to be of the type that a body was traced with."""
+        fake = placeholder.meta["val"]
+        if not isinstance(x, Value):
+            return x
+        if not hasattr(fake, "dtype") or _strange(fake) or self._type(fake) != x.type:
+            raise UnsupportedError(f"its body was traced for another operand than {x.type}")
+        return x
 
     def node(self, node: Any) -> None:
         """Emit what a call_function node stands for. Raises FerruleError with the operator and the
@@ -179,7 +236,7 @@ class FxConverter:
 
     def _number(self, node: Any) -> Any:
         """A node that gives a number: itself where it is known, an Expr of sizes, or a 0-d value
-        for a float.
+        for a float or a comparison of sizes.
         """
         value = node.meta.get("val")
         if isinstance(value, int | float | bool):
@@ -187,6 +244,8 @@ class FxConverter:
         if type(value).__name__ == "SymInt":
             e = self.sizes.expr(value)
             return int(e.attr) if e.is_const else e
+        if type(value).__name__ == "SymBool":
+            return ops.full(self.b, (), self.sizes.expr(value), boolean)
         if type(value).__name__ == "SymFloat":
             return float_value(self.b, node, self._argument)
         raise UnsupportedError(f"the argument {node.name} is a {type(value).__name__}")
@@ -227,10 +286,11 @@ class FxConverter:
         used = _needed(graph)
         known = {s for v in graph.inputs for s in v.shape}
         needed: set[Expr] = set()
-        for v in (*graph.inputs, *graph.outputs, *(o for n in used for o in n.outputs)):
+        every = tuple(_every(used))
+        for v in (*graph.inputs, *graph.outputs, *(o for n in every for o in n.outputs)):
             for s in v.shape:
                 needed |= dims(s)
-        for n in used:
+        for n in every:
             for _, a in n.attrs:
                 needed |= {d for e in _exprs(a) for d in dims(e)}
         extra = [
@@ -249,6 +309,15 @@ def _needed(graph: Graph) -> tuple[Node, ...]:
             wanted.update(n.inputs)
             kept.append(n)
     return tuple(reversed(kept))
+
+
+def _every(nodes: Iterable[Node]) -> Iterable[Node]:
+    """Nodes, and those of the graphs inside of them."""
+    for n in nodes:
+        yield n
+        for _, a in n.attrs:
+            if isinstance(a, Graph):
+                yield from _every(a.nodes)
 
 
 def _exprs(a: Any) -> Iterable[Expr]:

@@ -122,8 +122,7 @@ class Plan:
             if step.bound is None:
                 names = sorted({operator_name(n) for n in step.segment.nodes})
                 lines.append(f"in PyTorch: {', '.join(names)}")
-                bodies = [self.attributes.get(n) for n in step.segment.inputs]
-                lines += [b.plan.explain() for b in bodies if isinstance(b, Body)]
+                lines += [b.plan.explain() for b in self._called([step])]
             else:
                 lines.append(step.bound.program.explain())
         return "\n".join(lines)
@@ -136,16 +135,21 @@ class Plan:
 
     @property
     def executables(self) -> tuple[Any, ...]:
-        """The loaded programs, those of bodies of loops and branches among them."""
-        bodies = [b.plan for b in self.attributes.values() if isinstance(b, Body)]
+        """The loaded programs, those of bodies that PyTorch calls among them."""
         own = [s.bound.program.executable for s in self.steps if s.bound is not None]
-        return (*own, *(e for plan in bodies for e in plan.executables))
+        return (*own, *(e for b in self._called() for e in b.plan.executables))
 
     @property
     def kernels(self) -> int:
         """How many kernels one call runs; of bodies of loops and branches, all once."""
-        bodies = [b.plan.kernels for b in self.attributes.values() if isinstance(b, Body)]
-        return sum(s.bound.program.kernels for s in self.steps if s.bound is not None) + sum(bodies)
+        own = [s.bound.program.kernels for s in self.steps if s.bound is not None]
+        return sum(own) + sum(b.plan.kernels for b in self._called())
+
+    def _called(self, steps: Sequence[Step] | None = None) -> list[Body]:
+        """The bodies that PyTorch calls, in all steps if none are given."""
+        apart = (s for s in (self.steps if steps is None else steps) if s.bound is None)
+        found = dict.fromkeys(self.attributes.get(n) for s in apart for n in s.segment.inputs)
+        return [b for b in found if isinstance(b, Body)]
 
     # ---- compiling -------------------------------------------------------------------------------
 
@@ -154,9 +158,6 @@ class Plan:
         does not compile is left to PyTorch. Raises CompileError where something would run in
         PyTorch and the compiler is strict.
         """
-        for body in self.attributes.values():
-            if isinstance(body, Body):
-                body.plan.compile(compiler)
         while True:
             try:
                 steps = [_bound(draft, compiler) for draft in self._drafts]
@@ -171,6 +172,8 @@ class Plan:
             log.warn(f"{operator} runs in PyTorch: {why}")
         self._forget(steps)
         self.steps, self._drafts = steps, []
+        for body in self._called():
+            body.plan.compile(compiler)
         self.direct = self._direct()
         if compiler.ahead:
             self._bind()
@@ -199,14 +202,19 @@ class Plan:
         if not s.ours:
             return Step(s)
         converter = FxConverter(f"segment_{s.nodes[0].name}", self._ranges)
-        params = [n for n in s.inputs if n in self.params or n in self.attributes]
-        inputs = [n for n in s.inputs if n not in params]
+        graphs = [n for n in s.inputs if _is_graph(self.attributes.get(n))]
+        given = [n for n in s.inputs if n not in graphs]
+        params = [n for n in given if n in self.params or n in self.attributes]
+        inputs = [n for n in given if n not in params]
         current: list[Any] = list(s.nodes)
         try:
             for n in inputs:
                 converter.input(n)
             for n in params:
                 converter.param(n)
+            for n in graphs:
+                if isinstance(body := self.attributes[n], Body):
+                    converter.body(n, body)
             for n in s.nodes:
                 current = [n, *beneath(n)]
                 converter.node(n)
@@ -219,9 +227,9 @@ class Plan:
         shifts = {
             len(inputs) + i: converter.sizes.shifts.get(name, 0) for i, name in enumerate(names)
         }
-        given = [*converter.input_orders, *(None for _ in numbers)]
+        lying = [*converter.input_orders, *(None for _ in numbers)]
         step = Step(s, None, inputs + numbers, params)
-        return _Draft(step, graph, given, orders, shifts)
+        return _Draft(step, graph, lying, orders, shifts)
 
     def _symbol(self, name: str) -> Any:
         """The node whose value is the size called `name`; a new one where only a shape has it."""
@@ -332,6 +340,10 @@ def _value(a: Any, env: dict[Any, Any]) -> Any:
     if isinstance(a, slice):
         return slice(_value(a.start, env), _value(a.stop, env), _value(a.step, env))
     return a
+
+
+def _is_graph(value: Any) -> bool:
+    return isinstance(value, Body | torch.nn.Module)
 
 
 def _is_symbol(value: Any, name: str) -> bool:

@@ -13,15 +13,7 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ferrule.frontend.torch.convert import is_size, why_not
-
-CLAIMS = frozenset(
-    {
-        "aten._assert_tensor_metadata.default",
-        "aten.sym_constrain_range.default",
-        "aten.sym_constrain_range_for_size.default",
-    }
-)  # what tracing took for granted: nothing to run
+from ferrule.frontend.torch.convert import CLAIMS, is_size, why_not
 
 
 @dataclass

@@ -35,6 +35,8 @@ _GREATEST = {
     "f64": math.inf,
 }  # what a finite number may be
 ATEN: dict[str, Callable[..., Any]] = {}
+HIGHER: dict[str, Callable[..., Any]] = {}
+"""Rules of operators that call graphs of their own, by name."""
 
 _DTYPES = {
     "torch.float32": "f32",

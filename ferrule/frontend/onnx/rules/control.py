@@ -1,4 +1,5 @@
-"""Control flow: If, Loop, Scan and SequenceMap, whose bodies are compiled and whose steps are not.
+"""Control flow that the program can't hold (`loop`): If, Loop, Scan and SequenceMap, whose bodies
+are compiled and whose steps are not.
 
 Each gets the Runner of the graph around it, the node, its operands and the run's values. A body
 is compiled once for each combination of shapes that it meets.

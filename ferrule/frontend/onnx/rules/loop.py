@@ -1,5 +1,9 @@
-"""Loop and Scan in compiled code: those whose number of steps follows from sizes and constants,
-that no data stops, and whose states keep their types, are loops of the graph (`ops.loop`).
+"""Loop, Scan and If in compiled code.
+
+A Loop or Scan whose number of steps follows from sizes and constants, that no data stops, and whose
+states keep their types, is a loop of the graph (`ops.loop`). A Loop whose steps data decide is a
+while of the graph, and an If a case of it (`ops.control`), where states keep their types, branches
+give the same ones, and no rows of the steps are asked for: how many there would be is not known.
 
 All others are `control`'s, and so are those with a body that can't be compiled as a whole: the
 builders here raise UnsupportedError or CompileError for them.
@@ -7,20 +11,21 @@ builders here raise UnsupportedError or CompileError for them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from ferrule import ops
-from ferrule.base.dtype import i64
+from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.table import Attributes
-from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt, product
-from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt
+from ferrule.ir.graph import GraphBuilder, TensorType, Value, tensor
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 
 Entry = Array | Value
@@ -65,7 +70,7 @@ def _loop(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     count = _count(limit.reshape(-1)[0])
     steps = Steps(
         body, count, tuple(states), _operands(c, op.inputs[2:]), tuple(results[:k]),
-        {number: ops.iota(c.b, (count,), 0, i64)} if _is_read(body, number) else {},
+        {number: _numbers(c.b, count)} if _is_read(body, number) else {},
         tuple(results[k:]), known={on: np.array(True)}, lasting=lasting,
     )  # fmt: skip
     ends, made = _run(c, steps)
@@ -99,10 +104,74 @@ def _scan(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     return (*ends, *(_moved(c.b, x, 0, d) for x, d in zip(made, axes, strict=True)))
 
 
-LOOPS.update({"Loop": _loop, "Scan": _scan})
+def _while(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
+    """A Loop that data stop: its states are the number of the step, whether it goes on, and those
+    of its own that a step changes.
+    """
+    body, given = op.body("body"), _operands(c, op.inputs[2:])
+    k = len(given)
+    if any(op.outputs[k:]):
+        raise UnsupportedError("how many rows it makes depends on data")
+    limit, go = (c.value(c.entry(n)) if n else None for n in (*op.inputs, "", "")[:2])
+    stop = None if limit is None else ops.cast(c.b, ops.reshape(c.b, limit, ()), i64)
+    (number, on, *names), (lasting, *after) = _ports(body, 2 + k, 1 + k)
+    kept = {n: x for n, x, y in zip(names, given, after) if _source(body, y) == n}
+    changed = [i for i, n in enumerate(names) if n not in kept]
+
+    def goes(b: GraphBuilder, states: Values) -> Value:
+        if stop is None:
+            return states[1]
+        return ops.logical_and(b, states[1], ops.lt(b, states[0], stop))
+
+    def step(b: GraphBuilder, states: Values) -> Values:
+        own = {names[i]: v for i, v in zip(changed, states[2:])}
+        inner = _inside(c, b, body, {number: states[0], on: np.array(True), **kept, **own})
+        lasts = inner.entry(lasting)
+        flag = states[1] if _is_true(lasts) else ops.reshape(b, inner.value(lasts), ())
+        following = ops.add(b, states[0], ops.full(b, (), 1, i64))
+        return [following, flag, *(inner.value(inner.entry(after[i])) for i in changed)]
+
+    start = ops.full(c.b, (), True, boolean) if go is None else ops.reshape(c.b, go, ())
+    first = [ops.full(c.b, (), 0, i64), start, *(c.value(given[i]) for i in changed)]
+    ends = list(given)
+    for i, v in zip(changed, ops.while_loop(c.b, goes, step, first)[2:]):
+        ends[i] = v
+    return tuple(ends)
 
 
-# ---- the steps -----------------------------------------------------------------------------------
+def _if(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
+    def block(name: str) -> Callable[[GraphBuilder], Values]:
+        body = op.body(name)
+
+        def build(b: GraphBuilder) -> Values:
+            inner = _inside(c, b, body, {})
+            return [inner.value(inner.entry(p.name)) for p in body.outputs]
+
+        return build
+
+    flag = ops.reshape(c.b, c.value(c.entry(op.inputs[0])), ())
+    return ops.cond(c.b, flag, block("then_branch"), block("else_branch"))
+
+
+LOOPS.update({"Loop": (_loop, _while), "Scan": (_scan,), "If": (_if,)})
+
+
+# ---- the bodies ----------------------------------------------------------------------------------
+
+
+def _inside(
+    c: OnnxConverter, b: GraphBuilder, body: Body, given: Mapping[str, Entry]
+) -> OnnxConverter:
+    """A body's nodes as a graph inside of `c`'s, with `given` as its inputs. UnsupportedError where
+    one of them waits.
+    """
+    outer = {n: c.entry(n) for n in body.captures}
+    inner = c.inner(b, {**outer, **body.constants, **given})
+    for op in body.ops:
+        inner.node(op)
+    if inner.waiting:
+        raise UnsupportedError(inner.why)
+    return inner
 
 
 def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
@@ -113,18 +182,12 @@ def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
     changed = [i for i, n in enumerate(s.states) if n not in kept]
     first = [c.value(s.first[i]) for i in changed]
     for v in first:
-        _check_room(s.count, v)
+        _check_room(s.count, v.type)
     names = (*(s.states[i] for i in changed), *s.rows)
     results = (*(s.after[i] for i in changed), *s.results)
 
     def step(b: GraphBuilder, old: Values, row: Values) -> tuple[Values, Values]:
-        outer = {n: c.entry(n) for n in s.body.captures}
-        given = dict(zip(names, (*old, *row)))
-        inner = c.inner(b, {**outer, **s.body.constants, **s.known, **kept, **given})
-        for op in s.body.ops:
-            inner.node(op)
-        if inner.waiting:
-            raise UnsupportedError(inner.why)
+        inner = _inside(c, b, s.body, {**s.known, **kept, **dict(zip(names, (*old, *row)))})
         if s.lasting and not _is_true(inner.entry(s.lasting)):
             raise UnsupportedError("what it computes decides how many steps it runs")
         found = [inner.value(inner.entry(n)) for n in results]
@@ -146,10 +209,18 @@ def _last(b: GraphBuilder, first: Value, states: Value, s: Steps) -> Value:
     return ops.select_index(b, whole, 0, ZERO if s.reverse else s.count)
 
 
-def _check_room(count: Expr, state: Value) -> None:
-    size = simplify(product((count, *state.shape)) * state.dtype.size)
-    if size.is_const and size.value > _LARGEST:
-        raise UnsupportedError(f"its state {state.type} would be kept {count} times")
+def _numbers(b: GraphBuilder, count: Expr) -> Value:
+    """The numbers of the steps."""
+    _check_room(count, tensor((), i64))
+    return ops.iota(b, (count,), 0, i64)
+
+
+def _check_room(count: Expr, state: TensorType) -> None:
+    sizes = (count, *state.shape)
+    # in Python's integers: those of an Expr end at 64 bits
+    known = all(s.is_const for s in sizes)
+    if known and prod(int(s.value) for s in sizes) * state.dtype.size > _LARGEST:
+        raise UnsupportedError(f"its state {state} would be kept {count} times")
 
 
 # ---- helpers -------------------------------------------------------------------------------------
