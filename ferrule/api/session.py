@@ -223,7 +223,8 @@ def read_model(source: Any, signature: str | None = None) -> Model | Saved:
     Raises UnsupportedError that names operators that are not known, and what `load_model` and
     `read_saved` raise.
     """
-    saved = read_saved(source, signature) if isinstance(source, str | os.PathLike) else None
+    is_file = isinstance(source, str | bytes | os.PathLike)
+    saved = read_saved(source, signature) if is_file else None
     if saved is not None:
         return saved
     return read_onnx(source)
