@@ -151,12 +151,13 @@ class Writer:
             return name
         return self.add("tfl.DEQUANTIZE", name, quant=self.tensor(place).quant)
 
-    def bytes_of(self, name: str, place: int) -> str:
-        """A float as a quantised tensor."""
+    def bytes_of(self, name: str, place: int, down: bool = False) -> str:
+        """A float as a quantised tensor; its steps are rounded to the nearest, or `down`."""
         if not self.quantised(place):
             return name
         t = self.tensor(place)
-        return self.add("tfl.QUANTIZE", name, quant=t.quant, dtype=DTYPES[t.code])
+        own = {"quant": t.quant, "dtype": DTYPES[t.code], "down": down}
+        return self.add("tfl.QUANTIZE", name, **own)
 
     def activated(self, name: str, op: Operator) -> str:
         """A value behind the operator's activation."""

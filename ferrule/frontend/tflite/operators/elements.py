@@ -14,10 +14,10 @@ _SAME: Mapping[str, str] = {
     "ABS": "Abs", "ADD_N": "AddN", "ATAN2": "Atan2", "CEIL": "Ceil", "COS": "Cos", "ELU": "Elu",
     "EXP": "Exp", "FLOOR": "Floor", "LOG": "Log", "LOGISTIC": "Sigmoid", "NEG": "Neg",
     "POW": "Pow", "RELU": "Relu", "RELU6": "Relu6", "ROUND": "Round", "RSQRT": "Rsqrt",
-    "SIGN": "Sign", "SIN": "Sin", "SQRT": "Sqrt", "SQUARE": "Square", "TANH": "Tanh",
+    "SIGN": "Sign", "SIN": "Sin", "SQUARE": "Square", "TANH": "Tanh",
     "LOGICAL_AND": "LogicalAnd", "LOGICAL_NOT": "LogicalNot", "LOGICAL_OR": "LogicalOr",
     "FLOOR_DIV": "FloorDiv", "FLOOR_MOD": "FloorMod", "LOG_SOFTMAX": "LogSoftmax",
-    "SQUARED_DIFFERENCE": "SquaredDifference", "BITWISE_XOR": "BitwiseXor",
+    "BITWISE_XOR": "BitwiseXor",
     "RIGHT_SHIFT": "RightShift", "EQUAL": "Equal", "NOT_EQUAL": "NotEqual", "LESS": "Less",
     "LESS_EQUAL": "LessEqual", "GREATER": "Greater", "GREATER_EQUAL": "GreaterEqual",
     "MAXIMUM": "Maximum", "MINIMUM": "Minimum", "RELU_N1_TO_1": "tfl.RELU_N1_TO_1",
@@ -59,6 +59,22 @@ def _div(w: Writer, op: Operator, x: str, y: str) -> str:
     kind = "RealDiv" if w.tensor(op.inputs[0]).type.startswith("FLOAT") else "TruncateDiv"
     whole = w.quantised(op.inputs[0])
     return w.activated(w.add("RealDiv" if whole else kind, x, y), op)
+
+
+@operator("SQRT", exact=True)
+def _sqrt(w: Writer, op: Operator, x: str) -> str:
+    """Steps of a quantised result are rounded down."""
+    y = w.add("Sqrt", w.float_of(x, op.inputs[0]))
+    return w.bytes_of(y, op.outputs[0], down=True)
+
+
+@operator("SQUARED_DIFFERENCE", exact=True)
+def _squared_difference(w: Writer, op: Operator, x: str, y: str) -> str:
+    if not w.quantised(op.outputs[0]):
+        return w.add("SquaredDifference", x, y)
+    one, other, made = (w.tensor(i) for i in (*op.inputs, op.outputs[0]))
+    scales = {"one": one.quant, "other": other.quant, "made": made.quant}
+    return w.add("tfl.SQUARED_DIFFERENCE.BYTES", x, y, **scales, dtype=DTYPES[made.code])
 
 
 @operator("GELU")

@@ -143,10 +143,16 @@ def _deep(op: Operator) -> dict[str, Any]:
     }
 
 
-@operator("BATCH_MATMUL")
+@operator("BATCH_MATMUL", exact=True)
 def _batch_matmul(w: Writer, op: Operator, x: str, y: str) -> str:
     flags = {n: bool(op.options.get(n, False)) for n in ("adj_x", "adj_y")}
-    return w.add("BatchMatMulV2", x, y, **flags)
+    quants = [w.tensor(i).quant for i in (*op.inputs, *op.outputs)]
+    whole = all(q is not None and q.one for q in quants)
+    known = quantities(w, op, *op.inputs) if whole else None
+    if known is not None and "given" in known:
+        return w.add("tfl.BATCH_MATMUL.BYTES", x, y, **flags, **known)
+    names = [w.float_of(n, i) for n, i in zip((x, y), op.inputs)]
+    return w.bytes_of(w.add("BatchMatMulV2", *names, **flags), op.outputs[0])
 
 
 # ---- pools ---------------------------------------------------------------------------------------

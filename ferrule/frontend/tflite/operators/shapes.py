@@ -9,6 +9,7 @@ import numpy as np
 from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.tensorflow.model import Element
 from ferrule.frontend.tflite.model import Operator
+from ferrule.frontend.tflite.rows import written_row
 from ferrule.frontend.tflite.writer import Writer, enum, operator
 
 _SAME: Mapping[str, str] = {
@@ -47,6 +48,9 @@ def _squeeze(w: Writer, op: Operator, x: str) -> str:
 
 @operator("CONCATENATION", exact=True)
 def _concat(w: Writer, op: Operator, *xs: str) -> str:
+    row = written_row(w.graph, op)
+    if row is not None:
+        return w.add("tfl.SET_ROW", *map(w.ref, row))
     scales = [_scale(w, i) for i in (*op.inputs, *op.outputs)]
     alike = all(s == scales[-1] for s in scales)
     names = xs if alike else [w.float_of(x, i) for x, i in zip(xs, op.inputs)]
@@ -92,6 +96,11 @@ def _strided(w: Writer, op: Operator, x: str, *bounds: str) -> str:
 
 @operator("PAD", moves=True)
 def _pad(w: Writer, op: Operator, x: str, pads: str) -> str:
+    return _padded(w, op, x, pads)
+
+
+def _padded(w: Writer, op: Operator, x: str, pads: str) -> str:
+    """With what stands for 0 around."""
     t = w.tensor(op.outputs[0])
     if t.quant is None or not w.quantised(op.outputs[0]):
         return w.add("Pad", x, pads)
@@ -133,9 +142,11 @@ def _reverse_sequence(w: Writer, op: Operator, x: str, lengths: str) -> str:
 
 @operator("SPACE_TO_BATCH_ND", moves=True)
 def _space_to_batch(w: Writer, op: Operator, x: str, block: str, pads: str) -> str:
-    quant = w.tensor(op.inputs[0]).quant
-    if quant is not None and w.quantised(op.inputs[0]) and quant.number:
-        raise UnsupportedError("quantised space in batches, padded with a zero point that is not 0")
+    if w.quantised(op.inputs[0]):
+        given = np.asarray(w.known(op.inputs[2]))
+        rest = len(w.tensor(op.inputs[0]).shape) - len(given) - 1
+        x = _padded(w, op, x, w.const([[0, 0], *given.tolist(), *[[0, 0]] * rest]))
+        pads = w.const(np.zeros_like(given))
     return w.add("SpaceToBatchND", x, block, pads)
 
 

@@ -1,13 +1,12 @@
 """Products of quantised operands: (x - a) * (w - b) summed in i32, and the sums scaled once.
 
 The sums are those of ONNX's quantised products, which `transform/byte_products.py` knows. Scaling is
-TensorFlow Lite's own: a factor of 31 bits and a shift, each rounded (gemmlowp's
+TensorFlow Lite's own, by a factor of 31 bits and a shift: rounded once (ruy's) or twice (gemmlowp's
 SaturatingRoundingDoublingHighMul and RoundingDivideByPOT).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ import numpy as np
 
 from ferrule import ops
 from ferrule.base.dtype import DType, f32, i8, i32, i64, u8
+from ferrule.frontend.tensorflow.rules.elements import broadcast
 from ferrule.frontend.tensorflow.rules.products import as_given, channels_first, paddings, spatial
-from ferrule.frontend.tensorflow.table import Context
+from ferrule.frontend.tensorflow.table import RULES, Context
 from ferrule.frontend.tflite.model import Array, Quant
 from ferrule.frontend.tflite.rules.products import PRODUCTS, Product, biased, transposed
 from ferrule.frontend.tflite.table import lite
@@ -60,19 +60,29 @@ def factors(scale: Array) -> tuple[Array, Array]:
 
 
 def scaled(cx: Context, total: Value, scale: Array) -> Value:
-    """i32 sums times a scale, one for all or one for each element of the last dimension."""
+    """i32 sums times a scale, one for all or one for each element of the last dimension, rounded
+    once to the nearest, halves up: what convolutions and layers do.
+    """
     b = cx.b
     wide, shift = factors(scale.reshape(() if scale.size == 1 else (-1,)))
-    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
-    half = np.where(right > 0, (np.int64(1) << np.maximum(right, 1)) >> 1, 0)
-    x = ops.mul(b, ops.cast(b, total, i64), cx.param(wide << left, i64))
+    down = 31 - shift
+    x = ops.mul(b, ops.cast(b, total, i64), cx.param(wide, i64))
+    x = ops.add(b, x, cx.param(np.int64(1) << (down - 1), i64))
+    return ops.shr(b, x, cx.param(down, i64))
+
+
+def scaled_twice(cx: Context, total: Value, scale: float) -> Value:
+    """i32 sums times a scale, rounded behind the product and behind the shift, then halves away
+    from 0: what other operators do.
+    """
+    b = cx.b
+    wide, shift = (int(n) for n in factors(np.array(scale)))
+    x = ops.mul(b, ops.cast(b, total, i64), wide << max(shift, 0))
     x = ops.shr(b, ops.add(b, x, 1 << 30), 31)
-    if not right.any():
+    if shift >= 0:
         return x
-    down = ops.cast(b, ops.lt(b, x, 0), i64)  # halves are rounded away from 0
-    down = ops.min(b, down, cx.param(half, i64)) if not right.all() else down
-    x = ops.sub(b, ops.add(b, x, cx.param(half, i64)), down)
-    return ops.shr(b, x, cx.param(right, i64))
+    down = ops.cast(b, ops.lt(b, x, 0), i64)
+    return ops.shr(b, ops.sub(b, ops.add(b, x, 1 << (-shift - 1)), down), -shift)
 
 
 def finished(cx: Context, x: Value, quant: Quant, dtype: DType, low: int, high: int) -> Value:
@@ -98,6 +108,31 @@ def _bytes(build: Product) -> Callable[..., Value]:
 
 for _name, _build in (*PRODUCTS.items(), ("TRANSPOSE_CONV", transposed)):
     lite(f"{_name}.BYTES")(_bytes(_build))
+
+
+@lite("BATCH_MATMUL.BYTES")
+def _batch_matmul(cx: Context, x: Value, y: Value) -> Value:
+    given, own, made = (cx.attr(n) for n in ("given", "weights", "made"))
+    total = RULES["BatchMatMulV2"].build(cx, centred(cx, x, given), centred(cx, y, own))
+    scale = given.factor * own.factor / made.factor
+    ends = cx.attr("low"), cx.attr("high")
+    return finished(cx, scaled_twice(cx, total, scale), made, cx.attr("dtype"), *ends)
+
+
+@lite("SQUARED_DIFFERENCE.BYTES")
+def _squared_difference(cx: Context, x: Value, y: Value) -> Value:
+    """Of numbers that are brought to one scale, with 7 bits behind the point."""
+    b, one, other, made = cx.b, *(cx.attr(n) for n in ("one", "other", "made"))
+    twice = 2.0 * max(one.factor, other.factor)
+    left, right = (
+        scaled_twice(cx, ops.shl(b, centred(cx, v, q), 7), q.factor / twice)
+        for v, q in ((x, one), (y, other))
+    )
+    broadcast(left, right)
+    square = ops.square(b, ops.cast(b, ops.sub(b, left, right), i32))
+    dtype, scale = cx.attr("dtype"), twice * twice / ((1 << 14) * made.factor)
+    ends = int(dtype.min), int(dtype.max)
+    return finished(cx, scaled_twice(cx, square, scale), made, dtype, *ends)
 
 
 @lite("AVERAGE_POOL_2D.BYTES")
@@ -135,10 +170,12 @@ def dequantize(cx: Context, x: Value) -> Value:
 
 @lite("QUANTIZE")
 def quantize(cx: Context, x: Value) -> Value:
-    """x / scale + zero point, halves away from 0, at the ends of the type's range beyond them."""
+    """x / scale + zero point, halves away from 0, at the ends of the type's range beyond them;
+    rounded down with the attribute `down`.
+    """
     quant, dtype = cx.attr("quant"), cx.attr("dtype")
     y = ops.div(cx.b, x, _along(cx, quant.scale, quant, x.rank, f32))
-    y = ops.round_away(cx.b, y)
+    y = ops.floor(cx.b, y) if cx.attr("down") else ops.round_away(cx.b, y)
     if quant.zero.any():
         y = ops.add(cx.b, y, _along(cx, quant.zero, quant, x.rank, f32))
     return ops.cast(cx.b, ops.clamp(cx.b, y, dtype.min, dtype.max), dtype)
@@ -148,11 +185,9 @@ def quantize(cx: Context, x: Value) -> Value:
 def _requantize(cx: Context, x: Value) -> Value:
     """Quantised numbers by another scale."""
     given, made, dtype = (cx.attr(n) for n in ("given", "made", "dtype"))
-    same = math.isclose(given.factor, made.factor, rel_tol=0, abs_tol=0)
-    if same and {x.dtype, dtype} == {i8, u8} and abs(given.number - made.number) == 128:
+    if given.factor == made.factor and {x.dtype, dtype} == {i8, u8} and abs(given.number - made.number) == 128:
         wide = ops.add(cx.b, ops.cast(cx.b, x, i32), made.number - given.number)
         return ops.cast(cx.b, wide, dtype)
     wide = centred(cx, x, given) if x.dtype in (i8, u8) else ops.cast(cx.b, x, i32)
-    scale = np.array(np.float64(given.factor) / np.float64(made.factor))
-    y = scaled(cx, wide, scale)
+    y = scaled_twice(cx, wide, given.factor / made.factor)
     return finished(cx, y, made, dtype, int(dtype.min), int(dtype.max))

@@ -52,3 +52,11 @@ def _l2_norm(cx: Context, x: Value) -> Value:
 def _update_slice(cx: Context, x: Value, part: Value, places: Value) -> Value:
     starts = [ops.select_index(cx.b, places, 0, d) for d in range(x.rank)]
     return ops.dynamic_update_slice(cx.b, x, part, starts)
+
+
+@lite("SET_ROW")
+def _set_row(cx: Context, x: Value, place: Value, row: Value) -> Value:
+    """`x` with another row at a place."""
+    first = ops.reshape(cx.b, place, ())
+    starts = [first, *[ops.full(cx.b, (), 0, place.dtype)] * (x.rank - 1)]
+    return ops.dynamic_update_slice(cx.b, x, row, starts)
