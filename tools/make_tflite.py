@@ -16,7 +16,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-HEAD = '''"""Tables and enumerations of TensorFlow Lite's schema: field -> (its number, kind, default).
+HEAD = '''"""Tables and enumerations of TensorFlow Lite's schema: field -> (number, kind, default).
 
 Made by tools/make_tflite.py. A kind is a number ("<i4"), "text", the name of a table, "union", and
 each of these in brackets for a vector. A union's number is that of the field before it.
@@ -82,7 +82,8 @@ def main() -> None:
 
 def shown(name: str, content: dict) -> str:
     """A dictionary of dictionaries as Python."""
-    lines = [f"{name}: dict[str, dict[{'str, tuple[int, str, object]' if name == 'TABLES' else 'int, str'}]] = {{"]
+    kind = "str, tuple[int, str, object]" if name == "TABLES" else "int, str"
+    lines = [f"{name}: dict[str, dict[{kind}]] = {{"]
     for key, inner in content.items():
         text = ", ".join(f"{k!r}: {v!r}" for k, v in inner.items()).replace("'", '"')
         line = f'    "{key}": {{{text}}},'

@@ -139,7 +139,7 @@ class _File:
         for s in model["signature_defs"]:
             own = Entry(s["subgraph_index"], *map(_named, (s["inputs"], s["outputs"])))
             if own.subgraph >= len(graphs):
-                raise self.wrong(s.at, f"a signature of subgraph {own.subgraph}, which is not there")
+                raise self.wrong(s.at, f"a signature of subgraph {own.subgraph} of {len(graphs)}")
             entries[s["signature_key"]] = own
         return Lite(graphs, entries)
 

@@ -1,4 +1,4 @@
-"""Tables and enumerations of TensorFlow Lite's schema: field -> (its number, kind, default).
+"""Tables and enumerations of TensorFlow Lite's schema: field -> (number, kind, default).
 
 Made by tools/make_tflite.py. A kind is a number ("<i4"), "text", the name of a table, "union", and
 each of these in brackets for a vector. A union's number is that of the field before it.

@@ -95,14 +95,14 @@ class Writer:
             return self.refs[place]
         t = self.tensor(place)
         if t.variable:
-            zeros = np.zeros([max(n, 1) for n in t.shape], DTYPES[t.code].numpy)
-            attrs = {"value": np.broadcast_to(zeros[(0,) * zeros.ndim], zeros.shape)}
-            self.refs[place] = self._named(f"t{place}", "Const", **attrs, dtype=Element(t.code))
+            data: Any = np.broadcast_to(
+                np.zeros((), DTYPES[t.code].numpy), [max(n, 1) for n in t.shape]
+            )
         elif t.data is None:
             raise UnsupportedError(f"no operator makes {t.name!r}, which is {t.type}")
         else:
-            attrs = {"value": t.data, "dtype": Element(t.code)}
-            self.refs[place] = self._named(f"t{place}", "Const", **attrs)
+            data = t.data
+        self.refs[place] = self._named(f"t{place}", "Const", value=data, dtype=Element(t.code))
         return self.refs[place]
 
     def _named(self, stem: str, op: str, **attrs: Any) -> str:

@@ -1,7 +1,7 @@
 """Products of quantised operands: (x - a) * (w - b) summed in i32, and the sums scaled once.
 
-The sums are those of ONNX's quantised products, which `transform/byte_products.py` knows. Scaling is
-TensorFlow Lite's own, by a factor of 31 bits and a shift: rounded once (ruy's) or twice (gemmlowp's
+The sums are those of ONNX's quantised products, which `transform/byte_products.py` knows. Scaling
+is TensorFlow Lite's own, by a factor of 31 bits and a shift: rounded once (ruy's) or twice (gemmlowp's
 SaturatingRoundingDoublingHighMul and RoundingDivideByPOT).
 """
 
@@ -185,9 +185,9 @@ def quantize(cx: Context, x: Value) -> Value:
 def _requantize(cx: Context, x: Value) -> Value:
     """Quantised numbers by another scale."""
     given, made, dtype = (cx.attr(n) for n in ("given", "made", "dtype"))
-    if given.factor == made.factor and {x.dtype, dtype} == {i8, u8} and abs(given.number - made.number) == 128:
-        wide = ops.add(cx.b, ops.cast(cx.b, x, i32), made.number - given.number)
-        return ops.cast(cx.b, wide, dtype)
+    apart = made.number - given.number
+    if given.factor == made.factor and {x.dtype, dtype} == {i8, u8} and abs(apart) == 128:
+        return ops.cast(cx.b, ops.add(cx.b, ops.cast(cx.b, x, i32), apart), dtype)
     wide = centred(cx, x, given) if x.dtype in (i8, u8) else ops.cast(cx.b, x, i32)
     y = scaled_twice(cx, wide, given.factor / made.factor)
     return finished(cx, y, made, dtype, int(dtype.min), int(dtype.max))

@@ -10,6 +10,7 @@ from ferrule.frontend.tensorflow.table import Context
 from ferrule.frontend.tflite.table import lite, there
 from ferrule.ir.graph import GraphBuilder, Value
 
+
 @lite("UNIDIRECTIONAL_SEQUENCE_LSTM")
 def _lstm(cx: Context, x: Value, *operands: Any) -> Value:
     """x [batch, steps, in], or with the attribute `time_major` [steps, batch, in].
