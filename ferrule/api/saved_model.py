@@ -36,7 +36,7 @@ SERVING = "serving_default"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A SavedModel's program, one of its signatures, and the arrays of variables by the node that
+    """The program of a SavedModel or a TensorFlow Lite file, one of its signatures, and the arrays of variables by the node that
     makes each, as far as they were read.
     """
 
@@ -154,7 +154,7 @@ def _numpy(dtype: DType) -> np.dtype[Any]:
 
 
 class SavedRunner:
-    """Runs a SavedModel as one program: what an `InferenceSession` asks for."""
+    """Runs such a model as one program: what an `InferenceSession` asks for."""
 
     direct: Direct | None = None
     """The last run as one call, where it was no more."""

@@ -1,4 +1,5 @@
-"""InferenceSession: an ONNX model, or a SavedModel, as ONNX Runtime's users know it.
+"""InferenceSession: an ONNX model, a SavedModel, or a TensorFlow Lite file, as ONNX Runtime's
+users know it.
 
 s = ferrule.InferenceSession("model.onnx")
 (y,) = s.run(None, {"x": x})
@@ -36,7 +37,8 @@ class InferenceSession:
     """A model that is ready to run.
 
     `source` is a path, a file's bytes, an `onnx.ModelProto`, or what `read_model` gave; a folder is
-    a SavedModel of TensorFlow, of which `signature` is run. `options` are settings of ferrule;
+    a SavedModel of TensorFlow, of which `signature` is run, as it is of a TensorFlow Lite file.
+    `options` are settings of ferrule;
     `providers`, which ONNX Runtime asks for, has no meaning here; `compiler` compiles its graphs. A
     model with symbolic dims is compiled once for all their values where its shapes follow from its
     inputs'; else, if it is an ONNX model, it is compiled for the shapes of a run, and that is kept.
@@ -219,7 +221,8 @@ def _ports(model: Any, runner: Runner | SavedRunner) -> tuple[Sequence[Port], Se
 
 
 def read_model(source: Any, signature: str | None = None) -> Model | Saved:
-    """A model whose operators are all known, or the SavedModel in a folder with a signature of it.
+    """A model whose operators are all known, or the SavedModel in a folder or the TensorFlow Lite
+    file with a signature of it.
     Raises UnsupportedError that names operators that are not known, and what `load_model` and
     `read_saved` raise.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ferrule.base.errors import InputError
 from ferrule.cli.main import main
 from ferrule.frontend.tensorflow.convert import convert
 from ferrule.frontend.tflite.rules import LITE
+from ferrule.frontend.tflite.writer import BUILDERS
 from tests.frontend.tflite.programs import NAMES, arrays, model
 
 TOLERANCE = 2e-5
@@ -122,3 +124,10 @@ def test_the_command_line_runs_builds_and_inspects(tmp_path: Path, capsys: Any) 
     told = capsys.readouterr().out
     for line in ("signatures: serving_default", "tfl.CONV_2D.BYTES", "not supported: none"):
         assert line in told
+
+
+def test_the_documentation_lists_the_operators() -> None:
+    text = (Path(__file__).parents[3] / "docs/tensorflow.md").read_text(encoding="utf-8")
+    count, listed = text.partition(" builtin operators are read:")[::2]
+    assert re.findall(r"`(\w+)`", listed.partition("## Operators")[0]) == sorted(BUILDERS)
+    assert count.endswith(f"\n{len(BUILDERS)}")

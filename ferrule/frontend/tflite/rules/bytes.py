@@ -1,8 +1,8 @@
 """Products of quantised operands: (x - a) * (w - b) summed in i32, and the sums scaled once.
 
 The sums are those of ONNX's quantised products, which `transform/byte_products.py` knows. Scaling
-is TensorFlow Lite's own, by a factor of 31 bits and a shift: rounded once (ruy's) or twice (gemmlowp's
-SaturatingRoundingDoublingHighMul and RoundingDivideByPOT).
+is TensorFlow Lite's own, by a factor of 31 bits and a shift: rounded once (ruy's) or twice
+(gemmlowp's SaturatingRoundingDoublingHighMul and RoundingDivideByPOT).
 """
 
 from __future__ import annotations
