@@ -61,9 +61,9 @@ def compile(
     or the bytes of its text, of a portable artifact or of an export of JAX, and the result a
     `ferrule.api.programs.ProgramSession`. Of the path of a folder with a SavedModel the signature
     "serving_default" is compiled, and so of a TensorFlow Lite file (a path, or its bytes);
-    TensorFlow is not needed. A `tf.function` and a Keras model on
-    TensorFlow are compiled with the values that their variables have now; `example_inputs` are
-    needed where they do not state the types of their arguments.
+    TensorFlow is not needed. A `tf.function` and a Keras model on TensorFlow are compiled with the
+    values that their variables have now; `example_inputs` are needed where they do not state the
+    types of their arguments.
     """
     live = is_live(module)
     if live:

@@ -36,8 +36,8 @@ SERVING = "serving_default"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """The program of a SavedModel or a TensorFlow Lite file, one of its signatures, and the arrays of variables by the node that
-    makes each, as far as they were read.
+    """The program of a SavedModel or a TensorFlow Lite file, one of its signatures, and the arrays
+    of variables by the node that makes each, as far as they were read.
     """
 
     program: tensorflow.SavedModel

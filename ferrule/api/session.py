@@ -38,10 +38,10 @@ class InferenceSession:
 
     `source` is a path, a file's bytes, an `onnx.ModelProto`, or what `read_model` gave; a folder is
     a SavedModel of TensorFlow, of which `signature` is run, as it is of a TensorFlow Lite file.
-    `options` are settings of ferrule;
-    `providers`, which ONNX Runtime asks for, has no meaning here; `compiler` compiles its graphs. A
-    model with symbolic dims is compiled once for all their values where its shapes follow from its
-    inputs'; else, if it is an ONNX model, it is compiled for the shapes of a run, and that is kept.
+    `options` are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning
+    here; `compiler` compiles its graphs. A model with symbolic dims is compiled once for all their
+    values where its shapes follow from its inputs'; else, if it is an ONNX model, it is compiled
+    for the shapes of a run, and that is kept.
     `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others are
     refused. Raises ParseError and InputError for malformed models, UnsupportedError for
     operators that ferrule lacks.

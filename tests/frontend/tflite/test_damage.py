@@ -104,7 +104,7 @@ def lite(*operators: Operator, **tensors: Any) -> Lite:
 
 
 def test_all_operators_that_ferrule_lacks_are_told() -> None:
-    wanted = "no meaning for CUSTOM.Mine, NON_MAX_SUPPRESSION_V4, SVDF \\(2\\)"
+    wanted = r"no meaning for CUSTOM\.Mine, NON_MAX_SUPPRESSION_V4, SVDF \(2\)"
     kinds = ("SVDF", "CUSTOM.Mine", "SVDF", "NON_MAX_SUPPRESSION_V4")
     with pytest.raises(UnsupportedError, match=wanted):
         program_of(lite(*(Operator(n, (0,), (1,)) for n in kinds), x=(2,), y=(2,)))
