@@ -93,7 +93,7 @@ def test_what_is_no_file_of_the_kind_is_refused(data: bytes, told: str, tmp_path
 
 def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
     assert not is_lite(tmp_path / "none.tflite")
-    with pytest.raises(InputError, match="none.tflite"):
+    with pytest.raises(InputError, match=r"none\.tflite"):
         read_lite(tmp_path / "none.tflite")
 
 

@@ -22,15 +22,15 @@ def _lstm(cx: Context, x: Value, *operands: Any) -> Value:
     given = [there(v) for v in (*operands, *[None] * (23 - len(operands)))]
     if any(v is not None for v in given[19:23]):
         raise UnsupportedError("an LSTM with norms inside")
-    if given[0] is None:
-        raise UnsupportedError("an LSTM whose input gate is the forget gate")
     x = x if cx.attr("time_major") else ops.transpose(b, x, (1, 0, 2))
     rows = []
-    for w, bias in zip(given[:4], given[11:15]):
+    first = 0 if given[0] is not None else 1  # without weights of its own, 1 - the forget gate
+    for w, bias in zip(given[first:4], given[11 + first : 15]):
         if w is None or bias is None:
             raise UnsupportedError("an LSTM without all gates")
         rows.append(ops.add(b, ops.dot_general(b, x, w, contract=((2,), (1,))), bias))
-    size, out = rows[0].shape[2], given[4].shape[1] if given[4] is not None else rows[0].shape[2]
+    size = rows[0].shape[2]
+    out = size if given[5] is None else given[5].shape[1]
     start = [ops.full(b, (x.shape[1], n), 0, x.dtype) for n in (out, size)]
 
     def body(
@@ -48,10 +48,13 @@ def _step(
 ) -> tuple[Value, ...]:  # fmt: skip
     """The states behind a step."""
     h, c = states
-    gates = []
-    for row, w in zip(rows, given[4:8]):
-        assert w is not None
-        gates.append(ops.add(b, row, ops.dot_general(b, h, w, contract=((1,), (1,)))))
+    first = 4 - len(rows)
+    gates: dict[int, Value] = {}
+    for k, row in enumerate(rows, first):
+        w = given[4 + k]
+        if w is None:
+            raise UnsupportedError("an LSTM without all gates")
+        gates[k] = ops.add(b, row, ops.dot_general(b, h, w, contract=((1,), (1,))))
     peep = dict(zip((0, 1, 3), given[8:11]))
 
     def gate(k: int, cell: Value) -> Value:
@@ -62,9 +65,9 @@ def _step(
     act = ops.tanh if cx.attr("activation") == "TANH" else ops.relu
     if cx.attr("activation") not in ("TANH", "RELU"):
         raise UnsupportedError(f"an LSTM of {cx.attr('activation')}")
-    new = ops.add(
-        b, ops.mul(b, gate(1, c), c), ops.mul(b, gate(0, c), act(b, gates[2]))
-    )
+    forget = gate(1, c)
+    write = ops.sub(b, ops.full(b, (), 1, c.dtype), forget) if first else gate(0, c)
+    new = ops.add(b, ops.mul(b, forget, c), ops.mul(b, write, act(b, gates[2])))
     clip = cx.attr("cell_clip")
     new = ops.clamp(b, new, -clip, clip) if clip > 0 else new
     y = ops.mul(b, gate(3, new), act(b, new))
