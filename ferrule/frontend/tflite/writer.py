@@ -143,7 +143,7 @@ class Writer:
         if place < 0:
             return False
         t = self.tensor(place)
-        return t.quant is not None and t.type in (*BYTES, "INT4", "INT32")
+        return t.quant is not None and t.type in (*BYTES, "INT4", "INT32", "INT64")
 
     def float_of(self, name: str, place: int) -> str:
         """What a quantised tensor stands for."""

@@ -162,9 +162,9 @@ def _along(cx: Context, values: Array, quant: Quant, rank: int, dtype: DType) ->
 def dequantize(cx: Context, x: Value) -> Value:
     """scale * (x - zero point)."""
     quant: Quant = cx.attr("quant")
-    wide = ops.cast(cx.b, x, i32)
+    wide = x if x.dtype == i64 else ops.cast(cx.b, x, i32)
     if quant.zero.any():
-        wide = ops.sub(cx.b, wide, _along(cx, quant.zero, quant, x.rank, i32))
+        wide = ops.sub(cx.b, wide, _along(cx, quant.zero, quant, x.rank, wide.dtype))
     return ops.mul(cx.b, ops.cast(cx.b, wide, f32), _along(cx, quant.scale, quant, x.rank, f32))
 
 
