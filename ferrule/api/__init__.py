@@ -29,8 +29,8 @@ def compile(
     tune: Any = None,
     reference: Any = None,
 ) -> Any:
-    """Compile a `torch.nn.Module`, an `ExportedProgram`, an ONNX model, a StableHLO program or a
-    SavedModel.
+    """Compile a `torch.nn.Module`, an `ExportedProgram`, an ONNX model, a StableHLO program, a
+    SavedModel or a TensorFlow Lite file.
 
     `example_inputs` are the positional arguments of one call and `example_kwargs` those by name,
     tensors in any nesting of tuples, lists and dicts; `dynamic_shapes` marks sizes that
@@ -60,9 +60,10 @@ def compile(
     `InferenceSession`; what varies in size is stated in the model. A StableHLO program is the path
     or the bytes of its text, of a portable artifact or of an export of JAX, and the result a
     `ferrule.api.programs.ProgramSession`. Of the path of a folder with a SavedModel the signature
-    "serving_default" is compiled; TensorFlow is not needed. A `tf.function` and a Keras model on
-    TensorFlow are compiled with the values that their variables have now; `example_inputs` are
-    needed where they do not state the types of their arguments.
+    "serving_default" is compiled, and so of a TensorFlow Lite file (a path, or its bytes);
+    TensorFlow is not needed. A `tf.function` and a Keras model on TensorFlow are compiled with the
+    values that their variables have now; `example_inputs` are needed where they do not state the
+    types of their arguments.
     """
     live = is_live(module)
     if live:

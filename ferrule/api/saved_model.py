@@ -1,4 +1,6 @@
-"""TensorFlow's SavedModels as an `InferenceSession` runs them, without TensorFlow."""
+"""TensorFlow's SavedModels and TensorFlow Lite's files as an `InferenceSession` runs them, without
+TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,9 @@ from ferrule.frontend.tensorflow.checkpoint import Checkpoint, read_checkpoint
 from ferrule.frontend.tensorflow.convert import Conversion, convert
 from ferrule.frontend.tensorflow.live import captured
 from ferrule.frontend.tensorflow.read import is_saved_model, read_saved_model
+from ferrule.frontend.tflite.program import program_of
+from ferrule.frontend.tflite.read import is_lite, read_lite
+from ferrule.frontend.tflite.rules import LITE
 from ferrule.ir.graph import Value
 from ferrule.ir.source import Given, Made, Source
 
@@ -31,8 +36,8 @@ SERVING = "serving_default"
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """A SavedModel's program, one of its signatures, and the arrays of variables by the node that
-    makes each, as far as they were read.
+    """The program of a SavedModel or a TensorFlow Lite file, one of its signatures, and the arrays
+    of variables by the node that makes each, as far as they were read.
     """
 
     program: tensorflow.SavedModel
@@ -76,25 +81,45 @@ class Saved:
         return replace(self, signature=replace(self.signature, inputs=ports))
 
 
-def read_saved(source: str | os.PathLike[str], signature: str | None = None) -> Saved | None:
-    """What is in a folder, with the signature of that name, "serving_default" for None; None where
-    it is no SavedModel. Raises InputError for a signature that it lacks.
+def read_saved(
+    source: str | bytes | os.PathLike[str], signature: str | None = None
+) -> Saved | None:
+    """What is in a folder, or in a TensorFlow Lite file or its bytes, with the signature of that
+    name, "serving_default" for None; None where it is neither. Raises InputError for a signature
+    that it lacks.
     """
-    if not is_saved_model(source):
+    if is_lite(source):
+        return _read_lite(source, signature)
+    if isinstance(source, bytes) or not is_saved_model(source):
         return None
     folder = Path(source)
     program = read_saved_model(folder)
+    chosen = _chosen(program, signature, folder)
+    prefix = folder / "variables" / "variables"
+    held = read_checkpoint(prefix) if prefix.with_name("variables.index").is_file() else None
+    return Saved(program, chosen, _identifier(folder.absolute().name), held)
+
+
+def _read_lite(source: str | bytes | os.PathLike[str], signature: str | None) -> Saved:
+    program = program_of(read_lite(source))
+    if isinstance(source, bytes):
+        return Saved(program, _chosen(program, signature, "the model"), "main")
+    path = Path(source)
+    return Saved(program, _chosen(program, signature, path), _identifier(path.stem))
+
+
+def _chosen(
+    program: tensorflow.SavedModel, signature: str | None, source: object
+) -> tensorflow.Signature:
+    """The signature of that name. Raises InputError."""
     wanted = signature or SERVING
     if signature is None and wanted not in program.signatures:
         own = [n for n, s in program.signatures.items() if s.inputs]
         wanted = own[0] if len(own) == 1 else wanted
     if wanted not in program.signatures:
         known = ", ".join(sorted(program.signatures)) or "none"
-        raise InputError(f"{folder} has no signature {wanted!r}; it has {known}")
-    prefix = folder / "variables" / "variables"
-    held = read_checkpoint(prefix) if prefix.with_name("variables.index").is_file() else None
-    name = _identifier(folder.absolute().name)
-    return Saved(program, program.signatures[wanted], name, held)
+        raise InputError(f"{source} has no signature {wanted!r}; it has {known}")
+    return program.signatures[wanted]
 
 
 def _identifier(name: str) -> str:
@@ -129,7 +154,7 @@ def _numpy(dtype: DType) -> np.dtype[Any]:
 
 
 class SavedRunner:
-    """Runs a SavedModel as one program: what an `InferenceSession` asks for."""
+    """Runs such a model as one program: what an `InferenceSession` asks for."""
 
     direct: Direct | None = None
     """The last run as one call, where it was no more."""
@@ -137,7 +162,7 @@ class SavedRunner:
 
     def __init__(self, saved: Saved, compiler: Compiler) -> None:
         self._conversion: Conversion = convert(
-            saved.program, saved.signature, saved.array, saved.name
+            saved.program, saved.signature, saved.array, saved.name, LITE
         )
         self.inputs = tuple(map(_typed, self._conversion.inputs, self._conversion.graph.inputs))
         self.outputs = tuple(map(_typed, self._conversion.outputs, self._conversion.graph.outputs))

@@ -1,4 +1,5 @@
-"""InferenceSession: an ONNX model, or a SavedModel, as ONNX Runtime's users know it.
+"""InferenceSession: an ONNX model, a SavedModel, or a TensorFlow Lite file, as ONNX Runtime's
+users know it.
 
 s = ferrule.InferenceSession("model.onnx")
 (y,) = s.run(None, {"x": x})
@@ -36,10 +37,11 @@ class InferenceSession:
     """A model that is ready to run.
 
     `source` is a path, a file's bytes, an `onnx.ModelProto`, or what `read_model` gave; a folder is
-    a SavedModel of TensorFlow, of which `signature` is run. `options` are settings of ferrule;
-    `providers`, which ONNX Runtime asks for, has no meaning here; `compiler` compiles its graphs. A
-    model with symbolic dims is compiled once for all their values where its shapes follow from its
-    inputs'; else, if it is an ONNX model, it is compiled for the shapes of a run, and that is kept.
+    a SavedModel of TensorFlow, of which `signature` is run, as it is of a TensorFlow Lite file.
+    `options` are settings of ferrule; `providers`, which ONNX Runtime asks for, has no meaning
+    here; `compiler` compiles its graphs. A model with symbolic dims is compiled once for all their
+    values where its shapes follow from its inputs'; else, if it is an ONNX model, it is compiled
+    for the shapes of a run, and that is kept.
     `shapes` fixes inputs' shapes, by name: the code is made for these sizes, and others are
     refused. Raises ParseError and InputError for malformed models, UnsupportedError for
     operators that ferrule lacks.
@@ -219,11 +221,13 @@ def _ports(model: Any, runner: Runner | SavedRunner) -> tuple[Sequence[Port], Se
 
 
 def read_model(source: Any, signature: str | None = None) -> Model | Saved:
-    """A model whose operators are all known, or the SavedModel in a folder with a signature of it.
+    """A model whose operators are all known, or the SavedModel in a folder or the TensorFlow Lite
+    file with a signature of it.
     Raises UnsupportedError that names operators that are not known, and what `load_model` and
     `read_saved` raise.
     """
-    saved = read_saved(source, signature) if isinstance(source, str | os.PathLike) else None
+    is_file = isinstance(source, str | bytes | os.PathLike)
+    saved = read_saved(source, signature) if is_file else None
     if saved is not None:
         return saved
     return read_onnx(source)

@@ -13,10 +13,10 @@ from ferrule.pipeline.build import DEFAULT_TARGETS
 from ferrule.target.cpu import PORTABLE
 
 _ABOUT = f"""\
-Compiles an ONNX model, a StableHLO program, or a SavedModel of TensorFlow (a folder), for one or
-more CPUs into one file, which `ferrule.load` and `ferrule run` take with numpy alone. The best code
-that a CPU has is taken when the file is loaded. With --c-bundle it makes a C library, or a
-WebAssembly module for the target wasm32.
+Compiles an ONNX model, a StableHLO program, a TensorFlow Lite file, or a SavedModel of TensorFlow
+(a folder), for one or more CPUs into one file, which `ferrule.load` and `ferrule run` take with
+numpy alone. The best code that a CPU has is taken when the file is loaded. With --c-bundle it makes
+a C library, or a WebAssembly module for the target wasm32.
 
 targets: {", ".join(PORTABLE)}
 

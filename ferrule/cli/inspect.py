@@ -1,4 +1,6 @@
-"""`ferrule inspect`: what an ONNX model or a SavedModel holds, and what ferrule makes of it."""
+"""`ferrule inspect`: what an ONNX model, a SavedModel or a TensorFlow Lite file holds, and what
+ferrule makes of it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
+
+import numpy as np
 
 from ferrule.api.saved_model import Saved, read_saved
 from ferrule.api.session import InferenceSession, read_model
@@ -21,6 +25,7 @@ from ferrule.frontend.onnx.ports import shown_shape
 from ferrule.frontend.onnx.table import GRAPH, HOST
 from ferrule.frontend.tensorflow.census import needed
 from ferrule.frontend.tensorflow.table import RULES
+from ferrule.frontend.tflite.rules import LITE
 from ferrule.ir.graph import Graph
 from ferrule.pipeline.compile import CompiledGraph, compile_graph, native
 
@@ -29,8 +34,9 @@ Prints a model's operator sets and producer, its inputs and outputs, its paramet
 with how often each stands there (functions expanded, inner graphs included), and those that ferrule
 has no meaning for. Nothing is compiled or run, unless by --kernels: that compiles the model, runs
 it once on made-up inputs (see `ferrule run --help` for --shape and --input), and prints the
-programs, the kernels of each, and the operators that ran in NumPy. Of a SavedModel (a folder), it
-prints what its signature "serving_default" needs.
+programs, the kernels of each, and the operators that ran in NumPy. Of a SavedModel (a folder) or a
+TensorFlow Lite file it prints what its signature "serving_default" needs, as the operators of
+TensorFlow that it is read as.
 
 examples:
   ferrule inspect model.onnx
@@ -79,7 +85,7 @@ def _lines(model: Model) -> Iterator[str]:
 
 
 def _saved_lines(saved: Saved) -> Iterator[str]:
-    """The same of a SavedModel: of the signature that is run."""
+    """The same of a SavedModel or TensorFlow Lite file: of the signature that is run."""
     program = saved.program
     yield f"signatures: {', '.join(sorted(program.signatures))}"
     yield from _ports("inputs", saved.inputs)
@@ -90,12 +96,15 @@ def _saved_lines(saved: Saved) -> Iterator[str]:
     own = [held[key] for key in keys if key in held]
     elements, size = sum(prod(e.shape) for e in own), sum(e.size for e in own)
     yield f"variables: {elements:,} in {len(own)} tensors, {size:,} B"
+    consts = [x for n in nodes if n.op == "Const" and isinstance(x := n.attrs["value"], np.ndarray)]
+    total, size = sum(x.size for x in consts), sum(x.nbytes for x in consts)
+    yield f"constants: {total:,} in {len(consts)} tensors, {size:,} B"
     counts = Counter(n.op for n in nodes)
     yield f"operators: {counts.total()}"
     width = max(map(len, counts), default=0)
     for op, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
         yield f"  {op:{width}}  {n}"
-    lacks = sorted(op for op in counts if op not in RULES and op != "Placeholder")
+    lacks = sorted(op for op in counts if op not in {*RULES, *LITE, "Placeholder"})
     yield "not supported:" if lacks else "not supported: none"
     yield from (f"  {op} ({counts[op]})" for op in lacks)
 

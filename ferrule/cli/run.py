@@ -23,9 +23,9 @@ from ferrule.runtime.load import Function, load
 _FIRST = 4
 
 _ABOUT = f"""\
-Compiles an ONNX model, a StableHLO program or a SavedModel of TensorFlow (a folder), or takes an
-artifact of `ferrule build`, runs it once, and prints each output: its name, dtype, shape, smallest
-and largest element, mean, and first elements.
+Compiles an ONNX model, a StableHLO program, a TensorFlow Lite file or a SavedModel of TensorFlow (a
+folder), or takes an artifact of `ferrule build`, runs it once, and prints each output: its name,
+dtype, shape, smallest and largest element, mean, and first elements.
 
 {FEEDS}
 examples:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ferrule.base.errors import ParseError, UnsupportedError
+from ferrule.base.flatbuffer import Table, root
 from ferrule.frontend.stablehlo.bytecode import read_bytecode
-from ferrule.frontend.stablehlo.flatbuffer import Table, root
 from ferrule.frontend.stablehlo.module import Module
 
 _NAME, _IN_AVALS, _OUT_AVALS, _PLATFORMS, _EFFECTS, _MODULE = 1, 3, 5, 9, 10, 13

@@ -238,7 +238,7 @@ class Converter:
     def param(self, array: NDArray[Any], dtype: DType) -> Value:
         """An array that is known before the first run."""
         if id(array) not in self.held:
-            self.params.append(np.ascontiguousarray(array))
+            self.params.append(np.asarray(array, order="C"))
             self.held[id(array)] = array, self.b.param(tensor(array.shape, dtype))
         return self.held[id(array)][1]
 

@@ -9,17 +9,17 @@ Fields that are no numbers are offsets forward. Specification: flatbuffers.dev, 
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any
+
+import numpy as np
 
 from ferrule.base.errors import ParseError
 
-T = TypeVar("T")
-
 
 class Table:
-    """The table at an offset of `data`, of a file that errors call `name`."""
+    """The table at an offset of `data`, bytes or a mapped file that errors call `name`."""
 
-    def __init__(self, data: bytes, name: str, at: int) -> None:
+    def __init__(self, data: Any, name: str, at: int) -> None:
         self.data = data
         self.name = name
         self.at = at
@@ -43,6 +43,29 @@ class Table:
         place = self._place(field)
         return default if place is None else self._number(place, size)
 
+    def value(self, field: int, form: str, default: Any) -> Any:
+        """A number of a NumPy format ("<f4")."""
+        place = self._place(field)
+        if place is None:
+            return default
+        size = np.dtype(form).itemsize
+        self._number(place, size)  # it lies in the file
+        return np.frombuffer(self.data[place : place + size], form)[0].item()
+
+    def table(self, field: int) -> Table | None:
+        """A table, None where it is left out."""
+        place = self._place(field)
+        return None if place is None else self._at(place)
+
+    def _at(self, place: int) -> Table:
+        return Table(self.data, self.name, place + self._number(place, 4))
+
+    def array(self, field: int, form: str) -> np.ndarray[Any, Any]:
+        """A vector of numbers of a NumPy format, where it lies."""
+        size = np.dtype(form).itemsize
+        at, length = self._vector(field, size)
+        return np.frombuffer(self.data, form, length, at if length else 0)
+
     def _vector(self, field: int, size: int) -> tuple[int, int]:
         """Where the elements of a vector begin, and how many there are."""
         place = self._place(field)
@@ -53,6 +76,10 @@ class Table:
         if length * size > len(self.data) - at - 4:
             raise ParseError(f"{self.name}: byte {at}: {length} entries are more than the file has")
         return at + 4, length
+
+    def length(self, field: int) -> int:
+        """How many elements a vector has, of 4 bytes each."""
+        return self._vector(field, 4)[1]
 
     def bytes(self, field: int) -> bytes:
         """A vector of bytes."""

@@ -1,0 +1,1 @@
+"""TensorFlow Lite files: a reader of them, and their operators as those of TensorFlow programs."""
