@@ -51,7 +51,7 @@ from ferrule.ir.simplify import equal
 
 _RETURNS = ("stablehlo.return", "func.return")
 _KNOWN_ELEMENTS = 64
-_DEPTH = 200
+_DEPTH = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +107,7 @@ class StableHloConverter:
     name: str
     extra: Mapping[str, Rule]
     same: Mapping[str, Expr] = field(default_factory=dict)  # what dims of inputs are known to be
-    depth: int = 0
+    active: list[str] = field(default_factory=list)  # the functions that are being called
     whole_tensors: bool = False  # whether scalars of the program stand for tensors
     params: list[NDArray[Any]] = field(default_factory=list)
     numbers: dict[Value, Known] = field(default_factory=dict)
@@ -167,11 +167,13 @@ class StableHloConverter:
 
     def function(self, f: Function, b: GraphBuilder, given: Sequence[Val]) -> tuple[Any, ...]:
         """What `f` returns, built with `b`."""
-        self.depth += 1
-        if self.depth > _DEPTH:
+        if f.name in self.active:
+            raise UnsupportedError(f"@{f.name} calls itself: {' -> '.join(self.active)}")
+        if len(self.active) == _DEPTH:
             raise UnsupportedError(f"@{f.name} is called more than {_DEPTH} calls deep")
+        self.active.append(f.name)
         out = self.region(f.body, b, given, {})
-        self.depth -= 1
+        self.active.pop()
         return out
 
     def region(

@@ -40,10 +40,18 @@ class TensorType:
     shape: tuple[int | None, ...] | None
     element: str
 
+    def __str__(self) -> str:
+        """As MLIR writes it."""
+        sizes = ("*",) if self.shape is None else ("?" if n is None else n for n in self.shape)
+        return f"tensor<{'x'.join(map(str, (*sizes, self.element)))}>"
+
 
 @dataclass(frozen=True)
 class TokenType:
     """What orders operations with effects (`!stablehlo.token`)."""
+
+    def __str__(self) -> str:
+        return "!stablehlo.token"
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,9 @@ class TupleType:
     """Several values as one (`tuple<..>`)."""
 
     types: tuple[Type, ...]
+
+    def __str__(self) -> str:
+        return f"tuple<{', '.join(map(str, self.types))}>"
 
 
 Type: TypeAlias = TensorType | TokenType | TupleType

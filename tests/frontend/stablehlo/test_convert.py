@@ -338,3 +338,53 @@ def test_sizes_that_are_alike_are_one() -> None:
     )
     assert one[0].shape != one[1].shape
     assert other[0].shape == other[1].shape
+
+
+@pytest.mark.parametrize("source", ["f16", "bf16", "f32", "f64"])
+@pytest.mark.parametrize("target", ["i8", "i16", "i32", "i64", "ui8", "ui16", "ui32", "ui64"])
+def test_floats_outside_of_a_type_become_its_nearest_integer(source: str, target: str) -> None:
+    dtype = np.dtype(target.replace("ui", "uint") if "u" in target else target.replace("i", "int"))
+    low, high = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    values = [np.nan, np.inf, -np.inf, 1e30, -1e30, 0.0, -0.75, 1.75, -1.75, 100.5, 255.5, -5.0]
+    values += [float(n) for n in (low, low - 1, high, high + 1, high // 2, low // 2)]
+    with np.errstate(over="ignore"):
+        exact = np.array(values, {"f16": "f2", "f64": "f8"}.get(source, "f4"))
+    given = exact
+    if source == "bf16":
+        given = (exact.view(np.uint32) >> 16).astype(np.uint16)
+        exact = (given.astype(np.uint32) << 16).view(np.float32)
+    expected = [_nearest(float(x), low, high) for x in exact]
+    t, u = f"tensor<{len(values)}x{source}>", f"tensor<{len(values)}x{target}>"
+    body = f"%0 = stablehlo.convert %x : ({t}) -> {u}\nreturn %0 : {u}"
+    found = call(program(body, f"%x: {t}", u), given)
+    np.testing.assert_array_equal(found, np.array(expected, dtype))
+
+
+def _nearest(x: float, low: int, high: int) -> int:
+    if np.isnan(x):
+        return 0
+    return low if x <= low else high if x >= high else int(x)
+
+
+@pytest.mark.parametrize("through", ["main", "f"])
+def test_a_program_that_calls_itself_is_refused(through: str) -> None:
+    t = "tensor<3xf32>"
+    again = f"%0 = call @f(%x) : ({t}) -> {t}\nreturn %0 : {t}"
+    more = again.replace("@f", f"@{through}")
+    whole = program(again, f"%x: {t}", t, f"func.func @f(%x: {t}) -> {t} {{\n{more}\n}}")
+    with pytest.raises(UnsupportedError, match=f"@{through} calls itself: main -> f"):
+        convert(read_text(whole))
+
+
+def test_calls_are_as_deep_as_the_limit() -> None:
+    t = "tensor<3xf32>"
+
+    def chain(n: int) -> str:
+        calls = [f"%0 = call @f{k + 1}(%x) : ({t}) -> {t}\nreturn %0 : {t}" for k in range(n)]
+        bodies = [*calls, f"return %x : {t}"]
+        functions = (f"func.func @f{k}(%x: {t}) -> {t} {{\n{s}\n}}" for k, s in enumerate(bodies))
+        return f"module {{ {' '.join(functions)} }}"
+
+    assert len(convert(read_text(chain(99)), "f0").inputs) == 1
+    with pytest.raises(UnsupportedError, match="more than 100 calls deep"):
+        convert(read_text(chain(100)), "f0")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ferrule import ops
-from ferrule.base.dtype import i32
+from ferrule.base.dtype import DType, i32
 from ferrule.frontend.stablehlo.table import (
     RULES,
     Complex,
@@ -156,7 +156,22 @@ def _convert(cx: Context, x: Any) -> Any:
         x = x.real
     if x.dtype.is_float and dtype.is_bool:
         return ops.ne(b, x, 0.0)
+    if x.dtype.is_float and dtype.is_int:
+        return _saturated(b, x, dtype)
     return ops.cast(b, x, dtype)
+
+
+def _saturated(b: GraphBuilder, x: Value, dtype: DType) -> Value:
+    """Floats as integers the way XLA has them: NaN is 0, what is too large or too small the last
+    integer on that side.
+    """
+    x = ops.cast(b, x, x.dtype.compute)
+    low, high = dtype.min, dtype.max
+    last = float(high) if dtype.bits < 32 else float(high + 1)  # float(high + 1) is a power of 2
+    inside = ops.select(b, ops.ge(b, x, float(low)), x, float(low))
+    found = ops.cast(b, ops.select(b, ops.lt(b, inside, last), inside, 0.0), dtype)
+    found = ops.select(b, ops.ge(b, x, last), high, found)
+    return ops.select(b, ops.eq(b, x, x), found, 0)
 
 
 @rule("stablehlo.bitcast_convert")
