@@ -9,7 +9,7 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from ferrule.api.session import InferenceSession
-from ferrule.base.errors import FerruleError
+from ferrule.base.errors import CompileError, FerruleError
 from tests.onnx.tools import body, check, model, node, programs, random
 
 F, I, B = np.float32, np.int64, np.bool_
@@ -281,3 +281,16 @@ def test_states_that_would_fill_the_memory_are_not_kept() -> None:
     proto = model([node("Loop", "n true x", "y", body=inner)], {"x": (F, [1000])}, ["y"],
                   {"n": I(2**62), "true": TRUE, "two": I(2)})  # fmt: skip
     whole(proto, [{"x": random(1000)}])
+
+
+@pytest.mark.parametrize("count", [2**40, 2**60, 2**62])
+def test_rows_that_no_memory_holds_are_refused(count: int) -> None:
+    inner = body(
+        [node("Add", "v v", "w"), node("Identity", "go", "on"), node("Identity", "w", "row")],
+        {"i": (I, []), "go": (B, []), "v": (F, [3])},
+        {"on": (B, []), "w": (F, [3]), "row": (F, [3])},
+    )  # fmt: skip
+    proto = model([node("Loop", "n true x", "y rows", body=inner)], {"x": (F, [3])}, ["y", "rows"],
+                  {"n": I(count), "true": TRUE})  # fmt: skip
+    with pytest.raises(CompileError, match=f"have {count} rows, more than memory can hold"):
+        InferenceSession(proto).run(None, {"x": random(3)})

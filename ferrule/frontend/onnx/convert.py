@@ -52,6 +52,10 @@ LOOPS: dict[str, tuple[Callable[[OnnxConverter, Op], tuple[Array | Value, ...]],
 one after another, by name, filled by onnx_loop."""
 
 
+class TooLarge(CompileError):
+    """A result that no memory could hold, however it is computed."""
+
+
 class NeedsValue(Exception):
     """A rule asks for the number behind a value that only a run can tell."""
 
@@ -191,6 +195,8 @@ class OnnxConverter:
             params = len(self._params)
             try:
                 results = guarded(op, functools.partial(build, self, op))
+            except TooLarge:
+                raise
             except (CompileError, UnsupportedError) as error:
                 self._forget(params)
                 reasons[str(error).removeprefix(f"{op.where}: ")] = None

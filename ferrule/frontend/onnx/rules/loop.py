@@ -21,11 +21,11 @@ import numpy as np
 from ferrule import ops
 from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter
+from ferrule.frontend.onnx.convert import LOOPS, OnnxConverter, TooLarge, memory_bytes
 from ferrule.frontend.onnx.model import Array, Body, Op
 from ferrule.frontend.onnx.table import Attributes
 from ferrule.ir.expr import ONE, ZERO, Expr, as_index, lt
-from ferrule.ir.graph import GraphBuilder, TensorType, Value, tensor
+from ferrule.ir.graph import GraphBuilder, TensorType, Value
 from ferrule.ir.simplify import equal, prove, prove_nonneg, simplify
 
 Entry = Array | Value
@@ -70,7 +70,7 @@ def _loop(c: OnnxConverter, op: Op) -> tuple[Entry, ...]:
     count = _count(limit.reshape(-1)[0])
     steps = Steps(
         body, count, tuple(states), _operands(c, op.inputs[2:]), tuple(results[:k]),
-        {number: _numbers(c.b, count)} if _is_read(body, number) else {},
+        {number: ops.iota(c.b, (count,), 0, i64)} if _is_read(body, number) else {},
         tuple(results[k:]), known={on: np.array(True)}, lasting=lasting,
     )  # fmt: skip
     ends, made = _run(c, steps)
@@ -181,8 +181,6 @@ def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
     kept = {n: x for n, x, y in zip(s.states, s.first, s.after) if _source(s.body, y) == n}
     changed = [i for i, n in enumerate(s.states) if n not in kept]
     first = [c.value(s.first[i]) for i in changed]
-    for v in first:
-        _check_room(s.count, v.type)
     names = (*(s.states[i] for i in changed), *s.rows)
     results = (*(s.after[i] for i in changed), *s.results)
 
@@ -190,6 +188,10 @@ def _run(c: OnnxConverter, s: Steps) -> tuple[list[Entry], list[Value]]:
         inner = _inside(c, b, s.body, {**s.known, **kept, **dict(zip(names, (*old, *row)))})
         if s.lasting and not _is_true(inner.entry(s.lasting)):
             raise UnsupportedError("what it computes decides how many steps it runs")
+        if s.results and s.count.is_const and s.count.value > memory_bytes():
+            raise TooLarge(f"its results have {s.count} rows, more than memory can hold")
+        for v in (*first, *row):
+            _check_room(s.count, v.type)
         found = [inner.value(inner.entry(n)) for n in results]
         return found[: len(changed)], found[len(changed) :]
 
@@ -207,12 +209,6 @@ def _last(b: GraphBuilder, first: Value, states: Value, s: Steps) -> Value:
     parts = [ops.unsqueeze(b, first, 0), states]
     whole = ops.concat(b, parts[::-1] if s.reverse else parts, 0)
     return ops.select_index(b, whole, 0, ZERO if s.reverse else s.count)
-
-
-def _numbers(b: GraphBuilder, count: Expr) -> Value:
-    """The numbers of the steps."""
-    _check_room(count, tensor((), i64))
-    return ops.iota(b, (count,), 0, i64)
 
 
 def _check_room(count: Expr, state: TensorType) -> None:
