@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import select
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -29,19 +29,17 @@ class Terminal:
     def __init__(self, leader: int) -> None:
         self._leader = leader
         self.text = ""
-        os.set_blocking(leader, False)
 
     def until(self, wanted: str) -> None:
         """Reads until a text was shown."""
-        for _ in range(1000):
+        for _ in range(200):
             if wanted in self.read():
                 return
-            time.sleep(0.01)
         pytest.fail(f"{wanted!r} was not shown: {self.text!r}")
 
     def read(self) -> str:
-        """All that was shown so far."""
-        with contextlib.suppress(BlockingIOError):
+        """All that was shown so far: what was written arrives a little later."""
+        while select.select([self._leader], [], [], 0.05)[0]:
             self.text += os.read(self._leader, 1 << 16).decode()
         return self.text
 
