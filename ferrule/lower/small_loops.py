@@ -96,7 +96,8 @@ def _allocated(f: Function) -> Iterator[Buf]:
 @dataclass(frozen=True)
 class _Looped:
     """A part as one function. A step reads its state from `own[input]`, and writes what `own` tells
-    in place of each buffer that is made in it, or row `here` of what `rows` tells.
+    in place of each buffer that is made in it, or row `here` of what `rows` tells. `prepared` are
+    its constants by names of their own: around the loop, what has the same name may be a state.
     """
 
     part: Part[Functions]
@@ -104,6 +105,7 @@ class _Looped:
     own: Mapping[Buf, Buf]
     rows: Mapping[Buf, Buf]
     here: Expr
+    prepared: Mapping[Buf, Buf]
 
     @staticmethod
     def of(part: Part[Functions]) -> _Looped:
@@ -121,7 +123,9 @@ class _Looped:
         made = [b for c in part.body.main for b in c.args[: written[c.function]]]
         kept = dict.fromkeys(b for b in (*face.inputs[:s], *made) if b not in rows)
         own = {b: _private(b, f"{face.name}.{b.name}") for b in kept}
-        return _Looped(part, control, own, rows, here)
+        known = (b for c in part.body.prepare for b in c.args[: written[c.function]])
+        prepared = {b: replace(b, name=f"{face.name}.{b.name}") for b in known}
+        return _Looped(part, control, own, rows, here, prepared)
 
     @property
     def face(self) -> Interface:
@@ -147,7 +151,7 @@ class _Looped:
         """The straight program whose one call runs all steps."""
         part, body, control = self.part, self.part.body, self.control
         inside = {*self.own, *self.rows}
-        used = (b for c in body.main for b in c.args if b not in inside)
+        used = (self.outside(b) for c in body.main for b in c.args if b not in inside)
         reads = dict.fromkeys((*part.asked, *part.carried, *used))
         args = (*part.outputs, *reads)
         sizes = {d for b in args for n in b.shape for d in dims(n)}
@@ -158,12 +162,19 @@ class _Looped:
         function = Function("loop", args, len(part.outputs), ordered, (), self.statements())
         notes = ", ".join(dict.fromkeys(c.note or c.function for c in body.main))
         call = Call(function.name, args, self.cost(), f"{LOOP_OF}{notes}")
-        prepare = {c.function for c in body.prepare}
-        kept = tuple(f for f in body.functions if f.name in prepare)
+        prepare = tuple(
+            replace(c, args=tuple(map(self.outside, c.args))) for c in body.prepare
+        )
+        early = {c.function for c in prepare}
+        kept = tuple(f for f in body.functions if f.name in early)
         captured = self.face.inputs[len(part.carried) :]
         inputs = tuple(dict.fromkeys((*part.asked, *part.carried, *captured)))
         face = replace(self.face, inputs=inputs, outputs=part.outputs)
-        return Functions(face, (*kept, function), body.prepare, (call,))
+        return Functions(face, (*kept, function), prepare, (call,))
+
+    def outside(self, b: Buf) -> Buf:
+        """What the function is given for a buffer that no step makes."""
+        return self.prepared.get(b, b)
 
     def cost(self) -> Expr:
         """Of all steps; of one where nobody knows how many."""
@@ -211,7 +222,7 @@ class _Looped:
             buf = actual[at.buf]
             if buf in self.rows:
                 return Access(self.rows[buf], (self.here, *at.idx))
-            return Access(self.own.get(buf, buf), at.idx)
+            return Access(self.own.get(buf, self.outside(buf)), at.idx)
 
         return place
 

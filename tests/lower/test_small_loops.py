@@ -129,3 +129,21 @@ def test_a_profile_names_what_the_steps_hold() -> None:
     (loop,) = (k for k in launches if k["name"].startswith("loop of "))
     assert loop["flops"] is None
     assert {op for op, _ in loop["operators"]} >= {"mul", "add"}
+
+
+def test_a_constant_of_the_steps_may_be_the_first_state() -> None:
+    """What depends on parameters alone is computed in the body again, under the same name."""
+    b = GraphBuilder("g")
+    w = ops.relu(b, b.param(tensor((4,), f32), "w"))
+    n = ops.full(b, (), 0, i64)
+
+    def goes(b: GraphBuilder, states: Sequence[Value]) -> Value:
+        return ops.lt(b, states[0], 3)
+
+    def step(b: GraphBuilder, states: Sequence[Value]) -> tuple[Value, ...]:
+        return ops.add(b, states[0], 1), ops.add(b, ops.mul(b, states[1], 2.0), w)
+
+    graph = b.build(ops.while_loop(b, goes, step, (n, w)))
+    assert not repeats(program_of(graph, current()))
+    for _, y in results(graph, [np.array([1, -2, 3, 4], np.float32)]):
+        np.testing.assert_array_equal(y, [15, 0, 45, 60])
