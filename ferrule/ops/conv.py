@@ -12,6 +12,7 @@ out. The transposed convolution is its gradient, as a sum over the x that reach 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -79,7 +80,8 @@ def _size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
     return (size + low + high - reach - 1) // attrs["stride"][d] + 1
 
 
-def _transposed_size(size: Expr, kernel: Expr, d: int, attrs: Attrs) -> Expr:
+def _transposed_size(size: Any, kernel: Any, d: int, attrs: Attrs) -> Any:
+    """How many places there are along the spatial dim `d`, of sizes that are Exprs or numbers."""
     low, high = attrs["padding"][d]
     reach = (kernel - 1) * attrs["dilation"][d]
     spread = (size - 1) * attrs["stride"][d]
@@ -178,8 +180,14 @@ def _padded(x: Array, padding: tuple[tuple[int, int], ...]) -> Array:
 
 
 def _transposed_meaning(x: Array, w: Array, attrs: Attrs) -> Array:
-    """The direct one of x spread out by the stride, with the window turned round."""
+    """The direct one of x spread out by the stride, with the window turned round; 0 where x has no
+    place to come from.
+    """
     groups, stride = attrs["groups"], attrs["stride"]
+    if 0 in x.shape[2:]:
+        sizes = enumerate(zip(x.shape[2:], w.shape[2:], strict=True))
+        place = (int(_transposed_size(s, k, d, attrs)) for d, (s, k) in sizes)
+        return np.zeros((x.shape[0], w.shape[1] * groups, *place), x.dtype)
     spread = [(s - 1) * t + 1 for s, t in zip(x.shape[2:], stride, strict=True)]
     wide = np.zeros((*x.shape[:2], *spread), x.dtype)
     wide[(slice(None),) * 2 + tuple(slice(None, None, t) for t in stride)] = x

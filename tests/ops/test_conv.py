@@ -81,6 +81,15 @@ def _dynamic(build: Any, arrays: Any) -> np.ndarray[Any, Any]:
     return out
 
 
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_a_transposed_convolution_of_no_places_is_zero(kernel: int, check: Check) -> None:
+    attrs = {"stride": (3, 2), "transposed": True, "groups": 2, "output_padding": (2, 0)}
+    x, w = given(2, 4, 0, 5), given(4, 3, kernel + 2, 2)
+    (out,) = check(partial(_conv, attrs), x, w, symbolic=False)
+    assert out.shape == (2, 6, kernel + 1, 10)
+    assert not out.any()
+
+
 def test_padding_may_differ_at_both_ends(check: Check) -> None:
     x, w = given(1, 2, 7, 6), given(3, 2, 4, 2)
     padding = ((1, 2), (0, 1))
