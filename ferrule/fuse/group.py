@@ -86,7 +86,7 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
         if chosen is None:
             chosen = _Group(len(groups), st, of_params, machine)
             groups.append(chosen)
-        for p in producers - {chosen}:
+        for p in (producers | _readers_of(st, groups)) - {chosen}:
             chosen.before |= {p} | p.before
         for g in groups:
             if chosen in g.before:
@@ -99,8 +99,16 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
         tuple(_kernel(g, readers, system.outputs) for g in ordered if g.constant == first)
         for first in (True, False)
     )
-    face = Interface(system.name, system.inputs, system.params, system.outputs, system.requires)
+    face = Interface(
+        system.name, system.inputs, system.params, system.outputs, system.requires, system.updates
+    )
     return Kernels(face, prepare, main), tuple(decisions)
+
+
+def _readers_of(st: Stage, groups: list[_Group]) -> set[_Group]:
+    """The groups that read what an update changes, as it was before."""
+    changed = set(st.writes) if st.update else set()
+    return {g for g in groups if any(not changed.isdisjoint(m.reads) for m in g.members)}
 
 
 def _is_contracting(st: Stage) -> bool:

@@ -59,7 +59,11 @@ class _Inliner:
         for st in system.stages:
             if self.literal.issuperset(st.reads) and not st.update:
                 self.literal |= set(st.writes)
-        self.updated = {b for st in system.stages if st.update for b in st.writes}
+        self.updates: dict[Buf, list[int]] = {}  # the places in the order of stages
+        for k, st in enumerate(system.stages):
+            for b in st.writes if st.update else ():
+                self.updates.setdefault(b, []).append(k)
+        self.place = {id(st): k for k, st in enumerate(system.stages)}
 
     def run(self) -> tuple[System, tuple[Decision, ...]]:
         kept: list[Stage] = []
@@ -68,6 +72,8 @@ class _Inliner:
             st = simplify_stage(map_stage(self._expand(drop_unit_axes(original)), algebra))
             buf = st.target.buf
             inlined, reason = self._verdict(st, buf)
+            if inlined and self._changes(original, st):
+                inlined, reason = False, "what it reads is updated before it is read"
             if reason:
                 chosen = "inlined" if inlined else "kept"
                 decisions.append(Decision(buf.name, "inline", chosen, reason))
@@ -80,7 +86,7 @@ class _Inliner:
                 kept.append(st)
                 if contraction(st) is not None:
                     self.contracted.add(buf)
-        needed = _needed(kept, self.outputs)
+        needed = _needed(kept, self.outputs | set(self.system.updates))
         return replace(self.system, stages=tuple(needed)), tuple(decisions)
 
     def _expand(self, st: Stage) -> Stage:
@@ -112,6 +118,12 @@ class _Inliner:
             readers.pop(id(original), None)
             readers.update(users)
 
+    def _changes(self, original: Stage, st: Stage) -> bool:
+        """Whether a user stands behind an update of what `st` reads."""
+        first = self.place[id(original)]
+        last = max((self.place[id(u)] for u in self._users(st.target.buf)), default=first)
+        return any(first < k <= last for b in st.reads for k in self.updates.get(b, ()))
+
     def _widened_for_product(self, user: Stage) -> bool:
         """Whether a stage makes wider integers of bytes that a product reads."""
         if not inlinable(user) or not widens(user.compute.values[0]):
@@ -121,7 +133,7 @@ class _Inliner:
 
     def _verdict(self, st: Stage, buf: Buf) -> tuple[bool, str]:
         """(inline it, the reason for a decision that somebody may ask about)."""
-        if not inlinable(st) or buf in self.updated:
+        if not inlinable(st) or buf in self.updates:
             return False, ""
         value = st.compute.values[0]
         if value.depth > DEEP:
@@ -231,7 +243,7 @@ def _window(st: Stage, buf: Buf) -> bool:
 
 
 def _alive(system: System) -> list[Stage]:
-    return _needed(list(system.stages), set(system.outputs))
+    return _needed(list(system.stages), {*system.outputs, *system.updates})
 
 
 def _needed(stages: list[Stage], outputs: set[Buf]) -> list[Stage]:

@@ -67,6 +67,7 @@ class _Flow:
         self.constant, self.target = level.constant, target
         self.outputs = frozenset(level.interface.outputs)
         written = Counter(b for k in kernels for b in k.written)
+        written.update(level.interface.updates)
         fixed = [
             k
             for k in level.main

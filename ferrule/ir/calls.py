@@ -1,6 +1,6 @@
 """Whole programs between System and Program: as kernels, and as code that calls name.
 
-    interface = name (inputs) (params) (outputs) [require fact what]..
+    interface = name (input [update]).. (params) (outputs) [require fact what]..
     kernels   = interface, prepare { kernel.. } main { kernel.. }
     scheduled = interface, kernel.., prepare { call.. } main { call.. }
     functions = interface, function.., prepare { call.. } main { call.. }
@@ -12,6 +12,8 @@ Meaning:
 - The kernels of `kernels` act on buffers of the program. Scheduled kernels and functions act on
   formal buffers, for which each call gives its own: equal kernels of a program are one. Buffers
   are given in the order of `Kernel.globals` and `Function.bufs`, written ones first.
+- What a program is given stays as it is, but for the inputs that it updates: it may read these and
+  write parts of them, and whoever calls finds them changed.
 - The facts that an interface requires hold for the dims of each call; whoever calls checks them.
 """
 
@@ -28,13 +30,16 @@ from ferrule.ir.system import Requirement
 
 @dataclass(frozen=True)
 class Interface:
-    """What a program is given, what it gives, and what must hold for its dims."""
+    """What a program is given, what it gives, and what must hold for its dims. `updates` are the
+    inputs that it rewrites.
+    """
 
     name: str
     inputs: tuple[Buf, ...]
     params: tuple[Buf, ...]
     outputs: tuple[Buf, ...]
     requires: tuple[Requirement, ...] = ()
+    updates: tuple[Buf, ...] = ()
 
     @property
     def bufs(self) -> tuple[Buf, ...]:

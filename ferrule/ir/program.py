@@ -1,7 +1,7 @@
 """Program: buffers with places, phases of calls, variants, loops; what one native entry runs.
 
-    program  = name (inputs) (params) (outputs) (dims) [require fact what].. consts buf@offset..
-               temps buf@offset.. prepare { step.. } main { step.. }
+    program  = name (input [update]).. (params) (outputs) (dims) [require fact what]..
+               consts buf@offset.. temps buf@offset.. prepare { step.. } main { step.. }
     step     = run phase.. | variants | repeat | case
     phase    = call..                                   kernels side by side; a barrier follows
     call     = function(buf..) cost [note]              as in `calls`
@@ -13,7 +13,7 @@
 Meaning:
 - `prepare` runs once when parameters are bound: from `params` it fills the `consts` (packed
   weights, folded constants). `main` runs on each call and may read inputs, params, consts and
-  temps.
+  temps; it writes outputs, temps and the inputs that the program updates.
 - A temp lives in the arena at `offset` bytes (an Expr over dims, a multiple of 64) for the steps in
   which it is used; temps whose lifetimes overlap do not overlap in memory. Consts have constant
   offsets in an arena of their own.
@@ -116,10 +116,13 @@ class Program:
     prepare: tuple[Step, ...]
     main: tuple[Step, ...]
     requires: tuple[Requirement, ...] = ()
+    updates: tuple[Buf, ...] = ()
 
     @property
     def interface(self) -> Interface:
-        return Interface(self.name, self.inputs, self.params, self.outputs, self.requires)
+        return Interface(
+            self.name, self.inputs, self.params, self.outputs, self.requires, self.updates
+        )
 
 
 def bodies(step: Step) -> tuple[tuple[Step, ...], ...]:

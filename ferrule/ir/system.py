@@ -7,7 +7,8 @@
     order   = dtype[n], before over arg 0..2n-1            which of two tuples comes first
     compute = [axis..] value[n] [fold] [where guard]
     stage   = (buf[idx..])[n] = compute [combine monoid] [when expr]
-    system  = name (inputs) (params) stage.. (outputs) (dims) [require fact what].. [fused]
+    system  = name (input [update]).. (params) stage.. (outputs) (dims) [require fact what]..
+              [fused]
 
 Meaning:
 - A compute's points are the product of its axes; with a reduce each point folds `values` over the
@@ -28,7 +29,8 @@ Meaning:
   be associative. A scatter without monoid keeps the last in axis order. Points where `when` is
   false write nothing.
 - A system runs its stages in order. A buffer is defined by one stage, except that stages with
-  `combine` (or with `update`) rewrite parts of a buffer that is already defined.
+  `combine` (or with `update`) rewrite parts of a buffer that is already defined. An input is
+  rewritten only where it is one of `updates`: whoever calls finds it changed.
 
 "Pointwise", "reduction" and "contraction" are predicates derived from a stage, below, never labels
 on an operator.
@@ -208,7 +210,7 @@ class Requirement:
 class System:
     """A whole program as equations. `params` are inputs whose values are known before the first run
     (weights). `fused` says that its stages are those that kernels are made of: the passes before
-    leave it as it is.
+    leave it as it is. `updates` are the inputs that its stages rewrite.
     """
 
     name: str
@@ -218,6 +220,7 @@ class System:
     outputs: tuple[Buf, ...]
     requires: tuple[Requirement, ...] = ()
     fused: bool = False
+    updates: tuple[Buf, ...] = ()
 
     @property
     def dims(self) -> tuple[Expr, ...]:

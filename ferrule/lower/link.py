@@ -71,6 +71,7 @@ def link(level: Program | Module[Any]) -> Program:
         prepare=tuple(prepare),
         main=tuple(run),
         requires=tuple(requires.values()),
+        updates=face.updates,
     )
 
 
@@ -115,7 +116,7 @@ def _wholes(part: Part[Program]) -> list[Buf]:
         for b, passes in zip(part.outputs, part.passing, strict=True)
     ]
     if isinstance(part.control, While):
-        found.append(Buf(f"{part.outputs[0].name}.goes", (TWO,), boolean))
+        found.append(Buf(f"{part.body.name}.goes", (TWO,), boolean))
     return found
 
 

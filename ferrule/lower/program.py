@@ -56,6 +56,7 @@ def assemble(level: Functions, scratch_bytes: Expr) -> Program:
         prepare=_runs(_phases(prepare)),
         main=_runs(phases),
         requires=face.requires,
+        updates=face.updates,
     )
 
 

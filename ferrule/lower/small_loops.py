@@ -11,7 +11,8 @@ put in a row into one function, for one thread, as long as
 - what a step makes is of constant size, and fits the stack with room to spare,
 - its states are so few bytes that handing them on by a copy costs less than a launch.
 
-The states are buffers of the function's own, which scalars among them leave for registers.
+The states are buffers of the function's own, which scalars among them leave for registers; what
+steps update in place is not.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from ferrule.ir.system import Access
 from ferrule.target.machine import Machine
 
 LOOP_OF = "loop of "  # what the note of such a call begins with; the notes of its steps follow
-_STATES = 512  # bytes that are copied in the time of a launch or two
 _OWN = 16 << 10  # bytes of what a step makes
 _STATEMENTS = 400  # more of them take long to compile, and a launch is little beside them
 Decisions = tuple[Decision, ...]
@@ -54,7 +54,7 @@ def small_loops(level: Any, machine: Machine) -> tuple[Any, Decisions]:
         elif _is_small(part, machine):
             part = Part(_Looped.of(part).functions(), part.outputs)
             why = "its steps are shorter than the launches they would take"
-            decisions.append(Decision(part.outputs[0].name, "loop", "one function", why))
+            decisions.append(Decision(part.body.interface.name, "loop", "one function", why))
         parts.append(part)
     return replace(level, parts=tuple(parts)), tuple(decisions)
 
@@ -75,7 +75,7 @@ def _is_small(part: Part[Functions], machine: Machine) -> bool:
         return False
     return (
         _total(costs) < machine.grain_ns
-        and _total(states) <= _STATES
+        and _total(states) <= machine.handed_on_bytes
         and _total(own) <= _OWN
         and sum(1 for f in used for _ in walk_stmts(f.body)) <= _STATEMENTS
     )
@@ -121,7 +121,8 @@ class _Looped:
             here = simplify(control.count - ONE - t) if control.reverse else t
         written = {f.name: f.written for f in part.body.functions}
         made = [b for c in part.body.main for b in c.args[: written[c.function]]]
-        kept = dict.fromkeys(b for b in (*face.inputs[:s], *made) if b not in rows)
+        outside = {*rows, *face.updates}
+        kept = dict.fromkeys(b for b in (*face.inputs[:s], *made) if b not in outside)
         own = {b: _private(b, f"{face.name}.{b.name}") for b in kept}
         known = (b for c in part.body.prepare for b in c.args[: written[c.function]])
         prepared = {b: replace(b, name=f"{face.name}.{b.name}") for b in known}
@@ -152,14 +153,15 @@ class _Looped:
         part, body, control = self.part, self.part.body, self.control
         inside = {*self.own, *self.rows}
         used = (self.outside(b) for c in body.main for b in c.args if b not in inside)
-        reads = dict.fromkeys((*part.asked, *part.carried, *used))
-        args = (*part.outputs, *reads)
+        written = (*part.outputs, *self.face.updates)
+        read = dict.fromkeys((*part.asked, *part.carried, *used))
+        args = (*written, *(b for b in read if b not in written))
         sizes = {d for b in args for n in b.shape for d in dims(n)}
         sizes |= {d for c in body.main for d in self.function(c).dims}
         if isinstance(control, Repetition):
             sizes |= dims(control.count)
         ordered = tuple(sorted(sizes, key=lambda d: d.name))
-        function = Function("loop", args, len(part.outputs), ordered, (), self.statements())
+        function = Function("loop", args, len(written), ordered, (), self.statements())
         notes = ", ".join(dict.fromkeys(c.note or c.function for c in body.main))
         call = Call(function.name, args, self.cost(), f"{LOOP_OF}{notes}")
         prepare = tuple(

@@ -469,6 +469,13 @@ def _write_compute(
     ctx: ComputeContext, ins: tuple[Buf, ...], outs: tuple[Buf, ...], attrs: Attrs
 ) -> list[Stage]:
     x, update, *starts = ins
+    if attrs.get("in_place"):
+        whole, within = ctx.axes(x.shape), ctx.axes(update.shape)
+        first = _starts(starts, update.shape, x.shape)
+        place = tuple(simplify(f + a) for f, a in zip(first, within, strict=True))
+        put = Compute(within, (load(update, *within),))
+        written = Stage(ctx.fresh("update"), (Access(outs[0], place),), put, update=True)
+        return [stage(outs[0], whole, load(x, *whole)), written]
     axes = ctx.axes(outs[0].shape)
     inside, own = list[Expr](), list[Expr]()
     for a, f, size, n in zip(
@@ -497,7 +504,8 @@ def dynamic_update_slice(
     b: GraphBuilder, x: Value, update: Value, starts: Sequence[Value]
 ) -> Value:
     """`x` with `update` in place of the slice that begins at `starts`, a scalar for each dim, moved
-    where it would not lie within x.
+    where it would not lie within x. A pass sets the attribute `in_place`: then the slice is written
+    into a copy, which is the faster where the copy can be left out.
     """
     given = [starts_operand("dynamic_update_slice", b, s) for s in starts]
     out: Value = b.emit("dynamic_update_slice", x, update, *given)

@@ -22,6 +22,7 @@ from ferrule.codegen.host.entry import emit_host
 from ferrule.codegen.llvm.compile import compile_module
 from ferrule.codegen.llvm.emit import emit_module, scratch_layout
 from ferrule.fuse.group import group
+from ferrule.fuse.in_place import in_place
 from ferrule.fuse.inline import inline
 from ferrule.fuse.layout import assign_layouts
 from ferrule.fuse.merge_products import merge_products
@@ -51,6 +52,7 @@ from ferrule.transform.convolution_phases import convolution_phases
 from ferrule.transform.counted_loops import counted_loops
 from ferrule.transform.dead_code import dead_code
 from ferrule.transform.simplify_views import simplify_views
+from ferrule.transform.slice_updates import slice_updates
 from ferrule.transform.split_loops import split_loops
 
 LEVELS = (
@@ -147,6 +149,10 @@ def _on_graphs(options: Options) -> tuple[Pass, ...]:
             "what counts over rows as a loop", whole=True,
         ),
         Pass(
+            "slice_updates", "graph", "graph", slice_updates,
+            "which slices of a state are updated in place", whole=True,
+        ),
+        Pass(
             "simplify_views", "graph", "graph", simplify_views,
             "views of views as one", whole=True,
         ),
@@ -172,6 +178,11 @@ def _on_graphs(options: Options) -> tuple[Pass, ...]:
 def _on_systems(options: Options) -> tuple[Pass, ...]:
     machine = options.target.machine
     return (
+        # Before inline: then what is copied and updated stands alone.
+        Pass(
+            "in_place", "system", "system", lambda s: in_place(s, machine),
+            "what steps update stays in one buffer", whole=True,
+        ),
         _fusing(
             "layout",
             lambda s: (assign_layouts(s, machine), ()),

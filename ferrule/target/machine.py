@@ -162,7 +162,8 @@ class Machine:
     operation of a convolution `convolution_flop_ps`, as measured on the first layers of MobileNet
     with AVX-512.
 
-    A thread is worth waking for work of `grain_ns`.
+    A thread is worth waking for work of `grain_ns`. A copy of up to `handed_on_bytes` takes less
+    than a launch or two.
 
     `products` are the costs of contractions, `rows` the sizes of other kernels' loops, `code` what
     code generation goes by.
@@ -193,6 +194,7 @@ class Machine:
     cached_byte_ps: int = 40
     convolution_flop_ps: int = 10
     grain_ns: int = 8000
+    handed_on_bytes: int = 512
     products: Products = Products()
     rows: Rows = Rows()
     code: Code = Code()

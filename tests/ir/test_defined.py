@@ -201,6 +201,34 @@ def test_a_guard_that_compares_data_with_an_index_bounds_it(size: str, fits: boo
             lowered(level, "program", options)
 
 
+CHASED = """
+functions f {
+  input a: i64[4]
+  input b: i64[1]
+  output y: i64[1]
+  function k0 {
+    write y: i64[1]
+    read a: i64[4]
+    read b: i64[1]
+    alloc s: i64[3] @scratch
+    for i: 3 serial {
+      store s[i] = i
+    }
+    store y[0] = select(bounded(a[bounded(b[0], 4)], 3) <= bounded(b[0], 4) + 1, s[WHERE], 0)
+  }
+  main {
+    call k0(y, a, b) cost 4
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("place", ["bounded(a[bounded(b[0], 4)], 3)", "bounded(b[0], 3)"])
+def test_a_guard_may_ask_for_what_stands_where_data_say(place: str) -> None:
+    level = parse(CHASED.replace("WHERE", place))
+    assert isinstance(lowered(level, "program", Options(target.named("generic"))), Program)
+
+
 LOOPING = """
 functions f {
   input x: f32[4]

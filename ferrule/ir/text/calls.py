@@ -22,7 +22,7 @@
     kernels   = kernels name { interface [prepare { kernel.. }] main { kernel.. } }
     scheduled = scheduled name { interface kernel.. [prepare { call.. }] main { call.. } }
     functions = functions name { interface function.. [prepare { call.. }] main { call.. } }
-    interface = dims input.. param.. output.. buf.. require..
+    interface = dims inputs param.. output.. buf.. require..
     call      = call name(buf, ..) cost expr [note "text"]
 
 Code inside knows the dims that stand outside, and kernels of `kernels` the buffers too.
@@ -46,6 +46,8 @@ from ferrule.ir.text.declare import (
     dim_declarations,
     dim_lines,
     indent,
+    input_declarations,
+    input_lines,
     mentions,
     output_declarations,
     output_lines,
@@ -90,7 +92,8 @@ def print_functions(level: Functions) -> str:
 
 def interface_lines(face: Interface, dims: Iterable[Expr], between: Iterable[Buf]) -> Lines:
     """The declarations of an interface, and of the buffers `between` code that it does not have."""
-    lines = dim_lines(dims) + buf_lines("input", face.inputs) + buf_lines("param", face.params)
+    lines = dim_lines(dims) + input_lines(face.inputs, face.updates)
+    lines += buf_lines("param", face.params)
     lines += output_lines(face.outputs, (*face.inputs, *face.params))
     lines += buf_lines("buf", (b for b in dict.fromkeys(between) if b not in face.bufs))
     return lines + require_lines(face.requires)
@@ -156,10 +159,10 @@ def functions(p: Parser) -> Functions:
 
 def interface(p: Parser, name: str) -> Interface:
     dim_declarations(p)
-    inputs, params = buf_declarations(p, "input"), buf_declarations(p, "param")
-    outputs = output_declarations(p)
+    inputs, updates = input_declarations(p)
+    params, outputs = buf_declarations(p, "param"), output_declarations(p)
     buf_declarations(p, "buf")
-    return Interface(name, inputs, params, outputs, requirements(p))
+    return Interface(name, inputs, params, outputs, requirements(p), updates)
 
 
 def call(p: Parser) -> Call:

@@ -1,6 +1,7 @@
 """Text of declarations, which every level shares.
 
 dims    = dim name [lo..[hi]] [% multiple]
+inputs  = (input buffer [update])..                    with those that the program rewrites
 type    = dtype[expr, ..]
 buffer  = name: type [@scratch | @reg] [layout(k, ..)]
 axes    = name: extent, ..
@@ -146,6 +147,12 @@ def buf_lines(keyword: str, bufs: Iterable[Buf]) -> Lines:
     return [f"{keyword} {buf_text(b)}" for b in bufs]
 
 
+def input_lines(inputs: Iterable[Buf], updates: Iterable[Buf]) -> Lines:
+    """Declarations of inputs, with a word for those that are updated."""
+    changed = set(updates)
+    return [f"input {buf_text(b)}{' update' * (b in changed)}" for b in inputs]
+
+
 def output_lines(outputs: Iterable[Buf], known: Iterable[Buf]) -> Lines:
     """Declarations of outputs, the bare name of one that is `known` or comes again."""
     lines, seen = Lines(), set(known)
@@ -224,6 +231,16 @@ def buf_declarations(p: Parser, keyword: str) -> tuple[Buf, ...]:
     while p.accept(keyword):
         out.append(buf_declaration(p))
     return tuple(out)
+
+
+def input_declarations(p: Parser) -> tuple[tuple[Buf, ...], tuple[Buf, ...]]:
+    """`input` lines, and those of the buffers that are updated."""
+    inputs, updates = list[Buf](), list[Buf]()
+    while p.accept("input"):
+        inputs.append(buf_declaration(p))
+        if p.accept("update"):
+            updates.append(inputs[-1])
+    return tuple(inputs), tuple(updates)
 
 
 def output_declarations(p: Parser) -> tuple[Buf, ...]:

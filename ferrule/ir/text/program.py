@@ -23,7 +23,7 @@ program p {
   }
 }
 
-program = program name { dims input.. param.. output.. buf.. require.. [takes dim, ..] placed..
+program = program name { dims inputs param.. output.. buf.. require.. [takes dim, ..] placed..
           const_bytes expr arena_bytes expr scratch_bytes expr function.. [prepare { step.. }]
           main { step.. } }
 placed  = const buffer at expr | temp buffer at expr
@@ -159,6 +159,7 @@ def program(p: Parser) -> Program:
     return Program(
         name, face.inputs, face.params, face.outputs, dims, tuple(functions), consts, const_bytes,
         temps, arena_bytes, scratch_bytes, prepare, main, face.requires,
+        face.updates,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@
       y: [i: n, j: 64] y[i, j] = exp(x[i, j] - m[i])
     }
 
-    system = system name [fused] { dims monoid.. input.. param.. output.. buf.. require..
+    system = system name [fused] { dims monoid.. inputs param.. output.. buf.. require..
              stage.. }
     stage  = name: [axes] targets = value clause..
     value  = values | reduce monoid [axes] (expr, ..) [init (expr, ..)]
@@ -35,6 +35,8 @@ from ferrule.ir.text.declare import (
     dim_declarations,
     dim_lines,
     indent,
+    input_declarations,
+    input_lines,
     mentions,
     monoid_declarations,
     monoid_reference,
@@ -59,7 +61,7 @@ def print_system(system: System) -> str:
     found = mentions(system)
     names = MonoidNames(found.monoids)
     given = (*system.inputs, *system.params)
-    lines = buf_lines("input", system.inputs) + buf_lines("param", system.params)
+    lines = input_lines(system.inputs, system.updates) + buf_lines("param", system.params)
     lines += output_lines(system.outputs, given)
     known = {*given, *system.outputs}
     lines += buf_lines("buf", (b for b in found.bufs if b not in known))
@@ -120,14 +122,15 @@ def system(p: Parser) -> System:
     with p.inner():
         dim_declarations(p)
         monoid_declarations(p)
-        inputs, params = buf_declarations(p, "input"), buf_declarations(p, "param")
+        inputs, updates = input_declarations(p)
+        params = buf_declarations(p, "param")
         outputs = output_declarations(p)
         buf_declarations(p, "buf")
         requires = requirements(p)
         stages = []
         while not p.accept("}"):
             stages.append(stage(p))
-    return System(name, inputs, params, tuple(stages), outputs, requires, fused)
+    return System(name, inputs, params, tuple(stages), outputs, requires, fused, updates)
 
 
 def stage(p: Parser) -> Stage:

@@ -115,14 +115,15 @@ def _in_order(level: Steps) -> Iterator[Fault]:
 
 
 def _apart(level: Steps) -> Iterator[Fault]:
-    given = {*level.interface.inputs, *level.interface.params}
+    face = level.interface
+    given = {*face.inputs, *face.params} - set(face.updates)
     made: set[Buf] = set()
     for at, step in enumerate(level.steps):
         constant = at < level.prepared
         for b in step.writes:
             if b in given:
                 yield Fault(f"{step.name} writes {b.name}, which the program is given", at)
-            if constant and b in level.interface.outputs:
+            if constant and b in (*face.outputs, *face.updates):
                 yield Fault(f"{step.name} writes the output {b.name} once", at)
             if not constant and b in made:
                 yield Fault(f"{step.name} writes {b.name}, which is made once", at)

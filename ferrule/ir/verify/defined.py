@@ -56,7 +56,7 @@ def check_defined(program: Program, facts: Iterable[Expr] = ()) -> None:
     check_order(program)
     known = tuple(facts)
     functions = {f.name: (f, summary(f, known)) for f in program.functions}
-    written: set[Buf] = set()
+    written = set(program.updates)
     for c in _calls(program):
         f, done = functions[c.function]
         for formal, actual in zip(f.bufs[: f.written], c.args):

@@ -227,7 +227,7 @@ def _may_touch(program: Program) -> Iterator[Fault]:
         for b in use.reads & set(program.inputs) | use.writes & (given | set(program.outputs)):
             yield Fault(f"prepare touches {b.name}", use.number)
     for use in _flat(main):
-        for b in use.writes & (given | consts):
+        for b in use.writes & ((given | consts) - set(program.updates)):
             yield Fault(f"main writes {b.name}", use.number)
 
 
@@ -358,7 +358,10 @@ def _exhaustive(program: Program) -> Iterator[Fault]:
 # Those that no program is made without: they cost little, and what breaks one reads garbage.
 ALWAYS_RULES = (
     Rule("calls name a function and give it all its buffers and dims", _known_calls),
-    Rule("prepare fills consts from params; main writes outputs and temps", _may_touch),
+    Rule(
+        "prepare fills consts from params; main writes outputs, temps and what it updates",
+        _may_touch,
+    ),
     Rule(
         "calls of a phase are independent, and what a call writes is given once",
         _phases_independent,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ferrule.base.dtype import i64
 from ferrule.base.errors import RunError
-from ferrule.ir.expr import Expr, axis, const, dims, le, loads, lt, rewrite, substitute
+from ferrule.ir.expr import Expr, axis, const, dims, le, loads, lt, substitute
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
 from ferrule.ir.simplify import range_of
 from ferrule.ir.system import Access
@@ -171,7 +171,7 @@ def _of_data(
         for e, r in ranges.items():
             assert r is not None
             data.setdefault(e, (axis(f"\0data{len(data)}", r[1]), r))
-        known.append(_replaced(c, {e: data[e][0] for e in atoms}) if atoms else c)
+        known.append(substitute(c, {e: data[e][0] for e in atoms}))
     return known, dict(data.values())
 
 
@@ -187,11 +187,6 @@ def _atoms(c: Expr) -> Iterator[Expr]:
             seen.update(x.args)
         else:
             yield x
-
-
-def _replaced(c: Expr, axes: Mapping[Expr, Expr]) -> Expr:
-    """`c` with axes in place of some of its atoms."""
-    return rewrite(c, axes.get)
 
 
 def _values(e: Expr, env: Env) -> Range | None:

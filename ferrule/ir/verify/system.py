@@ -55,7 +55,10 @@ def _defined_once(system: System) -> Iterator[Fault]:
     for k, st in enumerate(system.stages):
         rewrites = st.update or st.combine is not None
         for b in st.writes:
-            if b in given:
+            if b in given and b in system.updates:
+                if not rewrites:
+                    yield Fault(f"{st.name} defines the input {b.name}", k)
+            elif b in given:
                 yield Fault(f"{st.name} writes the input {b.name}", k)
             elif b in defined and not rewrites:
                 yield Fault(f"{st.name} defines {b.name} again", k)
