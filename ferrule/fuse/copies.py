@@ -1,9 +1,9 @@
 """Copies that updates make needless: `y[i] = x[i]` before `y[k] = v`, where x is not read again.
 
-    merged        one copy is left out of a system, and both buffers are one
-    without_copies      all those before updates of what has been updated before
-    carried_through     all those that lead from an input to an output, in a system or a module of
-                        them; what they were is one buffer that the program updates
+    without_copies      those before updates of what has been updated before
+    carried_through     those that lead from an input to an output, in a system or a module of
+                        them: all these are one buffer then, which the program updates
+    made_as_output      the one that makes an output of what the loops of a module update
 """
 
 from __future__ import annotations
@@ -25,14 +25,6 @@ Level = TypeVar("Level", System, Module[System])
 def face(level: System | Module[Any]) -> System | Interface:
     """What has the inputs, outputs and updates of a system or a module."""
     return level if isinstance(level, System) else level.interface
-
-
-def straight(level: System | Module[Any]) -> Iterator[System]:
-    """The systems that a level consists of."""
-    if isinstance(level, System):
-        yield level
-    else:
-        yield from level.straight()
 
 
 def without_copies(system: System) -> System:
@@ -64,6 +56,22 @@ def carried_through(level: Any, state: Buf, result: Buf, whole: Buf) -> Any:
     if stages is None or not chain:
         return None
     return _with_stages(level, _renamed_stages(stages, {result: whole}), {state, result}, whole)
+
+
+def made_as_output(module: Module[Any], buf: Buf) -> Module[Any]:
+    """`module` with one of its outputs in place of `buf`, which it makes, where that output is a
+    copy of what `buf` is in the end.
+    """
+    items = [i for k, part in enumerate(module.parts) for i in _items(k, part)]
+    for at, item in enumerate(items):
+        source, target = item.copies or (None, None)
+        if source != buf or target not in module.interface.outputs:
+            continue
+        if any(buf in i.updates or target in i.updates for i in items[at:]):
+            continue
+        parts = tuple(_renamed_part(part, {buf: target}, target) for part in module.parts)
+        return replace(module, parts=tuple(p for p in parts if not _is_idle(p)))
+    return module
 
 
 def _chain(
@@ -173,8 +181,8 @@ def _through_module(
         if any(source in i.touches for i in behind):
             return None
     bufs = dict.fromkeys(chain, whole)
-    parts = (_renamed_part(part, bufs, set(chain), whole) for part in module.parts)
-    left = tuple(p for p in parts if p.control is not None or p.outputs or face(p.body).updates)
+    parts = (_renamed_part(part, bufs, whole) for part in module.parts)
+    left = tuple(p for p in parts if not _is_idle(p))
     updates = (*own.updates, *(whole,) * any(whole in face(p.body).updates for p in left))
     inputs = (*(b for b in own.inputs if b != state), whole)
     outputs = tuple(b for b in own.outputs if b != result)
@@ -203,18 +211,28 @@ def _items(k: int, part: Part[Any]) -> Iterator[_Item]:
         yield _Item(touched, updates, both)
 
 
-def _renamed_part(
-    part: Part[Any], bufs: Mapping[Buf, Buf], gone: set[Buf], whole: Buf
-) -> Part[Any]:
-    """`part` with `whole` in place of what is `gone`, and without copies of it to itself."""
+def _is_idle(part: Part[Any]) -> bool:
+    """Whether a part makes and changes nothing."""
+    return part.control is None and not part.outputs and not face(part.body).updates
+
+
+def _renamed_part(part: Part[Any], bufs: Mapping[Buf, Buf], whole: Buf) -> Part[Any]:
+    """`part` with `whole` in place of others, and without copies of it to itself."""
     body, control = part.body, part.control
     if control is not None or isinstance(body, Module):
         return Part(_renamed(body, bufs), part.outputs, _renamed_control(control, bufs))
+    gone = {*bufs, whole}
     inside = {b for b, outer in zip(body.outputs, part.outputs) if outer in gone} | gone
     stages = _renamed_stages(body.stages, dict.fromkeys(inside, whole))
     stages = tuple(st for st in stages if _source(st) != st.target.buf)
+    changed = _with_stages(body, stages, inside, whole)
     outputs = tuple(b for b in part.outputs if b not in gone)
-    return Part(_with_stages(body, stages, inside, whole), outputs)
+    if any(whole in st.writes and not st.update for st in stages):
+        made, outputs = (*changed.outputs, whole), (*outputs, whole)
+        inputs = tuple(b for b in changed.inputs if b != whole)
+        updates = tuple(b for b in changed.updates if b != whole)
+        changed = replace(changed, inputs=inputs, outputs=made, updates=updates)
+    return Part(changed, outputs)
 
 
 def _renamed(level: Any, bufs: Mapping[Buf, Buf]) -> Any:

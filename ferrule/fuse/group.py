@@ -45,7 +45,7 @@ class _Group:
         self.number, self.machine = number, machine
         self.members = [st]
         self.constant = constant
-        self.grid: list[Expr] = [] if st.update else list(st.compute.axes)
+        self.grid = _apart(st) if st.update else list(st.compute.axes)
         self.before: set[_Group] = set()  # every group that must run earlier
         self.roles = contraction(st)
         self.panel = self.roles is not None and _small_right(self.roles, machine)
@@ -109,6 +109,18 @@ def _readers_of(st: Stage, groups: list[_Group]) -> set[_Group]:
     """The groups that read what an update changes, as it was before."""
     changed = set(st.writes) if st.update else set()
     return {g for g in groups if any(not changed.isdisjoint(m.reads) for m in g.members)}
+
+
+def _apart(st: Stage) -> list[Expr]:
+    """The axes of an update whose points write elements of their own, wherever these lie: each
+    counts along a dimension of every target. The last one is left for the lanes.
+    """
+
+    def counts(a: Expr, idx: tuple[Expr, ...]) -> bool:
+        along = [i for i in idx if a in i.axes]
+        return len(along) == 1 and not simplify(along[0] - a).axes
+
+    return [a for a in st.compute.axes[:-1] if all(counts(a, idx) for _, idx in st.targets)]
 
 
 def _is_contracting(st: Stage) -> bool:

@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
-from ferrule.fuse.copies import carried_through, face, straight, without_copies
+from ferrule.fuse.copies import carried_through, face, made_as_output, without_copies
 from ferrule.ir.analysis.decision import Decision
 from ferrule.ir.expr import Buf, axis, load
 from ferrule.ir.module import Part, Repetition, While
@@ -35,6 +36,7 @@ def in_place(level: Any, machine: Machine = CPU) -> tuple[Any, Decisions]:
         return (level if level.fused else without_copies(level)), ()
     parts: list[Part[Any]] = []
     decisions: list[Decision] = []
+    buffers: list[Buf] = []
     for part in level.parts:
         body, inner = in_place(part.body, machine)
         decisions += inner
@@ -45,8 +47,10 @@ def in_place(level: Any, machine: Machine = CPU) -> tuple[Any, Decisions]:
             decisions.append(Decision(names, "loop", "updated in place", "no step needs it whole"))
             parts.append(kept.before(level.interface.params))
             part = kept.part()
+            buffers += kept.states.values()
         parts.append(part)
-    return replace(level, parts=tuple(parts)), tuple(decisions)
+    level = replace(level, parts=tuple(parts))
+    return reduce(made_as_output, buffers, level), tuple(decisions)
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def _copy(source: Buf, target: Buf) -> Stage:
 def _kept(part: Part[Any], machine: Machine) -> _Kept | None:
     """`part` with the states that can be updated in place; None where there is none."""
     control, body = part.control, part.body
-    if not isinstance(control, Repetition | While) or any(x.fused for x in straight(body)):
+    if not isinstance(control, Repetition | While) or _is_fused(body):
         return None
     own, states = face(body), dict[int, Buf]()
     for k in range(len(control.first)):
@@ -108,6 +112,11 @@ def _kept(part: Part[Any], machine: Machine) -> _Kept | None:
         if found is not None:
             body, states[k] = found, part.outputs[k]
     return _Kept(part, body, states) if states else None
+
+
+def _is_fused(level: Any) -> bool:
+    systems = (level,) if isinstance(level, System) else level.straight()
+    return any(system.fused for system in systems)
 
 
 def _is_small(b: Buf, machine: Machine) -> bool:

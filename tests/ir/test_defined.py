@@ -229,6 +229,40 @@ def test_a_guard_may_ask_for_what_stands_where_data_say(place: str) -> None:
     assert isinstance(lowered(level, "program", Options(target.named("generic"))), Program)
 
 
+PLACED = """
+functions f {
+  input a: i64[]
+  input x: f32[64, 8]
+  input y: f32[100, 8] update
+  function k0 {
+    write y: f32[100, 8]
+    read a: i64[]
+    read x: f32[64, 8]
+    grid i: 64
+    for j: 8 serial {
+      store y[WHERE, j] = x[i, j]
+    }
+  }
+  main {
+    call k0(y, a, x) cost 400
+  }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "fits"),
+    [("bounded(a[], 37) + i", True), ("bounded(a[], 37) + i // 2", False), ("i // 2", False)],
+)
+def test_points_that_begin_where_data_say_write_rows_of_their_own(place: str, fits: bool) -> None:
+    level = parse(PLACED.replace("WHERE", place))
+    if fits:
+        assert lowered(level, "program", Options(target.named("generic"))).updates
+    else:
+        with pytest.raises(CompileError, match="two points of the grid write one element of y"):
+            lowered(level, "program", Options(target.named("generic")))
+
+
 LOOPING = """
 functions f {
   input x: f32[4]

@@ -18,7 +18,7 @@ from ferrule.base.dtype import i64
 from ferrule.base.errors import RunError
 from ferrule.ir.expr import Expr, axis, const, dims, le, loads, lt, substitute
 from ferrule.ir.interp.expr import Env, eval_index, eval_int
-from ferrule.ir.simplify import range_of
+from ferrule.ir.simplify import range_of, simplify
 from ferrule.ir.system import Access
 from ferrule.ir.verify.accesses import Touch
 
@@ -93,6 +93,7 @@ def region(
         return Region(shape, (), True, certain)
     plain = [d for d, i in enumerate(a.idx) if not loads(i)]
     certain = certain and len(plain) == len(a.idx)
+    grid = [g for g in grid if not any(loads(i) and _counts_along(g, i) for i in a.idx)]
     found: list[Group] = []
     outside = ""  # unless another component shows that the access is never made
     for axes, which, where in _components(a.idx, plain, known, frozenset(over), grid):
@@ -233,6 +234,11 @@ def _bounds(a: Touch, grid: Sequence[Expr], env: Env) -> Bounds | None:
                 conditions.append(le(e, x) if e is low else lt(x, e))
         ranges[x] = (ends[0], ends[1])
     return Bounds(ranges, tuple(conditions))
+
+
+def _counts_along(x: Expr, index: Expr) -> bool:
+    """Whether an index is an axis and a number that is the same for all points, maybe of data."""
+    return x in index.axes and not simplify(index - x).axes
 
 
 def _components(
