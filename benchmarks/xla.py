@@ -104,6 +104,16 @@ def rows() -> dict[str, Row]:
     def cheap(n: Any, x: Any) -> Any:
         return lax.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * 0.999 + 1), (0, x))
 
+    def updates(x: Any) -> Any:
+        return lax.fori_loop(1, x.size, lambda i, x: x.at[i].add(x[i - 1] * 0.5), x)
+
+    def crossed(x: Any, y: Any) -> Any:
+        def body(i: Any, c: Any) -> Any:
+            x, y = c
+            return x.at[i].add(y[i - 1]), y.at[i].set(x[i - 1])
+
+        return lax.fori_loop(1, x.size, body, (x, y))
+
     def transposed(x: Any, w: Any) -> Any:
         return lax.conv_transpose(x, w, (2, 2), "SAME")
 
@@ -136,6 +146,8 @@ def rows() -> dict[str, Row]:
         ),
         "gru_scan": (gru, (f32(512, 8, 64), f32(8, 128), f32(64, 384), f32(128, 384))),
         "while_loop": (cheap, (np.int32(100_000), np.float32(1))),
+        "update_loop": (updates, (f32(10_000),)),
+        "crossed_update_loop": (crossed, (f32(10_000), f32(10_000))),
     }
 
 

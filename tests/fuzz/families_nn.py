@@ -203,9 +203,20 @@ def _changed(m: Maker, b: GraphBuilder, x: Value) -> Value:
     return y if other is None or m.chance(0.5) else ops.mul(b, ops.add(b, y, other), 0.5)
 
 
+def _updated(m: Maker, b: GraphBuilder, i: Value, x: Value) -> Value:
+    """`x` with some of its rows replaced by what others are, or were before."""
+    zero, seen = ops.full(b, (), 0, d.i64), [x]
+    for _ in range(m.choice((1, 2, 3))):
+        at, to = (ops.add(b, ops.mul(b, i, m.choice((1, 2))), m.choice((0, 1, 3))) for _ in "ab")
+        part = ops.dynamic_slice(b, m.choice(seen), [at, *[zero] * (x.rank - 1)], (1, *x.shape[1:]))
+        starts = [to, *[zero] * (x.rank - 1)]
+        seen.append(ops.dynamic_update_slice(b, seen[-1], _changed(m, b, part), starts))
+    return seen[-1]
+
+
 def until(m: Maker) -> Any:
     """A loop whose steps are counted by a number of its own, and maybe skip one in three; it may be
-    one over rows.
+    one over rows, or update some.
     """
     x = m.value("f", 1, 4)
     steps = m.choice((0, 1, 2, 5, x.shape[0]))
@@ -223,6 +234,8 @@ def until(m: Maker) -> Any:
             row = ops.dynamic_slice(b, x, starts, (1, *x.shape[1:]))
             state = _changed(m, b, ops.add(b, state, row))
             rows = ops.dynamic_update_slice(b, rows, state, starts)
+        elif m.chance(0.4):
+            rows = _updated(m, b, i, rows)
         else:
             whole = _changed(m, b, rows)
             often = ops.eq(b, ops.rem(b, i, 3), 1)
