@@ -47,6 +47,12 @@ from ferrule.ops.gather import (
 from ferrule.ops.index import (
     index, one_hot, take, take_along_axis,
 )
+from ferrule.ops.householder import (
+    product, reflections,
+)
+from ferrule.ops.jacobi import (
+    eigh, svd,
+)
 from ferrule.ops.join import (
     concat, pad, stack, tril, triu,
 )
