@@ -24,7 +24,7 @@ from ferrule.base.dtype import boolean, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import ZERO, Expr
 from ferrule.ir.graph import GraphBuilder, Value
-from ferrule.ir.simplify import prove_nonneg, simplify
+from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ops import elementary as el
 from ferrule.ops.control import while_loop
 from ferrule.ops.create import full, iota
@@ -43,7 +43,7 @@ from ferrule.ops.numbers import (
     states_of,
 )
 from ferrule.ops.reduce import reduce_all, reduce_max
-from ferrule.ops.slices import diagonal, slice_axis
+from ferrule.ops.slices import diagonal, least, slice_axis
 from ferrule.ops.sort import argsort
 from ferrule.ops.view import expand, unsqueeze
 
@@ -268,7 +268,7 @@ def svd(
     """(the singular values s[.., k] in descending order, u[.., m, k], v^H[.., k, n], whether all is
     well [..]) of a[.., m, n], with k the less of m and n; with `full_matrices` u and v^H are square.
     Without `vectors` they are (). Results are NaN where a matrix holds an infinity or NaN. Raises
-    CompileError for sizes of which the less is not known.
+    CompileError for what are no matrices.
     """
     given = numbers(b, a)
     if given.rank < 2:
@@ -277,15 +277,13 @@ def svd(
     dtype = a[0].dtype
     if any(size.is_const and not size.value for size in (m, n)):
         return _of_nothing(given, full_matrices, vectors)
-    tall = prove_nonneg(simplify(m - n))
-    if not tall and not prove_nonneg(simplify(n - m)):
-        raise CompileError(f"svd of {a[0].type}: which size is less is not known")
-    x, good = finite(given if tall else given.adjoint())
+    wide = not equal(m, n) and prove_nonneg(simplify(n - m))
+    x, good = finite(given.adjoint() if wide else given)
     x, by = scaled(x)
     s, u, vh, ended = _orthogonal(x, full_matrices, vectors)
     good = el.logical_and(b, good, ended)
     s = s * by.to_shape((*by.shape[:-2], 1))
-    if not tall:
+    if wide:
         u, vh = [r.adjoint() for r in vh], [r.adjoint() for r in u]
     s, *rest = (_marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (s, *u, *vh))
     left, right = [r.parts for r in rest] or [(), ()]
@@ -306,11 +304,12 @@ def _of_nothing(x: Numbers, whole: bool, vectors: bool) -> tuple[Value, Parts, P
 def _orthogonal(
     x: Numbers, whole: bool, vectors: bool
 ) -> tuple[Numbers, list[Numbers], list[Numbers], Value]:
-    """The same of scaled matrices with no fewer rows than columns. The rows of x^H, turned until
-    they are orthogonal, are u diag(s): their factors Q and R are u and s up to signs, with columns
-    of u where s is 0.
+    """The same of scaled matrices. The columns of x, turned until they are orthogonal, are
+    u diag(s): their factors Q and R are u and s up to signs, with columns of u where s is 0. More
+    columns than rows take more steps.
     """
     b, (m, n) = x.b, x.shape[-2:]
+    k = least(m, n)
     half = _half(n)
     size = simplify(half * 2)
     eps = float(np.finfo(x.dtype.numpy).eps)
@@ -336,15 +335,15 @@ def _orthogonal(
     found = [_first_rows(f, n) for f in found]
     s = found[0].squared().sum(-1).sqrt()
     order = argsort(b, s.value, -1, descending=True)
-    s = Numbers(b, (take_along_axis(b, s.value, order, -1),))
+    s = Numbers(b, (slice_axis(b, take_along_axis(b, s.value, order, -1), -1, 0, k),))
     if not vectors:
         return s, [], [], ended
     rows, vh = (_rows_at(f, order) for f in found)
     packed, taus = reflections(b, rows.adjoint().parts)
-    u = Numbers(b, product(b, packed, taus, m if whole else n))
-    diagonal_of_r = _diagonal(Numbers(b, packed).real)
-    signs = Numbers(b, (el.copysign(b, full(b, s.shape, 1.0, s.dtype), diagonal_of_r.value),))
-    if whole and not (simplify(m - n).is_const and simplify(m - n).value == 0):
-        rest = full(b, (*s.shape[:-1], simplify(m - n)), 1.0, s.dtype)
-        signs = signs.each(lambda p: concat(b, (p, rest), -1))
-    return s, [u * signs.as_row()], [vh], ended
+    u = Numbers(b, product(b, packed, taus, m if whole else k))
+    one = full(b, s.shape, 1.0, s.dtype)
+    signs = Numbers(b, (el.copysign(b, one, _diagonal(Numbers(b, packed).real).value),))
+    if whole and not equal(k, m):
+        rest = Numbers(b, (full(b, (*s.shape[:-1], simplify(m - k)), 1.0, s.dtype),))
+        signs = _both(signs, rest)
+    return s, [u * signs.as_row()], [vh if whole else _first_rows(vh, k)], ended

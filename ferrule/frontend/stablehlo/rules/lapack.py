@@ -13,13 +13,14 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import i32
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS
+from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS, flat
 from ferrule.frontend.stablehlo.rules.linalg import cholesky, real, triangular
+from ferrule.frontend.stablehlo.rules.shapes import each
 from ferrule.frontend.stablehlo.table import Complex, Context
 from ferrule.ir.expr import ONE
 from ferrule.ir.graph import GraphBuilder, Value
 
-_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT = map(ord, "ULLNC")
+_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT, _ALL = map(ord, "ULLNCA")
 
 
 def _config(cx: Context, name: str) -> int:
@@ -145,51 +146,52 @@ def _loop(b: GraphBuilder, body: Any, x: Value, k: int, reverse: bool = False) -
 
 def _geqrf(cx: Context, a: Any) -> Any:
     """(R and below it the reflections' vectors without their 1, the reflections' factors)."""
-    b, x = cx.b, _real_only(a)
-
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (x,) = states
-        s = _Step(b, x.shape, rows[0])
-        column = s.along(x, -1)
-        alpha, rest = s.total(s.diagonal(column)), s.above(column, s.rows)
-        squares = s.total(ops.mul(b, rest, rest))
-        none = ops.eq(b, squares, 0.0)
-        size = ops.sqrt(b, ops.add(b, ops.mul(b, alpha, alpha), squares))
-        beta = ops.select(b, none, alpha, ops.neg(b, ops.copysign(b, size, alpha)))
-        by = ops.select(b, none, 1.0, ops.sub(b, alpha, beta))
-        under = ops.select(b, none, 1.0, beta)
-        tau = ops.select(b, none, 0.0, ops.div(b, ops.sub(b, beta, alpha), under))
-        here = ops.eq(b, s.rows, s.i)
-        v = ops.select(b, here, 1.0, ops.div(b, rest, by))
-        x = ops.sub(b, x, ops.mul(b, v, s.above(_reflected(s, v, x, tau), s.columns)))
-        below = ops.select(b, ops.gt(b, s.rows, s.i), v, column)
-        return (s.put(x, ops.select(b, here, beta, below)),), (_plain(b, tau),)
-
-    return tuple(_loop(b, body, x, _count(x)))
-
-
-def _reflected(s: _Step, v: Value, x: Value, tau: Value) -> Value:
-    """What a reflection by v takes off the rows of x, by v's elements."""
-    return ops.mul(s.b, tau, s.total(ops.mul(s.b, v, x)))
+    return tuple(_joined(x) for x in ops.reflections(cx.b, flat([a])))
 
 
 def _orgqr(cx: Context, a: Any, taus: Any) -> Any:
     """The product of reflections, of which as many columns as `a` has."""
-    b, vectors = cx.b, _real_only(a)
-    m, n = vectors.shape[-2:]
-    k = int(taus.shape[-1].attr)
+    return _joined(ops.product(cx.b, flat([a]), flat([taus]), a.shape[-1]))
 
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (q,) = states
-        s = _Step(b, vectors.shape, rows[0])
-        tau = ops.reshape(b, s.along(taus, -1), (*q.shape[:-2], 1, 1))
-        rest = s.above(s.along(vectors, -1), s.rows)
-        v = ops.select(b, ops.eq(b, s.rows, s.i), 1.0, rest)
-        return (ops.sub(b, q, ops.mul(b, v, _reflected(s, v, q, tau))),), ()
 
-    one = ops.eq(b, ops.iota(b, (m, 1), 0), ops.iota(b, (1, n), 1))
-    start = ops.expand(b, ops.cast(b, one, vectors.dtype), vectors.shape)
-    return _loop(b, body, start, k, reverse=True)[0] if k else start
+# ---- values and vectors --------------------------------------------------------------------------
+
+
+def _joined(parts: Sequence[Value]) -> Any:
+    """A tensor, or two as one of complex numbers."""
+    return Complex(*parts) if len(parts) == 2 else parts[0]
+
+
+def _info(cx: Context, good: Value) -> Value:
+    """0 where all is well, else 1."""
+    return ops.cast(cx.b, ops.logical_not(cx.b, good), i32)
+
+
+def _unwritten(cx: Context, a: Any, i: int) -> Any:
+    """Zeros for matrices that are not asked for, of `a`'s sizes where result `i` leaves them open."""
+    sizes = cx.result(i).shape
+    assert sizes is not None
+    shape = [own if n is None else n for n, own in zip(sizes, a.shape)]
+    return each(a, lambda v: ops.full(cx.b, shape, 0, v.dtype))
+
+
+def _syevd(cx: Context, a: Any) -> Any:
+    """(eigenvectors as columns, eigenvalues in ascending order, 0 where there are such) of one
+    triangle of `a`.
+    """
+    w, v, good = ops.eigh(cx.b, flat([a]), _config(cx, "uplo") == _LOWER)
+    return _joined(v), w, _info(cx, good)
+
+
+def _gesdd(cx: Context, a: Any) -> Any:
+    """(`a`, singular values, u, v^H, 0 where there are such); zeros where no vectors are asked."""
+    mode = _config(cx, "mode")
+    s, *sides, good = ops.svd(cx.b, flat([a]), mode == _ALL, mode != _PLAIN)
+    if mode == _PLAIN:
+        u, vh = _unwritten(cx, a, 2), _unwritten(cx, a, 3)
+    else:
+        u, vh = map(_joined, sides)
+    return a, s, u, vh, _info(cx, good)
 
 
 # ---- tridiagonal systems -------------------------------------------------------------------------
@@ -240,6 +242,7 @@ def _next(b: GraphBuilder, x: Value) -> Value:
 
 
 _CALLS = {"potrf": _potrf, "trsm": _trsm, "getrf": _getrf, "geqrf": _geqrf, "orgqr": _orgqr,
-          "ungqr": _orgqr, "gtsv": _gtsv}  # fmt: skip
+          "ungqr": _orgqr, "gtsv": _gtsv, "syevd": _syevd, "heevd": _syevd, "gesdd": _gesdd,
+          "gesvd": _gesdd}  # fmt: skip
 for _name, _build in _CALLS.items():
     CUSTOM_CALLS.update(dict.fromkeys([f"lapack_{kind}{_name}_ffi" for kind in "sdcz"], _build))
