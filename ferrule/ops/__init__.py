@@ -48,7 +48,7 @@ from ferrule.ops.index import (
     index, one_hot, take, take_along_axis,
 )
 from ferrule.ops.householder import (
-    product, reflections,
+    product_of_reflections, reflections,
 )
 from ferrule.ops.jacobi import (
     eigh, svd,
@@ -170,6 +170,10 @@ __all__ = [
     "sort", "sort_values", "argsort", "top_k", "sort_together",
     # solve
     "triangular_solve", "cholesky",
+    # householder
+    "reflections", "product_of_reflections",
+    # jacobi
+    "eigh", "svd",
     # tree
     "descend",
     # bessel

@@ -1,7 +1,7 @@
 """Reflections that make zeros below the diagonals of matrices: the factors Q and R.
 
-    reflections    A = Q R with Q = H_1 H_2 .. and H_i = 1 - tau_i v_i v_i^H, column by column
-    product        Q of these
+    reflections                A = Q R with Q = H_1 H_2 .. and H_i = 1 - tau_i v_i v_i^H
+    product_of_reflections     Q of these
 
 A column is divided by its largest part before it is squared. Source: Golub and Van Loan, Matrix
 Computations, 5.1 and 5.2, with the conventions of LAPACK's geqrf: R's diagonal is real.
@@ -44,8 +44,8 @@ def reflection(column: Numbers, here: Value, below: Value) -> Reflection:
     """The H with H^H column = (beta `here`, 0 `below`); the column counts in these rows alone."""
     b = column.b
     column = column.where(el.logical_or(b, here, below), 0.0)
-    top = reduce_max(b, column.abs().value, -2, True, True)
-    top = Numbers(b, (el.select(b, el.gt(b, top, 0.0), top, 1.0),))
+    largest = reduce_max(b, column.abs().value, -2, True, True)
+    top = Numbers(b, (el.select(b, el.gt(b, largest, 0.0), largest, 1.0),))
     column = column.over(top)
     alpha, rest = column.where(here, 0.0).sum(-2, True), column.where(below, 0.0)
     others = rest.squared().sum(-2, True)
@@ -112,7 +112,9 @@ def reflections(b: GraphBuilder, a: Parts, offset: int = 0) -> tuple[Parts, Part
     return out[:count], first_last(Numbers(b, out[count:])).parts
 
 
-def product(b: GraphBuilder, packed: Parts, taus: Parts, columns: Expr, offset: int = 0) -> Parts:
+def product_of_reflections(
+    b: GraphBuilder, packed: Parts, taus: Parts, columns: Expr, offset: int = 0
+) -> Parts:
     """The first `columns` of H_1 H_2 .. [.., m, columns], of reflections that lie in columns of
     packed[.., m, n].
     """

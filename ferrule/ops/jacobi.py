@@ -4,9 +4,9 @@
     svd     a = u diag(s) v^H of any matrices, by rotations that make rows orthogonal
 
 A step turns n / 2 pairs of rows at once; the pairs of a sweep's n - 1 steps are those of a
-tournament in which all meet: rows k and k + n / 2 are a pair, and the rows change places behind each
-step, so that they are back where they were after a sweep. An odd n has one more row of zeros. Sweeps
-go on until one has met nothing that is larger than rounding makes it.
+tournament in which all meet: rows k and k + n / 2 are a pair, and the rows change places behind
+each step, so that they are back where they were after a sweep. An odd n has one more row of
+zeros. Sweeps go on until one has met nothing that is larger than rounding makes it.
 
 Sources: Brent and Luk, The Solution of Singular-Value and Symmetric Eigenvalue Problems on
 Multiprocessor Arrays (1985); Hestenes, Inversion of Matrices by Biorthogonalization (1958); Golub
@@ -28,7 +28,7 @@ from ferrule.ir.simplify import equal, prove_nonneg, simplify
 from ferrule.ops import elementary as el
 from ferrule.ops.control import while_loop
 from ferrule.ops.create import full, iota
-from ferrule.ops.householder import product, reflections
+from ferrule.ops.householder import product_of_reflections, reflections
 from ferrule.ops.index import take, take_along_axis
 from ferrule.ops.join import concat, pad, tril
 from ferrule.ops.numbers import (
@@ -174,7 +174,8 @@ def _padded(x: Numbers, rows: Expr, columns: Expr | None = None) -> Numbers:
     """Matrices with zeros behind, up to so many rows (and columns)."""
     none = [0] * (x.rank - 2)
     m, n = x.shape[-2:]
-    high = [*none, simplify(rows - m), simplify((n if columns is None else columns) - n)]
+    wide = n if columns is None else columns
+    high: list[Expr | int] = [*none, simplify(rows - m), simplify(wide - n)]
     return x.each(lambda p: pad(x.b, p, [0] * x.rank, high))
 
 
@@ -200,10 +201,10 @@ def _marked(x: Numbers, good: Value) -> Numbers:
 
 
 def eigh(b: GraphBuilder, a: Parts, lower: bool = True) -> tuple[Value, Parts, Value]:
-    """(the eigenvalues w[.., n] in ascending order, the eigenvectors as columns v[.., n, n], whether
-    all is well [..]) of the Hermitian matrices whose `lower` or upper triangle a[.., n, n] holds.
-    Results are NaN where the triangle holds an infinity or NaN. Raises CompileError for what are no
-    square matrices.
+    """(the eigenvalues w[.., n] in ascending order, the eigenvectors as columns v[.., n, n],
+    whether all is well [..]) of the Hermitian matrices whose `lower` or upper triangle a[.., n, n]
+    holds. Results are NaN where the triangle holds an infinity or NaN. Raises CompileError for what
+    are no square matrices.
     """
     whole = _from_triangle(squares(b, "eigh", a), lower)
     n, dtype = whole.shape[-1], a[0].dtype
@@ -265,10 +266,10 @@ def _diagonal(x: Numbers) -> Numbers:
 def svd(
     b: GraphBuilder, a: Parts, full_matrices: bool = False, vectors: bool = True
 ) -> tuple[Value, Parts, Parts, Value]:
-    """(the singular values s[.., k] in descending order, u[.., m, k], v^H[.., k, n], whether all is
-    well [..]) of a[.., m, n], with k the less of m and n; with `full_matrices` u and v^H are square.
-    Without `vectors` they are (). Results are NaN where a matrix holds an infinity or NaN. Raises
-    CompileError for what are no matrices.
+    """(the singular values s[.., k] in descending order, u[.., m, k], v^H[.., k, n], whether all
+    is well [..]) of a[.., m, n], with k the less of m and n; with `full_matrices` u and v^H are
+    square. Without `vectors` they are (). Results are NaN where a matrix holds an infinity or NaN.
+    Raises CompileError for what are no matrices.
     """
     given = numbers(b, a)
     if given.rank < 2:
@@ -340,7 +341,7 @@ def _orthogonal(
         return s, [], [], ended
     rows, vh = (_rows_at(f, order) for f in found)
     packed, taus = reflections(b, rows.adjoint().parts)
-    u = Numbers(b, product(b, packed, taus, m if whole else k))
+    u = Numbers(b, product_of_reflections(b, packed, taus, m if whole else k))
     one = full(b, s.shape, 1.0, s.dtype)
     signs = Numbers(b, (el.copysign(b, one, _diagonal(Numbers(b, packed).real).value),))
     if whole and not equal(k, m):

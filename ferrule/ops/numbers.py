@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from ferrule.base.dtype import DType, f64, i32, i64
 from ferrule.base.errors import CompileError
+from ferrule.ir.expr import Expr
 from ferrule.ir.graph import GraphBuilder, Shape, Value
 from ferrule.ir.simplify import equal
 from ferrule.ops import elementary as el
@@ -164,12 +165,12 @@ class Numbers:
         """[.., n] as [.., 1, n]."""
         return self.each(lambda x: unsqueeze(self.b, x, x.rank - 1))
 
-    def to_shape(self, shape: Shape) -> Numbers:
+    def to_shape(self, shape: Sequence[Expr | int]) -> Numbers:
         return self.each(lambda x: reshape(self.b, x, shape))
 
 
 def numbers(b: GraphBuilder, parts: Parts) -> Numbers:
-    """Parts as numbers to compute with: f16 and bf16 as f32. Raises CompileError for what is none."""
+    """Parts as numbers to compute with: f16 and bf16 as f32. Raises CompileError for others."""
     kinds = {(p.type.dtype, p.shape) for p in parts}
     if len(kinds) != 1 or len(parts) > 2:
         raise CompileError(f"{', '.join(str(p.type) for p in parts)} are no numbers")
@@ -221,7 +222,9 @@ def states_of(*several: Numbers) -> list[Value]:
     return [p for x in several for p in x.parts]
 
 
-def from_states(b: GraphBuilder, likes: Sequence[Numbers], states: Sequence[Value]) -> list[Numbers]:
+def from_states(
+    b: GraphBuilder, likes: Sequence[Numbers], states: Sequence[Value]
+) -> list[Numbers]:
     """Numbers like others, of states of a loop."""
     rest = iter(states)
     return [Numbers(b, tuple(next(rest) for _ in x.parts)) for x in likes]

@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from ferrule.api.programs import ProgramSession
-from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.stablehlo.text import read_text
 
 Array = np.ndarray[Any, Any]
 SIZES = [(4, 4), (5, 3), (3, 5), (1, 3), (3, 1), (2, 4, 3), (2, 3, 4, 4)]
 
 
-def kind(x: Any, element: str = "f64") -> str:
+ELEMENTS = {"float32": "f32", "float64": "f64", "complex64": "complex<f32>",
+            "complex128": "complex<f64>"}  # fmt: skip
+
+
+def kind(x: Any, element: str = "") -> str:
+    element = element or ELEMENTS[str(np.asarray(x).dtype)]
     return "tensor<" + "".join(f"{n}x" for n in np.shape(x)) + element + ">"
 
 
@@ -36,6 +40,12 @@ def custom_call(name: str, gives: list[str], *arrays: Array, config: str = "") -
 
 def matrices(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def numbers(name: str, *shape: int) -> Array:
+    """Matrices of the numbers that a function of LAPACK of this name takes."""
+    x = matrices(*shape) + (1j * matrices(*shape, seed=1) if name[0] in "cz" else 0)
+    return x.astype({"s": np.float32, "c": np.complex64}.get(name[0], x.dtype))
 
 
 @pytest.mark.parametrize("shape", SIZES)
@@ -66,14 +76,15 @@ def test_lu_of_a_singular_matrix_tells_where() -> None:
 
 
 @pytest.mark.parametrize("shape", SIZES)
-def test_qr(shape: tuple[int, ...]) -> None:
-    a = matrices(*shape)
+@pytest.mark.parametrize("names", [("dgeqrf", "dorgqr"), ("zgeqrf", "zungqr")])
+def test_qr(shape: tuple[int, ...], names: tuple[str, str]) -> None:
+    a = numbers(names[0], *shape)
     m, n = shape[-2:]
     k = min(m, n)
-    taus = kind(np.zeros((*shape[:-2], k)))
-    packed, tau = custom_call("dgeqrf", [kind(a), taus], a)
-    q = custom_call("dorgqr", [kind(a[..., :k])], np.ascontiguousarray(packed[..., :k]), tau)
-    np.testing.assert_allclose(q.swapaxes(-1, -2) @ q - np.eye(k), 0, atol=1e-12)
+    taus = kind(np.zeros((*shape[:-2], k), a.dtype))
+    packed, tau = custom_call(names[0], [kind(a), taus], a)
+    q = custom_call(names[1], [kind(a[..., :k])], np.ascontiguousarray(packed[..., :k]), tau)
+    np.testing.assert_allclose(q.conj().swapaxes(-1, -2) @ q - np.eye(k), 0, atol=1e-12)
     np.testing.assert_allclose(q @ np.triu(packed)[..., :k, :], a, atol=1e-12)
 
 
@@ -120,14 +131,36 @@ def test_tridiagonal_systems(batch: tuple[int, ...]) -> None:
     assert not info.any()
 
 
-def test_complex_factors_are_refused() -> None:
-    text = """func.func @main(%x: tensor<2x2xcomplex<f32>>) -> tensor<2x2xcomplex<f32>> {
-      %0:2 = stablehlo.custom_call @lapack_cgeqrf_ffi(%x) {mhlo.backend_config = {}}
-        : (tensor<2x2xcomplex<f32>>) -> (tensor<2x2xcomplex<f32>>, tensor<2xcomplex<f32>>)
-      return %0#0 : tensor<2x2xcomplex<f32>>
-    }"""
-    with pytest.raises(UnsupportedError, match="complex numbers"):
-        ProgramSession(read_text(text))
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("name", ["ssyevd", "dsyevd", "cheevd", "zheevd"])
+def test_eigenvalues_of_hermitian_matrices(name: str, lower: bool) -> None:
+    a = numbers(name, 2, 4, 4)
+    a = a + a.conj().swapaxes(-1, -2)
+    given = np.tril(a) if lower else np.triu(a)
+    uplo = f"mode = 86 : ui8, uplo = {ord('L' if lower else 'U')} : ui8"
+    gives = [kind(a), kind(a.real[..., 0]), "tensor<2xi32>"]
+    v, w, info = custom_call(name, gives, given, config=uplo)
+    eps = 50 * np.finfo(w.dtype).eps
+    np.testing.assert_allclose(w, np.linalg.eigvalsh(a), atol=eps)
+    np.testing.assert_allclose((v * w[:, None]) @ v.conj().swapaxes(-1, -2), a, atol=eps)
+    assert not info.any()
+
+
+@pytest.mark.parametrize("name", ["sgesdd", "dgesvd", "cgesvd", "zgesdd"])
+@pytest.mark.parametrize("mode", "ASN")
+def test_singular_values(name: str, mode: str) -> None:
+    a = numbers(name, 2, 3, 4)
+    wide = 4 if mode == "A" else 3
+    u, vh, s = (numbers(name, *t) for t in ((2, 3, 3), (2, wide, 4), (2, 3)))
+    gives = [kind(a), kind(s.real), kind(u), kind(vh), "tensor<2xi32>"]
+    _, s, u, vh, info = custom_call(name, gives, a, config=f"mode = {ord(mode)} : ui8")
+    eps = 50 * np.finfo(s.dtype).eps
+    np.testing.assert_allclose(s, np.linalg.svd(a, compute_uv=False), atol=eps)
+    assert not info.any()
+    assert u.shape == (2, 3, 3)
+    assert vh.shape == (2, wide, 4)
+    if mode != "N":
+        np.testing.assert_allclose((u * s[:, None]) @ vh[:, :3], a, atol=eps)
 
 
 def test_philox_of_two_words_and_the_greatest_elements() -> None:

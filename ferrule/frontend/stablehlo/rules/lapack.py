@@ -151,7 +151,7 @@ def _geqrf(cx: Context, a: Any) -> Any:
 
 def _orgqr(cx: Context, a: Any, taus: Any) -> Any:
     """The product of reflections, of which as many columns as `a` has."""
-    return _joined(ops.product(cx.b, flat([a]), flat([taus]), a.shape[-1]))
+    return _joined(ops.product_of_reflections(cx.b, flat([a]), flat([taus]), a.shape[-1]))
 
 
 # ---- values and vectors --------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _info(cx: Context, good: Value) -> Value:
 
 
 def _unwritten(cx: Context, a: Any, i: int) -> Any:
-    """Zeros for matrices that are not asked for, of `a`'s sizes where result `i` leaves them open."""
+    """Zeros for matrices that are not asked for, of `a`'s sizes where result `i` has none."""
     sizes = cx.result(i).shape
     assert sizes is not None
     shape = [own if n is None else n for n, own in zip(sizes, a.shape)]
