@@ -39,6 +39,10 @@ class Reflection:
         tau = self.tau.conj() if adjoint else self.tau
         return x - self.v * (tau * (self.v.conj() * x).sum(-2, True))
 
+    def off_right(self, x: Numbers) -> Numbers:
+        """x H: the rows without what the reflection takes off them."""
+        return x - (x * self.v.turned()).sum(-1, True) * self.tau * self.v.adjoint()
+
 
 def reflection(column: Numbers, here: Value, below: Value) -> Reflection:
     """The H with H^H column = (beta `here`, 0 `below`); the column counts in these rows alone."""
@@ -51,7 +55,7 @@ def reflection(column: Numbers, here: Value, below: Value) -> Reflection:
     others = rest.squared().sum(-2, True)
     if alpha.is_complex:
         others = others + Numbers(b, alpha.parts[1:]).squared()
-    none = others.equals(0.0)
+    none = others.is_zero()
     size = (others + alpha.real.squared()).sqrt()
     beta = Numbers(b, (el.neg(b, el.copysign(b, size.value, alpha.parts[0])),))
     beta = alpha.real.where(none, beta)
@@ -83,10 +87,12 @@ def first_last(x: Numbers) -> Numbers:
     return x.each(lambda p: transpose(x.b, p, (*range(1, p.rank), 0)))
 
 
-def reflections(b: GraphBuilder, a: Parts, offset: int = 0) -> tuple[Parts, Parts]:
+def reflections(
+    b: GraphBuilder, a: Parts, offset: int = 0, both_sides: bool = False
+) -> tuple[Parts, Parts]:
     """(R and below it the vectors without their 1, the factors tau [.., k]) of a[.., m, n], with
     k the less of m - `offset` and n - `offset`. With an offset of 1 zeros begin below the first
-    subdiagonal.
+    subdiagonal; from `both_sides`, H^H A H, the matrices stay similar to a.
     """
     x = numbers(b, a)
     m, n = x.shape[-2:]
@@ -104,6 +110,7 @@ def reflections(b: GraphBuilder, a: Parts, offset: int = 0) -> tuple[Parts, Part
         after = h.off(x, adjoint=True).where(el.gt(b, columns, i), x)
         own = h.beta.where(here, h.v.where(below, column))
         x = own.where(el.eq(b, columns, i), after)
+        x = h.off_right(x) if both_sides else x
         return states_of(x), states_of(h.tau.to_shape(h.tau.shape[:-2]))
 
     start = x

@@ -37,6 +37,7 @@ from ferrule.ops.numbers import (
     finite,
     from_states,
     identity,
+    marked,
     numbers,
     scaled,
     squares,
@@ -190,13 +191,6 @@ def _rows_at(x: Numbers, places: Value) -> Numbers:
     return x.each(lambda p: take_along_axis(b, p, wide, -2))
 
 
-def _marked(x: Numbers, good: Value) -> Numbers:
-    """x[batch.., ..] with NaN where the batch's flag is false."""
-    for _ in range(x.rank - good.rank):
-        good = unsqueeze(x.b, good, good.rank)
-    return x.each(lambda p: el.select(x.b, good, p, float("nan")))
-
-
 # ---- Hermitian matrices --------------------------------------------------------------------------
 
 
@@ -219,7 +213,7 @@ def eigh(b: GraphBuilder, a: Parts, lower: bool = True) -> tuple[Value, Parts, V
     order = argsort(b, w.value, -1)
     w = Numbers(b, (take_along_axis(b, w.value, order, -1),))
     v = _rows_at(rows, order).adjoint()
-    w, v = (_marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (w, v))
+    w, v = (marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (w, v))
     return w.value, v.parts, good
 
 
@@ -286,7 +280,7 @@ def svd(
     s = s * by.to_shape((*by.shape[:-2], 1))
     if wide:
         u, vh = [r.adjoint() for r in vh], [r.adjoint() for r in u]
-    s, *rest = (_marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (s, *u, *vh))
+    s, *rest = (marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (s, *u, *vh))
     left, right = [r.parts for r in rest] or [(), ()]
     return s.value, left, right, good
 

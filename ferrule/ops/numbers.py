@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+
 from ferrule.base.dtype import DType, f64, i32, i64
 from ferrule.base.errors import CompileError
 from ferrule.ir.expr import Expr
@@ -18,6 +20,7 @@ from ferrule.ir.graph import GraphBuilder, Shape, Value
 from ferrule.ir.simplify import equal
 from ferrule.ops import elementary as el
 from ferrule.ops.bits import bitcast
+from ferrule.ops.contract import matmul
 from ferrule.ops.create import full, iota
 from ferrule.ops.op import check_kind
 from ferrule.ops.reduce import reduce_max, reduce_sum
@@ -103,6 +106,18 @@ class Numbers:
         """The quotient by real numbers."""
         return self.each(lambda x: el.div(self.b, x, o.value if isinstance(o, Numbers) else o))
 
+    def divided(self, o: Numbers) -> Numbers:
+        """The quotient by numbers that are not 0, neither of which over- nor underflows before it
+        does itself.
+        """
+        if not o.is_complex:
+            return self.over(o)
+        b = self.b
+        largest = el.maximum(b, *(el.abs(b, p) for p in o.parts))
+        scale = self._real(power_of_two(b, largest)).at_least(float(np.finfo(o.dtype.numpy).tiny))
+        by = o.over(scale)
+        return (self.over(scale) * by.conj()).over(by.squared())
+
     def as_complex(self, wanted: bool = True) -> Numbers:
         """The same with an imaginary part, if that is `wanted`."""
         if self.is_complex or not wanted:
@@ -124,8 +139,26 @@ class Numbers:
         squares = [el.mul(self.b, x, x) for x in self.parts]
         return self._real(squares[0] if len(squares) == 1 else el.add(self.b, *squares))
 
+    def squared_number(self) -> Numbers:
+        """The squares of the numbers."""
+        return self * self
+
     def sqrt(self) -> Numbers:
         return self._real(el.sqrt(self.b, self.value))
+
+    def root(self) -> Numbers:
+        """A square root of each number; 0 for negative real ones."""
+        b = self.b
+        if not self.is_complex:
+            return self.at_least(0.0).sqrt()
+        x, y = self.parts
+        half = el.mul(b, el.add(b, self.abs().value, el.abs(b, x)), 0.5)
+        large = el.sqrt(b, half)
+        under = el.select(b, el.gt(b, large, 0.0), large, 1.0)
+        small = el.div(b, el.mul(b, y, 0.5), under)
+        right = el.ge(b, x, 0.0)
+        return Numbers(b, (el.select(b, right, large, el.abs(b, small)),
+                           el.select(b, right, small, el.copysign(b, large, y))))  # fmt: skip
 
     def at_least(self, least: float) -> Numbers:
         return self._real(el.maximum(self.b, self.value, least))
@@ -143,9 +176,10 @@ class Numbers:
         chosen = [el.select(self.b, flag, real, otherwise)]
         return Numbers(self.b, (*chosen, *(el.select(self.b, flag, x, 0.0) for x in rest)))
 
-    def equals(self, number: float) -> Value:
-        """Whether real numbers are this one."""
-        return el.eq(self.b, self.value, number)
+    def is_zero(self) -> Value:
+        """Which numbers are 0."""
+        flags = [el.eq(self.b, x, 0.0) for x in self.parts]
+        return flags[0] if len(flags) == 1 else el.logical_and(self.b, *flags)
 
     # ---- matrices
 
@@ -164,6 +198,16 @@ class Numbers:
     def as_row(self) -> Numbers:
         """[.., n] as [.., 1, n]."""
         return self.each(lambda x: unsqueeze(self.b, x, x.rank - 1))
+
+    def matmul(self, o: Numbers) -> Numbers:
+        """The products of matrices."""
+        b = self.b
+        if not (self.is_complex and o.is_complex):
+            parts = [matmul(b, x, y) for x in self.parts for y in o.parts]
+            return Numbers(b, tuple(parts))
+        (x, y), (u, v) = self.parts, o.parts
+        real = el.sub(b, matmul(b, x, u), matmul(b, y, v))
+        return Numbers(b, (real, el.add(b, matmul(b, x, v), matmul(b, y, u))))
 
     def to_shape(self, shape: Sequence[Expr | int]) -> Numbers:
         return self.each(lambda x: reshape(self.b, x, shape))
@@ -209,12 +253,22 @@ def scaled(x: Numbers) -> tuple[Numbers, Numbers]:
     b, dtype = x.b, x.dtype
     tops = [reduce_max(b, el.abs(b, p), (-2, -1), True, True) for p in x.parts]
     top = tops[0] if len(tops) == 1 else el.maximum(b, *tops)
-    whole, low = (i64, 52) if dtype == f64 else (i32, 23)
-    power = el.bitwise_and(b, bitcast(b, top, whole), -(1 << low))
-    least = bitcast(b, full(b, top.shape, 1 << low, whole), dtype)
-    by = el.maximum(b, bitcast(b, power, dtype), least)
+    by = el.maximum(b, power_of_two(b, top), float(np.finfo(dtype.numpy).tiny))
     by = el.select(b, el.gt(b, top, 0.0), by, 1.0)
     return x.over(Numbers(b, (by,))), Numbers(b, (by,))
+
+
+def power_of_two(b: GraphBuilder, x: Value) -> Value:
+    """The greatest power of 2 that is not greater than positive normal x; 0 for others."""
+    whole, low = (i64, 52) if x.dtype == f64 else (i32, 23)
+    return bitcast(b, el.bitwise_and(b, bitcast(b, x, whole), -(1 << low)), x.dtype)
+
+
+def marked(x: Numbers, good: Value) -> Numbers:
+    """x[batch.., ..] with NaN where the batch's flag is false."""
+    for _ in range(x.rank - good.rank):
+        good = unsqueeze(x.b, good, good.rank)
+    return x.each(lambda p: el.select(x.b, good, p, float("nan")))
 
 
 def states_of(*several: Numbers) -> list[Value]:

@@ -1,8 +1,5 @@
-"""What JAX calls of LAPACK on a CPU, of real numbers: factors by columns, and systems by them.
-
-A step of a loop makes one column and takes it off the columns that follow. Sources: Golub and Van
-Loan, Matrix Computations, 3.4 (LU with partial pivoting) and 5.2 (Householder's QR); LAPACK's
-getrf, geqrf, orgqr and gtsv for what their results hold.
+"""What JAX calls of LAPACK on a CPU: factors, eigenvalues and singular values of matrices, systems
+of tridiagonal ones. LAPACK's functions tell what their results hold.
 """
 
 from __future__ import annotations
@@ -17,10 +14,12 @@ from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS, flat
 from ferrule.frontend.stablehlo.rules.linalg import cholesky, real, triangular
 from ferrule.frontend.stablehlo.rules.shapes import each
 from ferrule.frontend.stablehlo.table import Complex, Context
-from ferrule.ir.expr import ONE
+from ferrule.ir.expr import as_index
 from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.simplify import equal
+from ferrule.ops.slices import least
 
-_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT, _ALL = map(ord, "ULLNCA")
+_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT, _ALL, _VECTORS = map(ord, "ULLNCAV")
 
 
 def _config(cx: Context, name: str) -> int:
@@ -44,104 +43,20 @@ def _trsm(cx: Context, a: Any, y: Any) -> Any:
     )  # fmt: skip
 
 
-# ---- columns -------------------------------------------------------------------------------------
-
-
-class _Step:
-    """A step of a loop over the columns of x[batch.., rows, columns]: column `i`."""
-
-    def __init__(self, b: GraphBuilder, shape: Sequence[Any], i: Value) -> None:
-        self.b, self.i, self.rank = b, i, len(shape)
-        self.rows = ops.iota(b, (shape[-2], 1), 0)
-        self.columns = ops.iota(b, (1, shape[-1]), 1)
-
-    def along(self, x: Value, axis: int) -> Value:
-        """Row or column `i` of x, of size 1."""
-        starts = [ops.full(self.b, (), 0, self.i.dtype)] * x.rank
-        starts[axis] = self.i
-        sizes = list(x.shape)
-        sizes[axis] = ONE
-        return ops.dynamic_slice(self.b, x, starts, sizes)
-
-    def above(self, x: Value, places: Value) -> Value:
-        """x where places are greater than `i`, else 0."""
-        return ops.select(self.b, ops.gt(self.b, places, self.i), x, 0.0)
-
-    def total(self, x: Value) -> Value:
-        """The sum of each column."""
-        return ops.reduce_sum(self.b, x, (-2,), True)
-
-    def diagonal(self, x: Value) -> Value:
-        """x in row `i`, else 0."""
-        return ops.select(self.b, ops.eq(self.b, self.rows, self.i), x, 0.0)
-
-    def put(self, x: Value, column: Value) -> Value:
-        """x with this column in its place."""
-        return ops.select(self.b, ops.eq(self.b, self.columns, self.i), column, x)
-
-
-def _plain(b: GraphBuilder, x: Value) -> Value:
-    """x[batch.., 1, 1] as [batch..]."""
-    return ops.reshape(b, x, x.shape[:-2])
-
-
-def _last(b: GraphBuilder, x: Value) -> Value:
-    """x[steps, batch..] as [batch.., steps]."""
-    return ops.transpose(b, x, (*range(1, x.rank), 0))
-
-
-def _real_only(x: Any) -> Value:
-    if isinstance(x, Complex):
-        raise UnsupportedError("it is not supported for complex numbers")
-    found: Value = x
-    return found
-
-
-def _count(x: Value) -> int:
-    """How many columns a factorisation of x goes through."""
-    m, n = x.shape[-2:]
-    if not (m.is_const and n.is_const):
-        raise UnsupportedError("matrices whose sizes are not known")
-    return min(int(m.attr), int(n.attr))
-
-
 # ---- factors -------------------------------------------------------------------------------------
+
+
+def _joined(parts: Sequence[Value]) -> Any:
+    """A tensor, or two as one of complex numbers."""
+    return Complex(*parts) if len(parts) == 2 else parts[0]
 
 
 def _getrf(cx: Context, a: Any) -> Any:
     """(L below the diagonal and U, pivots from 1, the first place from 1 where U has a zero)."""
-    b, x = cx.b, _real_only(a)
-    k = _count(x)
-
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (x,) = states
-        s = _Step(b, x.shape, rows[0])
-        column = s.along(x, -1)
-        size = ops.select(b, ops.ge(b, s.rows, s.i), ops.abs(b, column), -1.0)
-        p = ops.argmax(b, size, -2, True)
-        chosen = ops.eq(b, s.rows, p)
-        pivots = s.total(ops.select(b, chosen, x, 0.0))
-        x = ops.select(b, chosen, s.along(x, -2), x)
-        x = ops.select(b, ops.eq(b, s.rows, s.i), pivots, x)
-        column, pivot = s.along(x, -1), s.along(pivots, -1)
-        zero = ops.eq(b, pivot, 0.0)
-        factor = s.above(ops.div(b, column, ops.select(b, zero, 1.0, pivot)), s.rows)
-        after = ops.sub(b, x, ops.mul(b, factor, s.above(pivots, s.columns)))
-        below = ops.gt(b, s.rows, s.i)
-        x = s.put(after, ops.select(b, below, factor, column))
-        place = ops.select(b, zero, ops.add(b, s.i, 1), k + 1)
-        return (x,), (ops.cast(b, _plain(b, p), i32), ops.cast(b, _plain(b, place), i32))
-
-    x, pivots, places = _loop(b, body, x, k)
-    first = ops.reduce_min(b, places, (-1,)) if k else ops.full(b, x.shape[:-2], 1, i32)
-    info = ops.select(b, ops.gt(b, first, k), 0, first)
-    return x, ops.add(b, pivots, 1), info
-
-
-def _loop(b: GraphBuilder, body: Any, x: Value, k: int, reverse: bool = False) -> list[Value]:
-    """x after all steps, and what each step tells, along a last dim."""
-    last, *told = ops.loop(b, body, k, (x,), (ops.iota(b, (k,), 0),), reverse)
-    return [ops.select_index(b, last, 0, 0 if reverse else k - 1), *(_last(b, t) for t in told)]
+    b = cx.b
+    x, pivots, place = ops.lu(b, flat([a]))
+    none = ops.eq(b, place, ops.full(b, (), least(*a.shape[-2:]), i32))
+    return _joined(x), ops.add(b, pivots, 1), ops.select(b, none, 0, ops.add(b, place, 1))
 
 
 def _geqrf(cx: Context, a: Any) -> Any:
@@ -155,11 +70,6 @@ def _orgqr(cx: Context, a: Any, taus: Any) -> Any:
 
 
 # ---- values and vectors --------------------------------------------------------------------------
-
-
-def _joined(parts: Sequence[Value]) -> Any:
-    """A tensor, or two as one of complex numbers."""
-    return Complex(*parts) if len(parts) == 2 else parts[0]
 
 
 def _info(cx: Context, good: Value) -> Value:
@@ -194,6 +104,40 @@ def _gesdd(cx: Context, a: Any) -> Any:
     return a, s, u, vh, _info(cx, good)
 
 
+def _geev(cx: Context, a: Any) -> Any:
+    """(eigenvalues, of real matrices as two tensors, left and right vectors, 0 where there are
+    such); zeros for vectors that are not asked for.
+    """
+    wanted = [_config(cx, f"compute_{side}") == _VECTORS for side in ("left", "right")]
+    w, *sides, good = ops.eig(cx.b, flat([a]), *wanted)
+    none = ops.full(cx.b, a.shape, 0, w[0].dtype)
+    values = [Complex(*w)] if isinstance(a, Complex) else w
+    return *values, *(Complex(*(s or (none, none))) for s in sides), _info(cx, good)
+
+
+def _gees(cx: Context, a: Any) -> Any:
+    """(T, Z, eigenvalues, of real matrices as two tensors, how many were sorted, 0 where there are
+    such).
+    """
+    if _config(cx, "sort") != _PLAIN:
+        raise UnsupportedError("Schur's form with sorted eigenvalues")
+    t, z, w, good = ops.schur(cx.b, flat([a]))
+    values = [Complex(*w)] if isinstance(a, Complex) else w
+    none = ops.full(cx.b, good.shape, 0, i32)
+    return _joined(t), _joined(z), *values, none, _info(cx, good)
+
+
+def _gehrd(cx: Context, a: Any) -> Any:
+    """(H and below its subdiagonal the reflections' vectors without their 1, the reflections'
+    factors, 0) of whole matrices.
+    """
+    n = a.shape[-1]
+    if _config(cx, "low") != 1 or not equal(n, as_index(_config(cx, "high"))):
+        raise UnsupportedError("Hessenberg's form of a part of a matrix")
+    h, taus = ops.hessenberg(cx.b, flat([a]))
+    return _joined(h), _joined(taus), ops.full(cx.b, a.shape[:-2], 0, i32)
+
+
 # ---- tridiagonal systems -------------------------------------------------------------------------
 
 
@@ -201,7 +145,9 @@ def _gtsv(cx: Context, lower: Any, diagonal: Any, upper: Any, y: Any) -> Any:
     """(the diagonals as they were, x, 1 where a matrix is singular) of systems T x = y, by
     elimination that exchanges neighbouring rows where the lower one begins with a larger number.
     """
-    b, given = cx.b, [_real_only(v) for v in (lower, diagonal, upper)]
+    b, given = cx.b, (lower, diagonal, upper)
+    if any(isinstance(v, Complex) for v in given):
+        raise UnsupportedError("it is not supported for complex numbers")
     bands = [ops.unsqueeze(b, ops.transpose(b, v, (v.rank - 1, *range(v.rank - 1))), v.rank)
              for v in given]  # fmt: skip
     right = ops.transpose(b, y, (y.rank - 2, *range(y.rank - 2), y.rank - 1))
@@ -243,6 +189,6 @@ def _next(b: GraphBuilder, x: Value) -> Value:
 
 _CALLS = {"potrf": _potrf, "trsm": _trsm, "getrf": _getrf, "geqrf": _geqrf, "orgqr": _orgqr,
           "ungqr": _orgqr, "gtsv": _gtsv, "syevd": _syevd, "heevd": _syevd, "gesdd": _gesdd,
-          "gesvd": _gesdd}  # fmt: skip
+          "gesvd": _gesdd, "geev": _geev, "gees": _gees, "gehrd": _gehrd}  # fmt: skip
 for _name, _build in _CALLS.items():
     CUSTOM_CALLS.update(dict.fromkeys([f"lapack_{kind}{_name}_ffi" for kind in "sdcz"], _build))
