@@ -187,14 +187,13 @@ def _finished(x: Numbers, w: Numbers, second: Value | None) -> Numbers:
     b, n = x.b, x.shape[-2]
     if second is not None:
         x = before(x).conj().where(unsqueeze(b, second, second.rank - 1), x)
-    top = reduce_max(b, x.abs().value, -2, True)
-    x = x.over(Numbers(b, (top,)))
-    x = x.over(x.squared().sum(-2, True).sqrt())
-    place = argmax(b, x.abs().value, -2, True)
-    here = el.eq(b, iota(b, (n, 1), 0), place)
+    sizes = x.abs().value
+    x = x.over(Numbers(b, (reduce_max(b, sizes, -2, True),)))
+    here = el.eq(b, iota(b, (n, 1), 0), argmax(b, sizes, -2, True))
     largest = x.where(here, 0.0).sum(-2, True)
-    real, imaginary = (x * largest.conj()).over(largest.abs()).parts
+    real, imaginary = (x * largest.conj()).parts
     flat = here
     if second is not None:
         flat = el.logical_or(b, here, el.eq(b, w.as_row().parts[1], 0.0))
-    return Numbers(b, (real, el.select(b, flat, 0.0, imaginary)))
+    x = Numbers(b, (real, el.select(b, flat, 0.0, imaginary)))
+    return x.over(x.squared().sum(-2, True).sqrt())

@@ -315,20 +315,24 @@ def blocks(flags: Value, x: Numbers, y: Numbers) -> Numbers:
 
 
 def _with_equal_diagonals(t: Numbers, z: Numbers) -> tuple[Numbers, Numbers]:
-    """Real t and z, turned so that the numbers on the diagonal of 2 x 2 blocks are equal."""
-    b, bands = t.b, Bands.of(t)
-    flags = bands.pairs()
-    angle = Numbers(b, (el.mul(b, el.atan2(
-        b, el.neg(b, bands.half_apart().value), el.mul(b, (bands.above + bands.below).value, 0.5)
-    ), 0.5),))  # fmt: skip
-    u = blocks(flags, angle.each(lambda p: el.cos(b, p)), angle.each(lambda p: el.sin(b, p)))
-    found = u.turned().matmul(t).matmul(u)
-    same = (bands.middle + before(bands.middle)) * 0.5
-    equal = after(same).where(moved(b, flags, -1), same.where(flags, bands.middle))
-    n = t.shape[-1]
+    """Real t and z, turned so that 2 x 2 blocks have equal numbers on the diagonal, and the larger
+    one of the two others above it. One whose eigenvalues turn out to be real is triangular then.
+    """
+    b, bands, n = t.b, Bands.of(t), t.shape[-1]
+    second, both = bands.pairs(), bands.above + bands.below
+    sign = (bands.above - bands.below).value
+    sides = (el.neg(b, bands.half_apart().value), el.mul(b, both.value, 0.5))
+    y, x = (el.select(b, el.lt(b, sign, 0.0), el.neg(b, v), v) for v in sides)
+    angle = Numbers(b, (el.mul(b, el.atan2(b, y, x), 0.5),))
+    u = blocks(second, angle.each(lambda p: el.cos(b, p)), angle.each(lambda p: el.sin(b, p)))
+    turned = u.turned().matmul(t).matmul(u)
+
+    mean = (bands.middle + before(bands.middle)) * 0.5
+    middle = after(mean).where(moved(b, second, -1), mean.where(second, bands.middle))
     rows, columns = iota(b, (n, 1), 0), iota(b, (1, n), 1)
-    found = equal.as_row().where(el.eq(b, rows, columns), found)
-    keeps = el.logical_and(b, unsqueeze(b, flags, flags.rank),
-                           el.eq(b, rows, el.add(b, columns, 1)))  # fmt: skip
-    keeps = el.logical_or(b, keeps, el.le(b, rows, columns))
-    return found.where(keeps, 0.0), z.matmul(u)
+    turned = middle.as_row().where(el.eq(b, rows, columns), turned)
+    now = Bands.of(turned)
+    stays = el.logical_and(b, second, el.lt(b, (now.below * now.above).value, 0.0))
+    under = now.below.where(stays, 0.0).as_column()
+    low = under.where(el.eq(b, rows, el.add(b, columns, 1)), 0.0)
+    return turned.where(el.le(b, rows, columns), low), z.matmul(u)

@@ -101,6 +101,40 @@ def test_what_is_made_of_them() -> None:
     near(got, want, 1e-3)
 
 
+def by_eigvals(a: Any) -> Any:
+    """What does not depend on the order of eigenvalues."""
+    w = jnp.linalg.eigvals(a)
+    return jnp.sort_complex(w), (jnp.abs(w) ** 2).sum(-1)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_eigenvalues(dtype: Any) -> None:
+    a = normal(5, 2, 4, 4, dtype=dtype)
+    native = ferrule.jax.jit(by_eigvals)
+    near(jax.vmap(native)(a), by_eigvals(a), 1e-4)
+    got, want = (jax.grad(lambda a, g=g: g(a)[1])(a[0]) for g in (native, by_eigvals))
+    near(got, want, 1e-3)
+    w, v = ferrule.jax.jit(jnp.linalg.eig)(a)
+    near(a @ v, v * w[..., None, :])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.complex64])
+def test_schur_and_hessenberg_form(dtype: Any) -> None:
+    a = normal(6, 4, 4, dtype=dtype)
+    t, z = ferrule.jax.jit(jax.scipy.linalg.schur)(a)
+    near(z @ t @ adjoint(z), a)
+    def h(a):
+        return jax.scipy.linalg.hessenberg(a, calc_q=True)
+    near(ferrule.jax.jit(h)(a), h(a))
+    near(ferrule.jax.jit(jax.scipy.linalg.sqrtm)(a), jax.scipy.linalg.sqrtm(a), 1e-4)
+
+
+def test_systems_of_complex_numbers() -> None:
+    a, y = normal(7, 2, 4, 4, dtype=jnp.complex64), normal(8, 2, 4, 2, dtype=jnp.complex64)
+    near(ferrule.jax.jit(jnp.linalg.solve)(a, y), jnp.linalg.solve(a, y), 1e-4)
+    near(ferrule.jax.jit(jnp.linalg.slogdet)(a), jnp.linalg.slogdet(a), 1e-4)
+
+
 def test_matrices_that_are_not_finite() -> None:
     a = jnp.eye(3).at[2, 1].set(jnp.nan)
     for f in (jnp.linalg.eigh, jnp.linalg.svd):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from ferrule.api.programs import ProgramSession
+from ferrule.base.errors import UnsupportedError
 from ferrule.frontend.stablehlo.text import read_text
 
 Array = np.ndarray[Any, Any]
@@ -49,16 +50,17 @@ def numbers(name: str, *shape: int) -> Array:
 
 
 @pytest.mark.parametrize("shape", SIZES)
-def test_lu(shape: tuple[int, ...]) -> None:
-    a = matrices(*shape)
+@pytest.mark.parametrize("name", ["dgetrf", "zgetrf"])
+def test_lu(shape: tuple[int, ...], name: str) -> None:
+    a = numbers(name, *shape)
     m, n = shape[-2:]
     k = min(m, n)
     some = np.zeros((*shape[:-2], k))
     lu, pivots, info = custom_call(
-        "dgetrf", [kind(a), kind(some, "i32"), kind(some[..., 0], "i32")], a
+        name, [kind(a), kind(some, "i32"), kind(some[..., 0], "i32")], a
     )
     low = np.tril(lu[..., :k], -1) + np.eye(m, k)
-    assert (np.abs(low) <= 1).all()
+    assert (np.abs(low) <= 1.5).all()  # of complex numbers the root of 2 at most
     back = low @ np.triu(lu[..., :k, :])
     for at in np.ndindex(shape[:-2]):
         rows = a[at].copy()
@@ -161,6 +163,57 @@ def test_singular_values(name: str, mode: str) -> None:
     assert vh.shape == (2, wide, 4)
     if mode != "N":
         np.testing.assert_allclose((u * s[:, None]) @ vh[:, :3], a, atol=eps)
+
+
+@pytest.mark.parametrize("name", ["sgeev", "dgeev", "cgeev", "zgeev"])
+@pytest.mark.parametrize("left", [True, False])
+def test_eigenvalues(name: str, left: bool) -> None:
+    a = numbers(name, 2, 4, 4)
+    complexes = a.astype(np.result_type(a, np.complex64))
+    w = [kind(a[..., 0])] * (1 if np.iscomplexobj(a) else 2)
+    gives = [*w, kind(complexes), kind(complexes), "tensor<2xi32>"]
+    config = f"compute_left = {ord('V' if left else 'N')} : ui8, compute_right = 86 : ui8"
+    *w, u, v, info = custom_call(name, gives, a, config=config)
+    values = w[0] if len(w) == 1 else w[0] + 1j * w[1]
+    eps = 200 * np.finfo(a.real.dtype).eps
+    np.testing.assert_allclose(a @ v, v * values[:, None], atol=eps)
+    u = u.conj().swapaxes(-1, -2)
+    np.testing.assert_allclose(u @ a, values[..., None] * u, atol=eps)
+    assert not info.any()
+    assert u.any() == left
+
+
+@pytest.mark.parametrize("name", ["dgees", "zgees"])
+def test_schur_form(name: str) -> None:
+    a = numbers(name, 2, 4, 4)
+    w = [kind(a[..., 0])] * (1 if np.iscomplexobj(a) else 2)
+    gives = [kind(a), kind(a), *w, "tensor<2xi32>", "tensor<2xi32>"]
+    t, z, *w, _, info = custom_call(name, gives, a, config="mode = 86 : ui8, sort = 78 : ui8")
+    np.testing.assert_allclose(z @ t @ z.conj().swapaxes(-1, -2), a, atol=1e-13)
+    values = w[0] if len(w) == 1 else w[0] + 1j * w[1]
+    exact = np.sort_complex(np.linalg.eigvals(a))
+    np.testing.assert_allclose(np.sort_complex(values), exact, atol=1e-13)
+    assert not info.any()
+    with pytest.raises(UnsupportedError, match="sorted"):
+        custom_call(name, gives, a, config="mode = 86 : ui8, sort = 83 : ui8")
+
+
+@pytest.mark.parametrize("name", ["dgehrd", "zgehrd"])
+def test_hessenberg_form(name: str) -> None:
+    a = numbers(name, 2, 4, 4)
+    gives = [kind(a), kind(a[..., 0, 1:]), "tensor<2xi32>"]
+    config = "low = 1 : i32, high = 4 : i32"
+    packed, taus, info = custom_call(name, gives, a, config=config)
+    orgqr = {"d": "dorgqr", "z": "zungqr"}[name[0]]
+    rest = np.ascontiguousarray(packed[:, 1:, :-1])
+    q = np.zeros_like(a)
+    q[:, 0, 0], q[:, 1:, 1:] = 1, custom_call(orgqr, [kind(rest)], rest, taus)
+    np.testing.assert_allclose(
+        q @ np.triu(packed, -1) @ q.conj().swapaxes(-1, -2), a, atol=1e-13
+    )
+    assert not info.any()
+    with pytest.raises(UnsupportedError, match="part"):
+        custom_call(name, gives, a, config="low = 2 : i32, high = 4 : i32")
 
 
 def test_philox_of_two_words_and_the_greatest_elements() -> None:
