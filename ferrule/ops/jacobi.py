@@ -194,27 +194,29 @@ def _rows_at(x: Numbers, places: Value) -> Numbers:
 # ---- Hermitian matrices --------------------------------------------------------------------------
 
 
-def eigh(b: GraphBuilder, a: Parts, lower: bool = True) -> tuple[Value, Parts, Value]:
+def eigh(
+    b: GraphBuilder, a: Parts, lower: bool = True, vectors: bool = True
+) -> tuple[Value, Parts, Value]:
     """(the eigenvalues w[.., n] in ascending order, the eigenvectors as columns v[.., n, n],
     whether all is well [..]) of the Hermitian matrices whose `lower` or upper triangle a[.., n, n]
-    holds. Results are NaN where the triangle holds an infinity or NaN. Raises CompileError for what
-    are no square matrices.
+    holds; without `vectors` v is (). Results are NaN where the triangle holds an infinity or NaN.
+    Raises CompileError for what are no square matrices.
     """
     whole = _from_triangle(squares(b, "eigh", a), lower)
     n, dtype = whole.shape[-1], a[0].dtype
     if n.is_const and not n.value:
-        w = whole.real.sum(-1)
-        return el.cast(b, w.value, dtype), a, full(b, a[0].shape[:-2], True, boolean)
+        none, well = whole.real.sum(-1).value, full(b, a[0].shape[:-2], True, boolean)
+        return el.cast(b, none, dtype), a if vectors else (), well
     x, good = finite(whole)
     x, by = scaled(x)
-    w, rows, ended = _diagonal_of(x)
+    w, rows, ended = _diagonal_of(x, vectors)
     good = el.logical_and(b, good, ended)
     w = w * by.to_shape((*by.shape[:-2], 1))
     order = argsort(b, w.value, -1)
     w = Numbers(b, (take_along_axis(b, w.value, order, -1),))
-    v = _rows_at(rows, order).adjoint()
-    w, v = (marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (w, v))
-    return w.value, v.parts, good
+    v = [_rows_at(r, order).adjoint() for r in rows]
+    w, *rest = (marked(r, good).each(lambda p: el.cast(b, p, dtype)) for r in (w, *v))
+    return w.value, rest[0].parts if vectors else (), good
 
 
 def _from_triangle(a: Numbers, lower: bool) -> Numbers:
@@ -226,28 +228,32 @@ def _from_triangle(a: Numbers, lower: bool) -> Numbers:
     return below + below.adjoint() + a.real.where(here, 0.0)
 
 
-def _diagonal_of(x: Numbers) -> tuple[Numbers, Numbers, Value]:
-    """(eigenvalues [.., n], eigenvectors' conjugates as rows, whether it came to an end)."""
+def _diagonal_of(x: Numbers, vectors: bool) -> tuple[Numbers, list[Numbers], Value]:
+    """(eigenvalues [.., n], eigenvectors' conjugates as rows if wanted, whether it came to an end).
+    """
     b, n = x.b, x.shape[-1]
     half = _half(n)
     size = simplify(half * 2)
     norm = x.squared().sum(-1).sum(-1).sqrt()
     near = norm * float(np.finfo(x.dtype.numpy).eps)
-    rows = identity(b, (*x.shape[:-2], size, n), x.dtype).as_complex(x.is_complex)
+    start = [_padded(x, size, size)]
+    if vectors:
+        rows = identity(b, (*x.shape[:-2], size, n), x.dtype)
+        start.append(rows.as_complex(x.is_complex))
 
     def step(given: Sequence[Numbers], pairs: _Pairs) -> tuple[list[Numbers], Value]:
-        a, rows = given
+        a, *rows = given
         b = a.b
         top, bottom = pairs.upper(a), pairs.lower(a)
         p, q = (_diagonal(r.real) for r in (pairs.upper(top, -1), pairs.lower(bottom, -1)))
         r = _diagonal(pairs.lower(top, -1))
         turned = _Rotation.of(pairs, p, q, r)
         after = turned.turn(turned.turn(a).adjoint())
-        return [after, turned.turn(rows)], reduce_max(b, r.abs().value, -1)
+        return [after, *map(turned.turn, rows)], reduce_max(b, r.abs().value, -1)
 
-    ended, (a, rows) = _sweeps(b, half, near.value, [_padded(x, size, size), rows], step)
+    ended, (a, *found) = _sweeps(b, half, near.value, start, step)
     w = _diagonal(a.real).each(lambda p: slice_axis(b, p, -1, 0, n))
-    return w, _first_rows(rows, n), ended
+    return w, [_first_rows(r, n) for r in found], ended
 
 
 def _diagonal(x: Numbers) -> Numbers:
