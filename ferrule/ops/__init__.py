@@ -30,6 +30,9 @@ from ferrule.ops.conv import (
 from ferrule.ops.create import (
     arange, constant, full, iota, scalar,
 )
+from ferrule.ops.eig import (
+    eig,
+)
 from ferrule.ops.elementary import (
     abs, acos, acosh, add, asin, asinh, atan, atan2, atanh, bitwise_and, bitwise_not,
     bitwise_or, bitwise_xor, cast, ceil, clamp, copysign, cos, cosh, digamma, div, ensure, eq, erf,
@@ -47,11 +50,20 @@ from ferrule.ops.gather import (
 from ferrule.ops.index import (
     index, one_hot, take, take_along_axis,
 )
+from ferrule.ops.householder import (
+    product_of_reflections, reflections,
+)
+from ferrule.ops.jacobi import (
+    eigh, svd,
+)
 from ferrule.ops.join import (
     concat, pad, stack, tril, triu,
 )
 from ferrule.ops.loop import (
     loop,
+)
+from ferrule.ops.lu import (
+    lu,
 )
 from ferrule.ops.norm import (
     batch_moments, batch_norm, group_norm, instance_norm, layer_norm, layer_norm_stats, log_softmax,
@@ -80,6 +92,9 @@ from ferrule.ops.scan import (
 )
 from ferrule.ops.scatter import (
     diagonal_scatter, index_add, index_put, scatter, select_scatter, slice_scatter,
+)
+from ferrule.ops.schur import (
+    hessenberg, schur,
 )
 from ferrule.ops.slices import (
     diagonal, select_index, slice, slice_axis, split, unfold,
@@ -164,6 +179,12 @@ __all__ = [
     "sort", "sort_values", "argsort", "top_k", "sort_together",
     # solve
     "triangular_solve", "cholesky",
+    # householder
+    "reflections", "product_of_reflections",
+    # jacobi
+    "eigh", "svd",
+    # lu, schur, eig
+    "lu", "hessenberg", "schur", "eig",
     # tree
     "descend",
     # bessel

@@ -135,13 +135,13 @@ def diagonal_shape(t: TensorType, attrs: Attrs) -> Iterable[Size]:
     """The other dims, and the diagonal's length."""
     k, d, e = attrs["offset"], attrs["axis1"], attrs["axis2"]
     rows, columns = (t.shape[d], t.shape[e] - k) if k >= 0 else (t.shape[d] + k, t.shape[e])
-    length = _least(simplify(rows), simplify(columns))
+    length = least(simplify(rows), simplify(columns))
     if not prove_nonneg(length):
         length = maximum(length, ZERO)
     return (*(s for i, s in enumerate(t.shape) if i not in (d, e)), length)
 
 
-def _least(a: Expr, b: Expr) -> Expr:
+def least(a: Expr, b: Expr) -> Expr:
     """The less of two sizes: one of the two if that can be proved."""
     if prove_nonneg(simplify(b - a)):
         return a

@@ -15,7 +15,12 @@ Array = np.ndarray[Any, Any]
 SIZES = [(4, 4), (5, 3), (3, 5), (1, 3), (3, 1), (2, 4, 3), (2, 3, 4, 4)]
 
 
-def kind(x: Any, element: str = "f64") -> str:
+ELEMENTS = {"float32": "f32", "float64": "f64", "complex64": "complex<f32>",
+            "complex128": "complex<f64>"}  # fmt: skip
+
+
+def kind(x: Any, element: str = "") -> str:
+    element = element or ELEMENTS[str(np.asarray(x).dtype)]
     return "tensor<" + "".join(f"{n}x" for n in np.shape(x)) + element + ">"
 
 
@@ -38,17 +43,24 @@ def matrices(*shape: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(shape)
 
 
+def numbers(name: str, *shape: int) -> Array:
+    """Matrices of the numbers that a function of LAPACK of this name takes."""
+    x = matrices(*shape) + (1j * matrices(*shape, seed=1) if name[0] in "cz" else 0)
+    return x.astype({"s": np.float32, "c": np.complex64}.get(name[0], x.dtype))
+
+
 @pytest.mark.parametrize("shape", SIZES)
-def test_lu(shape: tuple[int, ...]) -> None:
-    a = matrices(*shape)
+@pytest.mark.parametrize("name", ["dgetrf", "zgetrf"])
+def test_lu(shape: tuple[int, ...], name: str) -> None:
+    a = numbers(name, *shape)
     m, n = shape[-2:]
     k = min(m, n)
     some = np.zeros((*shape[:-2], k))
     lu, pivots, info = custom_call(
-        "dgetrf", [kind(a), kind(some, "i32"), kind(some[..., 0], "i32")], a
+        name, [kind(a), kind(some, "i32"), kind(some[..., 0], "i32")], a
     )
     low = np.tril(lu[..., :k], -1) + np.eye(m, k)
-    assert (np.abs(low) <= 1).all()
+    assert (np.abs(low) <= 1.5).all()  # of complex numbers the root of 2 at most
     back = low @ np.triu(lu[..., :k, :])
     for at in np.ndindex(shape[:-2]):
         rows = a[at].copy()
@@ -66,14 +78,15 @@ def test_lu_of_a_singular_matrix_tells_where() -> None:
 
 
 @pytest.mark.parametrize("shape", SIZES)
-def test_qr(shape: tuple[int, ...]) -> None:
-    a = matrices(*shape)
+@pytest.mark.parametrize("names", [("dgeqrf", "dorgqr"), ("zgeqrf", "zungqr")])
+def test_qr(shape: tuple[int, ...], names: tuple[str, str]) -> None:
+    a = numbers(names[0], *shape)
     m, n = shape[-2:]
     k = min(m, n)
-    taus = kind(np.zeros((*shape[:-2], k)))
-    packed, tau = custom_call("dgeqrf", [kind(a), taus], a)
-    q = custom_call("dorgqr", [kind(a[..., :k])], np.ascontiguousarray(packed[..., :k]), tau)
-    np.testing.assert_allclose(q.swapaxes(-1, -2) @ q - np.eye(k), 0, atol=1e-12)
+    taus = kind(np.zeros((*shape[:-2], k), a.dtype))
+    packed, tau = custom_call(names[0], [kind(a), taus], a)
+    q = custom_call(names[1], [kind(a[..., :k])], np.ascontiguousarray(packed[..., :k]), tau)
+    np.testing.assert_allclose(q.conj().swapaxes(-1, -2) @ q - np.eye(k), 0, atol=1e-12)
     np.testing.assert_allclose(q @ np.triu(packed)[..., :k, :], a, atol=1e-12)
 
 
@@ -120,14 +133,87 @@ def test_tridiagonal_systems(batch: tuple[int, ...]) -> None:
     assert not info.any()
 
 
-def test_complex_factors_are_refused() -> None:
-    text = """func.func @main(%x: tensor<2x2xcomplex<f32>>) -> tensor<2x2xcomplex<f32>> {
-      %0:2 = stablehlo.custom_call @lapack_cgeqrf_ffi(%x) {mhlo.backend_config = {}}
-        : (tensor<2x2xcomplex<f32>>) -> (tensor<2x2xcomplex<f32>>, tensor<2xcomplex<f32>>)
-      return %0#0 : tensor<2x2xcomplex<f32>>
-    }"""
-    with pytest.raises(UnsupportedError, match="complex numbers"):
-        ProgramSession(read_text(text))
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("name", ["ssyevd", "dsyevd", "cheevd", "zheevd"])
+def test_eigenvalues_of_hermitian_matrices(name: str, lower: bool) -> None:
+    a = numbers(name, 2, 4, 4)
+    a = a + a.conj().swapaxes(-1, -2)
+    given = np.tril(a) if lower else np.triu(a)
+    uplo = f"mode = 86 : ui8, uplo = {ord('L' if lower else 'U')} : ui8"
+    gives = [kind(a), kind(a.real[..., 0]), "tensor<2xi32>"]
+    v, w, info = custom_call(name, gives, given, config=uplo)
+    eps = 50 * np.finfo(w.dtype).eps
+    np.testing.assert_allclose(w, np.linalg.eigvalsh(a), atol=eps)
+    np.testing.assert_allclose((v * w[:, None]) @ v.conj().swapaxes(-1, -2), a, atol=eps)
+    assert not info.any()
+
+
+@pytest.mark.parametrize("name", ["sgesdd", "dgesvd", "cgesvd", "zgesdd"])
+@pytest.mark.parametrize("mode", "ASN")
+def test_singular_values(name: str, mode: str) -> None:
+    a = numbers(name, 2, 3, 4)
+    wide = 4 if mode == "A" else 3
+    u, vh, s = (numbers(name, *t) for t in ((2, 3, 3), (2, wide, 4), (2, 3)))
+    gives = [kind(a), kind(s.real), kind(u), kind(vh), "tensor<2xi32>"]
+    _, s, u, vh, info = custom_call(name, gives, a, config=f"mode = {ord(mode)} : ui8")
+    eps = 50 * np.finfo(s.dtype).eps
+    np.testing.assert_allclose(s, np.linalg.svd(a, compute_uv=False), atol=eps)
+    assert not info.any()
+    assert u.shape == (2, 3, 3)
+    assert vh.shape == (2, wide, 4)
+    if mode != "N":
+        np.testing.assert_allclose((u * s[:, None]) @ vh[:, :3], a, atol=eps)
+
+
+@pytest.mark.parametrize("name", ["sgeev", "dgeev", "cgeev", "zgeev"])
+@pytest.mark.parametrize("left", [True, False])
+def test_eigenvalues(name: str, left: bool) -> None:
+    a = numbers(name, 2, 4, 4)
+    complexes = a.astype(np.result_type(a, np.complex64))
+    w = [kind(a[..., 0])] * (1 if np.iscomplexobj(a) else 2)
+    gives = [*w, kind(complexes), kind(complexes), "tensor<2xi32>"]
+    config = f"compute_left = {ord('V' if left else 'N')} : ui8, compute_right = 86 : ui8"
+    *w, u, v, info = custom_call(name, gives, a, config=config)
+    values = w[0] if len(w) == 1 else w[0] + 1j * w[1]
+    eps = 200 * np.finfo(a.real.dtype).eps
+    np.testing.assert_allclose(a @ v, v * values[:, None], atol=eps)
+    u = u.conj().swapaxes(-1, -2)
+    np.testing.assert_allclose(u @ a, values[..., None] * u, atol=eps)
+    assert not info.any()
+    assert u.any() == left
+
+
+@pytest.mark.parametrize("name", ["dgees", "zgees"])
+def test_schur_form(name: str) -> None:
+    a = numbers(name, 2, 4, 4)
+    w = [kind(a[..., 0])] * (1 if np.iscomplexobj(a) else 2)
+    gives = [kind(a), kind(a), *w, "tensor<2xi32>", "tensor<2xi32>"]
+    t, z, *w, _, info = custom_call(name, gives, a, config="mode = 86 : ui8, sort = 78 : ui8")
+    np.testing.assert_allclose(z @ t @ z.conj().swapaxes(-1, -2), a, atol=1e-13)
+    values = w[0] if len(w) == 1 else w[0] + 1j * w[1]
+    exact = np.sort_complex(np.linalg.eigvals(a))
+    np.testing.assert_allclose(np.sort_complex(values), exact, atol=1e-13)
+    assert not info.any()
+    with pytest.raises(UnsupportedError, match="sorted"):
+        custom_call(name, gives, a, config="mode = 86 : ui8, sort = 83 : ui8")
+
+
+@pytest.mark.parametrize("name", ["dgehrd", "zgehrd"])
+def test_hessenberg_form(name: str) -> None:
+    a = numbers(name, 2, 4, 4)
+    gives = [kind(a), kind(a[..., 0, 1:]), "tensor<2xi32>"]
+    config = "low = 1 : i32, high = 4 : i32"
+    packed, taus, info = custom_call(name, gives, a, config=config)
+    orgqr = {"d": "dorgqr", "z": "zungqr"}[name[0]]
+    rest = np.ascontiguousarray(packed[:, 1:, :-1])
+    q = np.zeros_like(a)
+    q[:, 0, 0], q[:, 1:, 1:] = 1, custom_call(orgqr, [kind(rest)], rest, taus)
+    np.testing.assert_allclose(
+        q @ np.triu(packed, -1) @ q.conj().swapaxes(-1, -2), a, atol=1e-13
+    )
+    assert not info.any()
+    with pytest.raises(UnsupportedError, match="part"):
+        custom_call(name, gives, a, config="low = 2 : i32, high = 4 : i32")
 
 
 def test_philox_of_two_words_and_the_greatest_elements() -> None:

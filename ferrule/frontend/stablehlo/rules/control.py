@@ -8,6 +8,7 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import u32
 from ferrule.base.errors import UnsupportedError
+from ferrule.frontend.stablehlo.module import Constant
 from ferrule.frontend.stablehlo.table import Complex, Context, Token, Tuple, rule
 from ferrule.ir.graph import GraphBuilder, Value
 
@@ -123,7 +124,9 @@ def _custom_call(cx: Context, *xs: Any) -> Any:
     build = CUSTOM_CALLS.get(target)
     if build is None:
         raise UnsupportedError(f"the custom call @{target} is not supported")
-    return build(cx, *xs)
+    sizes = cx.op.attributes.get("indices_of_shape_operands")  # of results, which rules find alone
+    left = sizes.values.tolist() if isinstance(sizes, Constant) else ()
+    return build(cx, *(x for k, x in enumerate(xs) if k not in left))
 
 
 CUSTOM_CALLS: dict[str, Any] = {

@@ -1,8 +1,5 @@
-"""What JAX calls of LAPACK on a CPU, of real numbers: factors by columns, and systems by them.
-
-A step of a loop makes one column and takes it off the columns that follow. Sources: Golub and Van
-Loan, Matrix Computations, 3.4 (LU with partial pivoting) and 5.2 (Householder's QR); LAPACK's
-getrf, geqrf, orgqr and gtsv for what their results hold.
+"""What JAX calls of LAPACK on a CPU: factors, eigenvalues and singular values of matrices, systems
+of tridiagonal ones. LAPACK's functions tell what their results hold.
 """
 
 from __future__ import annotations
@@ -13,13 +10,16 @@ from typing import Any
 from ferrule import ops
 from ferrule.base.dtype import i32
 from ferrule.base.errors import UnsupportedError
-from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS
+from ferrule.frontend.stablehlo.rules.control import CUSTOM_CALLS, flat
 from ferrule.frontend.stablehlo.rules.linalg import cholesky, real, triangular
+from ferrule.frontend.stablehlo.rules.shapes import each
 from ferrule.frontend.stablehlo.table import Complex, Context
-from ferrule.ir.expr import ONE
+from ferrule.ir.expr import as_index
 from ferrule.ir.graph import GraphBuilder, Value
+from ferrule.ir.simplify import equal
+from ferrule.ops.slices import least
 
-_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT = map(ord, "ULLNC")
+_UNIT, _LEFT, _LOWER, _PLAIN, _ADJOINT, _ALL, _VECTORS = map(ord, "ULLNCAV")
 
 
 def _config(cx: Context, name: str) -> int:
@@ -43,153 +43,99 @@ def _trsm(cx: Context, a: Any, y: Any) -> Any:
     )  # fmt: skip
 
 
-# ---- columns -------------------------------------------------------------------------------------
-
-
-class _Step:
-    """A step of a loop over the columns of x[batch.., rows, columns]: column `i`."""
-
-    def __init__(self, b: GraphBuilder, shape: Sequence[Any], i: Value) -> None:
-        self.b, self.i, self.rank = b, i, len(shape)
-        self.rows = ops.iota(b, (shape[-2], 1), 0)
-        self.columns = ops.iota(b, (1, shape[-1]), 1)
-
-    def along(self, x: Value, axis: int) -> Value:
-        """Row or column `i` of x, of size 1."""
-        starts = [ops.full(self.b, (), 0, self.i.dtype)] * x.rank
-        starts[axis] = self.i
-        sizes = list(x.shape)
-        sizes[axis] = ONE
-        return ops.dynamic_slice(self.b, x, starts, sizes)
-
-    def above(self, x: Value, places: Value) -> Value:
-        """x where places are greater than `i`, else 0."""
-        return ops.select(self.b, ops.gt(self.b, places, self.i), x, 0.0)
-
-    def total(self, x: Value) -> Value:
-        """The sum of each column."""
-        return ops.reduce_sum(self.b, x, (-2,), True)
-
-    def diagonal(self, x: Value) -> Value:
-        """x in row `i`, else 0."""
-        return ops.select(self.b, ops.eq(self.b, self.rows, self.i), x, 0.0)
-
-    def put(self, x: Value, column: Value) -> Value:
-        """x with this column in its place."""
-        return ops.select(self.b, ops.eq(self.b, self.columns, self.i), column, x)
-
-
-def _plain(b: GraphBuilder, x: Value) -> Value:
-    """x[batch.., 1, 1] as [batch..]."""
-    return ops.reshape(b, x, x.shape[:-2])
-
-
-def _last(b: GraphBuilder, x: Value) -> Value:
-    """x[steps, batch..] as [batch.., steps]."""
-    return ops.transpose(b, x, (*range(1, x.rank), 0))
-
-
-def _real_only(x: Any) -> Value:
-    if isinstance(x, Complex):
-        raise UnsupportedError("it is not supported for complex numbers")
-    found: Value = x
-    return found
-
-
-def _count(x: Value) -> int:
-    """How many columns a factorisation of x goes through."""
-    m, n = x.shape[-2:]
-    if not (m.is_const and n.is_const):
-        raise UnsupportedError("matrices whose sizes are not known")
-    return min(int(m.attr), int(n.attr))
-
-
 # ---- factors -------------------------------------------------------------------------------------
+
+
+def _joined(parts: Sequence[Value]) -> Any:
+    """A tensor, or two as one of complex numbers."""
+    return Complex(*parts) if len(parts) == 2 else parts[0]
 
 
 def _getrf(cx: Context, a: Any) -> Any:
     """(L below the diagonal and U, pivots from 1, the first place from 1 where U has a zero)."""
-    b, x = cx.b, _real_only(a)
-    k = _count(x)
-
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (x,) = states
-        s = _Step(b, x.shape, rows[0])
-        column = s.along(x, -1)
-        size = ops.select(b, ops.ge(b, s.rows, s.i), ops.abs(b, column), -1.0)
-        p = ops.argmax(b, size, -2, True)
-        chosen = ops.eq(b, s.rows, p)
-        pivots = s.total(ops.select(b, chosen, x, 0.0))
-        x = ops.select(b, chosen, s.along(x, -2), x)
-        x = ops.select(b, ops.eq(b, s.rows, s.i), pivots, x)
-        column, pivot = s.along(x, -1), s.along(pivots, -1)
-        zero = ops.eq(b, pivot, 0.0)
-        factor = s.above(ops.div(b, column, ops.select(b, zero, 1.0, pivot)), s.rows)
-        after = ops.sub(b, x, ops.mul(b, factor, s.above(pivots, s.columns)))
-        below = ops.gt(b, s.rows, s.i)
-        x = s.put(after, ops.select(b, below, factor, column))
-        place = ops.select(b, zero, ops.add(b, s.i, 1), k + 1)
-        return (x,), (ops.cast(b, _plain(b, p), i32), ops.cast(b, _plain(b, place), i32))
-
-    x, pivots, places = _loop(b, body, x, k)
-    first = ops.reduce_min(b, places, (-1,)) if k else ops.full(b, x.shape[:-2], 1, i32)
-    info = ops.select(b, ops.gt(b, first, k), 0, first)
-    return x, ops.add(b, pivots, 1), info
-
-
-def _loop(b: GraphBuilder, body: Any, x: Value, k: int, reverse: bool = False) -> list[Value]:
-    """x after all steps, and what each step tells, along a last dim."""
-    last, *told = ops.loop(b, body, k, (x,), (ops.iota(b, (k,), 0),), reverse)
-    return [ops.select_index(b, last, 0, 0 if reverse else k - 1), *(_last(b, t) for t in told)]
+    b = cx.b
+    x, pivots, place = ops.lu(b, flat([a]))
+    none = ops.eq(b, place, ops.full(b, (), least(*a.shape[-2:]), i32))
+    return _joined(x), ops.add(b, pivots, 1), ops.select(b, none, 0, ops.add(b, place, 1))
 
 
 def _geqrf(cx: Context, a: Any) -> Any:
     """(R and below it the reflections' vectors without their 1, the reflections' factors)."""
-    b, x = cx.b, _real_only(a)
-
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (x,) = states
-        s = _Step(b, x.shape, rows[0])
-        column = s.along(x, -1)
-        alpha, rest = s.total(s.diagonal(column)), s.above(column, s.rows)
-        squares = s.total(ops.mul(b, rest, rest))
-        none = ops.eq(b, squares, 0.0)
-        size = ops.sqrt(b, ops.add(b, ops.mul(b, alpha, alpha), squares))
-        beta = ops.select(b, none, alpha, ops.neg(b, ops.copysign(b, size, alpha)))
-        by = ops.select(b, none, 1.0, ops.sub(b, alpha, beta))
-        under = ops.select(b, none, 1.0, beta)
-        tau = ops.select(b, none, 0.0, ops.div(b, ops.sub(b, beta, alpha), under))
-        here = ops.eq(b, s.rows, s.i)
-        v = ops.select(b, here, 1.0, ops.div(b, rest, by))
-        x = ops.sub(b, x, ops.mul(b, v, s.above(_reflected(s, v, x, tau), s.columns)))
-        below = ops.select(b, ops.gt(b, s.rows, s.i), v, column)
-        return (s.put(x, ops.select(b, here, beta, below)),), (_plain(b, tau),)
-
-    return tuple(_loop(b, body, x, _count(x)))
-
-
-def _reflected(s: _Step, v: Value, x: Value, tau: Value) -> Value:
-    """What a reflection by v takes off the rows of x, by v's elements."""
-    return ops.mul(s.b, tau, s.total(ops.mul(s.b, v, x)))
+    return tuple(_joined(x) for x in ops.reflections(cx.b, flat([a])))
 
 
 def _orgqr(cx: Context, a: Any, taus: Any) -> Any:
     """The product of reflections, of which as many columns as `a` has."""
-    b, vectors = cx.b, _real_only(a)
-    m, n = vectors.shape[-2:]
-    k = int(taus.shape[-1].attr)
+    return _joined(ops.product_of_reflections(cx.b, flat([a]), flat([taus]), a.shape[-1]))
 
-    def body(b: GraphBuilder, states: Sequence[Value], rows: Sequence[Value]) -> Any:
-        (q,) = states
-        s = _Step(b, vectors.shape, rows[0])
-        tau = ops.reshape(b, s.along(taus, -1), (*q.shape[:-2], 1, 1))
-        rest = s.above(s.along(vectors, -1), s.rows)
-        v = ops.select(b, ops.eq(b, s.rows, s.i), 1.0, rest)
-        return (ops.sub(b, q, ops.mul(b, v, _reflected(s, v, q, tau))),), ()
 
-    one = ops.eq(b, ops.iota(b, (m, 1), 0), ops.iota(b, (1, n), 1))
-    start = ops.expand(b, ops.cast(b, one, vectors.dtype), vectors.shape)
-    return _loop(b, body, start, k, reverse=True)[0] if k else start
+# ---- values and vectors --------------------------------------------------------------------------
+
+
+def _info(cx: Context, good: Value) -> Value:
+    """0 where all is well, else 1."""
+    return ops.cast(cx.b, ops.logical_not(cx.b, good), i32)
+
+
+def _unwritten(cx: Context, a: Any, i: int) -> Any:
+    """Zeros for matrices that are not asked for, of `a`'s sizes where result `i` has none."""
+    sizes = cx.result(i).shape
+    assert sizes is not None
+    shape = [own if n is None else n for n, own in zip(sizes, a.shape)]
+    return each(a, lambda v: ops.full(cx.b, shape, 0, v.dtype))
+
+
+def _syevd(cx: Context, a: Any) -> Any:
+    """(eigenvectors as columns, eigenvalues in ascending order, 0 where there are such) of one
+    triangle of `a`.
+    """
+    w, v, good = ops.eigh(cx.b, flat([a]), _config(cx, "uplo") == _LOWER)
+    return _joined(v), w, _info(cx, good)
+
+
+def _gesdd(cx: Context, a: Any) -> Any:
+    """(`a`, singular values, u, v^H, 0 where there are such); zeros where no vectors are asked."""
+    mode = _config(cx, "mode")
+    s, *sides, good = ops.svd(cx.b, flat([a]), mode == _ALL, mode != _PLAIN)
+    if mode == _PLAIN:
+        u, vh = _unwritten(cx, a, 2), _unwritten(cx, a, 3)
+    else:
+        u, vh = map(_joined, sides)
+    return a, s, u, vh, _info(cx, good)
+
+
+def _geev(cx: Context, a: Any) -> Any:
+    """(eigenvalues, of real matrices as two tensors, left and right vectors, 0 where there are
+    such); zeros for vectors that are not asked for.
+    """
+    wanted = [_config(cx, f"compute_{side}") == _VECTORS for side in ("left", "right")]
+    w, *sides, good = ops.eig(cx.b, flat([a]), *wanted)
+    none = ops.full(cx.b, a.shape, 0, w[0].dtype)
+    values = [Complex(*w)] if isinstance(a, Complex) else w
+    return *values, *(Complex(*(s or (none, none))) for s in sides), _info(cx, good)
+
+
+def _gees(cx: Context, a: Any) -> Any:
+    """(T, Z, eigenvalues, of real matrices as two tensors, how many were sorted, 0 where there are
+    such).
+    """
+    if _config(cx, "sort") != _PLAIN:
+        raise UnsupportedError("Schur's form with sorted eigenvalues")
+    t, z, w, good = ops.schur(cx.b, flat([a]))
+    values = [Complex(*w)] if isinstance(a, Complex) else w
+    none = ops.full(cx.b, good.shape, 0, i32)
+    return _joined(t), _joined(z), *values, none, _info(cx, good)
+
+
+def _gehrd(cx: Context, a: Any) -> Any:
+    """(H and below its subdiagonal the reflections' vectors without their 1, the reflections'
+    factors, 0) of whole matrices.
+    """
+    n = a.shape[-1]
+    if _config(cx, "low") != 1 or not equal(n, as_index(_config(cx, "high"))):
+        raise UnsupportedError("Hessenberg's form of a part of a matrix")
+    h, taus = ops.hessenberg(cx.b, flat([a]))
+    return _joined(h), _joined(taus), ops.full(cx.b, a.shape[:-2], 0, i32)
 
 
 # ---- tridiagonal systems -------------------------------------------------------------------------
@@ -199,7 +145,9 @@ def _gtsv(cx: Context, lower: Any, diagonal: Any, upper: Any, y: Any) -> Any:
     """(the diagonals as they were, x, 1 where a matrix is singular) of systems T x = y, by
     elimination that exchanges neighbouring rows where the lower one begins with a larger number.
     """
-    b, given = cx.b, [_real_only(v) for v in (lower, diagonal, upper)]
+    b, given = cx.b, (lower, diagonal, upper)
+    if any(isinstance(v, Complex) for v in given):
+        raise UnsupportedError("it is not supported for complex numbers")
     bands = [ops.unsqueeze(b, ops.transpose(b, v, (v.rank - 1, *range(v.rank - 1))), v.rank)
              for v in given]  # fmt: skip
     right = ops.transpose(b, y, (y.rank - 2, *range(y.rank - 2), y.rank - 1))
@@ -240,6 +188,7 @@ def _next(b: GraphBuilder, x: Value) -> Value:
 
 
 _CALLS = {"potrf": _potrf, "trsm": _trsm, "getrf": _getrf, "geqrf": _geqrf, "orgqr": _orgqr,
-          "ungqr": _orgqr, "gtsv": _gtsv}  # fmt: skip
+          "ungqr": _orgqr, "gtsv": _gtsv, "syevd": _syevd, "heevd": _syevd, "gesdd": _gesdd,
+          "gesvd": _gesdd, "geev": _geev, "gees": _gees, "gehrd": _gehrd}  # fmt: skip
 for _name, _build in _CALLS.items():
     CUSTOM_CALLS.update(dict.fromkeys([f"lapack_{kind}{_name}_ffi" for kind in "sdcz"], _build))
