@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ferrule.api.jax.pjrt.client import Client, Memory
+from ferrule.api.jax.pjrt.client import Client
 from ferrule.api.jax.pjrt.events import ready
 from ferrule.api.jax.pjrt.handles import HANDLES, Failure
 from ferrule.api.jax.pjrt.layout import PJRT_Buffer_MemoryLayout_Type, PJRT_Buffer_Type

@@ -11,13 +11,27 @@ from ferrule.api.jax.pjrt.buffers import Buffer
 from ferrule.api.jax.pjrt.events import ready
 from ferrule.api.jax.pjrt.handles import HANDLES, Failure
 from ferrule.api.jax.pjrt.programs import Loaded
-from ferrule.api.jax.pjrt.table import function
+from ferrule.api.jax.pjrt.table import STRUCTS, function
 from ferrule.api.jax.pjrt.texts import numbers_at
+
+
+_OPTIONS = STRUCTS["PJRT_ExecuteOptions"]
+
+
+def _not_donated(place: int | None) -> list[int]:
+    """The arguments that stay the caller's, whatever the program says."""
+    if not place:
+        return []
+    options = _OPTIONS.from_address(place)
+    count = options.num_non_donatable_input_indices
+    return numbers_at(options.non_donatable_input_indices, count)
 
 
 @function("PJRT_LoadedExecutable_Execute")
 def _execute(args: Any) -> None:
-    """The call is over when the function returns, so that all events are ready."""
+    """The call is over when the function returns, so that all events are ready. Memory of a donated
+    argument is given up, and not used for a result.
+    """
     loaded = HANDLES.get(args.executable, Loaded)
     program = loaded.live
     if args.num_devices != 1:
@@ -27,8 +41,13 @@ def _execute(args: Any) -> None:
     if len(handles) != len(program.inputs):
         message = f"{len(handles)} arguments for a program of {len(program.inputs)}"
         raise Failure("INVALID_ARGUMENT", message)
-    arrays = [HANDLES.get(h, Buffer).array for h in handles]
+    given_buffers = [HANDLES.get(h, Buffer) for h in handles]
+    arrays = [b.array for b in given_buffers]
     made = program.session.run(None, dict(zip(program.inputs, arrays)))
+    kept = _not_donated(args.options)
+    for k in program.donated:
+        if k not in kept:
+            given_buffers[k].delete()
     buffers = [
         HANDLES.new(Buffer(loaded.client, np.ascontiguousarray(y).reshape(y.shape), kind))
         for y, kind in zip(made, program.kinds, strict=True)

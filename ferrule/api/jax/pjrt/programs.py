@@ -13,6 +13,10 @@ from ferrule.api.jax.pjrt.texts import Row, Text, bytes_at, lasting, pointers
 from ferrule.api.programs import ProgramSession
 
 
+_DONATED = frozenset({"jax.buffer_donor", "tf.aliasing_output"})
+"""Attributes of arguments that the caller gives up."""
+
+
 class Program:
     """A compiled program, and its outputs as C reads of them."""
 
@@ -21,6 +25,10 @@ class Program:
         conversion = self.session.conversion
         self.name = Text("main")
         self.inputs = tuple(p.name for p in self.session.get_inputs())
+        main = self.session.module.functions["main"]
+        self.donated = tuple(
+            k for k, known in enumerate(main.argument_attributes) if not _DONATED.isdisjoint(known)
+        )
         self.kinds = [TYPES[t.element] for t in conversion.outputs]
         shapes = [t.shape or () for t in conversion.outputs]
         self.output_types = Row(ctypes.c_uint, self.kinds)

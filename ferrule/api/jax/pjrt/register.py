@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections import ChainMap
 from typing import Any
 
 from jax._src import xla_bridge
+from jax._src.interpreters import mlir
 
 from ferrule.api.jax.pjrt import (  # each fills the table
     buffers,
@@ -27,8 +29,13 @@ def register_platform() -> None:
     it is: `jax.config.update("jax_platforms", "ferrule")` or the variable JAX_PLATFORMS makes it
     ferrule. Raises RuntimeError where JAX has started already.
     """
-    if client.NAME not in xla_bridge._backend_factories:
-        xla_bridge.register_plugin(client.NAME, priority=_PRIORITY, c_api=_capsule())
+    if client.NAME in xla_bridge._backend_factories:
+        return
+    xla_bridge.register_plugin(client.NAME, priority=_PRIORITY, c_api=_capsule())
+    # what JAX lowers to LAPACK's functions on a CPU is what the frontend reads
+    rules = mlir._platform_specific_lowerings
+    rules[client.NAME] = ChainMap({}, rules["cpu"])
+    mlir._platforms_with_donation.append(client.NAME)
 
 
 @functools.cache

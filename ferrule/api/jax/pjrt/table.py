@@ -13,6 +13,7 @@ import ctypes
 from collections.abc import Callable
 from typing import Any
 
+from ferrule.api.jax.pjrt.guards import guarded
 from ferrule.api.jax.pjrt.handles import HANDLES, Failure, failure_of
 from ferrule.api.jax.pjrt.layout import FUNCTIONS, STRUCTURES, VERSION
 from ferrule.api.jax.pjrt.structs import HEAD, needed, structures
@@ -36,7 +37,7 @@ def function(name: str) -> Callable[[_Implementation], _Implementation]:
 
 
 class Api:
-    """The table for C, which must live as long as the process: `address` is where it lies."""
+    """The table for C, which lives as long as the process: `address` is where it lies."""
 
     def __init__(self) -> None:
         api = structures({
@@ -44,18 +45,20 @@ class Api:
             "PJRT_Api": f"0{HEAD} PJRT_Api_Version:pjrt_api_version "
             + " ".join(f"pointer:{name}" for name in FUNCTIONS),
         })["PJRT_Api"]
-        self._functions = {name: _PROTOTYPE(_guarded(name)) for name in FUNCTIONS}
+        self._functions = {name: _PROTOTYPE(_never_raising(name)) for name in FUNCTIONS}
+        addresses = {n: ctypes.cast(f, ctypes.c_void_p).value for n, f in self._functions.items()}
         self._table = api()
         self._table.struct_size = ctypes.sizeof(api)
         version = self._table.pjrt_api_version
         version.struct_size = ctypes.sizeof(version)
         version.major_version, version.minor_version = VERSION
-        for name, made in self._functions.items():
-            setattr(self._table, name, ctypes.cast(made, ctypes.c_void_p))
+        for name, address in guarded({n: a or 0 for n, a in addresses.items()}).items():
+            setattr(self._table, name, address)
         self.address = ctypes.addressof(self._table)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # threads of C's may outlive modules
 
 
-def _guarded(name: str) -> Callable[[int], int]:
+def _never_raising(name: str) -> Callable[[int], int]:
     """A function that never raises: it gives 0, or the handle of an error."""
     structure = STRUCTS.get(f"{name}_Args")
     implementation = IMPLEMENTED.get(name)
