@@ -7,9 +7,9 @@
 The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong
 or refused with the reason, or late; "partly" is one that is right, and of which XLA runs a part.
 Each runs in a process that is ended where it takes too long. With `--native` a program is
-`ferrule.jax.jit(f)(*args)`, with `--platform` it is `jax.jit(f)(*args)` on ferrule's platform of JAX,
-else it is the StableHLO of `jax.jit(f)`. With `--under` it is the gradient
-of that by all floats, or a batch of two; "none" is a program that has no such thing in JAX.
+`ferrule.jax.jit(f)(*args)`, with `--platform` it is `jax.jit(f)(*args)` on ferrule's platform of
+JAX, else it is the StableHLO of `jax.jit(f)`. With `--under` it is the gradient of that by all
+floats, or a batch of two; "none" is a program that has no such thing in JAX.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ from ferrule.api.jax.pjrt.programs import Loaded
 from ferrule.api.jax.pjrt.table import STRUCTS, function
 from ferrule.api.jax.pjrt.texts import numbers_at
 
-
 _OPTIONS = STRUCTS["PJRT_ExecuteOptions"]
 
 

@@ -12,7 +12,6 @@ from ferrule.api.jax.pjrt.table import STRUCTS, function
 from ferrule.api.jax.pjrt.texts import Row, Text, bytes_at, lasting, pointers
 from ferrule.api.programs import ProgramSession
 
-
 _DONATED = frozenset({"jax.buffer_donor", "tf.aliasing_output"})
 """Attributes of arguments that the caller gives up."""
 
