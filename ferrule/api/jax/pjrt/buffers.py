@@ -28,7 +28,9 @@ ELEMENTS: Mapping[str, tuple[str, str]] = {
 """What PJRT calls the element types of StableHLO, and what NumPy stores them as."""
 
 TYPES = {element: PJRT_Buffer_Type[name] for element, (name, _) in ELEMENTS.items()}
+TOKEN = PJRT_Buffer_Type["TOKEN"]
 _STORAGE = {PJRT_Buffer_Type[name]: np.dtype(dtype) for name, dtype in ELEMENTS.values()}
+_STORAGE[TOKEN] = np.dtype("bool")  # of which there is nothing
 _NAMES = {number: name for name, number in PJRT_Buffer_Type.items()}
 _TILED = PJRT_Buffer_MemoryLayout_Type["Tiled"]
 _LAYOUT = STRUCTS["PJRT_Buffer_MemoryLayout"]

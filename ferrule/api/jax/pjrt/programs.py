@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any
 
-from ferrule.api.jax.pjrt.buffers import TYPES
+from ferrule.api.jax.pjrt.buffers import TOKEN, TYPES
 from ferrule.api.jax.pjrt.client import MEMORY_KIND, Client
 from ferrule.api.jax.pjrt.handles import HANDLES, Failure
 from ferrule.api.jax.pjrt.table import STRUCTS, function
 from ferrule.api.jax.pjrt.texts import Row, Text, bytes_at, lasting, pointers
 from ferrule.api.programs import ProgramSession
+from ferrule.frontend.onnx.model import Port
+from ferrule.frontend.stablehlo.module import TensorType, Type
+from ferrule.frontend.tensorflow.wire import Message
 
 _DONATED = frozenset({"jax.buffer_donor", "tf.aliasing_output"})
 """Attributes of arguments that the caller gives up."""
+
+_OVERRIDES = 7
+"""The field of CompileOptionsProto with what the caller has set, by name."""
 
 
 class Program:
@@ -21,21 +28,28 @@ class Program:
 
     def __init__(self, code: bytes) -> None:
         self.session = ProgramSession(code)
-        conversion = self.session.conversion
         self.name = Text("main")
-        self.inputs = tuple(p.name for p in self.session.get_inputs())
         main = self.session.module.functions["main"]
+        self.inputs = _names([v.type for v in main.body.arguments], self.session.get_inputs())
+        self.outputs = _names(main.results, self.session.get_outputs())
         self.donated = tuple(
             k for k, known in enumerate(main.argument_attributes) if not _DONATED.isdisjoint(known)
         )
-        self.kinds = [TYPES[t.element] for t in conversion.outputs]
-        shapes = [t.shape or () for t in conversion.outputs]
+        types = [t if isinstance(t, TensorType) else None for t in main.results]
+        self.kinds = [TOKEN if t is None else TYPES[t.element] for t in types]
+        shapes = [(t and t.shape) or () for t in types]
         self.output_types = Row(ctypes.c_uint, self.kinds)
         self.output_ranks = Row(ctypes.c_size_t, list(map(len, shapes)))
         self.output_dims = Row(ctypes.c_int64, [int(n or 0) for s in shapes for n in s])
         kind = lasting(MEMORY_KIND)
         self.memory_kinds = pointers([kind.address] * len(shapes))
         self.memory_kind_sizes = Row(ctypes.c_size_t, [kind.size] * len(shapes))
+
+
+def _names(types: Sequence[Type], ports: Sequence[Port]) -> tuple[str | None, ...]:
+    """The name of each argument or result, None for a token, which is nothing."""
+    rest = iter(ports)
+    return tuple(next(rest).name if isinstance(t, TensorType) else None for t in types)
 
 
 class Loaded:
@@ -64,6 +78,11 @@ def _compile(args: Any) -> None:
     form = bytes_at(given.format, given.format_size)
     if form != b"mlir":
         raise Failure("UNIMPLEMENTED", f"programs of the format {form.decode()} are not read")
+    options = Message(bytes_at(args.compile_options, args.compile_options_size))
+    names = [bytes(Message(entry).data(1)).decode() for entry in options.all(_OVERRIDES)]
+    if names:
+        message = f"ferrule has no compiler options of XLA's: {', '.join(names)}"
+        raise Failure("UNIMPLEMENTED", message)
     program = Program(bytes_at(given.code, given.code_size))
     args.executable = HANDLES.new(Loaded(client, program))
 

@@ -190,6 +190,19 @@ def donated_arguments() -> None:
     assert x.is_deleted()
     assert not y.is_deleted()
     assert seen.tolist() == [0, 1, 2, 3]
+    refused("argument 0 is donated, and is another argument as well", lambda: f(y, y))
+    assert y.tolist() == [1, 1, 1, 1]
+
+
+@case
+def tokens() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    made = jax.jit(lambda x: (jax.lax.create_token(), x + 1, jax.lax.create_token()))(jnp.ones(2))
+    assert made[1].tolist() == [2, 2]
+    both = jax.jit(lambda t, x, u: (x * 3, jax.lax.after_all(t, u)))(made[0], made[1], made[2])
+    assert both[0].tolist() == [6, 6]
 
 
 @case
@@ -232,6 +245,9 @@ def what_is_refused() -> None:
     refused("the custom call @strange is not supported", lambda: strange(x))
     refused("UNIMPLEMENTED", lambda: strange(x))
     refused("EmitPythonCallback", lambda: jax.jit(lambda x: jax.pure_callback(np.sin, x, x))(x))
+    options = {"xla_embed_ir_in_executable": True}
+    optioned = jax.jit(lambda x: x + 1, compiler_options=options)
+    refused("no compiler options of XLA's: xla_embed_ir_in_executable", lambda: optioned(x))
     compiled = jax.jit(lambda x: x + 1).lower(x).compile()
     refused("PJRT_Executable_Serialize", lambda: serialize_executable.serialize(compiled))
     assert compiled.cost_analysis() is None
