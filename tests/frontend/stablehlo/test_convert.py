@@ -111,6 +111,19 @@ def test_fourier_transforms(n: int) -> None:
         np.testing.assert_allclose(y, want, rtol=1e-10, atol=1e-10)
 
 
+def test_a_fourier_transform_of_nothing() -> None:
+    t = "tensor<3x0xcomplex<f32>>"
+    body = f"%0 = stablehlo.fft %x, type = FFT, length = [0] : ({t}) -> {t}\nreturn %0 : {t}"
+    assert call(program(body, f"%x: {t}", t), np.zeros((3, 0), np.complex64)).shape == (3, 0)
+
+
+def test_what_only_keeps_values_alive_gives_nothing() -> None:
+    t = "tensor<4xf32>"
+    sink = f"stablehlo.custom_call @dce_sink(%x) {{has_side_effect = true}} : ({t}) -> ()"
+    x = floats(4)
+    np.testing.assert_array_equal(call(program(f"{sink}\nreturn %x : {t}", f"%x: {t}", t), x), x)
+
+
 @pytest.mark.parametrize("lower", [True, False])
 def test_cholesky(lower: bool) -> None:
     t = "tensor<2x6x6xcomplex<f64>>"

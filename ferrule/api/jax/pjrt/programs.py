@@ -37,10 +37,10 @@ class Program:
         )
         types = [t if isinstance(t, TensorType) else None for t in main.results]
         self.kinds = [TOKEN if t is None else TYPES[t.element] for t in types]
-        shapes = [(t and t.shape) or () for t in types]
+        shapes = [(0,) if t is None else _sizes(t) for t in types]
         self.output_types = Row(ctypes.c_uint, self.kinds)
         self.output_ranks = Row(ctypes.c_size_t, list(map(len, shapes)))
-        self.output_dims = Row(ctypes.c_int64, [int(n or 0) for s in shapes for n in s])
+        self.output_dims = Row(ctypes.c_int64, [n for s in shapes for n in s])
         kind = lasting(MEMORY_KIND)
         self.memory_kinds = pointers([kind.address] * len(shapes))
         self.memory_kind_sizes = Row(ctypes.c_size_t, [kind.size] * len(shapes))
@@ -50,6 +50,14 @@ def _names(types: Sequence[Type], ports: Sequence[Port]) -> tuple[str | None, ..
     """The name of each argument or result, None for a token, which is nothing."""
     rest = iter(ports)
     return tuple(next(rest).name if isinstance(t, TensorType) else None for t in types)
+
+
+def _sizes(t: TensorType) -> list[int]:
+    """The sizes of a result. Raises Failure where they are known in a run alone."""
+    sizes = [n for n in t.shape or () if n is not None]
+    if t.shape is None or len(sizes) < len(t.shape):
+        raise Failure("UNIMPLEMENTED", f"the program gives {t}, whose sizes are not known")
+    return sizes
 
 
 class Loaded:
