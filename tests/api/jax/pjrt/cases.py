@@ -206,6 +206,21 @@ def tokens() -> None:
 
 
 @case
+def a_mesh_of_one_device() -> None:
+    import jax
+    import jax.numpy as jnp
+    from jax.sharding import AxisType, NamedSharding
+    from jax.sharding import PartitionSpec as P
+
+    mesh = jax.make_mesh((1,), ("x",), (AxisType.Auto,), devices=jax.devices("ferrule"))
+    x = jax.device_put(jnp.arange(4.0), NamedSharding(mesh, P("x")))
+    summed = jax.shard_map(
+        lambda x: jax.lax.psum(x, "x"), mesh=mesh, in_specs=P("x"), out_specs=P()
+    )
+    assert jax.jit(summed)(x).tolist() == [0, 1, 2, 3]
+
+
+@case
 def deleted_arrays() -> None:
     import jax.numpy as jnp
     import numpy as np
