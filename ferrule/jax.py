@@ -1,4 +1,6 @@
-"""What users of JAX call: `jit` and `export`. Needs the extra `ferrule[jax]` (see docs/jax.md)."""
+"""What users of JAX call: `jit` and `export` (see docs/jax.md), and `register_platform` (see
+docs/stablehlo.md). Needs the extra `ferrule[jax]`.
+"""
 
 from __future__ import annotations
 
@@ -11,5 +13,6 @@ if tuple(map(int, _jax.__version__.split(".")[:2])) < (0, 10):
 
 from ferrule.api.jax.export import export
 from ferrule.api.jax.jit import jit
+from ferrule.api.jax.pjrt.register import register_platform
 
-__all__ = ["export", "jit"]
+__all__ = ["export", "jit", "register_platform"]

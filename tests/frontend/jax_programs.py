@@ -2,12 +2,14 @@
 
     FERRULE_JAX_PROGRAMS=FILE python -m tests.frontend.jax_programs [NAME..]
     python -m tests.frontend.jax_programs --file FILE --native [--under grad|vmap] [NAME..]
+    python -m tests.frontend.jax_programs --file FILE --platform [--under grad|vmap] [NAME..]
 
 The file is Python that makes a dict `P` of `name: (function, arguments)`. A program is right, wrong
 or refused with the reason, or late; "partly" is one that is right, and of which XLA runs a part.
 Each runs in a process that is ended where it takes too long. With `--native` a program is
-`ferrule.jax.jit(f)(*args)`, else the StableHLO of `jax.jit(f)`. With `--under` it is the gradient
-of that by all floats, or a batch of two; "none" is a program that has no such thing in JAX.
+`ferrule.jax.jit(f)(*args)`, with `--platform` it is `jax.jit(f)(*args)` on ferrule's platform of
+JAX, else it is the StableHLO of `jax.jit(f)`. With `--under` it is the gradient of that by all
+floats, or a batch of two; "none" is a program that has no such thing in JAX.
 
 Signs of vectors and the order of eigenvalues are left open by what a decomposition is: of these
 functions of `jnp.linalg` the values and the product of the factors are compared. "loose" is a
@@ -57,8 +59,9 @@ def leaves(tree: Any) -> list[Any]:
     ]
 
 
-def by_conversion(f: Callable[..., Any], args: Sequence[Any]) -> list[Any]:
+def by_conversion(f: Callable[..., Any], args: Sequence[Any], how: str = "") -> list[Any]:
     """What the StableHLO of `jax.jit(f)` gives, compiled by ferrule."""
+    assert not how
     import jax
 
     from ferrule.frontend.stablehlo.convert import convert
@@ -140,6 +143,23 @@ def natively(f: Callable[..., Any], args: Sequence[Any], how: str = "") -> list[
     return out
 
 
+def on_platform(f: Callable[..., Any], args: Sequence[Any], how: str = "") -> list[Any]:
+    """What `jax.jit(f)` gives on ferrule's platform. Raises UnsupportedError for what it lacks."""
+    import jax
+
+    from ferrule.base.errors import UnsupportedError
+
+    (device,) = jax.devices("ferrule")
+    try:
+        with jax.default_device(device):
+            out = under(how, jax.jit(f), jax.device_put(args, device))
+            return leaves(jax.block_until_ready(out))
+    except (RuntimeError, ValueError) as error:
+        if "UNIMPLEMENTED" in str(error) or "EmitPythonCallback" in str(error):
+            raise UnsupportedError(str(error)) from error
+        raise
+
+
 def under(how: str, f: Callable[..., Any], args: Sequence[Any]) -> Any:
     """What f gives, its gradient, or a batch of two of it."""
     import jax
@@ -179,8 +199,11 @@ def different(x: Any, y: Any) -> str | None:
     return f"{values}; {(~ok).sum()} of {ok.size}"
 
 
+_RUNS = {"native": natively, "platform": on_platform, "": by_conversion}
+
+
 def judged(
-    f: Callable[..., Any], args: Sequence[Any], native: bool, how: str
+    f: Callable[..., Any], args: Sequence[Any], run: str, how: str
 ) -> tuple[str, str]:
     """Whether a program is right, and why not."""
     import jax
@@ -193,7 +216,7 @@ def judged(
     except Exception as error:
         return "none", f"{type(error).__name__}: {error}"
     try:
-        got = natively(f, args, how) if native else by_conversion(f, args)
+        got = _RUNS[run](f, args, how)
     except UnsupportedError as error:
         return "refused", str(error)
     except FerruleError as error:
@@ -212,12 +235,19 @@ def judged(
     return ("partly", f"XLA runs {', '.join(LEFT)}") if LEFT else ("right", "")
 
 
-def work(path: Path, native: bool, how: str) -> None:
+def work(path: Path, run: str, how: str) -> None:
     """Judges the programs whose names come in, a line each."""
+    if run == "platform":
+        import jax
+
+        import ferrule.jax
+
+        jax.config.update("jax_platforms", "cpu,ferrule")
+        ferrule.jax.register_platform()
     found = programs(path)
     print(json.dumps([_READY, list(found)]), flush=True)
     for line in sys.stdin:
-        print(json.dumps(judged(*found[json.loads(line)], native, how)), flush=True)
+        print(json.dumps(judged(*found[json.loads(line)], run, how)), flush=True)
 
 
 class Worker:
@@ -285,7 +315,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--file", type=Path, default=os.environ.get(_FILE))
-    parser.add_argument("--native", action="store_true", help="through ferrule.jax.jit")
+    parser.add_argument(
+        "--native", dest="run", action="store_const", const="native", default="",
+        help="through ferrule.jax.jit",
+    )  # fmt: skip
+    parser.add_argument(
+        "--platform", dest="run", action="store_const", const="platform",
+        help="on ferrule's platform of JAX",
+    )  # fmt: skip
     parser.add_argument("--under", choices=("grad", "vmap"), default="")
     parser.add_argument("--limit", type=float, default=120, help="seconds for each program")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
@@ -293,11 +330,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if o.file is None:
         parser.error(f"name the file of programs by --file or {_FILE}")
     if o.work:
-        work(Path(o.file), o.native, o.under)
+        work(Path(o.file), o.run, o.under)
         return 0
-    if o.under and not o.native:
-        parser.error("--under goes with --native")
-    options = ["--native"] * o.native + ["--under", o.under] * bool(o.under)
+    if o.under and not o.run:
+        parser.error("--under goes with --native and --platform")
+    options = [f"--{o.run}"] * bool(o.run) + ["--under", o.under] * bool(o.under)
     counts: Counter[str] = Counter()
     for name, verdict, why, seconds in verdicts(Path(o.file), options, o.names, o.limit):
         counts[verdict] += 1

@@ -54,3 +54,13 @@ o0ZVKV;2PI9u;2mhH&5&&uU*p&Qrki7};0|05iSjrbCpKYJGH<{gE<bHJuY57ieqRexqTz{tH$U5ZTiK
 u{L@9rF^6C502a`|Vk51;1=Mh8Iocb)iy$A8;%TY?ZbEU29@g!1nuM>IHqxBAGsj1|$Ltj$vdxyP!1aUtGsGv&DSLG~<|7hs
 Hm^fcf
 """)
+
+# a function of tensor<4xf32> that adds its argument to itself, once by `sdy.sharding_constraint`
+# over a mesh of one device, for version 1.10.0 with other dialects allowed
+CONSTRAINED = _bytes(r"""
+c-lQs%Syvg5WUmM^m-XW2q9cb2(gq>y0FxRxOG(oD;8b4C}|RHAib45>f;Ce3_sCd@MhyM!#OjYvzT+g{(W?x+H_YHx9f-
+P>2h(oTr34lC6MxfyZ}i@B$LSu@8%4eIS6d`gB*BTd!*PFP#{SLS`L0FB-S9WG;l~-
+1EL0!_9B&KD%9XI;RtX<u8%P=CIHIrFp+T-#}WF-bM%#ugruBr!VQCT-VqetxTrQBN#_|^Bh$G;fFYrE%T*vPA`E43<Q_<Z>
+x8I=2n1p^NIa$yg`PiW@0yjr>&mJvjcD>uaoSf$(V4nPtMaSJx7pF0in=L}W}Br=D-OrJs|s-
+_n!RZDX`PqmwHGyQotCB*FP+J3f+EfH9_pg)YSXg|@vka!@gWYDh_`N6m6<q86a_%`mGNXeoniC`Th~Ow
+""")

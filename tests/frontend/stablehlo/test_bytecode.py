@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ferrule.api.programs import ProgramSession
 from ferrule.base.errors import ParseError, UnsupportedError
 from ferrule.frontend.stablehlo.bytecode import read_bytecode
 from ferrule.frontend.stablehlo.export import Array, read_export
@@ -22,6 +23,15 @@ def test_an_artifact_is_its_text() -> None:
     place = module.functions["main"].body.operations[0].place
     assert place == Place(0, place.column)
     assert 0 < place.column < len(artifacts.SMALL)
+
+
+def test_an_operation_of_another_dialect_stands_between_casts() -> None:
+    main = read_bytecode(artifacts.CONSTRAINED).functions["main"]
+    cast = "builtin.unrealized_conversion_cast"
+    names = [operation.name for operation in main.body.operations]
+    assert names[:3] == [cast, "stablehlo.optimization_barrier", cast]
+    x = np.arange(4, dtype=np.float32)
+    np.testing.assert_array_equal(ProgramSession(artifacts.CONSTRAINED)(x), x + x)
 
 
 def test_names_are_unique_in_a_function() -> None:

@@ -111,6 +111,47 @@ def test_fourier_transforms(n: int) -> None:
         np.testing.assert_allclose(y, want, rtol=1e-10, atol=1e-10)
 
 
+def test_a_fourier_transform_of_nothing() -> None:
+    t = "tensor<3x0xcomplex<f32>>"
+    body = f"%0 = stablehlo.fft %x, type = FFT, length = [0] : ({t}) -> {t}\nreturn %0 : {t}"
+    assert call(program(body, f"%x: {t}", t), np.zeros((3, 0), np.complex64)).shape == (3, 0)
+
+
+def test_what_only_keeps_values_alive_gives_nothing() -> None:
+    t = "tensor<4xf32>"
+    sink = f"stablehlo.custom_call @dce_sink(%x) {{has_side_effect = true}} : ({t}) -> ()"
+    x = floats(4)
+    np.testing.assert_array_equal(call(program(f"{sink}\nreturn %x : {t}", f"%x: {t}", t), x), x)
+
+
+SUM = """({ ^bb0(%a: tensor<f32>, %b: tensor<f32>):
+      %s = stablehlo.add %a, %b : tensor<f32>
+      stablehlo.return %s : tensor<f32> })"""
+COLLECTIVES = [
+    ("all_reduce", f"{SUM} {{replica_groups = dense<GROUPS> : tensor<1xNxi64>}}"),
+    ("reduce_scatter", f"{SUM} {{replica_groups = dense<GROUPS> : tensor<1xNxi64>, "
+     "scatter_dimension = 0 : i64}"),
+    ("all_gather", "{all_gather_dim = 0 : i64, replica_groups = dense<GROUPS> : tensor<1xNxi64>}"),
+    ("all_to_all", "{split_dimension = 0 : i64, concat_dimension = 0 : i64, split_count = 1 : i64, "
+     "replica_groups = dense<GROUPS> : tensor<1xNxi64>}"),
+    ("collective_permute", "{source_target_pairs = dense<PAIRS> : tensor<1x2xi64>}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "rest"), COLLECTIVES, ids=[c[0] for c in COLLECTIVES])
+def test_a_process_that_is_alone_in_its_group(name: str, rest: str) -> None:
+    t = "tensor<4xf32>"
+    text = program(
+        f'%0 = "stablehlo.{name}"(%x) {rest} : ({t}) -> {t}\nreturn %0 : {t}', f"%x: {t}", t
+    )
+    alone = text.replace("GROUPS", "[[0]]").replace("1xN", "1x1").replace("PAIRS", "[[0, 0]]")
+    x = floats(4)
+    np.testing.assert_array_equal(call(alone, x), x)
+    two = text.replace("GROUPS", "[[0, 1]]").replace("1xN", "1x2").replace("PAIRS", "[[1, 0]]")
+    with pytest.raises(UnsupportedError, match=f"{name} at line .* it joins several processes"):
+        convert(read_text(two))
+
+
 @pytest.mark.parametrize("lower", [True, False])
 def test_cholesky(lower: bool) -> None:
     t = "tensor<2x6x6xcomplex<f64>>"

@@ -1,6 +1,7 @@
 """Rules by family; importing this package fills the table."""
 
 from ferrule.frontend.stablehlo.rules import (
+    collectives,
     complex,
     control,
     dynamic,
@@ -16,6 +17,6 @@ from ferrule.frontend.stablehlo.rules import (
 )
 
 __all__ = [
-    "complex", "control", "dynamic", "elements", "fft", "folds", "lapack", "linalg", "norms",
-    "products", "shapes", "slices",
+    "collectives", "complex", "control", "dynamic", "elements", "fft", "folds", "lapack",
+    "linalg", "norms", "products", "shapes", "slices",
 ]  # fmt: skip

@@ -29,6 +29,8 @@ def _fft(cx: Context, x: Any) -> Any:
     """Over the last dims, as many as `fft_length` has."""
     kind, lengths = cx.attr("fft_type"), [int(n) for n in cx.attr("fft_length")]
     dims = [x.rank - len(lengths) + i for i in range(len(lengths))]
+    if 0 in lengths and kind in ("FFT", "IFFT"):
+        return x  # which has no elements
     if kind == "IRFFT":
         for d, n in zip(dims[:-1], lengths[:-1]):
             x = _along(cx, x, d, n, True)
