@@ -194,6 +194,10 @@ def test_svd_of_a_larger_one_of_half_the_rank() -> None:
     check_svd((random(40, 12) @ random(12, 30, seed=1)).astype(np.float32))
 
 
+def test_svd_whose_rows_do_not_stay_in_cache() -> None:
+    check_svd(random(256, 256, dtype=np.float32))
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (3, 5)])
 def test_singular_values_alone(shape: tuple[int, int]) -> None:
     a = random(2, *shape, dtype=np.complex64)

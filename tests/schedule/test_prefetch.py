@@ -56,6 +56,22 @@ def test_what_stays_in_cache_and_what_does_not_fit_it_have_none(graph: Graph) ->
     assert not hints(graph)
 
 
+def test_rows_whose_place_is_checked_have_none() -> None:
+    """A hint for the row behind the last one would report an index that nobody uses."""
+    b, n = GraphBuilder("turned"), 512
+    x, f = b.input(tensor((n, 512), f32)), b.input(tensor((n, 1), f32))
+    i = ops.iota(b, (n,), 0)
+    rows = ops.take(b, x, ops.select(b, ops.eq(b, i, n - 1), 0, ops.add(b, i, 1)))
+    out = ops.sub(b, x, ops.mul(b, ops.softmax(b, ops.sub(b, rows, x), axis=1), f))
+    graph = b.build((out,))
+    assert not any("bounded" in str(h.idx[0]) for h in hints(graph))
+    given = [np.random.default_rng(0).standard_normal((n, k)).astype(np.float32) for k in (512, 1)]
+    (found,) = NumpyCallable(compile_graph(graph).executable)(*given)
+    z = np.exp(np.roll(given[0], -1, 0) - given[0])
+    want = given[0] - z / z.sum(1, keepdims=True) * given[1]
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+
+
 def test_rows_that_an_index_tensor_names_have_none() -> None:
     b = GraphBuilder("embedding")
     ids, table = b.input(tensor((8192,), i64)), b.param(tensor((1000, 384), f32))

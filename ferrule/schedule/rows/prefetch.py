@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ferrule.ir.analysis.access import accesses, stride
 from ferrule.ir.analysis.cost import flops
 from ferrule.ir.analysis.size import estimate
-from ferrule.ir.expr import ONE, Buf, Expr, loads, product, substitute
+from ferrule.ir.expr import ONE, Buf, Expr, loads, product, promises, substitute
 from ferrule.ir.kernel import Kernel, Prefetch
 from ferrule.ir.simplify import equal, simplify
 from ferrule.ir.system import Stage
@@ -49,9 +49,9 @@ def row_hints(
         written = {b for st in stages for b in st.writes}
         for st in stages:
             for buf, idx in accesses(st):
-                if any(loads(e) for e in idx) or not any(after in e.axes for e in idx):
+                if any(loads(e) or promises(e) for e in idx):
                     continue
-                if stride(buf, idx, lane) is not ONE:
+                if not any(after in e.axes for e in idx) or stride(buf, idx, lane) is not ONE:
                     continue
                 place = tuple(simplify(substitute(e, {lane: along})) for e in idx)
                 if (buf, place) in seen:
