@@ -69,7 +69,7 @@ def test_passes_lead_from_level_to_level_without_a_gap() -> None:
 
 def test_steps_are_those_between_two_levels() -> None:
     names = [p.name for p in steps("system", "kernels", Options(host()))]
-    fusing = ["layout", "inline", "merge_products", "split_reductions"]
+    fusing = ["in_place", "layout", "inline", "merge_products", "split_reductions"]
     assert names == [*fusing, "group", "overlap", "choose"]
 
 
