@@ -197,8 +197,13 @@ def timed(calls: dict[str, Any], rounds: int, seconds: float) -> dict[str, list[
     return found
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(
+    arguments: Sequence[str] | None = None,
+    make: Callable[[], dict[str, Row]] = rows,
+    doc: str | None = __doc__,
+) -> None:
+    """Measures what `make` gives, or the rows that are named, and prints a table."""
+    parser = argparse.ArgumentParser(description=doc)
     parser.add_argument("--rows", default="", help="names, with commas between")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
@@ -208,12 +213,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import ferrule
 
     ferrule.set_num_threads(o.threads)
-    names = o.rows.split(",") if o.rows else list(rows())
+    made = make()
+    names = o.rows.split(",") if o.rows else list(made)
     print("| row | ferrule | xla | xla / ferrule | apart |")
     print("| --- | --- | --- | --- | --- |")
     ratios = []
     for name in names:
-        calls, apart = ready(*rows()[name])
+        calls, apart = ready(*made[name])
         times = {k: statistics.median(v) for k, v in timed(calls, o.rounds, o.seconds).items()}
         ratios.append(times["xla"] / times["ferrule"])
         shown = " | ".join(f"{1e3 * t:.3f} ms" for t in times.values())

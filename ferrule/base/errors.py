@@ -12,7 +12,6 @@ FAULTS = {
     "zero_division": "ZeroDivisionError: an integer is divided by 0",
     "negative_power": "ValueError: integers to negative integer powers are not allowed",
     "unit_interval": "all elements of input and target must lie between 0 and 1",
-    "not_finite": "an algorithm of linear algebra met a matrix with an infinity or NaN",
 }  # what a program may report while it runs; it tells the n-th of these by the status n
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any
 
 from ferrule.ir.calls import Interface
 from ferrule.ir.expr import Buf
@@ -19,7 +19,6 @@ from ferrule.ir.module import Branch, Control, Module, Part, Repetition, While
 from ferrule.ir.system import Stage, System, rename_bufs
 
 Stages = tuple[Stage, ...]
-Level = TypeVar("Level", System, Module[System])
 
 
 def face(level: System | Module[Any]) -> System | Interface:

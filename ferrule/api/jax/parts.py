@@ -1,7 +1,8 @@
 """A jaxpr in parts: what ferrule runs, and between them the equations that XLA does.
 
-An equation stays with XLA where it has effects, calls Python, or is one of `LEFT`, and so does a
-loop around one. Functions of `jax.jit` around one are opened.
+An equation stays with XLA where it has effects, calls Python, is one of `LEFT`, or decomposes
+matrices of more rows than `ROWS` says, and so does a loop around one. Functions of `jax.jit` around
+one are opened.
 """
 
 from __future__ import annotations
@@ -18,6 +19,13 @@ LEFT = frozenset({
     "pure_callback", "io_callback", "debug_callback", "debug_print", "infeed", "outfeed",
     "psum", "all_gather", "all_to_all", "ppermute", "pmax", "pmin", "axis_index", "shard_map",
 })  # fmt: skip
+ROWS = {
+    "eig": 4, "schur": 4, "eigh": 16, "svd": 32, "lu": 32, "qr": 64, "geqrf": 64,
+    "householder_product": 64, "hessenberg": 64,
+}  # fmt: skip
+"""Up to how many rows a decomposition is about as fast as XLA's call of LAPACK, which works on
+blocks of columns; measured in f32 with AVX-512 and one thread (`benchmarks/decompositions.py`).
+"""
 _OPENED = ("jit", "pjit", "closed_call")
 
 Run = Callable[[ClosedJaxpr, Sequence[Any]], Sequence[Any]]
@@ -30,10 +38,18 @@ def foreign(program: ClosedJaxpr) -> list[str]:
 
 def _foreign_in(eqn: Any) -> list[str]:
     name = str(eqn.primitive.name)
-    if name in LEFT:
+    if name in LEFT or _is_large(eqn, name):
         return [name]
     inner = [n for j in jaxprs_in_params(eqn.params) for e in j.eqns for n in _foreign_in(e)]
     return inner or ([name] if eqn.effects else [])
+
+
+def _is_large(eqn: Any, name: str) -> bool:
+    """Whether an equation decomposes matrices of many rows; a size that is open is not many."""
+    if name not in ROWS:
+        return False
+    sizes = eqn.invars[0].aval.shape[-2:]
+    return any(isinstance(n, int) and n > ROWS[name] for n in sizes)
 
 
 def run_parts(program: ClosedJaxpr, xs: Sequence[Any], run: Run) -> list[Any]:

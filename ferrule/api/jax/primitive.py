@@ -50,7 +50,8 @@ def call(program: ClosedJaxpr, name: str, xs: Sequence[Any]) -> list[Any]:
     if not left:
         return _native(program, name, xs)
     if strict():
-        raise UnsupportedError(f"{name} has operations that ferrule lacks: {', '.join(left)}")
+        operations = ", ".join(left)
+        raise UnsupportedError(f"{name} has operations that ferrule leaves to XLA: {operations}")
     for operation in left:
         log.warn(f"{operation} in {name} runs in XLA")
         counters.count_fallback(f"jax.{operation}")

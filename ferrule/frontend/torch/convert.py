@@ -14,7 +14,6 @@ from ferrule.frontend.torch.bodies import Body
 from ferrule.frontend.torch.memory import order_of, whole
 from ferrule.frontend.torch.rules import control as torch_control
 from ferrule.frontend.torch.rules import index as torch_aten_index
-from ferrule.frontend.torch.rules import linalg as torch_linalg
 from ferrule.frontend.torch.rules import math as torch_aten_math
 from ferrule.frontend.torch.rules import nn as torch_aten_nn
 from ferrule.frontend.torch.rules import reduce as torch_aten_reduce
@@ -42,7 +41,6 @@ TABLES = (
     torch_aten_reduce,
     torch_aten_sort,
     torch_aten_view,
-    torch_linalg,
     torch_rnn,
 )  # imported for what they register
 _SYMBOLIC = ("SymInt", "SymFloat", "SymBool")
@@ -185,7 +183,6 @@ class FxConverter:
             tuple(t for t in types if t is not None),
             lambda: self._common(node),
             lambda: self._memory(node.args[0]),
-            lambda k: _is_read(node, k),
         )
         try:
             out = rule_for(node)(
@@ -300,12 +297,6 @@ class FxConverter:
             Value(d.name, tensor((), i64)) for d in sorted(needed - known, key=lambda d: d.name)
         ]
         return Graph(graph.name, (*graph.inputs, *extra), graph.params, used, graph.outputs), orders
-
-
-def _is_read(node: Any, k: int) -> bool:
-    """Whether the k-th result of a node of several is read."""
-    return any(u.users if u.target is operator.getitem and u.args[1] == k
-               else u.target is not operator.getitem for u in node.users)  # fmt: skip
 
 
 def _needed(graph: Graph) -> tuple[Node, ...]:

@@ -88,14 +88,12 @@ class Context:
     """What a rule sees of its node: the builder, the results' types, the operands' common dtype,
     and what the first operand is a view of: all of the memory that it lies in, with the order of
     dims there and the place of the operand's first element (None where that is not known).
-    `is_read` tells whether the result at a place is read.
     """
 
     b: GraphBuilder
     results: tuple[TensorType, ...]
     common: Callable[[], DType]
     memory: Callable[[], tuple[Value, tuple[int, ...], int | Expr] | None]
-    is_read: Callable[[int], bool]
 
     @property
     def dtype(self) -> DType:

@@ -141,6 +141,20 @@ def test_matrices_that_are_not_finite() -> None:
         assert all(jnp.isnan(x).all() for x in ferrule.jax.jit(f)(a))
 
 
+@pytest.mark.parametrize("f", [jnp.linalg.eigvalsh, jnp.linalg.cond, jnp.linalg.slogdet])
+def test_what_lapack_is_faster_for_stays_with_xla(f: Callable[..., Any]) -> None:
+    def left(n: int) -> int:
+        a = normal(9, n, n)
+        a = a + adjoint(a)
+        found = ferrule.jax.jit(f)(a)
+        count = sum(ferrule.counters()["fallbacks"].values())
+        ferrule.reset_counters()
+        near(found, f(a), 1e-3)
+        return count
+
+    assert [left(n) for n in (16, 33)] == [0, 1]
+
+
 def test_sizes_of_zero() -> None:
     for f in (jnp.linalg.eigh, jnp.linalg.svd, jnp.linalg.qr):
         near(ferrule.jax.jit(f)(jnp.zeros((0, 0))), f(jnp.zeros((0, 0))))
