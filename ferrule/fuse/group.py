@@ -107,7 +107,9 @@ def group(system: System, machine: Machine = CPU) -> tuple[Kernels, tuple[Decisi
 
 def _readers_of(st: Stage, groups: list[_Group]) -> set[_Group]:
     """The groups that read what an update changes, as it was before."""
-    changed = set(st.writes) if st.update else set()
+    if not st.update:
+        return set()
+    changed = set(st.writes)
     return {g for g in groups if any(not changed.isdisjoint(m.reads) for m in g.members)}
 
 
@@ -343,15 +345,15 @@ def _grid_rules(g: _Group, st: Stage, kept: set[Expr]) -> str | None:
 
 
 def _topological(groups: list[_Group]) -> list[_Group]:
-    done: list[_Group] = []
+    done: dict[_Group, None] = {}
     pending = list(groups)
     while pending:
-        ready = [g for g in pending if all(b in done for b in g.before if b is not g)]
-        if not ready:
+        ready = next((g for g in pending if g.before - {g} <= done.keys()), None)
+        if ready is None:
             raise AssertionError("kernels depend on each other in a circle")
-        done.append(ready[0])
-        pending.remove(ready[0])
-    return done
+        done[ready] = None
+        pending.remove(ready)
+    return list(done)
 
 
 def _readers(groups: list[_Group]) -> dict[Buf, set[int]]:
